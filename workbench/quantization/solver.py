@@ -1,0 +1,255 @@
+"""RTN, GPTQ, GPTAQ, ResComp and the exact target: one column loop and three scalars.
+
+Column q of the layer, after all compensation so far, is w; its rounded value is q; w0 is the original column.
+With ``(H + lam I)^-1 = U'U`` and ``P = striu(D U') U`` every method is the same update of the columns F still free::
+
+    e = ((w - q) + b_x (w0 - w)) / U[q, q]        s = a w + b_dx (w0 - w)
+    W[:, F] -= e U[q, F] - s P[q, F]
+
+GPTQ (arXiv 2210.17323): a = b = 0.  GPTAQ (2504.02692): a.  ResComp (2604.07955): b on top of either, b_dx only
+with GPTAQ.  ResComp's own second matrix and product are not needed, since ``P2 = P + I - diag(U)^-1 U``.
+FOEM's error term is ``gptq+rescomp``. ``exact`` shifts the weights once, to ``W + rho W D (H + lam I)^-1``, and is
+GPTQ from there: the minimiser of ``||QX - W0 Xref||`` column by column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.quantization.grids import Grid, fit_grid
+from workbench.quantization.options import SolverConfig
+from workbench.quantization.statistics import factor_hessian, propagation, require_finite
+
+LEAF = 16  # columns updated one by one; wider ranges are halved and joined by one matrix product
+
+
+@dataclass
+class Trace:
+    """What happened at each column, in the original column order; all ``(out, in)``."""
+
+    before: Tensor  # the weight just before its own rounding
+    error: Tensor  # e: what is spread over the free columns; without damping GPTQ's sum of squares is its objective
+    shift: Tensor  # s: the share of the stream difference repaid with the column
+
+
+@dataclass
+class LayerResult:
+    """A quantized layer: ``weight == scale[:, group] * (codes - zero[:, group])``, original column order."""
+
+    weight: Tensor  # (out, in), the dtype of the input
+    codes: Tensor | None  # (out, in) int16; None where nothing was quantized (16 bits)
+    scale: Tensor | None  # (out, groups)
+    zero: Tensor | None  # (out, groups)
+    group: Tensor | None  # (in,) index of each column's group
+    permutation: Tensor  # (in,) order in which the columns were quantized
+    damping: float  # damping used, which may be higher than asked for
+    notes: tuple[str, ...] = ()
+    trace: Trace | None = None
+
+
+class LayerSolver:
+    """Quantizes one layer block by block; made by `layer_solver`.
+
+    Columns live transposed and permuted, ``(in, out)``, so that a column is contiguous.
+    """
+
+    def __init__(
+        self, weight: Tensor, hessian: Tensor, cross: Tensor | None, options: SolverConfig, trace: bool = False
+    ):
+        _check(weight, hessian, cross)
+        self.options, self.method, self.damping = options, options.method, options.damping
+        self.notes: list[str] = []
+        self._weight = weight
+        columns = weight.shape[1]
+        self.permutation = torch.arange(columns, device=weight.device)
+        self.group_size = min(options.group_size or columns, columns)
+        # one group a row is fitted before the loop either way
+        self._static = options.static_groups or self.group_size == columns
+        if options.bits < 16:
+            self._prepare(weight, hessian, cross)
+            self._trace = [torch.zeros_like(self._live) for _ in range(3)] if trace else None
+
+    def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+        dtype = weight.dtype if weight.dtype == torch.float64 else torch.float32
+        live, hessian = weight.to(dtype).T.clone(), hessian.to(dtype)  # (in, out), (in, in)
+        cross = None if cross is None else cross.to(dtype)
+        hessian, cross = self._without_dead_columns(live, hessian, cross)
+        if self.options.act_order and self.method != "rtn":
+            order = self.permutation = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+            live, hessian = live[order], hessian[order][:, order]
+            cross = None if cross is None else cross[order][:, order]
+        self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
+        self._width = 1 if self._rows is None else len(self._rows) // len(live)  # rows a column: U, or U and -P
+        self._live, self._codes = live, torch.empty(live.shape, dtype=torch.int16, device=live.device)
+        self._start = live.clone() if any(self.options.strengths()[1:]) else live  # w0, needed by r2 alone
+        self._columns_group = torch.arange(len(live), device=live.device) // self.group_size
+        self._grids: list[Grid] = []
+        if self._static:
+            self._columns_group = self._columns_group[self.permutation]
+            self._grids = [self._fit(part) for part in self._unpermuted(live).split(self.group_size)]
+
+    def _without_dead_columns(
+        self, live: Tensor, hessian: Tensor, cross: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        dead = hessian.diagonal() == 0
+        if self.method == "rtn" or not dead.any():
+            return hessian, cross
+        if dead.all():
+            self.method = "rtn"
+            self.notes.append("no input reached this layer (its Hessian is zero): rounded to nearest instead")
+            return hessian, cross
+        self.notes.append(f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0")
+        live[dead] = 0
+        hessian = hessian.clone()
+        hessian.diagonal()[dead] = 1  # as the GPTQ programs do; it counts in the mean that damping is a share of
+        return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
+
+    def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
+        """The rows that carry errors onwards: U, or U and -P interleaved, ``(in or 2 in, in)``; None for RTN."""
+        factor = factor_hessian(hessian, self.options.damping)
+        if factor is None:
+            self.method = "rtn"
+            self.notes.append("the Hessian is not positive definite even with damping 1: rounded to nearest instead")
+            return None
+        upper, self.damping = factor
+        if self.damping > self.options.damping:
+            self.notes.append(f"damping raised from {self.options.damping:g} to {self.damping:g} to factor the Hessian")
+        alpha, _, beta_dx = self.options.strengths()
+        if cross is not None and self.method == "exact":
+            live += self.options.rho * (upper.T @ (upper @ (cross.T @ live)))
+        self._diagonal = upper.diagonal()
+        if cross is None or not (alpha or beta_dx):
+            return upper
+        return torch.stack([upper, -propagation(cross, upper)], 1).flatten(0, 1)
+
+    def steps(self) -> Iterator[int]:
+        """Quantize block after block; yields the number of columns done, all others being up to date."""
+        low, n = 0, 0 if self.options.bits >= 16 else len(self._live)
+        while low < n:
+            high = self._block_end(low, n)
+            self._sent = self._live.new_empty((high - low) * self._width, self._live.shape[1])  # e, or e and s
+            self._block(low, high)
+            self._send(low, high, low, high, n)
+            yield high
+            low = high
+
+    def _block_end(self, low: int, n: int) -> int:
+        """Blocks respect groups: a group's grid is fitted when all its columns are up to date."""
+        block, group = self.options.block_size, self.group_size
+        if self._static:
+            return min(low + block, n)
+        if block >= group:
+            return min(low + block // group * group, n)
+        return min(low + block, (low // group + 1) * group, n)
+
+    def _block(self, low: int, high: int) -> None:
+        self._halve(low, high, low)
+
+    def _halve(self, low: int, high: int, start: int) -> None:
+        """Quantize columns low..high of the block that begins at `start`; those after high are not told yet."""
+        cut = self._cut(low, high)
+        if cut is None:
+            for j in range(low, high):
+                self._column(j, high, start)
+            return
+        self._halve(low, cut, start)
+        self._send(low, cut, start, cut, high)
+        self._halve(cut, high, start)
+
+    def _cut(self, low: int, high: int) -> int | None:
+        """Where to halve a range: on a group's first column if one lies inside; None for a leaf."""
+        half, group = low + (high - low) // 2, self.group_size
+        first = (low // group + 1) * group
+        if first < high and not self._static:
+            return min(max(round(half / group) * group, first), (high - 1) // group * group)
+        return half if high - low > LEAF else None
+
+    def _send(self, low: int, high: int, start: int, first: int, last: int) -> None:
+        """Columns first..last learn what low..high passed on: one product for both terms."""
+        if first < last and self._rows is not None:
+            k = self._width
+            rows = self._rows[low * k : high * k, first:last]
+            self._live[first:last].addmm_(rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1)
+
+    def _column(self, j: int, high: int, start: int) -> None:
+        """Round column j and update the columns j+1..high."""
+        if not self._static and j % self.group_size == 0:
+            self._grids.append(self._fit(self._group_weights(j)))
+        self._grid = self._grids[self._columns_group[j]]
+        w = self._live[j].clone()
+        codes = self._grid.codes(w)
+        rounded = self._grid.values(codes)
+        self._codes[j], self._live[j] = codes, rounded
+        if self._trace:
+            self._trace[0][j] = w
+        if self._rows is not None:
+            self._put(j, start, w, rounded, w)
+            self._send(j, j + 1, start, j + 1, high)
+
+    def _put(self, j: int, start: int, w: Tensor, rounded: Tensor, base: Tensor) -> None:
+        """Store e and s of column j; `base` is w, or what the authors' lazy update takes for it."""
+        alpha, beta_x, beta_dx = self.options.strengths()
+        e, at = w - rounded, (j - start) * self._width
+        if beta_x:
+            e += beta_x * (self._start[j] - base)
+        torch.div(e, self._diagonal[j], out=self._sent[at])
+        if self._width == 2:
+            torch.mul(base, alpha, out=self._sent[at + 1])
+            if beta_dx:
+                self._sent[at + 1] += beta_dx * (self._start[j] - base)
+        if self._trace:
+            self._trace[1][j] = self._sent[at]
+            self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
+
+    def _group_weights(self, j: int) -> Tensor:
+        """The columns that the grid of the group starting at j is fitted on: all up to date."""
+        return self._live[j : j + self.group_size]
+
+    def _fit(self, part: Tensor) -> Grid:
+        o = self.options
+        return fit_grid(part, o.bits, o.symmetric, o.grid, o.clip_search)
+
+    def _unpermuted(self, columns: Tensor) -> Tensor:
+        return torch.empty_like(columns).index_copy_(0, self.permutation, columns)
+
+    def current(self) -> Tensor:
+        """The layer so far, ``(out, in)``: columns done are rounded, the others compensated."""
+        return self._unpermuted(self._live).T
+
+    def result(self) -> LayerResult:
+        """The quantized layer, after `steps` has ended."""
+        weight, notes = self._weight, tuple(self.notes)
+        if self.options.bits >= 16:
+            return LayerResult(weight.clone(), None, None, None, None, self.permutation, 0.0, (*notes, "16 bits: unchanged"))
+        trace = Trace(*(self._unpermuted(t).T for t in self._trace)) if self._trace else None
+        return LayerResult(
+            weight=self.current().to(weight.dtype).contiguous(),
+            codes=self._unpermuted(self._codes).T.contiguous(),
+            scale=torch.stack([g.scale for g in self._grids], 1),
+            zero=torch.stack([g.zero for g in self._grids], 1),
+            group=self._unpermuted(self._columns_group),
+            permutation=self.permutation,
+            damping=self.damping,
+            notes=notes,
+            trace=trace,
+        )
+
+
+def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+    """Name what is wrong before any work starts."""
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (out, in), both at least 1")
+    square = (weight.shape[1],) * 2
+    for name, matrix in (("hessian", hessian), ("cross", cross)):
+        if matrix is not None and tuple(matrix.shape) != square:
+            raise ValueError(
+                f"{name} has shape {tuple(matrix.shape)}; expected {square}, the second moments of the inputs of a "
+                f"weight of shape {tuple(weight.shape)} (out, in): use layer_statistics on this layer's inputs"
+            )
+    for name, matrix in (("weight", weight), ("hessian", hessian), ("cross", cross)):
+        if matrix is not None:
+            require_finite(matrix, name)

@@ -1,0 +1,307 @@
+"""A run on disk: identity, records, artefacts, checkpoint, provenance.
+
+A run's id is a hash of experiment, version, config and the checksums of its inputs: the same question has the same
+id in the panel, under papermill and on the command line. ``runs/<id>/`` holds ``records.jsonl``, ``artefacts/``, a
+checkpoint while it is unfinished, and ``run.json``, written last: only with it, and with its checksum of the
+records, is a run believed. A run that was cut off goes on from its checkpoint, or is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from workbench.experiment import Config, Experiment, Record, get, plain_record
+
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib", "pydantic", "safetensors")
+
+
+class RunError(RuntimeError):
+    """A run that cannot be written or read; the message says what to do."""
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: ``WORKBENCH_RUNS``, or ``runs`` in the project (or in the current folder)."""
+    chosen = os.environ.get("WORKBENCH_RUNS")
+    project = Path(__file__).parents[1]
+    return Path(chosen) if chosen else (project if (project / "pyproject.toml").exists() else Path()) / "runs"
+
+
+def run_id(experiment: Experiment, config: Config) -> str:
+    """The run's content address."""
+    identity = {
+        "experiment": experiment.name,
+        "version": experiment.version,
+        "config": config.model_dump(mode="json"),
+        "inputs": sorted(experiment.inputs(config)),
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return f"{experiment.name.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the whole new file or none of it, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint knows of the records written before it."""
+
+    records: int
+    size: int
+    sha256: str
+
+
+class Run:
+    """What a generator sees of its run: a place for artefacts and a checkpoint."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._written = Progress(0, 0, hashlib.sha256().hexdigest())
+        self._state: Any = None
+
+    def path(self, name: str) -> Path:
+        """A file of this run for a large artefact."""
+        if Path(name).name != name:
+            raise RunError(f"artefact {name!r}: expected a plain file name")
+        folder = self.folder / "artefacts"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def save(self, state: Any) -> None:
+        """Checkpoint `state` (tensors, numbers, strings, lists, dicts) as of the records yielded so far."""
+        import torch
+
+        buffer = io.BytesIO()
+        torch.save({"progress": self._written.__dict__, "state": state}, buffer)
+        with _writing(self.folder):
+            write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
+
+    def load(self) -> Any:
+        """The state of the last checkpoint, or None at the start."""
+        return self._state
+
+
+class _RunWriter(Run):
+    """The writing side: appends records, takes up a checkpoint, closes the run."""
+
+    def begin(self) -> list[Record]:
+        """Take up the last checkpoint; returns the records that stand before it."""
+        kept, records = b"", []
+        found = self._checkpoint()
+        if found:
+            self._written, self._state = Progress(**found["progress"]), found["state"]
+            kept = self._file.read_bytes()[: self._written.size]
+            records = [json.loads(line) for line in kept.splitlines()]
+        self._hash = hashlib.sha256(kept)
+        with _writing(self.folder):
+            (self.folder / "run.json").unlink(missing_ok=True)
+            write_atomic(self._file, kept)
+            self._out = self._file.open("ab")
+        return records
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "records.jsonl"
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        """The checkpoint, if it is whole and the records before it are too."""
+        import torch
+
+        path = self.folder / "checkpoint.pt"
+        try:
+            found = torch.load(path, weights_only=True)
+            progress = Progress(**found["progress"])
+            before = self._file.read_bytes()[: progress.size]
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever is wrong with the file, the run is done again from the start
+            print(f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again", file=sys.stderr)
+            return None
+        return found if hashlib.sha256(before).hexdigest() == progress.sha256 else None
+
+    def add(self, record: Record) -> None:
+        line = json.dumps(record).encode() + b"\n"
+        with _writing(self.folder):
+            self._out.write(line)
+            self._out.flush()
+        self._hash.update(line)
+        w = self._written
+        self._written = Progress(w.records + 1, w.size + len(line), self._hash.hexdigest())
+
+    def close(self, about: dict[str, Any]) -> None:
+        about = {**about, "records": self._written.records, "records_sha256": self._written.sha256}
+        with _writing(self.folder):
+            os.fsync(self._out.fileno())
+            write_atomic(self.folder / "run.json", json.dumps(about, indent=2, sort_keys=True).encode() + b"\n")
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Let go of the records file; unless `close` came first, the run stays unfinished."""
+        with suppress(OSError):  # a full disk was already reported by `add`
+            self._out.close()
+
+
+def load(folder: Path) -> list[Record] | None:
+    """The records of the complete run in `folder`; None where it is missing, unfinished or damaged."""
+    try:
+        about = json.loads((folder / "run.json").read_bytes())
+        data = (folder / "records.jsonl").read_bytes()
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    if hashlib.sha256(data).hexdigest() != about.get("records_sha256"):
+        print(f"records of {folder.name} do not match their checksum: the run is done again", file=sys.stderr)
+        return None
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def find(experiment: Experiment, config: Config, root: Path | None = None) -> list[Record] | None:
+    """The records of this run if it is complete."""
+    return load((root or runs_folder()) / run_id(experiment, config))
+
+
+def stream(experiment: Experiment, config: Config, root: Path | None = None, fresh: bool = False) -> Iterator[Record]:
+    """The run's records one at a time: read if it is complete, else computed and written as they come.
+
+    Whoever stops pulling stops the run. A second process that asks for the same run waits for the first.
+    Raises RunError where the folder cannot be written.
+    """
+    folder = (root or runs_folder()) / run_id(experiment, config)
+    stored = None if fresh else load(folder)
+    if stored is not None:
+        yield from stored
+        return
+    lock = _lock(folder)
+    try:
+        stored = None if fresh else load(folder)  # another process may have finished it meanwhile
+        yield from _compute(experiment, config, folder) if stored is None else stored
+    finally:
+        lock.release()
+
+
+def _compute(experiment: Experiment, config: Config, folder: Path) -> Iterator[Record]:
+    run, started, cpu = _RunWriter(folder), time.time(), time.process_time()
+    before = run.begin()
+    generator = experiment.generate(config, run)
+    try:
+        yield from before
+        for record in generator:
+            record = plain_record(record)
+            run.add(record)
+            yield record
+        run.close(
+            {
+                "id": folder.name,
+                "experiment": experiment.name,
+                "version": experiment.version,
+                "config": config.model_dump(mode="json"),
+                "inputs": sorted(experiment.inputs(config)),
+                "resumed_at_record": len(before),
+                "wall_seconds": round(time.time() - started, 3),
+                "cpu_seconds": round(time.process_time() - cpu, 3),
+                **provenance(),
+            }
+        )
+    finally:
+        generator.close()
+        run.end()
+
+
+def _lock(folder: Path) -> FileLock:
+    """Hold the run: one process computes it, the others wait. A killed process lets go by itself."""
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
+        try:
+            return lock.acquire(timeout=0).lock
+        except Timeout:
+            print(f"another process is computing {folder.name}: waiting for it", file=sys.stderr)
+            return lock.acquire().lock
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write the run to {folder} ({error.strerror or error}): free some space, or set WORKBENCH_RUNS to a "
+            "folder that you can write; what was finished before is kept"
+        ) from error
+
+
+def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
+    """Run `experiment` (or read it, if it is complete) and return its records.
+
+    ``run("quantization/layer-trace", scale="smoke", bits=4)``
+    """
+    found = experiment if isinstance(experiment, Experiment) else get(experiment)
+    config = found.config.at(scale, **knobs) if scale else found.config(**knobs)
+    return list(stream(found, config, root))
+
+
+def provenance() -> dict[str, Any]:
+    """Where a run was made: commit, versions, machine, peak memory of this process so far."""
+    return {
+        **_environment(),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+@cache
+def _environment() -> dict[str, Any]:
+    import torch
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
