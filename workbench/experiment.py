@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import math
 import pkgutil
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticUndefined
 
 Record = dict[str, Any]  # numbers, strings and small arrays
 LARGEST_RECORD = 64 * 1024  # bytes of JSON
@@ -269,8 +267,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(f"a record holds {type(value).__name__}; expected numbers, strings and arrays of them")
-
-
-def is_finite(value: Any) -> bool:
-    """Whether `value` is a finite number."""
-    return isinstance(value, (int, float)) and math.isfinite(value)

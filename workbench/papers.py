@@ -15,8 +15,8 @@ from typing import Literal
 import pandas as pd
 
 from workbench import runs
-from workbench.experiment import KnobError, Record, get
 from workbench.datasets import bundled_folder
+from workbench.experiment import Config, Experiment, KnobError, Record, get
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,16 @@ def reference_path(name: str) -> Path:
     """Where those records lie."""
     method, _, short = name.partition("/")
     return bundled_folder() / "reference" / method / f"{short}.jsonl"
+
+
+def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
+    """Write `records` as the committed reference, with the config and where they were made."""
+    path = reference_path(experiment.name)
+    about = {"experiment": experiment.name, "version": experiment.version, "run": runs.run_id(experiment, config)}
+    about |= {"config": config.model_dump(mode="json"), **runs.provenance()}
+    runs.write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    runs.write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
+    return path
 
 
 def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:

@@ -260,6 +260,12 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def preview(experiment: Experiment, config: Config) -> list[Record]:
+    """The records, computed and not kept: for instant experiments, where each slider position is a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
+
+
 def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
     """Run `experiment` (or read it, if it is complete) and return its records.
 

@@ -39,6 +39,11 @@ class Grid(NamedTuple):
         """The weights that `codes` ``(..., out)`` stand for."""
         return (codes - self.zero).mul_(self.scale)
 
+    def levels(self, row: int) -> Tensor:
+        """All levels of output `row`, rising."""
+        codes = torch.arange(self.low, self.high + 1, device=self.scale.device)
+        return (codes - self.zero[row]) * self.scale[row]
+
     def range(self) -> tuple[Tensor, Tensor]:
         """The lowest and the highest level, each ``(out,)``."""
         return (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale

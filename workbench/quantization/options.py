@@ -12,10 +12,9 @@ Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp"
 METHODS: tuple[str, ...] = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")  # foem = gptq+rescomp
 
 
-class SolverConfig(Config):
-    """How a layer is quantized."""
+class GridConfig(Config):
+    """Which values the weights may take."""
 
-    method: Method = knob("gptaq+rescomp", "solver; foem's error term is gptq+rescomp under another name")
     bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(3, "bits a weight; 16 leaves the layer as it is")
     group_size: int | None = knob(
         None, "input columns that share a scale; none = the whole row", low=1, choices=(None, 16, 32, 64, 96, 128)
@@ -23,6 +22,12 @@ class SolverConfig(Config):
     symmetric: bool = knob(True, "grid symmetric about zero")
     grid: Literal["quarot", "ist"] = knob("quarot", "symmetric convention: QuaRot and GPTAQ's, or IST-DASLab's")
     clip_search: bool = knob(False, "search the clipping range with the least |q - w|^2.4")
+
+
+class SolverConfig(GridConfig):
+    """How a layer is quantized."""
+
+    method: Method = knob("gptaq+rescomp", "solver; foem's error term is gptq+rescomp under another name")
     damping: float = knob(0.01, "added to the Hessian's diagonal, as a share of its mean", low=0.0, high=1.0, log=True)
     act_order: bool = knob(False, "quantize the columns with the largest inputs first")
     static_groups: bool = knob(False, "fit all groups before the first column, in the original order")

@@ -220,12 +220,19 @@ class LayerSolver:
         """The layer so far, ``(out, in)``: columns done are rounded, the others compensated."""
         return self._unpermuted(self._live).T
 
+    def trace(self) -> Trace:
+        """What happened at each column done so far; asked for with ``trace=True``."""
+        return Trace(*(self._unpermuted(t).T for t in self._trace))
+
+    def levels(self, row: int) -> Tensor:
+        """The levels that the last column of output `row` was rounded to."""
+        return self._grid.levels(row)
+
     def result(self) -> LayerResult:
         """The quantized layer, after `steps` has ended."""
         weight, notes = self._weight, tuple(self.notes)
         if self.options.bits >= 16:
             return LayerResult(weight.clone(), None, None, None, None, self.permutation, 0.0, (*notes, "16 bits: unchanged"))
-        trace = Trace(*(self._unpermuted(t).T for t in self._trace)) if self._trace else None
         return LayerResult(
             weight=self.current().to(weight.dtype).contiguous(),
             codes=self._unpermuted(self._codes).T.contiguous(),
@@ -235,7 +242,7 @@ class LayerSolver:
             permutation=self.permutation,
             damping=self.damping,
             notes=notes,
-            trace=trace,
+            trace=self.trace() if self._trace else None,
         )
 
 

@@ -1,0 +1,59 @@
+"""Execute a notebook by papermill, and believe only what was seen to run.
+
+papermill warns about an unknown parameter and goes on, has no time limit, and marks every cell completed even when
+the kernel died: here an unknown name is an error, a cell has a limit, and each code cell must carry its count.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.experiment import KnobError
+from workbench.runs import RunError
+
+
+def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 600) -> Any:
+    """Execute the notebook at `path` with `parameters` into `out`; returns the executed notebook.
+
+    Raises KnobError for a parameter the notebook does not have, RunError where a cell fails or did not run.
+    """
+    import nbformat
+    import papermill
+
+    if not path.exists():
+        raise KnobError(f"no notebook {path}; notebooks are under notebooks/")
+    _known(path, parameters or {})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(f".{os.getpid()}.partial.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(path), str(partial), dict(parameters or {}), cwd=str(path.parent), execution_timeout=timeout,
+            progress_bar=False, log_output=False,
+        )  # fmt: skip
+        found = nbformat.read(partial, as_version=4)
+        missed = [c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None]
+        if missed:
+            raise RunError(f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died")
+        os.replace(partial, out)
+        return found
+    except papermill.PapermillExecutionError as error:
+        raise RunError(f"{path.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
+    except RuntimeError as error:  # the kernel died, or a cell took too long
+        raise RunError(f"{path.name}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _known(path: Path, parameters: Mapping[str, Any]) -> None:
+    import papermill
+
+    offered = papermill.inspect_notebook(str(path))
+    for name in parameters:
+        if name not in offered:
+            near = difflib.get_close_matches(name, offered, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"parameters: {', '.join(offered)}"
+            raise KnobError(f"{path.name} has no parameter {name!r}; {hint}")

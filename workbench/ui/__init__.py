@@ -1,0 +1,7 @@
+"""The panel of knobs and the live figure: the only place that knows ipywidgets."""
+
+from workbench.ui.exercise import Exercise
+from workbench.ui.live import LiveFigure, show
+from workbench.ui.panel import Panel
+
+__all__ = ["Exercise", "LiveFigure", "Panel", "show"]

@@ -1,0 +1,84 @@
+"""Widgets from a config: one input a knob, with its range, unit, help and choices."""
+
+from __future__ import annotations
+
+import types
+from math import log10
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import ipywidgets as w
+
+from workbench.experiment import Config, Knob, KnobError, parse_value
+
+WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
+SMALLEST_LOG = 1e-6  # a log slider cannot show 0
+
+
+def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False) -> w.ValueWidget:
+    """The input that fits a knob."""
+    label = f"{name} ({shown.unit})" if shown.unit else name
+    common = {"description": label, "tooltip": shown.help, "style": {"description_width": "9em"}, "layout": w.Layout(width="27em")}
+    options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
+    if get_origin(hint) is Literal and all(type(o) is int for o in options):
+        return w.SelectionSlider(options=options, value=value, continuous_update=live, **common)
+    if get_origin(hint) is Literal or (options and get_origin(hint) in (Union, types.UnionType)):
+        if value not in options:
+            options.append(value)
+        return w.Dropdown(options=[("none" if o is None else str(o), o) for o in options], value=value, **common)
+    if hint is bool:
+        return w.Checkbox(value=value, **{**common, "indent": True})
+    if options:
+        return w.Combobox(value=str(value), options=[str(o) for o in options], ensure_option=False, **common)
+    if hint in (int, float) and shown.low is not None and shown.high is not None:
+        return _slider(hint, value, shown, {**common, "continuous_update": live})
+    return w.Text(value=str(value), continuous_update=False, **common)
+
+
+def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.ValueWidget:
+    if hint is int and shown.high - shown.low > WIDEST_SLIDER:
+        return w.BoundedIntText(value=value, min=int(shown.low), max=int(shown.high), **common)
+    if hint is int:
+        return w.IntSlider(value=value, min=int(shown.low), max=int(shown.high), step=int(shown.step or 1), **common)
+    if shown.log:
+        low = max(shown.low, SMALLEST_LOG)
+        value = max(value, low)
+        return w.FloatLogSlider(value=value, min=log10(low), max=log10(shown.high), step=0.1, readout_format=".1e", **common)
+    step = shown.step or (shown.high - shown.low) / 100
+    return w.FloatSlider(value=value, min=shown.low, max=shown.high, step=step, **common)
+
+
+class Controls(w.VBox):
+    """Inputs for every knob; `config` reads them back, validated."""
+
+    def __init__(self, config: Config, live: bool = False):
+        self.kind = type(config)
+        hints = get_type_hints(self.kind)
+        self.inputs = {
+            name: input_for(name, hints[name], getattr(config, name), shown, live) for name, shown in self.kind.knobs().items()
+        }
+        self._shown = config
+        half = -(-len(self.inputs) // 2)
+        inputs = list(self.inputs.values())
+        columns = [w.VBox(inputs[:half]), w.VBox(inputs[half:])] if len(inputs) > 5 else [w.VBox(inputs)]
+        super().__init__([w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))])
+
+    @property
+    def config(self) -> Config:
+        """The knobs as they stand; raises KnobError naming what is wrong."""
+        return self.kind(**{name: self._value(name) for name in self.inputs})
+
+    def _value(self, name: str) -> Any:
+        value = self.inputs[name].value
+        hint = get_type_hints(self.kind)[name]
+        if not isinstance(value, str) or hint is str or get_origin(hint) is Literal:
+            return value
+        return parse_value(value)
+
+    def set(self, config: Config) -> None:
+        """Show another config."""
+        for name, widget in self.inputs.items():
+            value = getattr(config, name)
+            try:
+                widget.value = str(value) if isinstance(widget, (w.Text, w.Combobox)) else value
+            except Exception as error:
+                raise KnobError(f"{name}={value!r} cannot be shown: {error}") from None
