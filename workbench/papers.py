@@ -73,7 +73,11 @@ def reference_path(name: str) -> Path:
 def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
     """Write `records` as the committed reference, with the config and where they were made."""
     path = reference_path(experiment.name)
-    about = {"experiment": experiment.name, "version": experiment.version, "run": runs.run_id(experiment, config)}
+    about = {
+        "experiment": experiment.name,
+        "version": experiment.version,
+        "run": runs.run_id(experiment, config),
+    }
     about |= {"config": config.model_dump(mode="json"), **runs.provenance()}
     runs.write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     runs.write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")

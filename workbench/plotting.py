@@ -37,7 +37,7 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def figure(width: float = 9.0, height: float = 4.2) -> Iterator[Figure]:
-    """A figure in the common style: ``with figure() as fig: fig.subplots() ...``."""
+    """Make a figure in the common style, to be filled inside the with block."""
     with matplotlib.rc_context(STYLE):
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)

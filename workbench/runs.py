@@ -145,7 +145,10 @@ class _RunWriter(Run):
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever is wrong with the file, the run is done again from the start
-            print(f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again", file=sys.stderr)
+            print(
+                f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again",
+                file=sys.stderr,
+            )
             return None
         return found if hashlib.sha256(before).hexdigest() == progress.sha256 else None
 
@@ -162,7 +165,9 @@ class _RunWriter(Run):
         about = {**about, "records": self._written.records, "records_sha256": self._written.sha256}
         with _writing(self.folder):
             os.fsync(self._out.fileno())
-            write_atomic(self.folder / "run.json", json.dumps(about, indent=2, sort_keys=True).encode() + b"\n")
+            write_atomic(
+                self.folder / "run.json", json.dumps(about, indent=2, sort_keys=True).encode() + b"\n"
+            )
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
@@ -189,7 +194,9 @@ def find(experiment: Experiment, config: Config, root: Path | None = None) -> li
     return load((root or runs_folder()) / run_id(experiment, config))
 
 
-def stream(experiment: Experiment, config: Config, root: Path | None = None, fresh: bool = False) -> Iterator[Record]:
+def stream(
+    experiment: Experiment, config: Config, root: Path | None = None, fresh: bool = False
+) -> Iterator[Record]:
     """The run's records one at a time: read if it is complete, else computed and written as they come.
 
     Whoever stops pulling stops the run. A second process that asks for the same run waits for the first.
@@ -266,7 +273,9 @@ def preview(experiment: Experiment, config: Config) -> list[Record]:
         return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
 
 
-def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
+def run(
+    experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any
+) -> list[Record]:
     """Run `experiment` (or read it, if it is complete) and return its records.
 
     ``run("quantization/layer-trace", scale="smoke", bits=4)``
@@ -307,7 +316,9 @@ def _environment() -> dict[str, Any]:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent)
+        done = subprocess.run(
+            ["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

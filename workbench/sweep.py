@@ -31,7 +31,9 @@ class Sweep:
         return pd.DataFrame.from_records(rows)
 
 
-def grid(config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, **knobs: Any) -> list[Config]:
+def grid(
+    config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, **knobs: Any
+) -> list[Config]:
     """Every combination of `axes` on top of a preset and `knobs`; all are validated before any runs."""
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return [config.at(scale, **{**knobs, **p}) if scale else config(**{**knobs, **p}) for p in points]
@@ -52,7 +54,9 @@ def sweep(
     """
     found = experiment if isinstance(experiment, Experiment) else get(experiment)
     own = executor is None
-    pool = executor or ProcessPoolExecutor(_workers(len(configs)), mp_context=get_context("spawn"), initializer=_one_thread)
+    pool = executor or ProcessPoolExecutor(
+        _workers(len(configs)), mp_context=get_context("spawn"), initializer=_one_thread
+    )
     try:
         futures = [pool.submit(_point, found.name, config, root or runs.runs_folder()) for config in configs]
         for _ in tqdm(as_completed(futures), total=len(futures), desc=found.name, disable=not progress):

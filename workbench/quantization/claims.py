@@ -37,7 +37,10 @@ def _needs_no_strength(records: list[Record]) -> Verdict:
     table = pd.DataFrame(records).groupby(["alpha", "beta"])["held_out"].mean()
     full, none = table.loc[(1.0, 1.0)], table.loc[(0.0, 0.0)]
     alpha, beta = table.idxmin()
-    measured = f"held-out error {100 * full:.1f} % at strengths 1, 1; {100 * none:.1f} % at 0, 0 (GPTQ); least at {alpha:g}, {beta:g}"
+    measured = (
+        f"held-out error {100 * full:.1f} % at strengths 1, 1; {100 * none:.1f} % at 0, 0 (GPTQ); "
+        f"least at {alpha:g}, {beta:g}"
+    )
     return Verdict("holds" if full < none else "fails", measured)
 
 
@@ -45,14 +48,20 @@ def _dx_part(records: list[Record]) -> Verdict:
     full = _pairs(records, "terms", "gptq + r1", "gptq + r1 + r2", "drift")
     x = _pairs(records, "terms", "gptq + r1", "r1 + X part of r2", "drift")
     dx = _pairs(records, "terms", "gptq + r1", "r1 + dX part of r2", "drift")
-    measured = f"drift from the original weights: all of r2 {full.mean():.4f}, X part {x.mean():.4f}, dX part {dx.mean():.4f} of GPTAQ's"
+    measured = (
+        f"drift from the original weights, relative to GPTAQ's: all of r2 {full.mean():.4f}, "
+        f"X part {x.mean():.4f}, dX part {dx.mean():.4f}"
+    )
     closer = abs(x.mean() - full.mean()) < abs(dx.mean() - full.mean())
     return Verdict("holds" if full.mean() < 1 and closer else "fails", measured)
 
 
 def _block_size(records: list[Record]) -> Verdict:
     changed = pd.DataFrame(records).groupby("compat")["codes_changed"].max()
-    measured = f"codes that change with the block size: authors' code {100 * changed['reference']:.0f} %, clean form {100 * changed['clean']:.0f} %"
+    measured = (
+        f"codes that change with the block size: authors' code {100 * changed['reference']:.0f} %, "
+        f"clean form {100 * changed['clean']:.0f} %"
+    )
     return Verdict("holds" if changed["reference"] == 0 else "fails", measured)
 
 
@@ -102,7 +111,7 @@ CLAIMS = [
     Claim(
         "memory", "The second term costs a second matrix: peak memory +4 % at 7B, +9 % at 70B", "ResComp, table 5",
         "19.8 -> 20.6 GB, 63.7 -> 69.5 GB", "",
-        undecidable("needs the paper's models; but P2 = P + I - diag(U)^-1 U needs no matrix (02-inside; `make bench` has the time)"),
+        undecidable("needs the paper's models; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"),
     ),
     Claim(
         "perplexity", "Lower perplexity and higher zero-shot accuracy of whole models", "ResComp, tables 1 to 3",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from workbench.experiment import Record, experiment, knob
-from workbench.quantization import figures
+from workbench.quantization import comparison_figures as figures
 from workbench.quantization.gptq import quantize_layer
 from workbench.quantization.layer_config import NO_PAPER, LayerConfig, inputs, options
 from workbench.quantization.layers import load_layer
@@ -36,8 +36,14 @@ def compare(config: ComparisonConfig, run: Any, points: Iterable[Point]) -> Iter
         if index < done:
             continue
         place = {name: point[name] for name in ("block", "part", "seed", "tokens") if name in point}
-        solver = {name: value for name, value in point.items() if name not in place and name in type(config).model_fields}
-        changed = config.replace(**{**place, **{k: v for k, v in solver.items() if k in ("bits", "group_size")}})
+        solver = {
+            name: value
+            for name, value in point.items()
+            if name not in place and name in type(config).model_fields
+        }
+        changed = config.replace(
+            **{**place, **{k: v for k, v in solver.items() if k in ("bits", "group_size")}}
+        )
         if measured is None or measured[0] != changed.source():
             measured = (changed.source(), _measures(changed))
         layer, moments, calibration, held_out = measured[1]
@@ -140,7 +146,11 @@ class StrengthsConfig(ComparisonConfig):
     """Strengths of the two terms."""
 
     points: int = knob(5, "strengths from 0 to 1 on each axis", low=2, high=21)
-    presets = {"smoke": {**SMOKE, "points": 3}, "laptop": {**LAPTOP, "points": 9, "seeds": 3}, "paper": NO_PAPER}
+    presets = {
+        "smoke": {**SMOKE, "points": 3},
+        "laptop": {**LAPTOP, "points": 9, "seeds": 3},
+        "paper": NO_PAPER,
+    }
 
 
 def _strength_points(config: StrengthsConfig) -> list[Point]:
@@ -196,12 +206,11 @@ class BlockSizeConfig(ComparisonConfig):
 
 def _block_points(config: BlockSizeConfig) -> list[Point]:
     group = config.group_size or 32
-    sizes = [s for s in (group, 2 * group, 4 * group, 8 * group)]
     return [
         {"block_size": size, "compat": compat, "seed": seed, "method": config.method}
         for seed in range(config.seeds)
         for compat in ("clean", "reference")
-        for size in sizes
+        for size in (group, 2 * group, 4 * group, 8 * group)
     ]
 
 
@@ -216,7 +225,9 @@ def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
         layer = load_layer(config.replace(seed=point["seed"]).source())
         moments = layer_statistics(layer.inputs, layer.reference_inputs)
         solver = {k: point[k] for k in ("block_size", "compat", "method")}
-        result = quantize_layer(layer.weight.double(), *(m.double() for m in moments), **options(config, **solver))
+        result = quantize_layer(
+            layer.weight.double(), *(m.double() for m in moments), **options(config, **solver)
+        )
         codes = first.setdefault((point["compat"], point["seed"]), result.codes)
         error = Objective(layer.weight, layer.inputs, layer.reference_inputs).error(result.weight)
         yield {**point, "error": error, "codes_changed": (codes != result.codes).double().mean().item()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from workbench.experiment import Config, Record, experiment, knob
 from workbench.quantization import comparisons, figures
 from workbench.quantization.gptq import layer_solver
 from workbench.quantization.grids import fit_grid
+from workbench.quantization.inside import small_layer, update_terms
 from workbench.quantization.layer_config import NO_PAPER, LayerConfig, PlaceConfig, inputs, options
 from workbench.quantization.layers import load_layer, load_weight
 from workbench.quantization.objective import Objective
@@ -48,12 +49,16 @@ def _steps(config: LayerTraceConfig) -> int:
     about = models.describe(config.model)
     columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
     look, group = looks(config), config.group_size or columns
-    inside = -(-group // look) if config.compat == "clean" and group > look else 0  # looks end where a group ends
+    inside = (
+        -(-group // look) if config.compat == "clean" and group > look else 0
+    )  # looks end where a group ends
     whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
     return whole + 1 if columns else 0
 
 
-@experiment("quantization/layer-trace", version=1, inputs=inputs, figure=figures.draw_layer_trace, steps=_steps)
+@experiment(
+    "quantization/layer-trace", version=1, inputs=inputs, figure=figures.draw_layer_trace, steps=_steps
+)
 def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
     """One layer of a real model being quantized: weights, residuals and the objective as columns are done."""
     layer = load_layer(config.source())
@@ -110,7 +115,11 @@ class LayerGridConfig(GridConfig, PlaceConfig):
 
 
 @experiment(
-    "quantization/grid", version=1, inputs=lambda c: [models.ref(c.model)], figure=figures.draw_grid, instant=True
+    "quantization/grid",
+    version=1,
+    inputs=lambda c: [models.ref(c.model)],
+    figure=figures.draw_grid,
+    instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
     """A layer's weights on their grid: levels, clipping, and the rounding error."""
@@ -121,7 +130,7 @@ def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
     parts, after, levels = weight.split(config.group_size or len(weight)), [], torch.empty(0)
     for part in parts:
         fitted = fit_grid(part, config.bits, config.symmetric, config.grid, config.clip_search)
-        after.append(fitted.values(fitted.codes(part)))
+        after.append(fitted.rounded(part))
         levels = fitted.levels(row) if len(after) == 1 else levels
     rounded = torch.cat(after)
     yield {
@@ -148,7 +157,9 @@ class TwoWeightsConfig(Config):
     w1: float = knob(1.38, "first weight", low=-2.0, high=2.0, step=0.02, unit="steps")
     w2: float = knob(0.30, "second weight", low=-2.0, high=2.0, step=0.02, unit="steps")
     correlation: float = knob(0.80, "correlation of the two inputs", low=-0.95, high=0.95, step=0.05)
-    shift: float = knob(0.70, "share of input 2 that input 1 has lost in the quantized stream", low=-1.0, high=1.0, step=0.05)
+    shift: float = knob(
+        0.70, "share of input 2 that input 1 has lost in the quantized stream", low=-1.0, high=1.0, step=0.05
+    )
     alpha: float = knob(1.0, "strength of GPTAQ's term", low=0.0, high=1.0, step=0.05)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
@@ -188,8 +199,34 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
         return ((change @ hessian * change).sum() - 2 * (change * target).sum() + spread).item()
 
     best = min(([float(a), float(b)] for a, b in product(range(-4, 5), repeat=2)), key=error)
-    common = {"w": [config.w1, config.w2], "hessian": hessian, "target": (weight + target @ torch.linalg.inv(hessian))[0]}
+    common = {
+        "w": [config.w1, config.w2],
+        "hessian": hessian,
+        "target": (weight + target @ torch.linalg.inv(hessian))[0],
+    }
     for method in ("rtn", "gptq", "gptaq", "exact"):
         before, after = round_two(config, method)
         yield {**common, "method": method, "before": before, "after": after, "error": error(after)}
     yield {**common, "method": "best", "before": best, "after": best, "error": error(best)}
+
+
+class UpdateConfig(Config):
+    """One column of a small real layer."""
+
+    column: int = knob(3, "column being rounded", low=0, high=30)
+    row: int = knob(0, "output row", low=0, high=7)
+    bits: Literal[2, 3, 4] = knob(3, "bits a weight")
+    alpha: float = knob(0.25, "strength of r1", low=0.0, high=1.0, step=0.05)
+    beta: float = knob(0.25, "strength of r2", low=0.0, high=1.0, step=0.05)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
+
+
+@experiment(
+    "quantization/update", version=1, inputs=lambda c: inputs(LayerConfig(model=models.TINY)), figure=figures.draw_update,
+    instant=True,
+)  # fmt: skip
+def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
+    """What one column sends to the others: GPTQ's term, r1's, r2's, and the one fused update that is their sum."""
+    layer = small_layer(columns=32, damping=0.0)
+    terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
+    yield {"column": config.column, **terms}

@@ -19,7 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CLIP_STEPS, CLIP_GRID, CLIP_NORM = 80, 100, 2.4  # search p = 1.00 .. 0.21, error |q - w|^2.4 (GPTQ's mse option)
+CLIP_STEPS, CLIP_GRID, CLIP_NORM = (
+    80,
+    100,
+    2.4,
+)  # search p = 1.00 .. 0.21, error |q - w|^2.4 (GPTQ's mse option)
 SMALLEST_RANGE = 1e-5
 
 
@@ -30,14 +34,14 @@ class Grid(NamedTuple):
     zero: Tensor
     low: int
     high: int
+    centred: bool  # zero is 0 throughout, and need not be added
 
-    def codes(self, weight: Tensor) -> Tensor:
-        """Nearest codes of `weight` ``(..., out)``; ties go to the even code."""
-        return torch.div(weight, self.scale).round_().add_(self.zero).clamp_(self.low, self.high)
-
-    def values(self, codes: Tensor) -> Tensor:
-        """The weights that `codes` ``(..., out)`` stand for."""
-        return (codes - self.zero).mul_(self.scale)
+    def rounded(self, weight: Tensor) -> Tensor:
+        """The level nearest to each `weight` ``(..., out)``; ties go to the even code."""
+        codes = torch.div(weight, self.scale).round_()
+        if self.centred:
+            return codes.clamp_(self.low, self.high).mul_(self.scale)
+        return codes.add_(self.zero).clamp_(self.low, self.high).sub_(self.zero).mul_(self.scale)
 
     def levels(self, row: int) -> Tensor:
         """All levels of output `row`, rising."""
@@ -76,20 +80,21 @@ def fit_grid(
         error = _clip_error(trial, weight)
         better = error < least
         least = torch.where(better, error, least)
-        best = Grid(
-            torch.where(better, trial.scale, best.scale), torch.where(better, trial.zero, best.zero), low, high
+        scale, zero = (
+            torch.where(better, new, old) for new, old in ((trial.scale, best.scale), (trial.zero, best.zero))
         )
+        best = Grid(scale, zero, low, high, best.centred)
     return best
 
 
 def _clip_error(grid: Grid, weight: Tensor) -> Tensor:
-    return (grid.values(grid.codes(weight)) - weight).abs_().pow_(CLIP_NORM).sum(0)
+    return (grid.rounded(weight) - weight).abs_().pow_(CLIP_NORM).sum(0)
 
 
 def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, grid: str) -> Grid:
     if symmetric and grid == "quarot":
         scale = torch.maximum(-bottom, top).clamp_(min=SMALLEST_RANGE) / high
-        return Grid(scale, torch.zeros_like(scale), low, high)
+        return Grid(scale, torch.zeros_like(scale), low, high, centred=True)
     if symmetric:  # IST: a row without a negative weight keeps its lower end at zero
         top = torch.maximum(-bottom, top)
         bottom = torch.where(bottom < 0, -top, bottom)
@@ -97,4 +102,4 @@ def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, 
     bottom, top = bottom.masked_fill(empty, -1.0), top.masked_fill(empty, 1.0)
     scale = (top - bottom).clamp_(min=SMALLEST_RANGE) / high
     zero = torch.full_like(scale, (high + 1) // 2) if symmetric else torch.round(-bottom / scale)
-    return Grid(scale, zero, low, high)
+    return Grid(scale, zero, low, high, centred=False)

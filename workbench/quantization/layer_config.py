@@ -21,7 +21,9 @@ PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 class PlaceConfig(Config):
     """Where a layer is found."""
 
-    model: str = knob(models.SMOLLM2, "bundled model, folder or hub id", choices=(models.SMOLLM2, models.TINY))
+    model: str = knob(
+        models.SMOLLM2, "bundled model, folder or hub id", choices=(models.SMOLLM2, models.TINY)
+    )
     block: int = knob(2, "transformer block", low=0, high=200)
     part: str = knob("o_proj", "linear layer in the block", choices=PARTS)
 
@@ -29,9 +31,13 @@ class PlaceConfig(Config):
 class LayerConfig(SolverConfig, PlaceConfig):
     """A solver on one layer of a real language model."""
 
-    text: Literal["prose", "wikitext2"] = knob("prose", "calibration and evaluation text (wikitext2: `workbench fetch`)")
+    text: Literal["prose", "wikitext2"] = knob(
+        "prose", "calibration and evaluation text (wikitext2: `workbench fetch`)"
+    )
     tokens: int = knob(2048, "calibration tokens", low=256, high=65536, step=256, unit="tokens")
-    upstream: Upstream = knob("gptq", "how the layers before this one are quantized; none: both streams are equal")
+    upstream: Upstream = knob(
+        "gptq", "how the layers before this one are quantized; none: both streams are equal"
+    )
     seed: int = knob(0, "which sample of the calibration text", low=0, high=100)
 
     @model_validator(mode="after")

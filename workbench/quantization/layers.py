@@ -23,7 +23,10 @@ from workbench.quantization.gptq import quantize_layer
 from workbench.quantization.statistics import layer_statistics
 
 Upstream = Literal["gptq", "rtn", "none"]
-TEXTS = {"prose": ("prose-calibration", "prose-evaluation"), "wikitext2": ("wikitext2-valid", "wikitext2-test")}
+TEXTS = {
+    "prose": ("prose-calibration", "prose-evaluation"),
+    "wikitext2": ("wikitext2-valid", "wikitext2-test"),
+}
 HELD_OUT = 2048  # tokens of the evaluation text
 KEPT = 32  # cached layers
 
@@ -92,7 +95,9 @@ def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
     names = list(linear_parts(blocks[block]))
     found = [n for n in names if n == part or n.endswith("." + part)]
     if not found:
-        raise ValueError(f"part={part!r}: expected a linear layer of {lm.name}: {', '.join(n.split('.')[-1] for n in names)}")
+        raise ValueError(
+            f"part={part!r}: expected a linear layer of {lm.name}: {', '.join(n.split('.')[-1] for n in names)}"
+        )
     return found[0]
 
 
@@ -106,7 +111,9 @@ def load_weight(model: str, block: int, part: str) -> Tensor:
 @lru_cache(maxsize=4)
 def load_layer(source: LayerSource) -> Layer:
     """The layer's weight and inputs, from the cache or computed."""
-    key = hashlib.sha256(json.dumps([source.__dict__, _refs(source)], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps([source.__dict__, _refs(source)], sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
     path = datasets.cache_folder() / "activations" / f"{key}.safetensors"
     try:
         tensors = load_file(path)
@@ -140,7 +147,10 @@ def _store(path: Path, tensors: dict[str, Tensor]) -> None:
             old.unlink(missing_ok=True)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        print(f"activations are not cached ({error}); set WORKBENCH_CACHE to a folder with space", file=sys.stderr)
+        print(
+            f"activations are not cached ({error}); set WORKBENCH_CACHE to a folder with space",
+            file=sys.stderr,
+        )
 
 
 @torch.no_grad()
@@ -173,11 +183,15 @@ def _compute(source: LayerSource) -> dict[str, Tensor]:
 def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens: int) -> Tensor:
     found = models.windows(models.encode(lm, datasets.load(name), skip * length + tokens), length)
     if len(found) <= skip:
-        raise ValueError(f"{name} has {len(found)} windows of {length} tokens; expected more than the {skip} to skip")
+        raise ValueError(
+            f"{name} has {len(found)} windows of {length} tokens; expected more than the {skip} to skip"
+        )
     return found[skip:]
 
 
-Stream = list[tuple[Tensor, dict[str, Any]]]  # hidden states (1, window, width) and the block's other arguments
+Stream = list[
+    tuple[Tensor, dict[str, Any]]
+]  # hidden states (1, window, width) and the block's other arguments
 
 
 class _Stop(Exception):

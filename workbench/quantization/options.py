@@ -9,7 +9,14 @@ from pydantic import model_validator
 from workbench.experiment import Config, knob
 
 Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp", "exact"]
-METHODS: tuple[str, ...] = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")  # foem = gptq+rescomp
+METHODS: tuple[str, ...] = (
+    "rtn",
+    "gptq",
+    "gptq+rescomp",
+    "gptaq",
+    "gptaq+rescomp",
+    "exact",
+)  # foem = gptq+rescomp
 
 
 class GridConfig(Config):
@@ -17,10 +24,15 @@ class GridConfig(Config):
 
     bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(3, "bits a weight; 16 leaves the layer as it is")
     group_size: int | None = knob(
-        None, "input columns that share a scale; none = the whole row", low=1, choices=(None, 16, 32, 64, 96, 128)
+        None,
+        "input columns that share a scale; none = the whole row",
+        low=1,
+        choices=(None, 16, 32, 64, 96, 128),
     )
     symmetric: bool = knob(True, "grid symmetric about zero")
-    grid: Literal["quarot", "ist"] = knob("quarot", "symmetric convention: QuaRot and GPTAQ's, or IST-DASLab's")
+    grid: Literal["quarot", "ist"] = knob(
+        "quarot", "symmetric convention: QuaRot and GPTAQ's, or IST-DASLab's"
+    )
     clip_search: bool = knob(False, "search the clipping range with the least |q - w|^2.4")
 
 
@@ -28,14 +40,24 @@ class SolverConfig(GridConfig):
     """How a layer is quantized."""
 
     method: Method = knob("gptaq+rescomp", "solver; foem's error term is gptq+rescomp under another name")
-    damping: float = knob(0.01, "added to the Hessian's diagonal, as a share of its mean", low=0.0, high=1.0, log=True)
+    damping: float = knob(
+        0.01, "added to the Hessian's diagonal, as a share of its mean", low=0.0, high=1.0, log=True
+    )
     act_order: bool = knob(False, "quantize the columns with the largest inputs first")
     static_groups: bool = knob(False, "fit all groups before the first column, in the original order")
-    block_size: int = knob(128, "columns between two lazy updates of the rest", low=1, choices=(1, 16, 32, 64, 128, 256))
+    block_size: int = knob(
+        128, "columns between two lazy updates of the rest", low=1, choices=(1, 16, 32, 64, 128, 256)
+    )
     alpha: float = knob(0.25, "strength of r1, GPTAQ's term", low=0.0, high=1.0, step=0.05)
-    beta: float = knob(0.25, "strength of r2, ResComp's compensation-aware error", low=0.0, high=1.0, step=0.05)
-    rho: float = knob(1.0, "how far 'exact' shifts the weights to the full-precision target", low=0.0, high=1.0, step=0.05)
-    r2_part: Literal["full", "x", "dx"] = knob("full", "part of r2 that is repaid: all, its X part, its dX part")
+    beta: float = knob(
+        0.25, "strength of r2, ResComp's compensation-aware error", low=0.0, high=1.0, step=0.05
+    )
+    rho: float = knob(
+        1.0, "how far 'exact' shifts the weights to the full-precision target", low=0.0, high=1.0, step=0.05
+    )
+    r2_part: Literal["full", "x", "dx"] = knob(
+        "full", "part of r2 that is repaid: all, its X part, its dX part"
+    )
     compat: Literal["clean", "reference"] = knob("clean", "clean, or the authors' program code for code")
 
     @model_validator(mode="after")

@@ -28,17 +28,25 @@ class ReferenceSolver(LayerSolver):
             return
         for j, before in zip(range(low, high), befores, strict=True):
             rounded = self._live[j].clone()
-            self._put(j, low, before, rounded, self._lazy(before, rounded))
+            self._pass_on(j, low, before, rounded, self._lazy(before, rounded))
 
     def _lazy(self, before: Tensor, rounded: Tensor) -> Tensor:
-        """What the lazy update takes for w: GPTAQ, and ResComp at 2 bits, the rounded column; ResComp at other
+        """What the lazy update takes for w.
 
-        bits w clamped to the range of the block's last grid, whichever group that belongs to.
+        GPTAQ, and ResComp at 2 bits: the rounded column. ResComp at other bits: w clamped to the range of the
+        block's last grid, whichever group that belongs to.
         """
-        _, beta_x, beta_dx = self.options.strengths()
+        _, beta_x, beta_dx = self._strengths
         if self.options.bits == 2 or not (beta_x or beta_dx):
             return rounded
         return torch.clamp(before, *self._grid.range())
+
+    def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+        super()._prepare(weight, hessian, cross)
+        if (
+            self.group_size == weight.shape[1] and self.method != "exact"
+        ):  # the programs fit whole rows before they clear the dead columns
+            self._grids = [self._fit(weight.to(self._live.dtype).T)]
 
     def _group_weights(self, j: int) -> Tensor:
         stale = torch.cat([self._stale[j - self._low :], self._live[self._low + len(self._stale) :]])

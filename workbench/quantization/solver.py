@@ -58,11 +58,17 @@ class LayerSolver:
     """
 
     def __init__(
-        self, weight: Tensor, hessian: Tensor, cross: Tensor | None, options: SolverConfig, trace: bool = False
+        self,
+        weight: Tensor,
+        hessian: Tensor,
+        cross: Tensor | None,
+        options: SolverConfig,
+        trace: bool = False,
     ):
         _check(weight, hessian, cross)
         self.options, self.method, self.damping = options, options.method, options.damping
         self.notes: list[str] = []
+        self._strengths = options.strengths()
         self._weight = weight
         columns = weight.shape[1]
         self.permutation = torch.arange(columns, device=weight.device)
@@ -83,13 +89,17 @@ class LayerSolver:
             live, hessian = live[order], hessian[order][:, order]
             cross = None if cross is None else cross[order][:, order]
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
-        self._width = 1 if self._rows is None else len(self._rows) // len(live)  # rows a column: U, or U and -P
-        self._live, self._codes = live, torch.empty(live.shape, dtype=torch.int16, device=live.device)
-        self._start = live.clone() if any(self.options.strengths()[1:]) else live  # w0, needed by r2 alone
-        self._columns_group = torch.arange(len(live), device=live.device) // self.group_size
+        self._width = (
+            1 if self._rows is None else len(self._rows) // len(live)
+        )  # rows a column: U, or U and -P
+        self._live = live
+        self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed by r2 alone
+        columns = self.permutation if self._static else torch.arange(len(live), device=live.device)
+        sent = min(self.options.block_size, len(live)) * self._width
+        self._sent = live.new_empty(sent, live.shape[1])  # a block's e, or e and s in turn
+        self._columns_group = (columns // self.group_size).tolist()
         self._grids: list[Grid] = []
         if self._static:
-            self._columns_group = self._columns_group[self.permutation]
             self._grids = [self._fit(part) for part in self._unpermuted(live).split(self.group_size)]
 
     def _without_dead_columns(
@@ -102,36 +112,47 @@ class LayerSolver:
             self.method = "rtn"
             self.notes.append("no input reached this layer (its Hessian is zero): rounded to nearest instead")
             return hessian, cross
-        self.notes.append(f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0")
+        self.notes.append(
+            f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0"
+        )
         live[dead] = 0
         hessian = hessian.clone()
-        hessian.diagonal()[dead] = 1  # as the GPTQ programs do; it counts in the mean that damping is a share of
+        hessian.diagonal()[dead] = (
+            1  # as the GPTQ programs do; it counts in the mean that damping is a share of
+        )
         return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
 
     def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
-        """The rows that carry errors onwards: U, or U and -P interleaved, ``(in or 2 in, in)``; None for RTN."""
+        """The rows that carry errors onwards, None for RTN: U[q] / U[q, q], or those and -P[q] in turn.
+
+        ``(in, in)``, or ``(2 in, in)``: two terms, but one product an update.
+        """
         factor = factor_hessian(hessian, self.options.damping)
         if factor is None:
             self.method = "rtn"
-            self.notes.append("the Hessian is not positive definite even with damping 1: rounded to nearest instead")
+            self.notes.append(
+                "the Hessian is not positive definite even with damping 1: rounded to nearest instead"
+            )
             return None
         upper, self.damping = factor
         if self.damping > self.options.damping:
-            self.notes.append(f"damping raised from {self.options.damping:g} to {self.damping:g} to factor the Hessian")
-        alpha, _, beta_dx = self.options.strengths()
+            self.notes.append(
+                f"damping raised from {self.options.damping:g} to {self.damping:g} to factor the Hessian"
+            )
+        alpha, _, beta_dx = self._strengths
         if cross is not None and self.method == "exact":
             live += self.options.rho * (upper.T @ (upper @ (cross.T @ live)))
         self._diagonal = upper.diagonal()
+        scaled = upper / self._diagonal[:, None]
         if cross is None or not (alpha or beta_dx):
-            return upper
-        return torch.stack([upper, -propagation(cross, upper)], 1).flatten(0, 1)
+            return scaled
+        return torch.stack([scaled, -propagation(cross, upper)], 1).flatten(0, 1)
 
     def steps(self) -> Iterator[int]:
         """Quantize block after block; yields the number of columns done, all others being up to date."""
         low, n = 0, 0 if self.options.bits >= 16 else len(self._live)
         while low < n:
             high = self._block_end(low, n)
-            self._sent = self._live.new_empty((high - low) * self._width, self._live.shape[1])  # e, or e and s
             self._block(low, high)
             self._send(low, high, low, high, n)
             yield high
@@ -173,36 +194,40 @@ class LayerSolver:
         if first < last and self._rows is not None:
             k = self._width
             rows = self._rows[low * k : high * k, first:last]
-            self._live[first:last].addmm_(rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1)
+            self._live[first:last].addmm_(
+                rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1
+            )
 
     def _column(self, j: int, high: int, start: int) -> None:
         """Round column j and update the columns j+1..high."""
         if not self._static and j % self.group_size == 0:
             self._grids.append(self._fit(self._group_weights(j)))
         self._grid = self._grids[self._columns_group[j]]
-        w = self._live[j].clone()
-        codes = self._grid.codes(w)
-        rounded = self._grid.values(codes)
-        self._codes[j], self._live[j] = codes, rounded
+        w = self._live[j]
+        rounded = self._grid.rounded(w)
         if self._trace:
             self._trace[0][j] = w
         if self._rows is not None:
-            self._put(j, start, w, rounded, w)
-            self._send(j, j + 1, start, j + 1, high)
+            self._pass_on(j, start, w, rounded, w)
+        w.copy_(rounded)
+        self._send(j, j + 1, start, j + 1, high)
 
-    def _put(self, j: int, start: int, w: Tensor, rounded: Tensor, base: Tensor) -> None:
-        """Store e and s of column j; `base` is w, or what the authors' lazy update takes for it."""
-        alpha, beta_x, beta_dx = self.options.strengths()
-        e, at = w - rounded, (j - start) * self._width
+    def _pass_on(self, j: int, start: int, w: Tensor, rounded: Tensor, base: Tensor) -> None:
+        """Store what column j sends: (w-q) + b_x (w0-base), and a base + b_dx (w0-base).
+
+        `base` is w, or what the authors' lazy update takes for it.
+        """
+        alpha, beta_x, beta_dx = self._strengths
+        at = (j - start) * self._width
+        e = torch.sub(w, rounded, out=self._sent[at])
         if beta_x:
-            e += beta_x * (self._start[j] - base)
-        torch.div(e, self._diagonal[j], out=self._sent[at])
+            e.add_(self._start[j], alpha=beta_x).sub_(base, alpha=beta_x)
         if self._width == 2:
-            torch.mul(base, alpha, out=self._sent[at + 1])
+            s = torch.mul(base, alpha - beta_dx, out=self._sent[at + 1])
             if beta_dx:
-                self._sent[at + 1] += beta_dx * (self._start[j] - base)
+                s.add_(self._start[j], alpha=beta_dx)
         if self._trace:
-            self._trace[1][j] = self._sent[at]
+            self._trace[1][j] = e / self._diagonal[j]
             self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
 
     def _group_weights(self, j: int) -> Tensor:
@@ -230,18 +255,22 @@ class LayerSolver:
 
     def result(self) -> LayerResult:
         """The quantized layer, after `steps` has ended."""
-        weight, notes = self._weight, tuple(self.notes)
         if self.options.bits >= 16:
-            return LayerResult(weight.clone(), None, None, None, None, self.permutation, 0.0, (*notes, "16 bits: unchanged"))
+            return LayerResult(
+                self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",)
+            )
+        weight = self.current().contiguous()
+        scale, zero = (torch.stack([getattr(g, part) for g in self._grids], 1) for part in ("scale", "zero"))
+        group = self._unpermuted(torch.tensor(self._columns_group, device=weight.device))
         return LayerResult(
-            weight=self.current().to(weight.dtype).contiguous(),
-            codes=self._unpermuted(self._codes).T.contiguous(),
-            scale=torch.stack([g.scale for g in self._grids], 1),
-            zero=torch.stack([g.zero for g in self._grids], 1),
-            group=self._unpermuted(self._columns_group),
+            weight=weight.to(self._weight.dtype),
+            codes=torch.round(weight / scale[:, group] + zero[:, group]).to(torch.int16),
+            scale=scale,
+            zero=zero,
+            group=group,
             permutation=self.permutation,
             damping=self.damping,
-            notes=notes,
+            notes=tuple(self.notes),
             trace=self.trace() if self._trace else None,
         )
 

@@ -20,7 +20,9 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
     """
     x = _at_least_float32(inputs)
     if x.ndim != 2:
-        raise ValueError(f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position")
+        raise ValueError(
+            f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position"
+        )
     require_finite(x, "inputs")
     tokens = max(len(x), 1)
     hessian = x.T @ x / tokens

@@ -17,14 +17,21 @@ SMALLEST_LOG = 1e-6  # a log slider cannot show 0
 def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False) -> w.ValueWidget:
     """The input that fits a knob."""
     label = f"{name} ({shown.unit})" if shown.unit else name
-    common = {"description": label, "tooltip": shown.help, "style": {"description_width": "9em"}, "layout": w.Layout(width="27em")}
+    common = {
+        "description": label,
+        "tooltip": shown.help,
+        "style": {"description_width": "9em"},
+        "layout": w.Layout(width="27em"),
+    }
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
         return w.SelectionSlider(options=options, value=value, continuous_update=live, **common)
     if get_origin(hint) is Literal or (options and get_origin(hint) in (Union, types.UnionType)):
         if value not in options:
             options.append(value)
-        return w.Dropdown(options=[("none" if o is None else str(o), o) for o in options], value=value, **common)
+        return w.Dropdown(
+            options=[("none" if o is None else str(o), o) for o in options], value=value, **common
+        )
     if hint is bool:
         return w.Checkbox(value=value, **{**common, "indent": True})
     if options:
@@ -38,11 +45,15 @@ def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.Va
     if hint is int and shown.high - shown.low > WIDEST_SLIDER:
         return w.BoundedIntText(value=value, min=int(shown.low), max=int(shown.high), **common)
     if hint is int:
-        return w.IntSlider(value=value, min=int(shown.low), max=int(shown.high), step=int(shown.step or 1), **common)
+        return w.IntSlider(
+            value=value, min=int(shown.low), max=int(shown.high), step=int(shown.step or 1), **common
+        )
     if shown.log:
         low = max(shown.low, SMALLEST_LOG)
         value = max(value, low)
-        return w.FloatLogSlider(value=value, min=log10(low), max=log10(shown.high), step=0.1, readout_format=".1e", **common)
+        return w.FloatLogSlider(
+            value=value, min=log10(low), max=log10(shown.high), step=0.1, readout_format=".1e", **common
+        )
     step = shown.step or (shown.high - shown.low) / 100
     return w.FloatSlider(value=value, min=shown.low, max=shown.high, step=step, **common)
 
@@ -54,7 +65,8 @@ class Controls(w.VBox):
         self.kind = type(config)
         hints = get_type_hints(self.kind)
         self.inputs = {
-            name: input_for(name, hints[name], getattr(config, name), shown, live) for name, shown in self.kind.knobs().items()
+            name: input_for(name, hints[name], getattr(config, name), shown, live)
+            for name, shown in self.kind.knobs().items()
         }
         self._shown = config
         half = -(-len(self.inputs) // 2)

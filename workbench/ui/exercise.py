@@ -17,11 +17,17 @@ class Exercise(w.VBox):
     Numbers are right within `tolerance` (relative); texts are compared without case.
     """
 
-    def __init__(self, question: str, answer: Callable[[], Any], hint: str, why: str, tolerance: float = 0.02):
+    def __init__(
+        self, question: str, answer: Callable[[], Any], hint: str, why: str, tolerance: float = 0.02
+    ):
         self._answer, self._hint, self._why, self._tolerance = answer, hint, why, tolerance
         self.box = w.Text(placeholder="your answer", continuous_update=False, layout=w.Layout(width="14em"))
-        check = w.Button(description="Check", tooltip="Check", button_style="primary", layout=w.Layout(width="auto"))
-        give_up = w.Button(description="Show the answer", tooltip="Show the answer", layout=w.Layout(width="auto"))
+        check = w.Button(
+            description="Check", tooltip="Check", button_style="primary", layout=w.Layout(width="auto")
+        )
+        give_up = w.Button(
+            description="Show the answer", tooltip="Show the answer", layout=w.Layout(width="auto")
+        )
         self.reply = w.Label("")
         check.on_click(lambda _: setattr(self.reply, "value", self.check(self.box.value)))
         give_up.on_click(lambda _: setattr(self.reply, "value", self.solution()))

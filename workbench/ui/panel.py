@@ -29,7 +29,9 @@ class Panel(w.VBox):
     `records` of a finished run of `config` give the first picture. A run that is complete is read from disk.
     """
 
-    def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
+    def __init__(
+        self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None
+    ):
         self.experiment = experiment if isinstance(experiment, Experiment) else get(experiment)
         self._first = config or self.experiment.config()
         self.controls = Controls(self._first, live=self.experiment.instant)
@@ -38,7 +40,18 @@ class Panel(w.VBox):
         self._stop, self._lock, self._thread, self._wanted = threading.Event(), threading.Lock(), None, None
         self._build()
         self._live = LiveFigure(self._show, every=0.05 if self.experiment.instant else 0.25)
-        super().__init__([self.controls, self._bar, self._status, self.message, self.picture, self._tools, self.code, self.link])
+        super().__init__(
+            [
+                self.controls,
+                self._bar,
+                self._status,
+                self.message,
+                self.picture,
+                self._tools,
+                self.code,
+                self.link,
+            ]
+        )
         for widget in self.controls.inputs.values():
             widget.observe(self._moved, "value")
         if self.records:
@@ -48,7 +61,9 @@ class Panel(w.VBox):
 
     def _build(self) -> None:
         def button(label: str, hint: str, icon: str, act: Any, style: str = "") -> w.Button:
-            made = w.Button(description=label, tooltip=hint, icon=icon, button_style=style, layout=w.Layout(width="auto"))
+            made = w.Button(
+                description=label, tooltip=hint, icon=icon, button_style=style, layout=w.Layout(width="auto")
+            )
             made.on_click(lambda _: act())
             return made
 
@@ -56,13 +71,28 @@ class Panel(w.VBox):
         self.run_button = button("Run", "Run", "play", self.start, "primary")
         self.stop_button = button("Stop", "Stop", "stop", self._stop.set, "danger")
         self.reset_button = button("Reset", "Reset all knobs", "undo", self.reset)
-        self.pin_button = button("Pin", "Keep this run in the picture, to compare the next one with it", "thumb-tack", self.pin)
-        self.code_button = button("Copy as code", "Show the exact call that repeats this run", "code", self.show_code)
-        self.save_button = button("Save figure", "Save the picture beside the runs", "image", self.save_figure)
-        self.csv_button = button("Save records (CSV)", "Save the records beside the runs", "table", self.save_csv)
-        self.format = w.Dropdown(options=["png", "svg", "pdf"], layout=w.Layout(width="5.5em"), tooltip="format of the figure")
+        self.pin_button = button(
+            "Pin", "Keep this run in the picture, to compare the next one with it", "thumb-tack", self.pin
+        )
+        self.code_button = button(
+            "Copy as code", "Show the exact call that repeats this run", "code", self.show_code
+        )
+        self.save_button = button(
+            "Save figure", "Save the picture beside the runs", "image", self.save_figure
+        )
+        self.csv_button = button(
+            "Save records (CSV)", "Save the records beside the runs", "table", self.save_csv
+        )
+        self.format = w.Dropdown(
+            options=["png", "svg", "pdf"], layout=w.Layout(width="5.5em"), tooltip="format of the figure"
+        )
         scales = [s for s, preset in self.experiment.config.presets.items() if not isinstance(preset, str)]
-        self.preset = w.Dropdown(options=[CUSTOM, *scales], description="preset", layout=w.Layout(width="13em"), tooltip="set all knobs for a scale")
+        self.preset = w.Dropdown(
+            options=[CUSTOM, *scales],
+            description="preset",
+            layout=w.Layout(width="13em"),
+            tooltip="set all knobs for a scale",
+        )
         self.preset.observe(self._choose_preset, "value")
         self.progress = w.FloatProgress(min=0, max=1, layout=w.Layout(width="16em"))
         self.left, self.message = w.Label(""), w.Label("ready")
@@ -70,9 +100,15 @@ class Panel(w.VBox):
         self.code = w.Textarea(layout=w.Layout(width="48em", height="6em", display="none"), disabled=False)
         self.link = w.HTML("")
         running = [] if instant else [self.run_button, self.stop_button]
-        self._bar = w.HBox([*running, self.reset_button, self.pin_button, *([self.preset] if scales else [])], layout=w.Layout(flex_flow="row wrap"))
+        self._bar = w.HBox(
+            [*running, self.reset_button, self.pin_button, *([self.preset] if scales else [])],
+            layout=w.Layout(flex_flow="row wrap"),
+        )
         self._status = w.HBox([] if instant else [self.progress, self.left])
-        self._tools = w.HBox([self.code_button, self.save_button, self.format, self.csv_button], layout=w.Layout(flex_flow="row wrap"))
+        self._tools = w.HBox(
+            [self.code_button, self.save_button, self.format, self.csv_button],
+            layout=w.Layout(flex_flow="row wrap"),
+        )
         self._busy(False)
 
     def __repr__(self) -> str:
@@ -95,7 +131,9 @@ class Panel(w.VBox):
                 return
             self._stop.clear()
             self._busy(True)
-            self._thread = threading.Thread(target=self._main, args=(config,), name="workbench-panel", daemon=True)
+            self._thread = threading.Thread(
+                target=self._main, args=(config,), name="workbench-panel", daemon=True
+            )
             self._thread.start()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -124,19 +162,27 @@ class Panel(w.VBox):
         config = self._config()
         if config is not None:
             knobs = "".join(f", {name}={value!r}" for name, value in config.changed().items())
-            self.code.value = f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
+            self.code.value = (
+                f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
+            )
             self.code.layout.display = ""
 
     def save_figure(self) -> None:
         """Save the figure shown beside the runs, and offer it for download."""
         if self._live.figure is not None:
             kind = self.format.value
-            self._save(encode(self._live.figure, kind), kind, {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}[kind])
+            self._save(
+                encode(self._live.figure, kind),
+                kind,
+                {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}[kind],
+            )
 
     def save_csv(self) -> None:
         """Save the records shown beside the runs, and offer them for download."""
         if self.records:
-            self._save(pd.DataFrame.from_records(self.records).to_csv(index=False).encode(), "csv", "text/csv")
+            self._save(
+                pd.DataFrame.from_records(self.records).to_csv(index=False).encode(), "csv", "text/csv"
+            )
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -169,10 +215,15 @@ class Panel(w.VBox):
         of = f" of {total}" if total else ""
         self.left.value = ""
         if stopped:
-            self.message.value = f"stopped after {len(self.records)}{of} records, {spent}; Run goes on from the last checkpoint, or begins again"
+            self.message.value = (
+                f"stopped after {len(self.records)}{of} records, {spent}; "
+                "Run goes on from the last checkpoint, or begins again"
+            )
         else:
             self.progress.value = 1
-            self.message.value = f"done: {len(self.records)} records, {spent}; run {runs.run_id(self.experiment, config)}"
+            self.message.value = (
+                f"done: {len(self.records)} records, {spent}; run {runs.run_id(self.experiment, config)}"
+            )
 
     def _count(self, done: int, total: int, spent: float) -> None:
         if total:
@@ -227,7 +278,9 @@ class Panel(w.VBox):
         """One line in the panel; the whole traceback stays in `self.error`."""
         self.error = traceback.format_exc()
         kind = "" if isinstance(error, (KnobError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
-        self.message.value = "not run: " + kind + " | ".join(str(error).strip().splitlines() or [type(error).__name__])
+        self.message.value = (
+            "not run: " + kind + " | ".join(str(error).strip().splitlines() or [type(error).__name__])
+        )
 
     def _draw(self, force: bool = False) -> None:
         pinned = None
@@ -254,7 +307,9 @@ class Panel(w.VBox):
             runs.write_atomic(path, data)
             self.message.value = f"saved {path.parent.name}/{name} in the runs folder"
         except OSError as error:
-            self.message.value = f"cannot write {path} ({error.strerror}); the download link below still has it"
+            self.message.value = (
+                f"cannot write {path} ({error.strerror}); the download link below still has it"
+            )
         link = f"data:{mime};base64,{base64.b64encode(data).decode()}"
         self.link.value = f'<a download="{html.escape(name)}" href="{link}">download {html.escape(name)}</a>'
 

