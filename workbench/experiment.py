@@ -194,6 +194,7 @@ class Experiment:
     steps: Callable[[Any], int] | None
     instant: bool
     paper: str
+    threads: int
 
     @property
     def method(self) -> str:
@@ -218,18 +219,22 @@ def experiment(
     steps: Callable[[Any], int] | None = None,
     instant: bool = False,
     paper: str = "",
+    threads: int = 1,
 ) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Iterator[Record]]]:
     """Register the generator ``f(config, run) -> Iterator[Record]`` as an experiment.
 
     `version` is raised when the records' meaning changes. `inputs(config)` are references (name and checksum) of
     the data and models used. `figure(records)` draws; it may take ``pinned=`` records to compare with.
     `steps(config)` is the number of records to expect. `instant` experiments redraw at each move of a slider.
-    `paper` names the figure or table of the paper that this regenerates.
+    `paper` names the figure or table of the paper that this regenerates. `threads` are torch's while it runs: one,
+    unless its products are large, since more are slower on a busy machine and may change the last digit.
     """
 
     def register(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:
         config = next(iter(get_type_hints(generate).values()))
-        EXPERIMENTS[name] = Experiment(name, version, config, generate, figure, inputs, steps, instant, paper)
+        EXPERIMENTS[name] = Experiment(
+            name, version, config, generate, figure, inputs, steps, instant, paper, threads
+        )
         return generate
 
     return register

@@ -89,7 +89,7 @@ def ref(name: str) -> str:
         return f"{name}@{folder.name[:16]}"
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
-        raise DataError(f"{folder} holds no *.safetensors; expected a model saved by save_pretrained")
+        raise DataError(f"{folder} holds no safetensors; expected a model saved by save_pretrained")
     return f"{folder.name}@{'+'.join(sha256(part)[:16] for part in parts)}"
 
 

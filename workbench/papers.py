@@ -17,6 +17,7 @@ import pandas as pd
 from workbench import runs
 from workbench.datasets import bundled_folder
 from workbench.experiment import Config, Experiment, KnobError, Record, get
+from workbench.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def write_reference(experiment: Experiment, config: Config, records: list[Record
         "version": experiment.version,
         "run": runs.run_id(experiment, config),
     }
-    about |= {"config": config.model_dump(mode="json"), **runs.provenance()}
+    about |= {"config": config.model_dump(mode="json"), **provenance()}
     runs.write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     runs.write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
     return path

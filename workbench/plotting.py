@@ -30,7 +30,6 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "svg.hashsalt": "workbench",
     "font.size": 9,
 }
 

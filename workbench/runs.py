@@ -12,25 +12,19 @@ import hashlib
 import io
 import json
 import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from workbench.experiment import Config, Experiment, Record, get, plain_record
-
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib", "pydantic", "safetensors")
+from workbench.provenance import provenance
 
 
 class RunError(RuntimeError):
@@ -126,8 +120,11 @@ class _RunWriter(Run):
         with _writing(self.folder):
             (self.folder / "run.json").unlink(missing_ok=True)
             write_atomic(self._file, kept)
-            self._out = self._file.open("ab")
+            self._out = self._open()
         return records
+
+    def _open(self) -> BinaryIO:
+        return self._file.open("ab")
 
     @property
     def _file(self) -> Path:
@@ -181,7 +178,7 @@ def load(folder: Path) -> list[Record] | None:
     try:
         about = json.loads((folder / "run.json").read_bytes())
         data = (folder / "records.jsonl").read_bytes()
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
         return None
     if hashlib.sha256(data).hexdigest() != about.get("records_sha256"):
         print(f"records of {folder.name} do not match their checksum: the run is done again", file=sys.stderr)
@@ -218,7 +215,7 @@ def stream(
 def _compute(experiment: Experiment, config: Config, folder: Path) -> Iterator[Record]:
     run, started, cpu = _RunWriter(folder), time.time(), time.process_time()
     before = run.begin()
-    generator = experiment.generate(config, run)
+    generator, threads = experiment.generate(config, run), _set_threads(experiment.threads)
     try:
         yield from before
         for record in generator:
@@ -240,6 +237,7 @@ def _compute(experiment: Experiment, config: Config, folder: Path) -> Iterator[R
         )
     finally:
         generator.close()
+        _set_threads(threads)
         run.end()
 
 
@@ -270,7 +268,20 @@ def _writing(folder: Path) -> Iterator[None]:
 def preview(experiment: Experiment, config: Config) -> list[Record]:
     """The records, computed and not kept: for instant experiments, where each slider position is a run."""
     with tempfile.TemporaryDirectory() as folder:
-        return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
+        threads = _set_threads(experiment.threads)
+        try:
+            return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
+        finally:
+            _set_threads(threads)
+
+
+def _set_threads(count: int) -> int:
+    """Torch's threads from now on in this thread; returns what they were."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    return before
 
 
 def run(
@@ -283,42 +294,3 @@ def run(
     found = experiment if isinstance(experiment, Experiment) else get(experiment)
     config = found.config.at(scale, **knobs) if scale else found.config(**knobs)
     return list(stream(found, config, root))
-
-
-def provenance() -> dict[str, Any]:
-    """Where a run was made: commit, versions, machine, peak memory of this process so far."""
-    return {
-        **_environment(),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
-
-
-@cache
-def _environment() -> dict[str, Any]:
-    import torch
-
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {
-        "packages": packages,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -53,41 +53,49 @@ def sweep(
     `configs`.
     """
     found = experiment if isinstance(experiment, Experiment) else get(experiment)
-    own = executor is None
-    pool = executor or ProcessPoolExecutor(
-        _workers(len(configs)), mp_context=get_context("spawn"), initializer=_one_thread
-    )
-    try:
-        futures = [pool.submit(_point, found.name, config, root or runs.runs_folder()) for config in configs]
-        for _ in tqdm(as_completed(futures), total=len(futures), desc=found.name, disable=not progress):
-            pass
-    finally:
-        if own:
-            pool.shutdown(cancel_futures=True)
+    root = root or runs.runs_folder()
+    if executor is not None:
+        outcomes = _outcomes(executor, found, configs, root, progress)
+    else:
+        with _processes(len(configs)) as pool:
+            outcomes = _outcomes(pool, found, configs, root, progress)
+        for index, outcome in enumerate(outcomes):
+            if isinstance(
+                outcome, BrokenExecutor
+            ):  # a worker died and took the pool along: each point by itself
+                with _processes(1) as pool:
+                    outcomes[index] = _outcomes(pool, found, configs[index : index + 1], root, False)[0]
     result = Sweep()
-    for config, future in zip(configs, futures, strict=True):
-        reason = _failure(future)
-        if reason is None:
-            result.done.append((config, future.result()))
+    for config, outcome in zip(configs, outcomes, strict=True):
+        if isinstance(outcome, BrokenExecutor):
+            result.failed.append((config, "its process died: out of memory, or a crash in compiled code"))
+        elif isinstance(outcome, BaseException):
+            result.failed.append((config, f"{type(outcome).__name__}: {outcome}"))
         else:
-            result.failed.append((config, reason))
+            result.done.append((config, outcome))
     return result
 
 
-def _workers(points: int) -> int:
-    return max(1, min(points, os.cpu_count() or 1))
+def _processes(points: int) -> ProcessPoolExecutor:
+    workers = max(1, min(points, os.cpu_count() or 1))
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+def _outcomes(
+    pool: Executor, experiment: Experiment, configs: Sequence[Config], root: Path, progress: bool
+) -> list[list[Record] | BaseException]:
+    """Records, or the error, of each config."""
+    futures = []
+    for config in configs:
+        try:
+            futures.append(pool.submit(_point, experiment.name, config, root))
+        except BrokenExecutor as error:
+            futures.append(Future())
+            futures[-1].set_exception(error)
+    for _ in tqdm(as_completed(futures), total=len(futures), desc=experiment.name, disable=not progress):
+        pass
+    return [future.exception() or future.result() for future in futures]
 
 
 def _point(name: str, config: Config, root: Path) -> list[Record]:
     return list(runs.stream(get(name), config, root))
-
-
-def _failure(future: Future[Any]) -> str | None:
-    error = future.exception()
-    return None if error is None else f"{type(error).__name__}: {error}"

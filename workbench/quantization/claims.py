@@ -7,7 +7,7 @@ import pandas as pd
 from workbench.experiment import Record
 from workbench.papers import Claim, Verdict, undecidable
 
-ENOUGH = 0.9  # share of layers and samples in which a claimed gain must be seen
+SURE = 2.0  # standard errors that a mean ratio must stay below 1
 
 
 def _pairs(records: list[Record], key: str, base: str, other: str, column: str) -> pd.Series:
@@ -19,15 +19,15 @@ def _pairs(records: list[Record], key: str, base: str, other: str, column: str) 
 
 
 def _lowers(key: str, *pairs: tuple[str, str]):
-    """Check: each `other` has a lower held-out error than its `base`, nearly everywhere."""
+    """Check: each `other` has a lower held-out error than its `base`, by two standard errors of the mean ratio."""
 
     def check(records: list[Record]) -> Verdict:
         parts, good = [], True
         for base, other in pairs:
             ratio = _pairs(records, key, base, other, "held_out")
-            wins = int((ratio < 1).sum())
-            good &= wins >= ENOUGH * len(ratio)
-            parts.append(f"{other} / {base}: {ratio.mean():.3f}, lower in {wins} of {len(ratio)}")
+            wins, error = int((ratio < 1).sum()), ratio.sem()
+            good &= bool(ratio.mean() + SURE * error < 1)
+            parts.append(f"{other} / {base}: {ratio.mean():.3f} ± {error:.3f}, lower in {wins} of {len(ratio)}")
         return Verdict("holds" if good else "fails", "held-out error " + "; ".join(parts))
 
     return check

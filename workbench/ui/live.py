@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import matplotlib
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
@@ -20,7 +21,8 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
     """The figure as PNG, SVG or PDF, without a version stamp, so that equal figures are equal bytes."""
     buffer = io.BytesIO()
     stamp = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata=stamp)
+    with matplotlib.rc_context({"svg.hashsalt": "workbench"}):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=stamp)
     return buffer.getvalue()
 
 

@@ -1,0 +1,182 @@
+"""Dead columns, too few tokens, non-finite values, odd shapes and dtypes: mended and said, or refused by name."""
+
+import pytest
+import torch
+from made import make_layer
+
+from workbench.experiment import KnobError
+from workbench.quantization import METHODS, layer_statistics, quantize_layer
+
+
+def quantize(layer, **options):
+    return quantize_layer(layer.weight, layer.hessian, layer.cross, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dead_columns_are_cleared_and_counted(method):
+    layer = make_layer()
+    layer.x[:, [3, 17]] = 0
+    hessian, cross = layer_statistics(layer.x, layer.reference)  # the reference stream is alive there
+    r = quantize_layer(layer.weight, hessian, cross, method=method)
+    assert torch.isfinite(r.weight).all()
+    if method == "rtn":
+        assert r.notes == ()
+    else:
+        assert "2 dead input columns" in r.notes[0]
+        assert (r.weight[:, [3, 17]] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_layer_that_no_token_reached_is_rounded(method):
+    layer = make_layer()
+    zero = torch.zeros(48, 48, dtype=torch.float64)
+    r = quantize_layer(layer.weight, zero, zero, method=method)
+    assert torch.equal(r.weight, quantize(layer, method="rtn").weight)
+    assert method == "rtn" or "no input reached this layer" in r.notes[0]
+
+
+@pytest.mark.parametrize("damping", [0.0, 1e-9, 0.01])
+def test_too_few_tokens_climb_the_damping_ladder(damping):
+    layer = make_layer(tokens=20, dtype=torch.float32)  # rank 20 of 48
+    r = quantize(layer, damping=damping)
+    assert torch.isfinite(r.weight).all()
+    if damping < 1e-8:
+        assert r.damping > damping
+        assert f"damping raised from {damping:g}" in r.notes[0]
+    else:
+        assert r.damping == damping
+        assert r.notes == ()
+
+
+def test_a_matrix_that_is_no_hessian_is_rounded_with_a_note():
+    layer = make_layer()
+    r = quantize_layer(layer.weight, -layer.hessian, method="gptq")
+    assert "not positive definite even with damping 1" in r.notes[0]
+    assert torch.equal(r.weight, quantize(layer, method="rtn").weight)
+
+
+@pytest.mark.parametrize("name", ["weight", "hessian", "cross"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_values_are_named_before_any_solve(name, value, monkeypatch):
+    layer = make_layer()
+    getattr(layer, name)[2, 5] = value
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda *a: pytest.fail("solved before checking"))
+    with pytest.raises(ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"):
+        quantize(layer)
+
+
+def test_non_finite_inputs_are_named():
+    layer = make_layer()
+    layer.x[7, 1] = float("inf")
+    with pytest.raises(ValueError, match=r"inputs holds 1 non-finite.*\(7, 1\)"):
+        layer_statistics(layer.x)
+
+
+def test_streams_must_hold_the_same_tokens():
+    layer = make_layer()
+    with pytest.raises(ValueError, match=r"reference_inputs has shape \(399, 48\), inputs \(400, 48\)"):
+        layer_statistics(layer.x, layer.reference[:-1])
+    with pytest.raises(ValueError, match="flatten batch and position"):
+        layer_statistics(layer.x[None])
+
+
+def test_shuffled_streams_show():
+    """Tokens in another order are not an error of shape; the cross statistics lose what ties the streams."""
+    layer = make_layer()
+    _, cross = layer_statistics(layer.x, layer.reference[torch.randperm(400)])
+    assert cross.diagonal().mean() < -0.5 * layer.hessian.diagonal().mean()  # (Xref - X)'X of strangers is -X'X
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hessian": torch.eye(47)}, r"hessian has shape \(47, 47\); expected \(48, 48\)"),
+        ({"cross": torch.eye(3)}, r"cross has shape \(3, 3\); expected \(48, 48\)"),
+        ({"weight": torch.zeros(48)}, r"weight has shape \(48,\); expected \(out, in\)"),
+        ({"weight": torch.zeros(0, 48)}, "both at least 1"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(changes, said):
+    layer = make_layer()
+    with pytest.raises(ValueError, match=said):
+        quantize_layer(**{"weight": layer.weight, "hessian": layer.hessian, "cross": layer.cross, **changes})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"bits": 1}, "bits=1: expected one of 2, 3"),
+        ({"bits": 9}, "bits=9"),
+        ({"method": "magic"}, "method='magic': expected one of rtn, gptq"),
+        ({"group_size": 0}, "group_size=0"),
+        ({"damping": -0.1}, "expected a number from 0 to 1"),
+        ({"alpha": 2.0}, "alpha=2.0"),
+        ({"grid": "odd"}, "expected one of quarot, ist"),
+        ({"compat": "reference", "group_size": 48, "block_size": 32}, "expected one to divide the other"),
+    ],
+)
+def test_options_out_of_range_are_named(options, said):
+    with pytest.raises(KnobError, match=said):
+        quantize(make_layer(), **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("group", [1, 7, 32, 48, 100])
+def test_any_group_size(method, group):
+    layer = make_layer()
+    r = quantize(layer, method=method, group_size=group)
+    assert r.scale.shape == (16, -(-48 // min(group, 48)))
+    assert torch.equal(r.group, torch.arange(48) // min(group, 48))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("compat", ["clean", "reference"])
+def test_one_output_row(method, compat):
+    layer = make_layer(out=1)
+    assert quantize(layer, method=method, group_size=16, compat=compat).weight.shape == (1, 48)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sixteen_bits_change_nothing(method):
+    layer = make_layer()
+    r = quantize(layer, method=method, bits=16)
+    assert torch.equal(r.weight, layer.weight)
+    assert r.codes is None
+    assert r.notes == ("16 bits: unchanged",)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("grid", ["quarot", "ist"])
+@pytest.mark.parametrize("clip", [True, False])
+def test_constant_and_zero_rows(symmetric, grid, clip):
+    layer = make_layer()
+    layer.weight[0], layer.weight[1] = 0.0, 0.3
+    for method in METHODS[:-1]:
+        r = quantize_layer(
+            layer.weight, layer.hessian, method=method, symmetric=symmetric, grid=grid, clip_search=clip
+        )  # equal streams: nothing to repay
+        assert (r.weight[0] == 0).all()
+        assert torch.isfinite(r.weight).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_weights_are_solved_in_float32(dtype, method):
+    layer = make_layer(dtype=torch.float32)
+    weight = layer.weight.to(dtype)
+    r = quantize_layer(weight, layer.hessian.to(torch.float32), layer.cross, method=method, group_size=16)
+    single = quantize_layer(weight.float(), layer.hessian, layer.cross, method=method, group_size=16)
+    assert r.weight.dtype == dtype
+    assert r.scale.dtype == torch.float32
+    assert torch.equal(r.codes, single.codes)
+    assert torch.equal(r.weight, single.weight.to(dtype))
+
+
+def test_the_inputs_are_left_as_they_were():
+    layer = make_layer()
+    layer.x[:, 3] = 0
+    hessian, cross = layer_statistics(layer.x, layer.reference)
+    before = [t.clone() for t in (layer.weight, hessian, cross)]
+    for method in METHODS:
+        quantize_layer(layer.weight, hessian, cross, method=method, group_size=16, act_order=True)
+        assert all(torch.equal(a, b) for a, b in zip((layer.weight, hessian, cross), before, strict=True))

@@ -1,0 +1,44 @@
+"""Sweeps: spawned processes or any executor give the same; a failing or dying point is reported, not fatal."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import toy
+
+from workbench import runs, sweep
+from workbench.experiment import KnobError, get
+
+
+def test_a_grid_is_validated_before_anything_runs():
+    configs = sweep.grid(toy.ToyConfig, {"steps": [2, 3], "seed": [0, 1]}, "smoke", rate=0.5)
+    assert [(c.steps, c.seed, c.rate) for c in configs] == [
+        (2, 0, 0.5),
+        (2, 1, 0.5),
+        (3, 0, 0.5),
+        (3, 1, 0.5),
+    ]
+    with pytest.raises(KnobError, match="steps=0"):
+        sweep.grid(toy.ToyConfig, {"steps": [2, 0]})
+
+
+def test_processes_and_threads_agree_and_a_bad_point_is_only_that(tmp_path):
+    configs = [toy.ToyConfig(steps=4, seed=s) for s in range(3)] + [toy.ToyConfig(steps=4, mode="fail")]
+    spawned = sweep.sweep("toy/walk", configs, root=tmp_path / "a", progress=False)
+    with ThreadPoolExecutor(1) as pool:
+        threaded = sweep.sweep("toy/walk", configs, pool, tmp_path / "b", progress=False)
+    assert spawned.done == threaded.done
+    assert len(spawned.done) == 3
+    assert [(c.mode, reason) for c, reason in spawned.failed] == [
+        ("fail", "ValueError: the walk fell over; expected mode='plain'")
+    ]
+    assert spawned.frame()["seed"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert runs.find(get("toy/walk"), configs[0], tmp_path / "a") == spawned.done[0][1]
+
+
+def test_a_worker_that_dies_fails_only_its_own_point():
+    configs = [toy.ToyConfig(steps=4, mode="die"), *(toy.ToyConfig(steps=4, seed=s) for s in range(2))]
+    result = sweep.sweep("toy/walk", configs, progress=False)
+    assert [c.seed for c, _ in result.done] == [0, 1]
+    assert [reason for _, reason in result.failed] == [
+        "its process died: out of memory, or a crash in compiled code"
+    ]

@@ -1,0 +1,220 @@
+"""Panels without a kernel: a click is a method call."""
+
+import base64
+import json
+
+import ipywidgets as w
+import pytest
+import toy
+
+from workbench import runs
+from workbench.experiment import get
+from workbench.ui import Exercise, Gallery, LiveFigure, Panel, show
+from workbench.ui.live import encode
+
+
+def click(panel, name):
+    getattr(panel, f"{name}_button").click()
+
+
+def wait_until(condition):
+    import time
+
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited 30 s"
+        time.sleep(0.01)
+
+
+def test_each_knob_has_the_input_that_fits_it():
+    inputs = Panel("toy/walk").controls.inputs
+    kinds = {name: type(widget) for name, widget in inputs.items()}
+    assert kinds == {
+        "steps": w.IntSlider,
+        "rate": w.FloatLogSlider,
+        "mode": w.Combobox,
+        "symmetric": w.Checkbox,
+        "group_size": w.Dropdown,
+        "pause": w.FloatSlider,
+        "seed": w.BoundedIntText,
+    }
+    assert inputs["pause"].description == "pause (s)"
+    assert inputs["steps"].tooltip == "number of records"
+    bits = Panel("quantization/layer-trace").controls.inputs["bits"]
+    assert isinstance(bits, w.SelectionSlider)
+    assert 3 in bits.options
+
+
+def test_slider_run_and_the_run_on_disk():
+    panel = Panel("toy/walk")
+    assert panel.message.value == "ready"
+    assert not panel.records
+    panel.controls.inputs["steps"].value = 12
+    click(panel, "run")
+    panel.wait(30)
+    assert panel.message.value.startswith("done: 12 records")
+    assert panel.progress.value == 1
+    assert bytes(panel.picture.value[:4]) == b"\x89PNG"
+    assert not panel.run_button.disabled
+    assert panel.stop_button.disabled
+    found = runs.find(get("toy/walk"), toy.ToyConfig(steps=12))
+    assert found == panel.records
+    assert runs.run_id(get("toy/walk"), toy.ToyConfig(steps=12)) in panel.message.value
+
+
+def test_stop_ends_the_run_before_its_last_record_and_run_goes_on():
+    panel = Panel("toy/walk", toy.ToyConfig(steps=1000, pause=0.005))
+    click(panel, "run")
+    wait_until(lambda: len(panel.records) >= 10)
+    assert panel.run_button.disabled
+    assert "left" in panel.left.value
+    click(panel, "run")  # a second click while it runs does nothing
+    click(panel, "stop")
+    panel.wait(30)
+    assert "stopped after" in panel.message.value
+    assert 10 <= len(panel.records) < 1000
+    stopped = len(panel.records)
+    click(panel, "run")
+    wait_until(lambda: len(panel.records) > stopped)
+    click(panel, "stop")
+    panel.wait(30)
+    assert [r["step"] for r in panel.records] == list(range(len(panel.records)))
+
+
+def test_errors_are_one_clear_line():
+    panel = Panel("toy/walk")
+    panel.controls.inputs["mode"].value = "fail"
+    click(panel, "run")
+    panel.wait(30)
+    assert panel.message.value == "not run: the walk fell over; expected mode='plain'"
+    assert "Traceback" in panel.error
+    assert not panel.run_button.disabled
+    panel = Panel("quantization/layer-trace")
+    for name, value in (("bits", 4), ("symmetric", False), ("group_size", 32)):
+        panel.controls.inputs[name].value = value
+    click(panel, "run")
+    assert "refused" in panel.message.value
+    assert panel.records == []
+
+
+def test_a_misspelt_model_is_said_in_the_panel():
+    panel = Panel("quantization/layer-trace")
+    panel.controls.inputs["model"].value = "no-such/model"
+    click(panel, "run")
+    panel.wait(60)
+    assert "check the spelling" in panel.message.value
+
+
+def test_reset_preset_and_code():
+    panel = Panel("toy/walk", toy.ToyConfig(steps=5, rate=0.5))
+    panel.preset.value = "laptop"
+    assert panel.controls.config == toy.ToyConfig.at("laptop")
+    click(panel, "code")
+    assert panel.code.value == "from workbench import runs\n\nrecords = runs.run('toy/walk', steps=30)"
+    namespace = {}
+    exec(panel.code.value, namespace)
+    assert len(namespace["records"]) == 30
+    click(panel, "reset")
+    assert panel.controls.config == toy.ToyConfig(steps=5, rate=0.5)
+
+
+def test_pin_compares_the_next_run():
+    seen = []
+    walk = get("toy/walk")
+    spy = type(walk)(
+        **{
+            **walk.__dict__,
+            "figure": lambda records, pinned=None: seen.append(pinned) or walk.figure(records, pinned),
+        }
+    )
+    panel = Panel(spy, toy.ToyConfig(steps=4), list(runs.stream(walk, toy.ToyConfig(steps=4))))
+    first = panel.records
+    click(panel, "pin")
+    assert panel.pin_button.description == "Unpin"
+    panel.controls.inputs["rate"].value = 0.01
+    click(panel, "run")
+    panel.wait(30)
+    assert seen[-1] == ("rate=0.1", first)
+    click(panel, "pin")
+    assert seen[-1] is None
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_saving_figures_and_records(kind, magic, runs_folder):
+    config = toy.ToyConfig(steps=4)
+    panel = Panel("toy/walk", config, list(runs.stream(get("toy/walk"), config)))
+    panel.format.value = kind
+    panel.save_figure()
+    name = runs.run_id(get("toy/walk"), config)
+    assert (runs_folder / "exports" / f"{name}.{kind}").read_bytes().startswith(magic)
+    assert f'download="{name}.{kind}"' in panel.link.value
+    panel.save_csv()
+    lines = (runs_folder / "exports" / f"{name}.csv").read_text().splitlines()
+    assert lines[0] == "step,value,spread"
+    assert len(lines) == 5
+
+
+def test_an_instant_panel_redraws_at_each_move_and_keeps_no_run(runs_folder):
+    panel = Panel("toy/instant")
+    before = bytes(panel.picture.value)
+    assert before[:4] == b"\x89PNG"
+    for value in (0.2, 0.5, 0.9):
+        panel.controls.inputs["rate"].value = value
+    wait_until(lambda: panel._thread is None)
+    assert bytes(panel.picture.value) != before
+    assert panel.records == runs.preview(get("toy/instant"), toy.ToyConfig(rate=0.9))
+    assert not runs_folder.exists()
+
+
+def test_a_reader_without_a_kernel_sees_the_picture():
+    config = toy.ToyConfig(steps=4)
+    panel = Panel("toy/walk", config, list(runs.stream(get("toy/walk"), config)))
+    bundle = panel._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"])[:4] == b"\x89PNG"
+    assert bundle["text/plain"] == "Panel(toy/walk)"
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_drawing_takes_at_most_its_share(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("workbench.ui.live.monotonic", lambda: clock[0])
+    pictures = []
+
+    def draw():
+        clock[0] += 1.0  # a slow machine: a second a picture
+        return toy.draw([{"step": 0, "value": 0.0}])
+
+    live = LiveFigure(pictures.append)
+    for _ in range(100):
+        live.update(draw)
+        clock[0] += 0.5  # the work between two records
+    assert len(pictures) / clock[0] <= 0.11  # seconds of drawing a second
+
+
+def test_equal_figures_are_equal_bytes():
+    records = [{"step": 0, "value": 0.0}, {"step": 1, "value": 1.0}]
+    for kind in ("png", "svg", "pdf"):
+        assert encode(toy.draw(records), kind) == encode(toy.draw(records), kind)
+
+
+def test_show_returns_the_records():
+    assert len(show("toy/walk", toy.ToyConfig(steps=6))) == 6
+
+
+def test_exercises_reply():
+    exercise = Exercise("How much?", answer=lambda: -0.32, hint="think again", why="because")
+    assert exercise.check("-0.32") == exercise.check(-0.3201) == "right: because"
+    assert (
+        exercise.check("0.32") == exercise.check("much") == exercise.check("true") == "not yet: think again"
+    )
+    assert exercise.solution() == "-0.32: because"
+    word = Exercise("Which?", answer=lambda: "gptaq", hint="no", why="yes")
+    assert word.check(" GPTAQ ") == "right: yes"
+
+
+def test_the_gallery_opens_one_panel_at_a_time():
+    gallery = Gallery(["toy/walk", "toy/instant"], "smoke")
+    assert len(gallery.panels) == 1
+    gallery.choice.value = "toy/instant"
+    assert gallery.children[1] is gallery.panels["toy/instant"]
+    assert json.dumps(repr(gallery))
