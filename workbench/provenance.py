@@ -20,7 +20,7 @@ def provenance() -> dict[str, Any]:
     return {
         **_environment(),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", "."))  # of the package,
+        "dirty": bool(_git("status", "--porcelain", "--", ".")),  # of the package
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }

@@ -29,4 +29,3 @@ def make_layer(out=16, columns=48, tokens=400, seed=0, difference=0.2, dtype=tor
     weight = 0.1 * normal(out, columns)
     weight, x, reference = (t.to(dtype) for t in (weight, x, reference))
     return Made(weight, x, reference, *layer_statistics(x, reference))
-

@@ -61,7 +61,9 @@ def test_non_finite_values_are_named_before_any_solve(name, value, monkeypatch):
     layer = make_layer()
     getattr(layer, name)[2, 5] = value
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda *a: pytest.fail("solved before checking"))
-    with pytest.raises(ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"):
+    with pytest.raises(
+        ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"
+    ):
         quantize(layer)
 
 
@@ -84,7 +86,9 @@ def test_shuffled_streams_show():
     """Tokens in another order are not an error of shape; the cross statistics lose what ties the streams."""
     layer = make_layer()
     _, cross = layer_statistics(layer.x, layer.reference[torch.randperm(400)])
-    assert cross.diagonal().mean() < -0.5 * layer.hessian.diagonal().mean()  # (Xref - X)'X of strangers is -X'X
+    assert (
+        cross.diagonal().mean() < -0.5 * layer.hessian.diagonal().mean()
+    )  # (Xref - X)'X of strangers is -X'X
 
 
 @pytest.mark.parametrize(

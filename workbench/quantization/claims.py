@@ -27,7 +27,9 @@ def _lowers(key: str, *pairs: tuple[str, str]):
             ratio = _pairs(records, key, base, other, "held_out")
             wins, error = int((ratio < 1).sum()), ratio.sem()
             good &= bool(ratio.mean() + SURE * error < 1)
-            parts.append(f"{other} / {base}: {ratio.mean():.3f} ± {error:.3f}, lower in {wins} of {len(ratio)}")
+            parts.append(
+                f"{other} / {base}: {ratio.mean():.3f} ± {error:.3f}, lower in {wins} of {len(ratio)}"
+            )
         return Verdict("holds" if good else "fails", "held-out error " + "; ".join(parts))
 
     return check
@@ -97,7 +99,7 @@ CLAIMS = [
         "formulas without a factor (the program has 0.25 twice)", "quantization/strengths", _needs_no_strength,
     ),
     Claim(
-        "regulariser", "Ours: what r2 does is to hold the weights back, by its X part", "this workbench", "-",
+        "regulariser", "Ours: r2 keeps the quantized weights closer to the original ones, by its X part", "this workbench", "-",
         "quantization/terms", _dx_part,
     ),
     Claim(
