@@ -37,11 +37,11 @@ notebooks-test: .venv/ready
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 
 browser-test: .venv/ready
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest -s tests/browser
 
 # Run all notebooks anew and keep their outputs, without the noise of widget state and times.
 notebooks: .venv/ready
-	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count \
 		--extra-keys "metadata.widgets cell.metadata.execution metadata.language_info.version" $(NOTEBOOKS)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from made import make_layer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made import make_layer
 from oracle import quantize
 
 from workbench.quantization import METHODS, layer_solver, layer_statistics, quantize_layer

@@ -26,8 +26,9 @@ ERROR = "error of the output, % of $\\|W_0\\tilde X\\|$"
 def draw_layer_trace(records: Sequence[Record], pinned: Pinned = None) -> Figure:
     """A layer half-way: weights of a row, error column by column, residuals, and the objective."""
     last = records[-1]
-    with figure(10.5, 6.4) as fig:
-        weights, errors, residuals, objective = fig.subplots(2, 2).flat
+    with figure(10.5, 6.4, layout=None) as fig:
+        margins = {"left": 0.065, "right": 0.985, "bottom": 0.075, "top": 0.9, "wspace": 0.16, "hspace": 0.36}
+        weights, errors, residuals, objective = fig.subplots(2, 2, gridspec_kw=margins).flat
         title = f"{last['layer']}, {LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns"
         fig.suptitle(title, fontsize=11)
         _row_of_weights(weights, records)
@@ -87,10 +88,10 @@ def _residuals(axes: Axes, records: Sequence[Record], style: str, name: str) -> 
     for key, colour, label in (("r1", RED, "$r_1=W(\\tilde X-X)$"), ("r2", BLUE, "$r_2=(W_0-W)\\tilde X$")):
         axes.plot(x, [100 * r[key] for r in records], style, color=colour, label=label + name)
         axes.plot(x, [100 * r[f"{key}_orthogonal"] for r in records], style, color=colour, alpha=0.45, linewidth=1.0,
-                  label=None if name else "   beyond the free columns' reach")  # fmt: skip
+                  label=None if name else "   lost for good")  # fmt: skip
     axes.set_ylim(0, 1.5 * max(axes.get_ylim()[1], 1e-9))
     axes.legend(loc="upper left", ncols=2)
-    axes.set(title="residuals, and their part that is lost for good", ylabel="% of $\\|W_0\\tilde X\\|$")
+    axes.set(title="residuals, and (faint) what no free column can repay", ylabel="% of $\\|W_0\\tilde X\\|$")
 
 
 def _objective(axes: Axes, records: Sequence[Record], colour: str, style: str, name: str) -> None:

@@ -11,17 +11,18 @@ import ipywidgets as w
 from workbench.experiment import Config, Knob, KnobError, parse_value
 
 WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
+ROWS = 7  # of knobs in a column: knobs and picture fit on one screen
 SMALLEST_LOG = 1e-6  # a log slider cannot show 0
 
 
 def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False) -> w.ValueWidget:
     """The input that fits a knob."""
-    label = f"{name} ({shown.unit})" if shown.unit else name
+    label = f"{name} ({shown.unit})" if shown.unit and shown.unit != name else name
     common = {
         "description": label,
         "tooltip": shown.help,
         "style": {"description_width": "9em"},
-        "layout": w.Layout(width="27em"),
+        "layout": w.Layout(width="25em"),
     }
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
@@ -68,10 +69,9 @@ class Controls(w.VBox):
             name: input_for(name, hints[name], getattr(config, name), shown, live)
             for name, shown in self.kind.knobs().items()
         }
-        self._shown = config
-        half = -(-len(self.inputs) // 2)
         inputs = list(self.inputs.values())
-        columns = [w.VBox(inputs[:half]), w.VBox(inputs[half:])] if len(inputs) > 5 else [w.VBox(inputs)]
+        rows = -(-len(inputs) // max(-(-len(inputs) // ROWS), 1))
+        columns = [w.VBox(inputs[i : i + rows]) for i in range(0, len(inputs), rows)]
         super().__init__([w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))])
 
     @property

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import matplotlib
+import PIL.Image
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
@@ -23,6 +24,16 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
     stamp = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     with matplotlib.rc_context({"svg.hashsalt": "workbench"}):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=stamp)
+    return _small(buffer) if kind == "png" else buffer.getvalue()
+
+
+def _small(png: io.BytesIO) -> bytes:
+    """The same picture in 256 colours: a third of the bytes, for the wire and for the committed notebooks."""
+    picture = PIL.Image.open(png).convert("RGB")
+    buffer = io.BytesIO()
+    picture.quantize(256, method=PIL.Image.Quantize.MEDIANCUT, dither=PIL.Image.Dither.NONE).save(
+        buffer, "png"
+    )
     return buffer.getvalue()
 
 

@@ -1,0 +1,207 @@
+"""Times of the layer solver as ratios within one run: methods, recursion, the llm-compressor peer, memory against n.
+
+    make bench            # builds the peer's environment in .venv-peers/llmcompressor on the first call
+
+Each figure is the median over rounds in which all contenders take turns, so that a noisy machine hits them alike.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import workbench.quantization.solver as solver_module
+from workbench.quantization import SolverConfig, layer_solver, layer_statistics, quantize_layer
+
+ROOT = Path(__file__).parents[2]
+PEER = ROOT / ".venv-peers" / "llmcompressor"
+THREADS, ROUNDS = 2, 7
+
+
+def problem(n: int, tokens: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weight, Hessian and cross statistics of a made layer with correlated inputs, n x n, float32."""
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(n, n, generator=generator) / n**0.5
+    x = torch.randn(tokens or 2 * n, n, generator=generator) @ mix
+    other = x + 0.1 * torch.randn(x.shape, generator=generator) @ mix
+    return 0.02 * torch.randn(n, n, generator=generator), *layer_statistics(x, other)
+
+
+def medians(contenders: dict, rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each contender; all take turns in each round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for index in range(rounds + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            if index:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def loop_of(weight, hessian, cross, method: str, leaf: int):
+    """The column loop alone, after preparation: what recursion changes."""
+
+    def run() -> None:
+        solver_module.LEAF = leaf
+        solver = layer_solver(weight, hessian, cross, SolverConfig(method=method))
+        start = time.perf_counter()
+        for _ in solver.steps():
+            pass
+        run.seconds = time.perf_counter() - start
+        solver_module.LEAF = 16
+
+    return run
+
+
+def loops(weight, hessian, cross, method: str) -> tuple[float, float]:
+    """Median seconds of the column loop, recursive and flat."""
+    recursive, flat = (
+        loop_of(weight, hessian, cross, method, 16),
+        loop_of(weight, hessian, cross, method, 128),
+    )
+    found: dict[str, list[float]] = {"recursive": [], "flat": []}
+    for index in range(ROUNDS + 1):
+        for name, run in (("recursive", recursive), ("flat", flat)):
+            run()
+            if index:
+                found[name].append(run.seconds)
+    return statistics.median(found["recursive"]), statistics.median(found["flat"])
+
+
+def methods(n: int) -> None:
+    """ResComp against GPTAQ, recursion against flat blocks of 128."""
+    weight, hessian, cross = problem(n)
+    runs = {
+        m: (lambda m=m: quantize_layer(weight, hessian, cross, method=m))
+        for m in ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
+    }
+    seconds = medians(runs)
+    for name, value in seconds.items():
+        print(f"  {name:15} {value:6.3f} s, {value / seconds['gptq']:.2f} of gptq")
+    print(
+        f"ResComp / GPTAQ, whole solver: {seconds['gptaq+rescomp'] / seconds['gptaq']:.2f} (goal: at most 1.1)"
+    )
+    print(f"ResComp / GPTQ, on gptq:       {seconds['gptq+rescomp'] / seconds['gptq']:.2f}")
+    for method in ("gptq", "gptaq", "gptaq+rescomp"):
+        recursive, flat = loops(weight, hessian, cross, method)
+        print(
+            f"recursive / flat 128, {method:14} {recursive / flat:.2f} (goal: at most 0.7), loop {recursive:.3f} s"
+        )
+
+
+PEER_SCRIPT = """
+import json, statistics, sys, time, torch
+from safetensors.torch import load_file
+from compressed_tensors.quantization import QuantizationArgs
+from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
+import inspect
+torch.set_num_threads(int(sys.argv[3]))
+data = load_file(sys.argv[1])
+weight, hessian = data["weight"], data["hessian"]
+args = QuantizationArgs(num_bits=3, type="int", symmetric=True, strategy="channel")
+scale, zero = data["scale"], torch.zeros_like(data["scale"])
+seconds = []
+for _ in range(int(sys.argv[2]) + 1):
+    kwargs = dict(weight=weight[None].clone(), scale=scale[None], zero_point=zero[None], hessian=hessian[None].clone())
+    offered = inspect.signature(quantize_weight).parameters
+    names = dict(weight="weights", scale="scales", zero_point="zero_points", hessian="hessians")
+    named = {(k if k in offered else names.get(k, k)): v for k, v in kwargs.items()}
+    extra = {k: v for k, v in dict(quant_args=args, blocksize=128, percdamp=0.01, global_scale=None, g_idx=None).items()
+             if k in offered}
+    start = time.perf_counter()
+    out = quantize_weight(**named, **extra)
+    seconds.append(time.perf_counter() - start)
+print(json.dumps({"seconds": seconds[1:]}))
+"""
+
+
+def peer_environment() -> bool:
+    """Build the peer's own environment once; False, with the reason printed, where that fails."""
+    if (PEER / "ready").exists():
+        return True
+    python = PEER / "bin" / "python"
+    steps = [
+        [sys.executable, "-m", "venv", str(PEER)],
+        [str(python), "-m", "pip", "install", "-q", "torch==2.13.0"],
+        [str(python), "-m", "pip", "install", "-q", "--no-deps", "llmcompressor==0.14.0.1", "compressed-tensors==0.19.0",
+         "auto-round==0.15.1"],
+        [str(python), "-m", "pip", "install", "-q", "transformers>=5.15,<5.18", "datasets", "accelerate", "loguru", "pydantic",
+         "pyyaml", "tqdm", "pillow", "nvidia-ml-py", "py-cpuinfo", "threadpoolctl"],
+    ]  # fmt: skip
+    for step in steps:
+        if subprocess.run(step).returncode:
+            print(f"the peer is left out: {' '.join(step)} failed")
+            return False
+    (PEER / "ready").touch()
+    return True
+
+
+def peer(n: int) -> None:
+    """GPTQ against llm-compressor's eager CPU solver on the same layer and scales, turn by turn."""
+    if not peer_environment():
+        return
+    from safetensors.torch import save_file
+
+    weight, hessian, cross = problem(n)
+    ours = quantize_layer(weight, hessian, method="gptq")
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, script = Path(folder) / "layer.safetensors", Path(folder) / "peer.py"
+        save_file({"weight": weight, "hessian": hessian, "scale": ours.scale.contiguous()}, path)
+        script.write_text(PEER_SCRIPT)
+        for _ in range(3):
+            command = [str(PEER / "bin" / "python"), str(script), str(path), "3", str(THREADS)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                print("the peer failed:", done.stderr.strip().splitlines()[-1])
+                return
+            theirs = statistics.median(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
+            mine = medians({"gptq": lambda: quantize_layer(weight, hessian, method="gptq")}, 3)["gptq"]
+            ratios.append(mine / theirs)
+            print(f"  ours {mine:.3f} s, llm-compressor {theirs:.3f} s")
+    print(f"GPTQ / llm-compressor 0.14.0.1, n=m={n}: {statistics.median(ratios):.2f} (goal: at most 0.5)")
+
+
+MEMORY = """
+import resource, sys, time, torch
+sys.path.insert(0, sys.argv[3])
+from bench_quantization import problem
+from workbench.quantization import quantize_layer
+torch.set_num_threads(2)
+n, method = int(sys.argv[1]), sys.argv[2]
+weight, hessian, cross = problem(n)
+quantize_layer(weight[:64, :64], hessian[:64, :64], cross[:64, :64], method=method)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+quantize_layer(weight, hessian, cross, method=method)
+print(time.perf_counter() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 / (n * n * 4 / 2**20))
+"""
+
+
+def scaling() -> None:
+    """Time and additional peak memory (in n x n float32 matrices) against n, each in a process of its own."""
+    for method in ("gptq", "gptaq", "gptaq+rescomp"):
+        for n in (512, 1024, 2048, 4096):
+            command = [sys.executable, "-c", MEMORY, str(n), method, str(Path(__file__).parent)]
+            seconds, matrices = subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.split()
+            print(
+                f"  {method:15} n=m={n}: {float(seconds):7.3f} s, peak {float(matrices):4.1f} n x n matrices beyond its inputs"
+            )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(THREADS)
+    print(f"torch {torch.__version__}, {THREADS} threads, 3 bits, n=m=2048")
+    methods(2048)
+    peer(2048)
+    scaling()

@@ -1,0 +1,158 @@
+"""Every notebook runs by papermill at scale smoke, in seconds; and as committed it can be compared by nbval."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from workbench import notebooks, papers, runs
+from workbench.experiment import KnobError, get
+from workbench.runs import RunError
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in str(p))
+IDS = [str(p.relative_to(ROOT / "notebooks")) for p in NOTEBOOKS]
+LIMIT = 30  # seconds at scale smoke, two at a time, one torch thread; a busy machine gets three times that
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+
+
+def cells(path, tag=None):
+    found = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    return [c for c in found if tag is None or tag in c.metadata.get("tags", [])]
+
+
+def test_the_notebooks_are_there():
+    assert len(NOTEBOOKS) == 4
+
+
+@every
+def test_runs_by_papermill_in_seconds(path, tmp_path):
+    start = time.monotonic()
+    found = notebooks.execute(path, tmp_path / path.name, {"scale": "smoke"}, timeout=180)
+    took = time.monotonic() - start
+    print(f"{path.name}: {took:.1f} s")
+    assert took < 3 * LIMIT
+    assert [o.output_type for c in found.cells if c.cell_type == "code" for o in c.outputs].count(
+        "error"
+    ) == 0
+
+
+@every
+def test_nbval_has_something_to_compare(path):
+    checked = cells(path, "nbval-check-output")
+    assert checked
+    for cell in checked:
+        assert cell.execution_count, "a cell without a count is run and never compared"
+        assert cell.outputs, cell.source
+    assert all(c.execution_count for c in cells(path)), "commit notebooks executed: make notebooks"
+
+
+@every
+def test_outputs_are_clean_and_quiet(path):
+    text = path.read_text()
+    assert not re.search(r"/(root|work|home|tmp|Users)/", re.sub(r'"image/png": "[^"]*"', "", text)), (
+        "an absolute path"
+    )
+    notebook = json.loads(text)
+    assert "widgets" not in notebook["metadata"]
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in cells(path):
+        assert "execution" not in cell.metadata
+        assert len(cell.source.splitlines()) <= 16, cell.source
+        assert not re.search(r"^\s*(def|class) ", cell.source, re.M), "definitions live in the package"
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output
+    command = ["--keep-output", "--keep-count", "--extra-keys"]
+    keys = "metadata.widgets cell.metadata.execution metadata.language_info.version"
+    stripped = subprocess.run(
+        [sys.executable, "-m", "nbstripout", *command, keys, "-t", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(stripped.stdout) == notebook, "run: make notebooks"
+
+
+@every
+def test_parameters_are_one_cell_of_plain_values_with_help(path):
+    (cell,) = cells(path, "parameters")
+    assert cell.source == cells(path)[0].source
+    for line in cell.source.splitlines():
+        name, value, *_ = re.match(r"(\w+) = (.*?)  # ", line).groups()
+        assert isinstance(ast.literal_eval(value), (str, int, float)), name
+    assert 'scale = "smoke"' in cell.source or path.name == "02-inside.ipynb"
+    assert set(papermill.inspect_notebook(str(path)))
+
+
+def test_knobs_in_the_parameters_are_the_configs():
+    """01-explore's knobs have the names and defaults of the config: declared once, and held to it."""
+    offered = papermill.inspect_notebook(str(ROOT / "notebooks/quantization/01-explore.ipynb"))
+    config = get("quantization/layer-trace").config.at("smoke")
+    for name, parameter in offered.items():
+        if name != "scale":
+            assert ast.literal_eval(parameter["default"]) == getattr(config, name), name
+
+
+def test_a_model_from_a_four_bit_file_is_named_as_such():
+    for path in NOTEBOOKS:  # all show SmolLM2-135M somewhere
+        text = "".join(c.source for c in nbformat.read(path, as_version=4).cells)
+        assert "4-bit file" in text, path.name
+
+
+def test_papermill_the_command_line_and_the_panel_give_one_run(tmp_path, runs_folder):
+    explore = ROOT / "notebooks/quantization/01-explore.ipynb"
+    notebooks.execute(explore, tmp_path / "out.ipynb", {"bits": 4, "method": "gptq"}, timeout=180)
+    trace = get("quantization/layer-trace")
+    config = trace.config.at("smoke", bits=4, method="gptq")
+    assert runs.find(trace, config), "papermill's knobs made another run"
+    from workbench.ui import Panel
+
+    panel = Panel(trace, trace.config.at("smoke"))
+    panel.controls.inputs["bits"].value = 4
+    panel.controls.inputs["method"].value = "gptq"
+    assert runs.run_id(trace, panel.controls.config) == runs.run_id(trace, config)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "said"),
+    [
+        ({"bitz": 4}, KnobError, "has no parameter 'bitz'; did you mean 'bits'"),
+        ({"bits": 99}, RunError, "bits=99: expected one of 2, 3"),
+        ({"scale": "paper"}, RunError, "7B parameters"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters, error, said, tmp_path):
+    with pytest.raises(error, match=re.escape(said)):
+        notebooks.execute(
+            ROOT / "notebooks/quantization/01-explore.ipynb", tmp_path / "out.ipynb", parameters, 120
+        )
+    assert list(tmp_path.glob("*.ipynb")) == [], "no half-made notebook is left"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("import os; os._exit(9)", "died"), ("while True: pass", "(?i)time")]
+)
+def test_a_dead_or_hanging_kernel_is_no_success(code, said, tmp_path):
+    path = tmp_path / "bad.ipynb"
+    cell = nbformat.v4.new_code_cell("a = 1  # x", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell, nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("1")]
+    )
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    with pytest.raises(RunError, match=said):
+        notebooks.execute(path, tmp_path / "out.ipynb", timeout=5)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_the_ledger_of_the_reference_is_whole():
+    ledger = papers.ledger("quantization", "reference")
+    assert not ledger["measured"].str.startswith("not run yet").any()

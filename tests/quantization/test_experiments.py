@@ -1,0 +1,226 @@
+"""The experiments on real layers: records, figures at every stage, the objective, the layer's two streams."""
+
+import pytest
+import torch
+
+from workbench import datasets, models, runs
+from workbench.experiment import discover, get
+from workbench.quantization import METHODS, layer_statistics, quantize_layer
+from workbench.quantization.experiments import TwoWeightsConfig, round_two
+from workbench.quantization.inside import (
+    r2_contributions,
+    second_matrix,
+    second_matrix_closed,
+    small_layer,
+    update_terms,
+)
+from workbench.quantization.layers import LayerSource, blocks_of, load_layer, load_model
+from workbench.quantization.objective import Objective
+from workbench.ui.live import encode
+
+OPTIONS = (("bits", 3), ("group_size", 32))
+SMALL = {"model": "tiny-llama", "block": 1, "part": "o_proj", "tokens": 512}
+NAMES = [n for n in discover() if n.startswith("quantization/")]
+
+
+@pytest.fixture(scope="module")
+def real():
+    return load_layer(LayerSource("tiny-llama", 2, "down_proj", tokens=2048, upstream_options=OPTIONS))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_runs_and_draws_at_every_stage(name):
+    experiment = get(name)
+    config = experiment.config.at("smoke", **(SMALL | {"every": 16} if name.endswith("trace") else {}))
+    records = (
+        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
+    )
+    if experiment.steps:
+        assert len(records) == experiment.steps(config)
+    for part in (records[:1], records[: len(records) // 2 + 1], records):
+        assert encode(experiment.figure(part))[:4] == b"\x89PNG"
+    assert experiment.figure(records, pinned=("other", records))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"every": 7}, {"every": 200}, {"compat": "reference"}, {"group_size": 100}, {"bits": 16}]
+)
+def test_the_trace_ends_where_the_solver_does(changes):
+    trace = get("quantization/layer-trace")
+    config = trace.config(**{**SMALL, "group_size": 32, "every": 16, **changes})
+    records = list(runs.stream(trace, config))
+    last = records[-1]
+    assert last["columns"] == last["of"] == 128
+    if config.bits < 16:
+        assert len(records) == trace.steps(config)
+        assert sum(len(r.get("before", ())) for r in records) == 128
+    layer = load_layer(config.source())
+    moments = layer_statistics(layer.inputs, layer.reference_inputs)
+    names = ("method", "bits", "group_size", "compat", "block_size")
+    whole = quantize_layer(layer.weight, *moments, **{n: getattr(config, n) for n in names})
+    error = Objective(layer.weight, layer.inputs, layer.reference_inputs).error(whole.weight)
+    assert last["error"] == pytest.approx(error, rel=2e-2 if config.compat == "clean" else 1e-5)
+
+
+def test_a_trace_is_the_same_bytes_twice(tmp_path):
+    trace = get("quantization/layer-trace")
+    config = trace.config(**SMALL)
+    for root in ("a", "b"):
+        list(runs.stream(trace, config, tmp_path / root))
+    one, two = (p.read_bytes() for p in sorted(tmp_path.rglob("records.jsonl")))
+    assert one == two
+
+
+def test_a_comparison_goes_on_where_it_was_cut(tmp_path):
+    terms = get("quantization/terms")
+    config = terms.config.at("smoke", parts="o_proj", blocks="1", seeds=1)
+    stream = runs.stream(terms, config, tmp_path / "cut")
+    for _ in range(5):
+        next(stream)
+    stream.close()
+    cut, whole = (list(runs.stream(terms, config, tmp_path / root)) for root in ("cut", "uncut"))
+    assert cut == whole
+
+
+def test_the_objective_is_the_norm_it_says(real):
+    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.reference_inputs))
+    objective = Objective(real.weight, real.inputs, real.reference_inputs)
+    for method in METHODS:
+        q = quantize_layer(
+            real.weight, *layer_statistics(real.inputs, real.reference_inputs), method=method
+        ).weight
+        direct = ((x @ q.double().T - reference @ w.T).norm() / (reference @ w.T).norm()).item()
+        assert objective.error(q) == pytest.approx(direct, rel=1e-9)
+        floor, rounding = objective.floor_and_rounding(q)
+        assert floor**2 + rounding**2 == pytest.approx(objective.error(q) ** 2, rel=1e-9)
+    best = torch.linalg.lstsq(x, reference @ w.T).solution.T
+    assert floor == pytest.approx(objective.error(best), rel=1e-9)
+
+
+def test_residuals_and_their_orthogonal_parts(real):
+    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.reference_inputs))
+    objective = Objective(real.weight, real.inputs, real.reference_inputs)
+    half = quantize_layer(real.weight, objective.hessian.float(), method="rtn").weight.double()
+    size = (reference @ w.T).norm()
+    for free in (torch.arange(384), torch.arange(100, 384), torch.tensor([], dtype=torch.long)):
+        for found, r in zip(
+            objective.residuals(half, free), ((reference - x) @ half.T, reference @ (w - half).T), strict=True
+        ):
+            fit = (
+                x[:, free] @ torch.linalg.lstsq(x[:, free], r).solution if len(free) else torch.zeros_like(r)
+            )
+            assert found.norm == pytest.approx((r.norm() / size).item(), rel=1e-9)
+            assert found.orthogonal == pytest.approx(((r - fit).norm() / size).item(), rel=1e-4)
+
+
+def test_the_streams_are_the_models_own(real):
+    """The full-precision stream is what the model's own forward pass feeds the layer."""
+    lm = load_model("tiny-llama")
+    caught = []
+    layer = blocks_of(lm)[2].mlp.down_proj
+    handle = layer.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+    ids = models.encode(lm, datasets.load("prose-calibration"), 256)
+    with torch.no_grad():
+        lm.model(input_ids=ids[None])
+    handle.remove()
+    torch.testing.assert_close(caught[0][0], real.reference_inputs[:256], atol=1e-5, rtol=1e-4)
+    assert torch.equal(real.weight, layer.weight)
+    assert (real.inputs - real.reference_inputs).norm() / real.reference_inputs.norm() > 0.05
+
+
+def test_upstream_none_means_equal_streams_and_the_first_layer_has_them():
+    none = load_layer(LayerSource("tiny-llama", 2, "o_proj", tokens=512, upstream="none"))
+    first = load_layer(LayerSource("tiny-llama", 0, "v_proj", tokens=512, upstream_options=OPTIONS))
+    later = load_layer(LayerSource("tiny-llama", 0, "o_proj", tokens=512, upstream_options=OPTIONS))
+    for layer in (none, first):
+        assert torch.equal(layer.inputs, layer.reference_inputs)
+        assert torch.equal(layer.held_out, layer.held_out_reference)
+    assert not torch.equal(later.inputs, later.reference_inputs)
+
+
+def test_other_seeds_are_other_tokens_and_held_out_stays():
+    one, two = (load_layer(LayerSource("tiny-llama", 0, "q_proj", tokens=512, skip=s)) for s in (0, 16))
+    assert not torch.equal(one.inputs, two.inputs)
+    assert torch.equal(one.held_out, two.held_out)
+
+
+def test_damaged_activations_are_computed_again(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    source = LayerSource("tiny-llama", 0, "k_proj", tokens=256)
+    good = load_layer(source)
+    load_layer.cache_clear()
+    (path,) = (tmp_path / "activations").iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    again = load_layer(source)
+    assert "are damaged" in capsys.readouterr().err
+    assert torch.equal(again.inputs, good.inputs)
+
+
+def test_models_that_cannot_be_quantized_say_so(tmp_path):
+    with pytest.raises(ValueError, match="block=4: expected 0 to 3"):
+        load_layer(LayerSource("tiny-llama", 4, "q_proj"))
+    with pytest.raises(ValueError, match="expected a linear layer of tiny-llama: q_proj, k_proj"):
+        load_layer(LayerSource("tiny-llama", 0, "head"))
+    with pytest.raises(ValueError, match="at least one window of 256"):
+        load_layer(LayerSource("tiny-llama", 0, "q_proj", tokens=100))
+    lm = models.LanguageModel("empty", torch.nn.Sequential(torch.nn.Embedding(4, 4)), None)
+    with pytest.raises(ValueError, match="no transformer blocks with linear layers"):
+        blocks_of(lm)
+
+
+def test_gpt2s_transposed_layers_are_layers_too(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    GPT2LMHeadModel(
+        GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=2048, n_positions=256)
+    ).save_pretrained(tmp_path / "gpt2")
+    models.load(models.TINY).tokenizer.save_pretrained(tmp_path / "gpt2")
+    layer = load_layer(LayerSource(str(tmp_path / "gpt2"), 1, "c_fc", tokens=512, upstream_options=OPTIONS))
+    assert layer.weight.shape == (128, 32)
+    assert layer.inputs.shape == (512, 32)
+    assert not torch.equal(layer.inputs, layer.reference_inputs)
+
+
+# -- what the teaching notebook shows ---------------------------------------------------------------------------------
+
+
+def test_r2_vanishes_whole_and_not_decomposed():
+    r2 = r2_contributions(small_layer(8))
+    assert r2.whole < 1e-12
+    assert r2.decomposed > 1e-3
+
+
+def test_the_second_matrix_needs_no_product():
+    layer = small_layer(12, damping=0.01)
+    full = second_matrix(layer.hessian, layer.cross, layer.upper)
+    torch.testing.assert_close(full, second_matrix_closed(layer.cross, layer.upper), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("column", [0, 3, 30])
+def test_the_fused_update_is_the_sum_of_its_terms(column):
+    t = update_terms(small_layer(32), column, row=2, bits=3, alpha=0.7, beta=0.4)
+    torch.testing.assert_close(t["fused"], t["gptq"] + t["r1"] + t["r2"], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["gptq", "gptaq", "exact"])
+def test_two_weights_by_hand_are_the_solvers(method):
+    from workbench.quantization.experiments import two_weight_statistics
+
+    for config in (
+        TwoWeightsConfig(),
+        TwoWeightsConfig(w1=-0.7, w2=1.2, correlation=-0.5, shift=0.3, alpha=0.5),
+    ):
+        weight, hessian, cross = two_weight_statistics(config)
+        weight = torch.cat([weight, torch.full((1, 2), 7.0, dtype=torch.float64)])
+        # a grid of step 1: 4 bits over a row whose largest weight is 7
+        both = torch.cat([weight, torch.tensor([[7.0], [7.0]], dtype=torch.float64)], 1)
+        h, d = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+        h[:2, :2], d[:2, :2] = hessian, cross
+        found = quantize_layer(both, h, d, method=method, bits=4, damping=0.0, alpha=config.alpha).weight[
+            0, :2
+        ]
+        if method != "exact":  # whose grid is fitted on the shifted weights
+            assert found.tolist() == round_two(config, method)[1]
+        else:
+            assert round_two(config, method)[1] == [round(v) for v in round_two(config, method)[0]]
