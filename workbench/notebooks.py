@@ -46,7 +46,7 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
         return found
     except papermill.PapermillExecutionError as error:
         raise RunError(f"{path.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
-    except RuntimeError as error:  # the kernel died, or a cell took too long
+    except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell took too long
         raise RunError(f"{path.name}: {str(error).strip().splitlines()[0]}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ def peer(n: int) -> None:
         return
     from safetensors.torch import save_file
 
-    weight, hessian, cross = problem(n)
+    weight, hessian, _ = problem(n)
     ours = quantize_layer(weight, hessian, method="gptq")
     ratios = []
     with tempfile.TemporaryDirectory() as folder:

@@ -45,6 +45,13 @@ def test_each_knob_has_the_input_that_fits_it():
     assert 3 in bits.options
 
 
+def test_a_sliders_last_digit_makes_no_other_run():
+    panel = Panel("toy/walk")
+    panel.controls.inputs["rate"].value = 0.1 + 1e-16 * 3
+    panel.controls.inputs["pause"].value = 0.29999999999999993
+    assert panel.controls.config == toy.ToyConfig(pause=0.3)
+
+
 def test_slider_run_and_the_run_on_disk():
     panel = Panel("toy/walk")
     assert panel.message.value == "ready"

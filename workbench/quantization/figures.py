@@ -44,9 +44,9 @@ def draw_layer_trace(records: Sequence[Record], pinned: Pinned = None) -> Figure
 
 
 def _with_pinned(records: Sequence[Record], pinned: Pinned) -> list[tuple[Sequence[Record], str, str]]:
-    """The series to draw, with line style and a word for the legend."""
+    """The series to draw, with line style and, for the pinned one, its word in the legend."""
     now = [(records, "-", "")]
-    return now if pinned is None else [(pinned[1], ":", f", pinned ({_short(pinned[0])})"), *now]
+    return now if pinned is None else [(pinned[1], ":", f"pinned: {_short(pinned[0])}"), *now]
 
 
 def _short(text: str) -> str:
@@ -74,11 +74,11 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
 def _column_errors(axes: Axes, records: Sequence[Record], colour: str, style: str, name: str) -> None:
     found = [value for record in records for value in record.get("column_error", ())]
     if found:
-        axes.plot(
-            np.arange(1, len(found) + 1), np.cumsum(found), style, color=colour, label=f"sum so far{name}"
-        )
-        axes.plot(np.arange(1, len(found) + 1), np.array(found) * len(found) / 10, color=colour, alpha=0.25, linewidth=0.6,
-                  linestyle=style, label=f"each column, x {len(found) / 10:.0f}")  # fmt: skip
+        x, larger = np.arange(1, len(found) + 1), len(found) / 10
+        axes.plot(x, np.cumsum(found), style, color=colour, label=name or "sum so far")
+        if not name:
+            each = np.array(found) * larger
+            axes.plot(x, each, color=colour, alpha=0.25, linewidth=0.6, label=f"each column, x {larger:.0f}")
         axes.legend(loc="upper left")
     axes.set(title="error sent on by each column (GPTQ's printed loss)", ylabel="$\\|e_q\\|^2$")
 
@@ -86,35 +86,41 @@ def _column_errors(axes: Axes, records: Sequence[Record], colour: str, style: st
 def _residuals(axes: Axes, records: Sequence[Record], style: str, name: str) -> None:
     x = [r["columns"] for r in records]
     for key, colour, label in (("r1", RED, "$r_1=W(\\tilde X-X)$"), ("r2", BLUE, "$r_2=(W_0-W)\\tilde X$")):
-        axes.plot(x, [100 * r[key] for r in records], style, color=colour, label=label + name)
-        axes.plot(x, [100 * r[f"{key}_orthogonal"] for r in records], style, color=colour, alpha=0.45, linewidth=1.0,
-                  label=None if name else "   lost for good")  # fmt: skip
+        axes.plot(x, [100 * r[key] for r in records], style, color=colour, label=None if name else label)
+        lost = [100 * r[f"{key}_orthogonal"] for r in records]
+        axes.plot(
+            x,
+            lost,
+            style,
+            color=colour,
+            alpha=0.45,
+            linewidth=1.0,
+            label=None if name else "   lost for good",
+        )
     axes.set_ylim(0, 1.5 * max(axes.get_ylim()[1], 1e-9))
     axes.legend(loc="upper left", ncols=2)
     axes.set(title="residuals, and (faint) what no free column can repay", ylabel="% of $\\|W_0\\tilde X\\|$")
 
 
 def _objective(axes: Axes, records: Sequence[Record], colour: str, style: str, name: str) -> None:
-    x = [r["columns"] for r in records]
-    axes.plot(x, [100 * r["error"] for r in records], style, color=colour, label=f"calibration{name}")
+    x, last = [r["columns"] for r in records], records[-1]
+    axes.plot(x, [100 * r["error"] for r in records], style, color=colour, label=name or "calibration")
     held_out = [100 * r["held_out"] for r in records]
-    axes.plot(x, held_out, style, color=colour, alpha=0.5, label=f"held out{name}")
+    axes.plot(x, held_out, style, color=colour, alpha=0.5, label=None if name else "held out")
     if not name:
         axes.axhline(
-            100 * records[-1]["floor"],
+            100 * last["floor"],
             color=BLACK,
             linewidth=0.9,
             linestyle="--",
             label="floor (no rounding at all)",
         )
-        axes.annotate(f"{100 * records[-1]['error']:.2f}", (x[-1], 100 * records[-1]["error"]), xytext=(-4, 5),
-                      textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
-    axes.set_ylim(0, 100 * 1.5 * max(r["held_out"] for r in records))
+        for key in ("error", "held_out"):
+            place = {"xytext": (-4, 5), "textcoords": "offset points", "ha": "right", "fontsize": 8}
+            axes.annotate(f"{100 * last[key]:.2f}", (x[-1], 100 * last[key]), **place)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.5 * max(held_out)))
     axes.legend(loc="upper left", ncols=2)
-    axes.set(
-        title="one objective for all: $\\|QX-W_0\\tilde X\\|$",
-        ylabel=ERROR.replace("error of the output, ", ""),
-    )
+    axes.set(title="one objective for all: $\\|QX-W_0\\tilde X\\|$", ylabel="% of $\\|W_0\\tilde X\\|$")
 
 
 def draw_grid(records: Sequence[Record], pinned: Pinned = None) -> Figure:

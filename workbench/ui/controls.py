@@ -11,7 +11,7 @@ import ipywidgets as w
 from workbench.experiment import Config, Knob, KnobError, parse_value
 
 WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
-ROWS = 7  # of knobs in a column: knobs and picture fit on one screen
+ROWS, COLUMNS = 7, 3  # of knobs: more rows only where three columns do not hold them
 SMALLEST_LOG = 1e-6  # a log slider cannot show 0
 
 
@@ -21,8 +21,8 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
     common = {
         "description": label,
         "tooltip": shown.help,
-        "style": {"description_width": "9em"},
-        "layout": w.Layout(width="25em"),
+        "style": {"description_width": "8.5em"},
+        "layout": w.Layout(width="22em"),
     }
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
@@ -70,7 +70,7 @@ class Controls(w.VBox):
             for name, shown in self.kind.knobs().items()
         }
         inputs = list(self.inputs.values())
-        rows = -(-len(inputs) // max(-(-len(inputs) // ROWS), 1))
+        rows = max(-(-len(inputs) // COLUMNS), min(ROWS, len(inputs)), 1)
         columns = [w.VBox(inputs[i : i + rows]) for i in range(0, len(inputs), rows)]
         super().__init__([w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))])
 
@@ -81,6 +81,10 @@ class Controls(w.VBox):
 
     def _value(self, name: str) -> Any:
         value = self.inputs[name].value
+        if isinstance(value, float):
+            return float(
+                f"{value:.10g}"
+            )  # a browser's slider says 0.29999999999999998 for 0.3: another run's id
         hint = get_type_hints(self.kind)[name]
         if not isinstance(value, str) or hint is str or get_origin(hint) is Literal:
             return value

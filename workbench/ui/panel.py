@@ -316,4 +316,5 @@ class Panel(w.VBox):
 
 def _changes(config: Config, other: Config) -> str:
     """The knobs in which `config` differs from `other`, as text."""
-    return ", ".join(f"{n}={v}" for n, v in config.model_dump().items() if v != getattr(other, n))
+    changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n)}
+    return ", ".join(f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v in changed.items())
