@@ -4,13 +4,15 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
+# Jupyter refuses root, which is what one is in a container.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export TOKENIZERS_PARALLELISM := false
 export MPLBACKEND := agg
 
 .PHONY: lab test lint unit notebooks-test browser-test notebooks figures bench clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks/00-start.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(AS_ROOT) notebooks/00-start.ipynb
 
 test: lint unit notebooks-test browser-test
 

@@ -82,7 +82,24 @@ def test_every_experiment_is_documented_and_has_presets():
         for scale, preset in e.config.presets.items():
             assert isinstance(preset, str) or e.config.at(scale), name
         assert all(k.help for k in e.config.knobs().values()), name
-        assert set(e.config.knobs()) == set(e.config.model_fields), f"{name}: a field without a knob"
+        assert set(e.config.knobs()) | set(e.config.swept) == set(e.config.model_fields), f"{name}: no knob"
+
+
+def test_a_knob_that_the_experiment_sweeps_is_refused():
+    config = experiment.get("quantization/bits-groups").config
+    assert "bits" not in config.knobs()
+    with pytest.raises(KnobError, match="goes through several bits by itself"):
+        config.at("smoke", bits=5)
+    config.at("smoke", bits=3)  # what it is anyway
+
+
+def test_ranges_with_one_end_and_text_knobs_are_read_as_meant():
+    with pytest.raises(KnobError, match="group_size=0: expected a whole number of at least 1 or none"):
+        experiment.get("quantization/layer-trace").config(group_size=0)
+    terms = experiment.get("quantization/terms").config
+    assert terms.parse(["blocks=4"]) == {"blocks": "4"}
+    with pytest.raises(KnobError, match="'scale' is not a knob"):
+        terms.at("smoke", scale="laptop")
 
 
 def test_records_become_plain():

@@ -71,6 +71,7 @@ def test_nothing_committed_names_this_machine():
         if path.suffix in {".safetensors"} or not path.exists() or name == "tests/test_house.py":
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
+        text = re.sub(r'"image/png": "[^"]*"', "", text)  # base64 may spell anything
         assert not re.search(r"/(root|work|home|tmp|Users)/\w", text), f"{name}: an absolute path"
 
 

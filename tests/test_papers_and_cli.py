@@ -123,7 +123,7 @@ def test_run_prints_the_id_of_the_same_knobs():
             ["run", "quantization/layer-trace", *SMALL, "--set", "part=head"],
             "expected a linear layer of tiny-llama",
         ),
-        (["run", "quantization/layer-trace", *SMALL, "--set", "row=5000"], "row=5000: expected 0 to 127"),
+        (["run", "quantization/layer-trace", *SMALL, "--set", "row=500"], "row=500: expected 0 to 127"),
         (["sweep", "quantization/layer-trace", "--axis", "bits"], "expected knob=value,value"),
         (["figures", "knitting"], "methods: quantization"),
         (["fetch", "no-such-thing!"], "expected smollm2-135m"),

@@ -64,6 +64,16 @@ def test_stopping_leaves_an_unfinished_run_that_goes_on():
     assert again == uncut
 
 
+def test_fresh_means_from_the_start():
+    config = toy.ToyConfig(steps=20)
+    stream = runs.stream(WALK, config)
+    for _ in range(10):
+        next(stream)
+    stream.close()
+    list(runs.stream(WALK, config, fresh=True))
+    assert json.loads((folder_of(config) / "run.json").read_text())["resumed_at_record"] == 0
+
+
 KILLED = """
 import sys; sys.path.insert(0, {tests!r})
 import toy
@@ -142,11 +152,11 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(monkeypatch):
     kept = list(runs.stream(WALK, toy.ToyConfig(steps=4)))
     config = toy.ToyConfig(steps=6)
     full = open("/dev/full", "ab")  # noqa: SIM115  the run closes it
-    monkeypatch.setattr(runs._RunWriter, "_open", lambda self: full)
-    seen = []
-    with pytest.raises(runs.RunError, match=r"No space left on device.*set WORKBENCH_RUNS"):
-        seen.extend(runs.stream(WALK, config))
-    monkeypatch.undo()
+    said = r"No space left on device.*set WORKBENCH_RUNS"
+    with monkeypatch.context() as patched:
+        patched.setattr(runs._RunWriter, "_open", lambda self: full)
+        with pytest.raises(runs.RunError, match=said):
+            list(runs.stream(WALK, config))
     assert runs.find(WALK, config) is None
     assert runs.find(WALK, toy.ToyConfig(steps=4)) == kept
     assert len(list(runs.stream(WALK, config))) == 6  # with space again

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from workbench import datasets, models, papers, runs, sweep
 from workbench.experiment import SCALES, Config, Experiment, Record, discover, get, parse_value
-from workbench.ui.live import encode
+from workbench.plotting import encode
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -27,7 +27,7 @@ def _one_line() -> Iterator[None]:
     """Errors that a user can mend become one line and exit status 2."""
     try:
         yield
-    except (ValueError, datasets.DataError, runs.RunError) as error:
+    except (ValueError, OSError, datasets.DataError, runs.RunError) as error:
         typer.echo("workbench: " + " | ".join(str(error).splitlines()), err=True)
         raise typer.Exit(2) from None
 
@@ -49,7 +49,14 @@ def list_() -> None:
 
 
 @app.command()
-def run(experiment: str, scale: Scale = None, set: Set = None, fresh: bool = False) -> None:
+def run(
+    experiment: str,
+    scale: Scale = None,
+    set: Set = None,
+    fresh: Annotated[
+        bool, typer.Option(help="compute again from the start, also where the run is complete")
+    ] = False,
+) -> None:
     """Run one experiment, or read it if it is complete; prints its last record and its id."""
     with _one_line():
         found = get(experiment)
@@ -81,6 +88,8 @@ def sweep_(
             name: [parse_value(v) for v in str(text).split(",")] for name, text in (_pair(a) for a in axis)
         }
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
+        if out is not None:
+            runs.write_atomic(out, b"")  # before the work: can it be written?
         result = sweep.sweep(found, configs)
         table = result.frame()
         if out is not None:

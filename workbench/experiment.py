@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import json
 import pkgutil
 import types
@@ -39,6 +40,7 @@ class Knob:
     log: bool = False
     unit: str = ""
     choices: tuple[Any, ...] = ()  # offered in the panel; other valid values stay possible in code
+    free: bool = False  # the panel takes any text, the choices are suggestions
 
 
 def knob(
@@ -51,9 +53,10 @@ def knob(
     log: bool = False,
     unit: str = "",
     choices: Sequence[Any] = (),
+    free: bool = False,
 ) -> Any:
     """Declare a knob: a pydantic field with a range, a unit and one sentence of help."""
-    shown = Knob(help, low, high, step, log, unit, tuple(choices))
+    shown = Knob(help, low, high, step, log, unit, tuple(choices), free)
     return Field(default, ge=low, le=high, description=help, json_schema_extra={"knob": shown.__dict__})
 
 
@@ -61,13 +64,14 @@ class Config(BaseModel):
     """The knobs of an experiment: frozen, validated, hashable.
 
     Subclasses list `presets`: a dict of knobs by scale (``smoke``, ``laptop``, ``paper``). A scale that does not
-    exist is a string that says why.
+    exist is a string that says why. `swept` knobs are the experiment's own to set: not shown, and refused.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants"
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any] | str]] = {}
+    swept: ClassVar[Sequence[str]] = ()  # inherited knobs that the experiment sets itself
 
     def __init__(self, **knobs: Any):
         try:
@@ -79,13 +83,18 @@ class Config(BaseModel):
     @classmethod
     def _no_truth_values_as_numbers(cls, knobs: Any) -> Any:
         hints = get_type_hints(cls)
+        for name in cls.swept:
+            if name in knobs and knobs[name] != cls.model_fields[name].default:
+                raise ValueError(
+                    f"{name}={knobs[name]}: this experiment goes through several {name} by itself; leave it out"
+                )
         for name, value in knobs.items() if isinstance(knobs, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields and bool not in _plain_types(hints[name]):
                 raise ValueError(f"{name}={value}: expected {_expected(cls, name)}")
         return knobs
 
     @classmethod
-    def at(cls, scale: str, **knobs: Any) -> Config:
+    def at(cls, scale: str, /, **knobs: Any) -> Config:
         """The preset `scale`, with `knobs` on top."""
         preset = cls.presets.get(scale)
         if preset is None or isinstance(preset, str):
@@ -102,7 +111,8 @@ class Config(BaseModel):
             name, equals, text = pair.partition("=")
             if not equals:
                 raise KnobError(f"{pair!r} is not a setting; expected knob=value, as in --set {name}=1")
-            knobs[name.strip()] = parse_value(text.strip())
+            text, field = text.strip(), cls.model_fields.get(name.strip())
+            knobs[name.strip()] = text if field is not None and field.annotation is str else parse_value(text)
         return knobs
 
     @classmethod
@@ -111,7 +121,7 @@ class Config(BaseModel):
         return {
             name: Knob(**field.json_schema_extra["knob"])
             for name, field in cls.model_fields.items()
-            if isinstance(field.json_schema_extra, dict)
+            if isinstance(field.json_schema_extra, dict) and name not in cls.swept
         }
 
     def replace(self, **knobs: Any) -> Config:
@@ -151,11 +161,14 @@ def _expected(config: type[Config], name: str) -> str:
             words.append("one of " + ", ".join(map(str, get_args(part))))
         elif part is type(None):
             words.append("none")
-        elif part in (int, float) and shown and shown.low is not None and shown.high is not None:
+        elif part in (int, float) and shown and shown.low is not None:
             kind = "a whole number" if part is int else "a number"
-            words.append(
-                f"{kind} from {shown.low:g} to {shown.high:g}{' ' + shown.unit if shown.unit else ''}"
+            span = (
+                f"of at least {shown.low:g}"
+                if shown.high is None
+                else f"from {shown.low:g} to {shown.high:g}"
             )
+            words.append(f"{kind} {span}{' ' + shown.unit if shown.unit else ''}")
         else:
             words.append(
                 {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(
@@ -202,6 +215,11 @@ class Experiment:
         return self.name.partition("/")[0]
 
     @property
+    def pins(self) -> bool:
+        """Whether the figure can compare with a pinned run."""
+        return "pinned" in inspect.signature(self.figure).parameters
+
+    @property
     def summary(self) -> str:
         """First line of the generator's docstring."""
         return (self.generate.__doc__ or "").strip().partition("\n")[0]
@@ -224,7 +242,7 @@ def experiment(
     """Register the generator ``f(config, run) -> Iterator[Record]`` as an experiment.
 
     `version` is raised when the records' meaning changes. `inputs(config)` are references (name and checksum) of
-    the data and models used. `figure(records)` draws; it may take ``pinned=`` records to compare with.
+    the data and models used. `figure(records)` draws; one that takes ``pinned=`` (a label and records) can compare.
     `steps(config)` is the number of records to expect. `instant` experiments redraw at each move of a slider.
     `paper` names the figure or table of the paper that this regenerates. `threads` are torch's while it runs: one,
     unless its products are large, since more are slower on a busy machine and may change the last digit.

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from workbench.datasets import DataError, bundled_folder, cache_folder, package_file, sha256
@@ -57,7 +58,7 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise DataError(
             f"{folder} does not hold a causal language model with a tokenizer: {_line(error)}"
         ) from error
@@ -112,9 +113,12 @@ def _from_hub(name: str) -> Path:
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
-            return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            found = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if _whole(found):
+                return found
         except OSError:
-            return Path(snapshot_download(name, allow_patterns=patterns))
+            pass  # not there yet
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (
         Exception
     ) as error:  # the hub's client raises a dozen kinds; all mean that the model is not to be had
@@ -122,6 +126,15 @@ def _from_hub(name: str) -> Path:
             f"model {name!r} is neither {SMOLLM2}, {TINY}, a folder, nor a hub id that can be reached "
             f"({_line(error)}): check the spelling and the connection, or give the folder of a downloaded model"
         ) from error
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a download has its config and every part of its weights."""
+    index = folder / "model.safetensors.index.json"
+    parts = (
+        set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    )
+    return all((folder / name).exists() for name in ("config.json", *parts))
 
 
 def _smollm2() -> Path:
@@ -149,11 +162,10 @@ def _smollm2() -> Path:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
         try:
             _convert(source, made)
+            if stamp.exists() and sha256(weights) == stamp.read_text().strip():
+                return folder  # another process was first
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(made, folder)
-        except OSError:
-            if not (folder / "model.sha256").exists():  # else another process was first
-                raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
@@ -204,7 +216,7 @@ def _line(error: BaseException) -> str:
 
 def encode(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
     """Token ids ``(tokens,)`` of `text`, at most `tokens`."""
-    # about eight characters a token at most: spares tokenizing a book for a page
+    # few tokens are longer than 16 characters: spares tokenizing a book for a page
     part = text if tokens is None else text[: tokens * 16]
     ids = lm.tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor(ids[:tokens], dtype=torch.long)

@@ -44,10 +44,14 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
             )
         os.replace(partial, out)
         return found
+    except RunError:
+        raise
     except papermill.PapermillExecutionError as error:
         raise RunError(f"{path.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell took too long
-        raise RunError(f"{path.name}: {str(error).strip().splitlines()[0]}") from error
+        raise RunError(
+            f"{path.name}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

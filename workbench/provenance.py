@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib", "pydantic", "safetensors")
 
 
@@ -19,6 +21,7 @@ def provenance() -> dict[str, Any]:
     """Where a run was made: commit, versions, machine, peak memory of this process so far."""
     return {
         **_environment(),
+        "torch_threads": torch.get_num_threads(),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", ".")),  # of the package
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -28,8 +31,6 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def _environment() -> dict[str, Any]:
-    import torch
-
     packages = {}
     for name in PACKAGES:
         try:
@@ -40,7 +41,6 @@ def _environment() -> dict[str, Any]:
         "packages": packages,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "torch_threads": torch.get_num_threads(),
     }
 
 

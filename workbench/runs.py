@@ -206,6 +206,8 @@ def stream(
         return
     lock = _lock(folder)
     try:
+        if fresh:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
         stored = None if fresh else load(folder)  # another process may have finished it meanwhile
         yield from _compute(experiment, config, folder) if stored is None else stored
     finally:
@@ -249,7 +251,10 @@ def _lock(folder: Path) -> FileLock:
         try:
             return lock.acquire(timeout=0).lock
         except Timeout:
-            print(f"another process is computing {folder.name}: waiting for it", file=sys.stderr)
+            print(
+                f"another run of {folder.name}, in this process or another, is not finished: waiting for it",
+                file=sys.stderr,
+            )
             return lock.acquire().lock
 
 
@@ -276,7 +281,7 @@ def preview(experiment: Experiment, config: Config) -> list[Record]:
 
 
 def _set_threads(count: int) -> int:
-    """Torch's threads from now on in this thread; returns what they were."""
+    """Torch's threads from now on in this process; returns what they were."""
     import torch
 
     before = torch.get_num_threads()

@@ -32,7 +32,7 @@ class Sweep:
 
 
 def grid(
-    config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, **knobs: Any
+    config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, /, **knobs: Any
 ) -> list[Config]:
     """Every combination of `axes` on top of a preset and `knobs`; all are validated before any runs."""
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -58,7 +58,11 @@ def sweep(
         outcomes = _outcomes(executor, found, configs, root, progress)
     else:
         with _processes(len(configs)) as pool:
-            outcomes = _outcomes(pool, found, configs, root, progress)
+            try:
+                outcomes = _outcomes(pool, found, configs, root, progress)
+            except BaseException:  # Ctrl-C: do not wait for what has not begun
+                pool.shutdown(cancel_futures=True)
+                raise
         for index, outcome in enumerate(outcomes):
             if isinstance(
                 outcome, BrokenExecutor

@@ -9,8 +9,8 @@ import toy
 
 from workbench import runs
 from workbench.experiment import get
+from workbench.plotting import encode
 from workbench.ui import Exercise, Gallery, LiveFigure, Panel, show
-from workbench.ui.live import encode
 
 
 def click(panel, name):
@@ -93,7 +93,8 @@ def test_errors_are_one_clear_line():
     panel.controls.inputs["mode"].value = "fail"
     click(panel, "run")
     panel.wait(30)
-    assert panel.message.value == "not run: the walk fell over; expected mode='plain'"
+    assert panel.message.value == "failed after 2 records: the walk fell over; expected mode='plain'"
+    assert panel.left.value == ""
     assert "Traceback" in panel.error
     assert not panel.run_button.disabled
     panel = Panel("quantization/layer-trace")

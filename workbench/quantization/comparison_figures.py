@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.plotting import BLACK, BLUE, GREEN, ORANGE, RED, figure
-from workbench.quantization.figures import COLOURS, ERROR, LABELS, Pinned
+from workbench.quantization.figures import COLOURS, ERROR, LABELS
 
 
 def _method_lines(axes: Axes, table: pd.DataFrame, x: str, column: str) -> None:
@@ -31,7 +31,7 @@ def _method_lines(axes: Axes, table: pd.DataFrame, x: str, column: str) -> None:
         )
 
 
-def draw_bits_groups(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_bits_groups(records: Sequence[Record]) -> Figure:
     """Held-out (line) error against group size, a panel a bit width."""
     table = pd.DataFrame(records)
     with figure(10.5, 3.8) as fig:
@@ -51,7 +51,7 @@ def draw_bits_groups(records: Sequence[Record], pinned: Pinned = None) -> Figure
     return fig
 
 
-def draw_terms(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_terms(records: Sequence[Record]) -> Figure:
     """Error of each set of terms relative to GPTQ's on the same layer and sample."""
     table = relative_to(pd.DataFrame(records), "gptq")
     with figure(10.5, 4.0) as fig:
@@ -108,7 +108,7 @@ def relative_to(table: pd.DataFrame, base: str) -> pd.DataFrame:
     )
 
 
-def draw_strengths(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_strengths(records: Sequence[Record]) -> Figure:
     """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
     table = pd.DataFrame(records)
     with figure(9.5, 3.9) as fig:
@@ -142,7 +142,7 @@ def draw_strengths(records: Sequence[Record], pinned: Pinned = None) -> Figure:
     return fig
 
 
-def draw_tokens_damping(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_tokens_damping(records: Sequence[Record]) -> Figure:
     """Calibration (faint) and held-out error against tokens, a panel a damping."""
     table = pd.DataFrame(records)
     with figure(9.5, 3.9) as fig:
@@ -167,7 +167,7 @@ def draw_tokens_damping(records: Sequence[Record], pinned: Pinned = None) -> Fig
     return fig
 
 
-def draw_block_size(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_block_size(records: Sequence[Record]) -> Figure:
     """Share of codes that change with the block size, and what that does to the error."""
     table = pd.DataFrame(records)
     with figure(8.5, 3.2) as fig:

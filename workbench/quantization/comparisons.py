@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from workbench.experiment import Record, experiment, knob
+from workbench.experiment import KnobError, Record, experiment, knob
 from workbench.quantization import comparison_figures as figures
 from workbench.quantization.gptq import quantize_layer
 from workbench.quantization.layer_config import NO_PAPER, LayerConfig, inputs, options
-from workbench.quantization.layers import load_layer
+from workbench.quantization.layers import LayerSource, load_layer
 from workbench.quantization.objective import Objective
 from workbench.quantization.options import METHODS
 from workbench.quantization.statistics import layer_statistics
 
+PLACE = (
+    "block",
+    "part",
+    "seed",
+    "tokens",
+    "bits",
+    "group_size",
+)  # what makes another layer or another upstream
 Point = dict[str, Any]  # changes of the layer (block, part, seed, tokens) and of the solver
 
 
@@ -25,29 +33,28 @@ class ComparisonConfig(LayerConfig):
 
 SMOKE = {"model": "tiny-llama", "block": 1, "part": "o_proj", "tokens": 512, "group_size": 32, "seeds": 2}
 LAPTOP = {"block": 2, "part": "o_proj", "tokens": 4096, "group_size": 64, "seeds": 5}
+
+
+def _without(preset: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in preset.items() if name not in names}
+
+
 PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
 def compare(config: ComparisonConfig, run: Any, points: Iterable[Point]) -> Iterator[Record]:
     """Quantize at each point; one record each, with errors against the full-precision target. Goes on after a cut."""
-    done = run.load() or 0
-    measured = None
-    for index, point in enumerate(points):
-        if index < done:
-            continue
-        place = {name: point[name] for name in ("block", "part", "seed", "tokens") if name in point}
-        solver = {
-            name: value
-            for name, value in point.items()
-            if name not in place and name in type(config).model_fields
-        }
-        changed = config.replace(
-            **{**place, **{k: v for k, v in solver.items() if k in ("bits", "group_size")}}
-        )
-        if measured is None or measured[0] != changed.source():
-            measured = (changed.source(), _measures(changed))
-        layer, moments, calibration, held_out = measured[1]
-        result = quantize_layer(layer.weight, *moments, **options(config, **solver))
+    # every point is valid before the first is run; the layers before this one keep the config's other knobs
+    plan = [
+        (point, _at(config, point, PLACE).source(), _at(config, point, LayerConfig.model_fields))
+        for point in points
+    ]
+    done, source, measured = run.load() or 0, None, None
+    for index, (point, place, solver) in enumerate(plan[done:], done):
+        if place != source:
+            source, measured = place, _measures(place)
+        layer, moments, calibration, held_out = measured
+        result = quantize_layer(layer.weight, *moments, **options(solver))
         floor, rounding = calibration.floor_and_rounding(result.weight)
         yield {
             **{name: value for name, value in point.items() if value is not None},
@@ -61,8 +68,14 @@ def compare(config: ComparisonConfig, run: Any, points: Iterable[Point]) -> Iter
         run.save(index + 1)
 
 
-def _measures(config: ComparisonConfig) -> tuple[Any, Any, Objective, Objective]:
-    layer = load_layer(config.source())
+def _at(config: ComparisonConfig, point: Point, names: Iterable[str]) -> LayerConfig:
+    """The config's knobs with the point's own `names` in their place."""
+    knobs = {name: getattr(config, name) for name in LayerConfig.model_fields}
+    return LayerConfig(**{**knobs, **{n: v for n, v in point.items() if n in names}})
+
+
+def _measures(source: LayerSource) -> tuple[Any, Any, Objective, Objective]:
+    layer = load_layer(source)
     return (
         layer,
         layer_statistics(layer.inputs, layer.reference_inputs),
@@ -74,12 +87,13 @@ def _measures(config: ComparisonConfig) -> tuple[Any, Any, Objective, Objective]
 class TermsConfig(ComparisonConfig):
     """Terms on and off, on several layers."""
 
+    swept = ("block", "part", "method", "r2_part", "seed")
     bits: Literal[2, 3, 4, 5, 6, 7] = knob(2, "bits a weight; one more is measured too")
     blocks: str = knob("1,3", "transformer blocks, separated by commas")
     parts: str = knob("q_proj,o_proj,gate_proj,down_proj", "linear layers of each block, separated by commas")
     presets = {
-        "smoke": {**SMOKE, "blocks": "1,2", "parts": "o_proj,down_proj"},
-        "laptop": {**LAPTOP, "blocks": "1,4"},
+        "smoke": {**_without(SMOKE, swept), "blocks": "1,2", "parts": "o_proj,down_proj"},
+        "laptop": {**_without(LAPTOP, swept), "blocks": "1,4"},
         "paper": NO_PAPER,
     }
 
@@ -97,7 +111,11 @@ TERMS: dict[str, Point] = {
 
 
 def _term_points(config: TermsConfig) -> list[Point]:
-    places = [(int(b), p.strip()) for b in config.blocks.split(",") for p in config.parts.split(",")]
+    try:
+        blocks = [int(block) for block in config.blocks.split(",")]
+    except ValueError:
+        raise KnobError(f"blocks={config.blocks!r}: expected whole numbers separated by commas") from None
+    places = [(block, part.strip()) for block in blocks for part in config.parts.split(",")]
     return [
         {"block": block, "part": part, "seed": seed, "bits": bits, "terms": terms, **solver}
         for block, part in places
@@ -117,17 +135,18 @@ def terms(config: TermsConfig, run: Any) -> Iterator[Record]:
 
 
 class BitsConfig(ComparisonConfig):
-    """Bits and group sizes."""
+    """Bits and group sizes: whole rows, `group_size` (or 64), and half of it."""
 
+    swept = ("bits", "method", "seed")
     presets = PRESETS
 
 
 def _bits_points(config: BitsConfig) -> list[Point]:
-    groups = (None, 64, 32) if config.group_size != 32 else (None, 32, 16)
+    shared = config.group_size or 64
     return [
         {"bits": bits, "group_size": group, "groups": str(group or "row"), "seed": seed, "method": method}
         for bits in (2, 3, 4)
-        for group in groups
+        for group in (None, shared, max(shared // 2, 1))
         for seed in range(config.seeds)
         for method in METHODS
     ]
@@ -145,6 +164,7 @@ def bits_groups(config: BitsConfig, run: Any) -> Iterator[Record]:
 class StrengthsConfig(ComparisonConfig):
     """Strengths of the two terms."""
 
+    swept = ("method", "alpha", "beta", "seed")
     points: int = knob(5, "strengths from 0 to 1 on each axis", low=2, high=21)
     presets = {
         "smoke": {**SMOKE, "points": 3},
@@ -175,8 +195,13 @@ def strengths(config: StrengthsConfig, run: Any) -> Iterator[Record]:
 class TokensConfig(ComparisonConfig):
     """Calibration tokens and damping."""
 
+    swept = ("tokens", "damping", "method", "seed")
     most: int = knob(4096, "largest number of tokens", low=1024, high=65536, step=256, unit="tokens")
-    presets = {"smoke": {**SMOKE, "most": 1024}, "laptop": {**LAPTOP, "seeds": 3}, "paper": NO_PAPER}
+    presets = {
+        "smoke": {**_without(SMOKE, swept), "most": 1024},
+        "laptop": {**_without(LAPTOP, swept), "seeds": 3},
+        "paper": NO_PAPER,
+    }
 
 
 def _token_points(config: TokensConfig) -> list[Point]:
@@ -201,6 +226,7 @@ def tokens_damping(config: TokensConfig, run: Any) -> Iterator[Record]:
 class BlockSizeConfig(ComparisonConfig):
     """Block sizes of the authors' code and of the clean form."""
 
+    swept = ("block_size", "compat", "seed")
     presets = PRESETS
 
 
@@ -222,12 +248,10 @@ def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
     """The block size, which should not matter: the clean form beside the authors' code."""
     first: dict[tuple[str, int], Any] = {}
     for point in _block_points(config):
-        layer = load_layer(config.replace(seed=point["seed"]).source())
+        layer = load_layer(_at(config, point, PLACE).source())
         moments = layer_statistics(layer.inputs, layer.reference_inputs)
-        solver = {k: point[k] for k in ("block_size", "compat", "method")}
-        result = quantize_layer(
-            layer.weight.double(), *(m.double() for m in moments), **options(config, **solver)
-        )
+        solver = options(_at(config, point, LayerConfig.model_fields))
+        result = quantize_layer(layer.weight.double(), *(m.double() for m in moments), **solver)
         codes = first.setdefault((point["compat"], point["seed"]), result.codes)
         error = Objective(layer.weight, layer.inputs, layer.reference_inputs).error(result.weight)
         yield {**point, "error": error, "codes_changed": (codes != result.codes).double().mean().item()}

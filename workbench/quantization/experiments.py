@@ -29,7 +29,7 @@ class LayerTraceConfig(LayerConfig):
     """One layer being quantized, column after column."""
 
     every: int = knob(16, "columns between two looks", low=1, high=256, unit="columns")
-    row: int = knob(0, "output row whose weights are shown", low=0, high=100_000)
+    row: int = knob(0, "output row whose weights are shown", low=0, high=2047)
     presets = {
         "smoke": {"block": 1, "tokens": 1024, "group_size": 64, "every": 64},
         "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},

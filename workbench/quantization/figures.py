@@ -37,6 +37,8 @@ def draw_layer_trace(records: Sequence[Record], pinned: Pinned = None) -> Figure
             _column_errors(errors, series, colour, style, name)
             _objective(objective, series, colour, style, name)
             _residuals(residuals, series, style, name)
+        for axes in (residuals, objective):  # room for the legends
+            axes.set_ylim(0, 1.5 * max(axes.dataLim.y1, 1e-9))
         for axes in (weights, errors, residuals, objective):
             axes.set_xlim(0, last["of"])
             axes.set_xlabel("column, in the order in which they are quantized")
@@ -97,8 +99,8 @@ def _residuals(axes: Axes, records: Sequence[Record], style: str, name: str) -> 
             linewidth=1.0,
             label=None if name else "   lost for good",
         )
-    axes.set_ylim(0, 1.5 * max(axes.get_ylim()[1], 1e-9))
-    axes.legend(loc="upper left", ncols=2)
+    if not name:
+        axes.legend(loc="upper left", ncols=2)
     axes.set(title="residuals, and (faint) what no free column can repay", ylabel="% of $\\|W_0\\tilde X\\|$")
 
 
@@ -118,7 +120,6 @@ def _objective(axes: Axes, records: Sequence[Record], colour: str, style: str, n
         for key in ("error", "held_out"):
             place = {"xytext": (-4, 5), "textcoords": "offset points", "ha": "right", "fontsize": 8}
             axes.annotate(f"{100 * last[key]:.2f}", (x[-1], 100 * last[key]), **place)
-    axes.set_ylim(0, max(axes.get_ylim()[1], 1.5 * max(held_out)))
     axes.legend(loc="upper left", ncols=2)
     axes.set(title="one objective for all: $\\|QX-W_0\\tilde X\\|$", ylabel="% of $\\|W_0\\tilde X\\|$")
 
@@ -157,7 +158,7 @@ def draw_grid(records: Sequence[Record], pinned: Pinned = None) -> Figure:
     return fig
 
 
-def draw_two_weights(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+def draw_two_weights(records: Sequence[Record]) -> Figure:
     """The plane of two weights: contours of the objective, grid points, and where each method goes."""
     with figure(9.5, 4.6) as fig:
         plane, bars = fig.subplots(1, 2, width_ratios=[3, 2])

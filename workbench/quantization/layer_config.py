@@ -22,7 +22,7 @@ class PlaceConfig(Config):
     """Where a layer is found."""
 
     model: str = knob(
-        models.SMOLLM2, "bundled model, folder or hub id", choices=(models.SMOLLM2, models.TINY)
+        models.SMOLLM2, "bundled model, folder or hub id", choices=(models.SMOLLM2, models.TINY), free=True
     )
     block: int = knob(2, "transformer block", low=0, high=200)
     part: str = knob("o_proj", "linear layer in the block", choices=PARTS)
@@ -49,17 +49,17 @@ class LayerConfig(SolverConfig, PlaceConfig):
             )
         return self
 
-    def source(self, **changes: Any) -> LayerSource:
+    def source(self) -> LayerSource:
         """The layer that these knobs name."""
         shared = ("bits", "group_size", "symmetric", "grid", "clip_search", "damping", "act_order")
         return LayerSource(
             model=self.model,
-            block=changes.get("block", self.block),
-            part=changes.get("part", self.part),
+            block=self.block,
+            part=self.part,
             text=self.text,
-            tokens=changes.get("tokens", self.tokens),
-            skip=changes.get("seed", self.seed) * 16,
-            upstream=changes.get("upstream", self.upstream),
+            tokens=self.tokens,
+            skip=self.seed * max(16, -(-self.tokens // 256)),  # samples do not overlap
+            upstream=self.upstream,
             upstream_options=tuple((name, getattr(self, name)) for name in shared),
         )
 

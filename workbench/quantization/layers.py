@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ TEXTS = {
 }
 HELD_OUT = 2048  # tokens of the evaluation text
 KEPT = 32  # cached layers
+VERSION = 1  # of the cached activations: raised when the same source means other numbers
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,16 @@ def load_weight(model: str, block: int, part: str) -> Tensor:
     return weight_of(linear_parts(blocks_of(lm)[block])[name])
 
 
-@lru_cache(maxsize=4)
 def load_layer(source: LayerSource) -> Layer:
-    """The layer's weight and inputs, from the cache or computed."""
+    """The layer's weight and inputs, from the cache or computed; one thread at a time, since hooks sit on the model."""
+    with _ONE_AT_A_TIME:
+        return _load_layer(source)
+
+
+@lru_cache(maxsize=4)
+def _load_layer(source: LayerSource) -> Layer:
     key = hashlib.sha256(
-        json.dumps([source.__dict__, _refs(source)], sort_keys=True, default=str).encode()
+        json.dumps([VERSION, source.__dict__, _refs(source)], sort_keys=True, default=str).encode()
     ).hexdigest()[:16]
     path = datasets.cache_folder() / "activations" / f"{key}.safetensors"
     try:
@@ -182,9 +190,10 @@ def _compute(source: LayerSource) -> dict[str, Tensor]:
 
 def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens: int) -> Tensor:
     found = models.windows(models.encode(lm, datasets.load(name), skip * length + tokens), length)
-    if len(found) <= skip:
+    if len(found) - skip < tokens // length:
         raise ValueError(
-            f"{name} has {len(found)} windows of {length} tokens; expected more than the {skip} to skip"
+            f"{name} has {len(found)} windows of {length} tokens; expected {skip + tokens // length}, of which {skip} "
+            "are skipped: use fewer tokens or a smaller seed"
         )
     return found[skip:]
 

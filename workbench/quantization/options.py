@@ -9,14 +9,8 @@ from pydantic import model_validator
 from workbench.experiment import Config, knob
 
 Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp", "exact"]
-METHODS: tuple[str, ...] = (
-    "rtn",
-    "gptq",
-    "gptq+rescomp",
-    "gptaq",
-    "gptaq+rescomp",
-    "exact",
-)  # foem = gptq+rescomp
+# each method once, to compare them all: foem is gptq+rescomp under another name
+METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 
 
 class GridConfig(Config):
@@ -46,7 +40,11 @@ class SolverConfig(GridConfig):
     act_order: bool = knob(False, "quantize the columns with the largest inputs first")
     static_groups: bool = knob(False, "fit all groups before the first column, in the original order")
     block_size: int = knob(
-        128, "columns between two lazy updates of the rest", low=1, choices=(1, 16, 32, 64, 128, 256)
+        128,
+        "columns between two lazy updates of the rest",
+        low=1,
+        high=65536,
+        choices=(1, 16, 32, 64, 128, 256),
     )
     alpha: float = knob(0.25, "strength of r1, GPTAQ's term", low=0.0, high=1.0, step=0.05)
     beta: float = knob(

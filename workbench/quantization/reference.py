@@ -16,37 +16,41 @@ from workbench.quantization.solver import LayerSolver
 class ReferenceSolver(LayerSolver):
     """`LayerSolver` with the authors' blocks."""
 
+    def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+        super()._prepare(weight, hessian, cross)
+        if self.group_size == weight.shape[1] and self.method != "exact":  # which is not in the programs
+            # the programs fit whole rows before they clear the dead columns
+            self._grids = [self._fit(weight.to(self._live.dtype).T)]
+
     def _block_end(self, low: int, n: int) -> int:
         return min(low + self.options.block_size, n)
 
     def _block(self, low: int, high: int) -> None:
-        self._low, self._stale, befores = low, self._live[low:high].clone(), []
+        self._low, self._stale = low, self._live[low:high].clone()
+        self._before = torch.empty_like(self._stale)  # the block's columns just before their own rounding
         for j in range(low, high):
-            befores.append(self._live[j].clone())
             self._column(j, high, low)
-        if self._rows is None:
-            return
-        for j, before in zip(range(low, high), befores, strict=True):
-            rounded = self._live[j].clone()
-            self._pass_on(j, low, before, rounded, self._lazy(before, rounded))
+        if self._rows is not None:
+            self._change_to_lazy(low, high)
 
-    def _lazy(self, before: Tensor, rounded: Tensor) -> Tensor:
-        """What the lazy update takes for w.
+    def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
+        self._before[j - self._low] = w
+        super()._pass_on(j, at, w, rounded)
+
+    def _change_to_lazy(self, low: int, high: int) -> None:
+        """Replace w, in what the block sends to the columns after it, by what the programs take for it there.
 
         GPTAQ, and ResComp at 2 bits: the rounded column. ResComp at other bits: w clamped to the range of the
         block's last grid, whichever group that belongs to.
         """
-        _, beta_x, beta_dx = self._strengths
-        if self.options.bits == 2 or not (beta_x or beta_dx):
-            return rounded
-        return torch.clamp(before, *self._grid.range())
-
-    def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
-        super()._prepare(weight, hessian, cross)
-        if (
-            self.group_size == weight.shape[1] and self.method != "exact"
-        ):  # the programs fit whole rows before they clear the dead columns
-            self._grids = [self._fit(weight.to(self._live.dtype).T)]
+        alpha, beta_x, beta_dx = self._strengths
+        taken = self._live[low:high]
+        if (beta_x or beta_dx) and self.options.bits != 2:
+            taken = torch.clamp(self._before, *self._grid.range())
+        change, sent = taken - self._before, self._sent[: (high - low) * self._width]
+        sent[:: self._width] -= beta_x * change
+        if self._width == 2:
+            sent[1::2] += (alpha - beta_dx) * change
 
     def _group_weights(self, j: int) -> Tensor:
         stale = torch.cat([self._stale[j - self._low :], self._live[self._low + len(self._stale) :]])

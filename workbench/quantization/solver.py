@@ -38,7 +38,10 @@ class Trace:
 
 @dataclass
 class LayerResult:
-    """A quantized layer: ``weight == scale[:, group] * (codes - zero[:, group])``, original column order."""
+    """A quantized layer, original column order.
+
+    ``weight == scale[:, group] * (codes - zero[:, group])``, then cast to the dtype of the input.
+    """
 
     weight: Tensor  # (out, in), the dtype of the input
     codes: Tensor | None  # (out, in) int16; None where nothing was quantized (16 bits)
@@ -74,6 +77,7 @@ class LayerSolver:
         self.permutation = torch.arange(columns, device=weight.device)
         self.group_size = min(options.group_size or columns, columns)
         # one group a row is fitted before the loop either way
+        self._ordered = False  # whether the columns are in another order
         self._static = options.static_groups or self.group_size == columns
         if options.bits < 16:
             self._prepare(weight, hessian, cross)
@@ -85,6 +89,7 @@ class LayerSolver:
         cross = None if cross is None else cross.to(dtype)
         hessian, cross = self._without_dead_columns(live, hessian, cross)
         if self.options.act_order and self.method != "rtn":
+            self._ordered = True
             order = self.permutation = torch.argsort(hessian.diagonal(), descending=True, stable=True)
             live, hessian = live[order], hessian[order][:, order]
             cross = None if cross is None else cross[order][:, order]
@@ -208,26 +213,25 @@ class LayerSolver:
         if self._trace:
             self._trace[0][j] = w
         if self._rows is not None:
-            self._pass_on(j, start, w, rounded, w)
+            self._pass_on(j, (j - start) * self._width, w, rounded)
         w.copy_(rounded)
         self._send(j, j + 1, start, j + 1, high)
 
-    def _pass_on(self, j: int, start: int, w: Tensor, rounded: Tensor, base: Tensor) -> None:
-        """Store what column j sends: (w-q) + b_x (w0-base), and a base + b_dx (w0-base).
-
-        `base` is w, or what the authors' lazy update takes for it.
-        """
+    def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
+        """Store what column j sends: (w-q) + b_x (w0-w), times the rows of U; a w + b_dx (w0-w), times those of P."""
         alpha, beta_x, beta_dx = self._strengths
-        at = (j - start) * self._width
-        e = torch.sub(w, rounded, out=self._sent[at])
         if beta_x:
-            e.add_(self._start[j], alpha=beta_x).sub_(base, alpha=beta_x)
-        if self._width == 2:
-            s = torch.mul(base, alpha - beta_dx, out=self._sent[at + 1])
+            torch.lerp(w, self._start[j], beta_x, out=self._sent[at]).sub_(rounded)
+        else:
+            torch.sub(w, rounded, out=self._sent[at])
+        if self._width == 2 and alpha == beta_dx:
+            torch.mul(self._start[j], alpha, out=self._sent[at + 1])
+        elif self._width == 2:
+            s = torch.mul(w, alpha - beta_dx, out=self._sent[at + 1])
             if beta_dx:
                 s.add_(self._start[j], alpha=beta_dx)
         if self._trace:
-            self._trace[1][j] = e / self._diagonal[j]
+            self._trace[1][j] = self._sent[at] / self._diagonal[j]
             self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
 
     def _group_weights(self, j: int) -> Tensor:
@@ -239,11 +243,13 @@ class LayerSolver:
         return fit_grid(part, o.bits, o.symmetric, o.grid, o.clip_search)
 
     def _unpermuted(self, columns: Tensor) -> Tensor:
+        if not self._ordered:
+            return columns
         return torch.empty_like(columns).index_copy_(0, self.permutation, columns)
 
     def current(self) -> Tensor:
         """The layer so far, ``(out, in)``: columns done are rounded, the others compensated."""
-        return self._unpermuted(self._live).T
+        return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
 
     def trace(self) -> Trace:
         """What happened at each column done so far; asked for with ``trace=True``."""
@@ -259,12 +265,13 @@ class LayerSolver:
             return LayerResult(
                 self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",)
             )
-        weight = self.current().contiguous()
+        weight = self.current()
         scale, zero = (torch.stack([getattr(g, part) for g in self._grids], 1) for part in ("scale", "zero"))
         group = self._unpermuted(torch.tensor(self._columns_group, device=weight.device))
+        at = slice(None) if len(self._grids) == 1 else group
         return LayerResult(
             weight=weight.to(self._weight.dtype),
-            codes=torch.round(weight / scale[:, group] + zero[:, group]).to(torch.int16),
+            codes=torch.div(weight, scale[:, at]).add_(zero[:, at]).round_().to(torch.int16),
             scale=scale,
             zero=zero,
             group=group,

@@ -1,5 +1,6 @@
 """What a layer-wise solver knows of a layer's inputs: the Hessian and the cross statistics of two streams."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
     hessian = x.T @ x / tokens
     if reference_inputs is None:
         return hessian, None
-    reference = _at_least_float32(reference_inputs)
+    reference = _at_least_float32(reference_inputs).to(x.dtype)
     if reference.shape != x.shape:
         raise ValueError(
             f"reference_inputs has shape {tuple(reference.shape)}, inputs {tuple(x.shape)}; expected the same "
@@ -40,8 +41,8 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
 
 def require_finite(tensor: Tensor, name: str) -> None:
     """Raise ValueError naming `name` and the first place where `tensor` is not finite."""
-    bad = ~torch.isfinite(tensor)
-    if bad.any():
+    if tensor.numel() and not all(math.isfinite(v) for v in torch.aminmax(tensor)):
+        bad = ~torch.isfinite(tensor)
         first = tuple(bad.nonzero()[0].tolist())
         raise ValueError(
             f"{name} holds {int(bad.sum())} non-finite values, the first, {tensor[first].item()}, at {first}; "
@@ -66,20 +67,34 @@ def factor_hessian(hessian: Tensor, damping: float) -> Factor | None:
     One Cholesky factorisation of the Hessian in reversed order and one triangular inverse: the inverse of the
     Hessian is never formed. After a failure the damping is raised tenfold (from 1e-6, if it was 0) up to 1.
     """
-    n, mean = len(hessian), hessian.diagonal().mean()
+    mean = hessian.diagonal().mean()
     trial = damping
     while True:
-        damped = hessian.clone()
+        damped = hessian.flip(0, 1)
         damped.diagonal().add_(trial * mean)
-        reverse, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+        reverse, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
-            identity = torch.eye(n, dtype=hessian.dtype, device=hessian.device)
-            upper = torch.linalg.solve_triangular(reverse.flip(0, 1), identity, upper=True)
+            upper = inverse_upper(reverse.flip(0, 1))
             if torch.isfinite(upper).all():
                 return Factor(upper, trial)
         if trial >= TALLEST_DAMPING:
             return None
         trial = min(max(trial * 10, 1e-6), TALLEST_DAMPING)
+
+
+def inverse_upper(matrix: Tensor, leaf: int = 128) -> Tensor:
+    """Inverse of an upper triangular matrix by halves: all products, half the time of one triangular solve."""
+    n = len(matrix)
+    if n <= leaf:
+        identity = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+        return torch.linalg.solve_triangular(matrix, identity, upper=True)
+    h, inverse = n // 2, torch.zeros_like(matrix)
+    inverse[:h, :h], inverse[h:, h:] = (
+        inverse_upper(matrix[:h, :h], leaf),
+        inverse_upper(matrix[h:, h:], leaf),
+    )
+    inverse[:h, h:] = -(inverse[:h, :h] @ matrix[:h, h:]) @ inverse[h:, h:]
+    return inverse
 
 
 def propagation(cross: Tensor, upper: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import types
 from math import log10
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ipywidgets as w
 
@@ -27,19 +26,19 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
         return w.SelectionSlider(options=options, value=value, continuous_update=live, **common)
-    if get_origin(hint) is Literal or (options and get_origin(hint) in (Union, types.UnionType)):
-        if value not in options:
-            options.append(value)
-        return w.Dropdown(
-            options=[("none" if o is None else str(o), o) for o in options], value=value, **common
-        )
+    if shown.free:
+        return w.Combobox(value=str(value), options=[str(o) for o in options], ensure_option=False, **common)
+    if options:
+        return w.Dropdown(options=_named([*options, value]), value=value, **common)
     if hint is bool:
         return w.Checkbox(value=value, **{**common, "indent": True})
-    if options:
-        return w.Combobox(value=str(value), options=[str(o) for o in options], ensure_option=False, **common)
     if hint in (int, float) and shown.low is not None and shown.high is not None:
         return _slider(hint, value, shown, {**common, "continuous_update": live})
     return w.Text(value=str(value), continuous_update=False, **common)
+
+
+def _named(values: list[Any]) -> list[tuple[str, Any]]:
+    return [("none" if v is None else str(v), v) for v in dict.fromkeys(values)]
 
 
 def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.ValueWidget:
@@ -49,9 +48,10 @@ def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.Va
         return w.IntSlider(
             value=value, min=int(shown.low), max=int(shown.high), step=int(shown.step or 1), **common
         )
+    low = max(shown.low, SMALLEST_LOG)
+    if shown.log and value < low:
+        return w.BoundedFloatText(value=value, min=shown.low, max=shown.high, **common)
     if shown.log:
-        low = max(shown.low, SMALLEST_LOG)
-        value = max(value, low)
         return w.FloatLogSlider(
             value=value, min=log10(low), max=log10(shown.high), step=0.1, readout_format=".1e", **common
         )
@@ -94,6 +94,8 @@ class Controls(w.VBox):
         """Show another config."""
         for name, widget in self.inputs.items():
             value = getattr(config, name)
+            if isinstance(widget, w.Dropdown):
+                widget.options = _named([v for _, v in widget.options] + [value])
             try:
                 widget.value = str(value) if isinstance(widget, (w.Text, w.Combobox)) else value
             except Exception as error:

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-import matplotlib
-import PIL.Image
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from workbench import runs
 from workbench.experiment import Config, Experiment, Record, get
-
-DPI = 100
-
-
-def encode(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as PNG, SVG or PDF, without a version stamp, so that equal figures are equal bytes."""
-    buffer = io.BytesIO()
-    stamp = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with matplotlib.rc_context({"svg.hashsalt": "workbench"}):
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=stamp)
-    return _small(buffer) if kind == "png" else buffer.getvalue()
-
-
-def _small(png: io.BytesIO) -> bytes:
-    """The same picture in 256 colours: a third of the bytes, for the wire and for the committed notebooks."""
-    picture = PIL.Image.open(png).convert("RGB")
-    buffer = io.BytesIO()
-    picture.quantize(256, method=PIL.Image.Quantize.MEDIANCUT, dither=PIL.Image.Dither.NONE).save(
-        buffer, "png"
-    )
-    return buffer.getvalue()
+from workbench.plotting import encode
 
 
 class LiveFigure:

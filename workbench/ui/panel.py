@@ -15,8 +15,9 @@ import pandas as pd
 
 from workbench import runs
 from workbench.experiment import Config, Experiment, KnobError, Record, get
+from workbench.plotting import encode
 from workbench.ui.controls import Controls
-from workbench.ui.live import LiveFigure, encode
+from workbench.ui.live import LiveFigure
 
 CUSTOM = "custom"
 
@@ -69,7 +70,7 @@ class Panel(w.VBox):
 
         instant = self.experiment.instant
         self.run_button = button("Run", "Run", "play", self.start, "primary")
-        self.stop_button = button("Stop", "Stop", "stop", self._stop.set, "danger")
+        self.stop_button = button("Stop", "Stop", "stop", self.stop, "danger")
         self.reset_button = button("Reset", "Reset all knobs", "undo", self.reset)
         self.pin_button = button(
             "Pin", "Keep this run in the picture, to compare the next one with it", "thumb-tack", self.pin
@@ -135,6 +136,11 @@ class Panel(w.VBox):
                 target=self._main, args=(config,), name="workbench-panel", daemon=True
             )
             self._thread.start()
+
+    def stop(self) -> None:
+        """End the run after the step it is at."""
+        self._stop.set()
+        self.message.value = "stopping after this step"
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the run has ended (for scripts and tests)."""
@@ -278,16 +284,18 @@ class Panel(w.VBox):
         """One line in the panel; the whole traceback stays in `self.error`."""
         self.error = traceback.format_exc()
         kind = "" if isinstance(error, (KnobError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
-        self.message.value = (
-            "not run: " + kind + " | ".join(str(error).strip().splitlines() or [type(error).__name__])
-        )
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        running = not self.stop_button.disabled
+        begun = f"failed after {len(self.records)} records: " if running and self.records else "not run: "
+        self.message.value, self.left.value = begun + kind + " | ".join(lines), ""
 
     def _draw(self, force: bool = False) -> None:
         pinned = None
         if self.pinned is not None and self.pinned[1] is not self.records:
             config, records = self.pinned
             pinned = (_changes(config, self._shown_config) or "pinned", records)
-        self._live.update(lambda: self.experiment.figure(self.records, pinned=pinned), force)
+        with_pinned = {"pinned": pinned} if self.experiment.pins else {}
+        self._live.update(lambda: self.experiment.figure(self.records, **with_pinned), force)
 
     def _show(self, png: bytes) -> None:
         self.picture.value = png
@@ -296,6 +304,7 @@ class Panel(w.VBox):
     def _choose_preset(self, change: Any) -> None:
         if change["new"] != CUSTOM:
             self.controls.set(self.experiment.config.at(change["new"]))
+            self.preset.value = CUSTOM  # so that it can be chosen again
 
     def _busy(self, yes: bool) -> None:
         self.run_button.disabled, self.stop_button.disabled = yes, not yes
