@@ -12,7 +12,7 @@ export MPLBACKEND := agg
 .PHONY: lab test lint unit notebooks-test browser-test notebooks figures bench clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(AS_ROOT) notebooks/00-start.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(AS_ROOT) --LabApp.default_url=/lab/tree/notebooks/00-start.ipynb
 
 test: lint unit notebooks-test browser-test
 
