@@ -147,6 +147,18 @@ def test_pin_compares_the_next_run():
     assert seen[-1] is None
 
 
+def test_a_figure_that_cannot_compare_offers_no_pin():
+    walk = get("toy/walk")
+    plain = type(walk)(**{**walk.__dict__, "figure": lambda records: walk.figure(records)})
+    panel = Panel(plain, toy.ToyConfig(steps=4))
+    assert panel.pin_button not in panel._bar.children
+    other = Panel("toy/walk")
+    assert other.pin_button in other._bar.children
+    click(panel, "run")
+    panel.wait(30)
+    assert panel.message.value.startswith("done: 4 records")
+
+
 @pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_saving_figures_and_records(kind, magic, runs_folder):
     config = toy.ToyConfig(steps=4)

@@ -101,10 +101,10 @@ class Panel(w.VBox):
         self.code = w.Textarea(layout=w.Layout(width="48em", height="6em", display="none"), disabled=False)
         self.link = w.HTML("")
         running = [] if instant else [self.run_button, self.stop_button]
-        self._bar = w.HBox(
-            [*running, self.reset_button, self.pin_button, *([self.preset] if scales else [])],
-            layout=w.Layout(flex_flow="row wrap"),
-        )
+        pin = [self.pin_button] if self.experiment.pins else []
+        preset = [self.preset] if scales else []
+        wrapped = w.Layout(flex_flow="row wrap")
+        self._bar = w.HBox([*running, self.reset_button, *pin, *preset], layout=wrapped)
         self._status = w.HBox([] if instant else [self.progress, self.left])
         self._tools = w.HBox(
             [self.code_button, self.save_button, self.format, self.csv_button],
