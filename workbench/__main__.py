@@ -32,11 +32,6 @@ def _one_line() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _config(experiment: Experiment, scale: str | None, settings: list[str] | None) -> Config:
-    knobs = experiment.config.parse(settings or [])
-    return experiment.config.at(scale, **knobs) if scale else experiment.config(**knobs)
-
-
 @app.command("list")
 def list_() -> None:
     """Experiments, data sets and models."""
@@ -60,7 +55,7 @@ def run(
     """Run one experiment, or read it if it is complete; prints its last record and its id."""
     with _one_line():
         found = get(experiment)
-        config = _config(found, scale, set)
+        config = found.config.at(scale, **found.config.parse(set or []))
         records = _pull(found, config, fresh)
         typer.echo("  ".join(f"{k}={v}" for k, v in records[-1].items() if not isinstance(v, list)))
         typer.echo(runs.run_id(found, config))

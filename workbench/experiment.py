@@ -94,8 +94,10 @@ class Config(BaseModel):
         return knobs
 
     @classmethod
-    def at(cls, scale: str, /, **knobs: Any) -> Config:
-        """The preset `scale`, with `knobs` on top."""
+    def at(cls, scale: str | None, /, **knobs: Any) -> Config:
+        """The preset `scale` (None: the defaults), with `knobs` on top."""
+        if scale is None:
+            return cls(**knobs)
         preset = cls.presets.get(scale)
         if preset is None or isinstance(preset, str):
             offered = [s for s, p in cls.presets.items() if not isinstance(p, str)]
@@ -268,8 +270,10 @@ def discover() -> dict[str, Experiment]:
     return dict(sorted(EXPERIMENTS.items()))
 
 
-def get(name: str) -> Experiment:
-    """The experiment `name`, as in ``quantization/layer-trace``."""
+def get(name: str | Experiment) -> Experiment:
+    """The experiment `name`, as in ``quantization/layer-trace``; an experiment is itself."""
+    if isinstance(name, Experiment):
+        return name
     known = EXPERIMENTS if name in EXPERIMENTS else discover()
     if name not in known:
         near = difflib.get_close_matches(name, known, 1)

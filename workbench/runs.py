@@ -296,6 +296,5 @@ def run(
 
     ``run("quantization/layer-trace", scale="smoke", bits=4)``
     """
-    found = experiment if isinstance(experiment, Experiment) else get(experiment)
-    config = found.config.at(scale, **knobs) if scale else found.config(**knobs)
-    return list(stream(found, config, root))
+    found = get(experiment)
+    return list(stream(found, found.config.at(scale, **knobs), root))

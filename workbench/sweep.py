@@ -36,7 +36,7 @@ def grid(
 ) -> list[Config]:
     """Every combination of `axes` on top of a preset and `knobs`; all are validated before any runs."""
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    return [config.at(scale, **{**knobs, **p}) if scale else config(**{**knobs, **p}) for p in points]
+    return [config.at(scale, **{**knobs, **p}) for p in points]
 
 
 def sweep(
@@ -52,7 +52,7 @@ def sweep(
     ``dask.distributed.Client(...).get_executor()`` runs the same sweep on a cluster. Results keep the order of
     `configs`.
     """
-    found = experiment if isinstance(experiment, Experiment) else get(experiment)
+    found = get(experiment)
     root = root or runs.runs_folder()
     if executor is not None:
         outcomes = _outcomes(executor, found, configs, root, progress)
@@ -64,9 +64,7 @@ def sweep(
                 pool.shutdown(cancel_futures=True)
                 raise
         for index, outcome in enumerate(outcomes):
-            if isinstance(
-                outcome, BrokenExecutor
-            ):  # a worker died and took the pool along: each point by itself
+            if isinstance(outcome, BrokenExecutor):  # a worker died and took the pool along: one by one
                 with _processes(1) as pool:
                     outcomes[index] = _outcomes(pool, found, configs[index : index + 1], root, False)[0]
     result = Sweep()

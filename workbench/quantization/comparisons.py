@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 from workbench.experiment import KnobError, Record, experiment, knob
@@ -14,14 +15,8 @@ from workbench.quantization.objective import Objective
 from workbench.quantization.options import METHODS
 from workbench.quantization.statistics import layer_statistics
 
-PLACE = (
-    "block",
-    "part",
-    "seed",
-    "tokens",
-    "bits",
-    "group_size",
-)  # what makes another layer or another upstream
+# what makes another layer, or another upstream
+PLACE = ("block", "part", "seed", "tokens", "bits", "group_size")
 Point = dict[str, Any]  # changes of the layer (block, part, seed, tokens) and of the solver
 
 
@@ -33,13 +28,11 @@ class ComparisonConfig(LayerConfig):
 
 SMOKE = {"model": "tiny-llama", "block": 1, "part": "o_proj", "tokens": 512, "group_size": 32, "seeds": 2}
 LAPTOP = {"block": 2, "part": "o_proj", "tokens": 4096, "group_size": 64, "seeds": 5}
+PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
 def _without(preset: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in preset.items() if name not in names}
-
-
-PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
 def compare(config: ComparisonConfig, run: Any, points: Iterable[Point]) -> Iterator[Record]:
@@ -49,11 +42,9 @@ def compare(config: ComparisonConfig, run: Any, points: Iterable[Point]) -> Iter
         (point, _at(config, point, PLACE).source(), _at(config, point, LayerConfig.model_fields))
         for point in points
     ]
-    done, source, measured = run.load() or 0, None, None
+    done = run.load() or 0
     for index, (point, place, solver) in enumerate(plan[done:], done):
-        if place != source:
-            source, measured = place, _measures(place)
-        layer, moments, calibration, held_out = measured
+        layer, moments, calibration, held_out = _measures(place)
         result = quantize_layer(layer.weight, *moments, **options(solver))
         floor, rounding = calibration.floor_and_rounding(result.weight)
         yield {
@@ -74,6 +65,7 @@ def _at(config: ComparisonConfig, point: Point, names: Iterable[str]) -> LayerCo
     return LayerConfig(**{**knobs, **{n: v for n, v in point.items() if n in names}})
 
 
+@lru_cache(maxsize=1)
 def _measures(source: LayerSource) -> tuple[Any, Any, Objective, Objective]:
     layer = load_layer(source)
     return (
@@ -248,10 +240,12 @@ def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
     """The block size, which should not matter: the clean form beside the authors' code."""
     first: dict[tuple[str, int], Any] = {}
     for point in _block_points(config):
-        layer = load_layer(_at(config, point, PLACE).source())
-        moments = layer_statistics(layer.inputs, layer.reference_inputs)
+        layer, moments, calibration, _ = _measures(_at(config, point, PLACE).source())
         solver = options(_at(config, point, LayerConfig.model_fields))
         result = quantize_layer(layer.weight.double(), *(m.double() for m in moments), **solver)
         codes = first.setdefault((point["compat"], point["seed"]), result.codes)
-        error = Objective(layer.weight, layer.inputs, layer.reference_inputs).error(result.weight)
-        yield {**point, "error": error, "codes_changed": (codes != result.codes).double().mean().item()}
+        yield {
+            **point,
+            "error": calibration.error(result.weight),
+            "codes_changed": (codes != result.codes).double().mean().item(),
+        }

@@ -49,9 +49,8 @@ def _steps(config: LayerTraceConfig) -> int:
     about = models.describe(config.model)
     columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
     look, group = looks(config), config.group_size or columns
-    inside = (
-        -(-group // look) if config.compat == "clean" and group > look else 0
-    )  # looks end where a group ends
+    # in the clean form looks end where a group ends
+    inside = -(-group // look) if config.compat == "clean" and group > look else 0
     whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
     return whole + 1 if columns else 0
 
@@ -90,15 +89,16 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
     yield state(layer.weight, 0)
     done = 0
     for now in solver.steps():
-        yield state(solver.current(), now) | _columns(solver, done, now, row)
+        current = solver.current()
+        yield state(current, now) | _columns(solver, current, done, now, row)
         done = now
     if config.bits >= 16:
         yield state(layer.weight, layer.weight.shape[1])
 
 
-def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
+def _columns(solver: LayerSolver, current: Tensor, first: int, last: int, row: int) -> Record:
     """The columns just done: their errors, and one row of them before and after rounding, on its levels."""
-    columns, trace, current = solver.permutation[first:last], solver.trace(), solver.current()
+    columns, trace = solver.permutation[first:last], solver.trace()
     return {
         "column_error": trace.error[:, columns].square().sum(0),  # ||e_q||^2
         "before": trace.before[row, columns],

@@ -6,9 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from workbench import datasets, models
+from workbench import models
 from workbench.experiment import Config, knob
-from workbench.quantization.layers import LayerSource, Upstream, text_names
+from workbench.quantization.layers import LayerSource, Upstream, references
 from workbench.quantization.options import SolverConfig
 
 NO_PAPER = (
@@ -66,7 +66,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
 
 def inputs(config: LayerConfig) -> list[str]:
     """The data and the model that a run depends on."""
-    return [models.ref(config.model), *(datasets.ref(name) for name in text_names(config.text))]
+    return references(config.model, config.text)
 
 
 def options(config: SolverConfig, **changes: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from workbench.quantization.gptq import quantize_layer
 from workbench.quantization.statistics import layer_statistics
 
 Upstream = Literal["gptq", "rtn", "none"]
-TEXTS = {
+TEXTS = {  # calibration and evaluation data set
     "prose": ("prose-calibration", "prose-evaluation"),
     "wikitext2": ("wikitext2-valid", "wikitext2-test"),
 }
@@ -120,29 +120,33 @@ def load_layer(source: LayerSource) -> Layer:
 @lru_cache(maxsize=4)
 def _load_layer(source: LayerSource) -> Layer:
     key = hashlib.sha256(
-        json.dumps([VERSION, source.__dict__, _refs(source)], sort_keys=True, default=str).encode()
+        json.dumps(
+            [VERSION, source.__dict__, references(source.model, source.text)], sort_keys=True, default=str
+        ).encode()
     ).hexdigest()[:16]
     path = datasets.cache_folder() / "activations" / f"{key}.safetensors"
-    try:
-        tensors = load_file(path)
-        os.utime(path)
-    except FileNotFoundError:
-        tensors = _compute(source)
-        _store(path, tensors)
-    except (SafetensorError, OSError) as error:
-        print(f"the cached activations {path} are damaged ({error}): computing them again", file=sys.stderr)
+    tensors = _cached(path)
+    if tensors is None:
         tensors = _compute(source)
         _store(path, tensors)
     return Layer(f"{source.model} block {source.block} {source.part}", **tensors)
 
 
-def _refs(source: LayerSource) -> list[str]:
-    return [models.ref(source.model), *(datasets.ref(name) for name in text_names(source.text))]
+def references(model: str, text: str) -> list[str]:
+    """Name and checksum of a model and of a text's two data sets."""
+    return [models.ref(model), *(datasets.ref(name) for name in TEXTS[text])]
 
 
-def text_names(text: str) -> tuple[str, str]:
-    """Names of the calibration and the evaluation data set."""
-    return TEXTS[text]
+def _cached(path: Path) -> dict[str, Tensor] | None:
+    try:
+        tensors = load_file(path)
+        os.utime(path)
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError) as error:
+        print(f"the cached activations {path} are damaged ({error}): computing them again", file=sys.stderr)
+        return None
+    return tensors
 
 
 def _store(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -166,7 +170,7 @@ def _compute(source: LayerSource) -> dict[str, Tensor]:
     lm = load_model(source.model)
     part = find_part(lm, source.block, source.part)
     blocks = blocks_of(lm)
-    calibration, evaluation = text_names(source.text)
+    calibration, evaluation = TEXTS[source.text]
     windows = _windows(lm, calibration, source.window, source.skip, source.tokens)
     split = len(windows)
     windows = torch.cat([windows, _windows(lm, evaluation, source.window, 0, HELD_OUT)])
@@ -198,9 +202,8 @@ def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens
     return found[skip:]
 
 
-Stream = list[
-    tuple[Tensor, dict[str, Any]]
-]  # hidden states (1, window, width) and the block's other arguments
+# hidden states (1, window, width) and the block's other arguments, a window each
+Stream = list[tuple[Tensor, dict[str, Any]]]
 
 
 class _Stop(Exception):

@@ -76,8 +76,8 @@ class LayerSolver:
         columns = weight.shape[1]
         self.permutation = torch.arange(columns, device=weight.device)
         self.group_size = min(options.group_size or columns, columns)
-        # one group a row is fitted before the loop either way
         self._ordered = False  # whether the columns are in another order
+        # one group a row is fitted before the loop either way
         self._static = options.static_groups or self.group_size == columns
         if options.bits < 16:
             self._prepare(weight, hessian, cross)
@@ -94,9 +94,8 @@ class LayerSolver:
             live, hessian = live[order], hessian[order][:, order]
             cross = None if cross is None else cross[order][:, order]
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
-        self._width = (
-            1 if self._rows is None else len(self._rows) // len(live)
-        )  # rows a column: U, or U and -P
+        # rows a column: U's, or U's and P's
+        self._width = 1 if self._rows is None else len(self._rows) // len(live)
         self._live = live
         self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed by r2 alone
         columns = self.permutation if self._static else torch.arange(len(live), device=live.device)
@@ -122,9 +121,8 @@ class LayerSolver:
         )
         live[dead] = 0
         hessian = hessian.clone()
-        hessian.diagonal()[dead] = (
-            1  # as the GPTQ programs do; it counts in the mean that damping is a share of
-        )
+        # as the GPTQ programs do; it counts in the mean that damping is a share of
+        hessian.diagonal()[dead] = 1
         return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
 
     def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:

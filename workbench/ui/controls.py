@@ -82,9 +82,8 @@ class Controls(w.VBox):
     def _value(self, name: str) -> Any:
         value = self.inputs[name].value
         if isinstance(value, float):
-            return float(
-                f"{value:.10g}"
-            )  # a browser's slider says 0.29999999999999998 for 0.3: another run's id
+            # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
+            return float(f"{value:.10g}")
         hint = get_type_hints(self.kind)[name]
         if not isinstance(value, str) or hint is str or get_origin(hint) is Literal:
             return value

@@ -48,7 +48,7 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
 
     A run that is complete is read, not computed; the picture is the same.
     """
-    found = experiment if isinstance(experiment, Experiment) else get(experiment)
+    found = get(experiment)
     live, records = LiveFigure(cell_sink()), []
     for record in runs.stream(found, config):
         records.append(record)

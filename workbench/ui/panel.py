@@ -33,7 +33,7 @@ class Panel(w.VBox):
     def __init__(
         self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None
     ):
-        self.experiment = experiment if isinstance(experiment, Experiment) else get(experiment)
+        self.experiment = get(experiment)
         self._first = config or self.experiment.config()
         self.controls = Controls(self._first, live=self.experiment.instant)
         self.records: list[Record] = list(records or [])
@@ -150,7 +150,6 @@ class Panel(w.VBox):
 
     def reset(self) -> None:
         """All knobs as they were at first."""
-        self.preset.value = CUSTOM
         self.controls.set(self._first)
 
     def pin(self) -> None:
