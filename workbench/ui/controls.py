@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from math import log10
+import hashlib
+from math import ceil, log2, log10
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ipywidgets as w
 
+from workbench import runs
 from workbench.experiment import Config, Knob, KnobError, parse_value
 
 WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
@@ -23,6 +26,10 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
         "style": {"description_width": "8.5em"},
         "layout": w.Layout(width="22em"),
     }
+    if shown.file:
+        return w.Text(
+            value=value, placeholder=f"a {shown.file} file, or upload one", continuous_update=False, **common
+        )
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
         return w.SelectionSlider(options=options, value=value, continuous_update=live, **common)
@@ -41,7 +48,16 @@ def _named(values: list[Any]) -> list[tuple[str, Any]]:
     return [("none" if v is None else str(v), v) for v in dict.fromkeys(values)]
 
 
+def _half_octaves(shown: Knob, *values: int) -> list[int]:
+    """Whole numbers from low to high, each about 1.4 times the one before, and `values`."""
+    last = ceil(2 * log2(shown.high / shown.low))
+    steps = (round(shown.low * 2 ** (k / 2)) for k in range(last))
+    return sorted({*steps, int(shown.high), *values})
+
+
 def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.ValueWidget:
+    if hint is int and shown.log:
+        return w.SelectionSlider(options=_half_octaves(shown, value), value=value, **common)
     if hint is int and shown.high - shown.low > WIDEST_SLIDER:
         return w.BoundedIntText(value=value, min=int(shown.low), max=int(shown.high), **common)
     if hint is int:
@@ -59,8 +75,29 @@ def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.Va
     return w.FloatSlider(value=value, min=shown.low, max=shown.high, step=step, **common)
 
 
+def upload_for(text: w.Text, shown: Knob) -> w.FileUpload:
+    """A button that keeps an uploaded file among the runs and writes its path into `text`."""
+    button = w.FileUpload(
+        accept=shown.file,
+        description="upload",
+        tooltip=f"upload: {shown.help}",
+        layout=w.Layout(width="auto"),
+    )
+
+    def keep(change: dict[str, Any]) -> None:
+        for file in change["new"]:
+            data = bytes(file["content"])
+            name = f"{Path(file['name']).stem}-{hashlib.sha256(data).hexdigest()[:8]}{shown.file}"
+            path = runs.runs_folder() / "uploads" / name
+            runs.write_atomic(path, data)
+            text.value = str(path)
+
+    button.observe(keep, "value")
+    return button
+
+
 class Controls(w.VBox):
-    """Inputs for every knob; `config` reads them back, validated."""
+    """Inputs for every knob, a tab a group where there are several; `config` reads them back, validated."""
 
     def __init__(self, config: Config, live: bool = False):
         self.kind = type(config)
@@ -69,10 +106,22 @@ class Controls(w.VBox):
             name: input_for(name, hints[name], getattr(config, name), shown, live)
             for name, shown in self.kind.knobs().items()
         }
-        inputs = list(self.inputs.values())
-        rows = max(-(-len(inputs) // COLUMNS), min(ROWS, len(inputs)), 1)
+        groups = {title: self._columns(names) for title, names in self.kind.groups().items()}
+        if len(groups) > 1:
+            super().__init__([w.Tab(list(groups.values()), titles=list(groups))])
+        else:
+            super().__init__(list(groups.values()))
+
+    def _columns(self, names: list[str]) -> w.HBox:
+        inputs: list[w.Widget] = []
+        for name in names:
+            inputs.append(self.inputs[name])
+            if self.kind.knobs()[name].file:
+                inputs.append(upload_for(self.inputs[name], self.kind.knobs()[name]))
+        fewest = min(ROWS, len(inputs)) if len(self.kind.groups()) == 1 else 1
+        rows = max(-(-len(inputs) // COLUMNS), fewest, 1)
         columns = [w.VBox(inputs[i : i + rows]) for i in range(0, len(inputs), rows)]
-        super().__init__([w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))])
+        return w.HBox(columns, layout=w.Layout(flex_flow="row wrap"))
 
     @property
     def config(self) -> Config:
@@ -95,6 +144,8 @@ class Controls(w.VBox):
             value = getattr(config, name)
             if isinstance(widget, w.Dropdown):
                 widget.options = _named([v for _, v in widget.options] + [value])
+            elif isinstance(widget, w.SelectionSlider) and value not in widget.options:
+                widget.options = sorted({*widget.options, value})
             try:
                 widget.value = str(value) if isinstance(widget, (w.Text, w.Combobox)) else value
             except Exception as error:

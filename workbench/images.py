@@ -1,0 +1,82 @@
+"""Labelled images from a NumPy archive or from the four IDX files that MNIST is handed down in; nothing is unpickled."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+class Images(NamedTuple):
+    """Grey images ``(n, height, width)`` and labels ``(n,)``, all uint8, in a training and a test part."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def read(path: Path) -> Images:
+    """The images in an ``.npz`` archive, or in a folder with the four IDX files, gzipped or not.
+
+    Raises ValueError naming the file where something is missing, damaged or of another shape.
+    """
+    try:
+        if path.is_dir():
+            arrays = [_idx(path, name) for name in IDX]
+        else:
+            with np.load(path) as archive:  # never unpickles: NumPy refuses object arrays by default
+                arrays = [archive[name] for name in ARRAYS]
+    except (OSError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}: no readable images ({error}); expected arrays {', '.join(ARRAYS)}"
+        ) from error
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise ValueError(f"{path}: damaged ({error}); get the file anew") from error
+    images = Images(*arrays)
+    for x, y in (images[:2], images[2:]):
+        if x.ndim != 3 or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
+            raise ValueError(
+                f"{path}: {x.dtype} images {x.shape} and {y.dtype} labels {y.shape}; expected uint8, (n, height, width) and (n,)"
+            )
+    return images
+
+
+def _idx(folder: Path, name: str) -> np.ndarray:
+    """One IDX file: two zero bytes, 0x08 for bytes, the number of axes, their lengths (big-endian), the bytes."""
+    plain, zipped = folder / name, folder / f"{name}.gz"
+    data = gzip.decompress(zipped.read_bytes()) if zipped.exists() else plain.read_bytes()
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise ValueError(f"{name}: not an IDX file of bytes")
+    start = 4 + 4 * data[3]
+    shape = np.frombuffer(data[4:start], ">u4").astype(int)
+    if len(data) - start != shape.prod():
+        raise ValueError(f"{name}: {len(data) - start} bytes, its header says {shape.prod()}")
+    return np.frombuffer(data[start:], np.uint8).reshape(shape)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the arrays' shapes and bytes: the same images have the same checksum in any file format."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _digest(path.resolve(), tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+
+
+@cache
+def _digest(path: Path, changed: tuple[tuple[int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for array in read(path):
+        found.update(repr(array.shape).encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()

@@ -1,0 +1,38 @@
+"""Training a network whose weights are devices: responses, imperfections, update schemes and rules, refresh."""
+
+from workbench.synapse.conversions import (
+    aihwkit_parameters,
+    neurosim_label,
+    neurosim_parameters,
+    nonlinearity,
+)
+from workbench.synapse.devices import Affine, Device, Exponential, LinearStep, Table, exponential_step, power
+from workbench.synapse.layer import SynapseLayer
+from workbench.synapse.measured import MeasuredCurve, fit_exponential, read_curve
+from workbench.synapse.network import Perceptron, SaturationError
+from workbench.synapse.options import RULES, SCHEMES, SynapseConfig
+from workbench.synapse.presets import PRESETS
+
+__all__ = [
+    "PRESETS",
+    "RULES",
+    "SCHEMES",
+    "Affine",
+    "Device",
+    "Exponential",
+    "LinearStep",
+    "MeasuredCurve",
+    "Perceptron",
+    "SaturationError",
+    "SynapseConfig",
+    "SynapseLayer",
+    "Table",
+    "aihwkit_parameters",
+    "exponential_step",
+    "fit_exponential",
+    "neurosim_label",
+    "neurosim_parameters",
+    "nonlinearity",
+    "power",
+    "read_curve",
+]

@@ -1,0 +1,326 @@
+"""Records in, matplotlib figures out: a device, one synapse, one update, two schemes in training, a digit's currents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.experiment import Record
+from workbench.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure
+
+Pinned = tuple[str, list[Record]] | None
+COLOURS = {
+    "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": BLACK,
+    "uni, no refresh": ORANGE, "software, then written": GREY,
+}  # fmt: skip
+LABELS = {
+    "uni": "unidirectional", "alternating": "alternating", "push-pull": "push-pull", "reference": "one device + reference",
+    "software": "software back-propagation", "uni, no refresh": "unidirectional, no refresh",
+    "software, then written": "software weights, written open-loop",
+}  # fmt: skip
+PLUS, MINUS = RED, SKY  # the two conductances of a pair
+
+
+def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+    """The staircase of a device, its steps against conductance, and a few devices as they come out of the fab."""
+    record = records[-1]
+    # drawn at each move of a slider: no constrained layout, few artists
+    with figure(8.6, 2.9, layout=None) as fig:
+        stairs, steps = fig.subplots(
+            1,
+            2,
+            width_ratios=[3, 2],
+            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.17, "top": 0.84, "wspace": 0.2},
+        )
+        if pinned:
+            _staircase(stairs, pinned[1][-1], PINK, "pinned")
+        for curve in record["varied"]:
+            stairs.plot(record["every"] * np.arange(len(curve)), curve, color=GREY, linewidth=0.6, alpha=0.7)
+        _staircase(stairs, record, BLACK, "conductance")
+        stairs.set_title(_device_title(record), fontsize=9)
+        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, 1.06))
+        g = np.linspace(0, 1, len(record["rise"]))
+        steps.plot(g, record["rise"], color=PLUS, label="LTP, up")
+        steps.plot(g, record["fall"], color=BLUE, label="LTD, down")
+        steps.set_title(_step_title(record), fontsize=9)
+        if record["symmetry_point"] is not None:
+            steps.axvline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1)
+        steps.set(
+            xlabel="g",
+            ylabel="step, in 1 / levels",
+            ylim=(0, max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)),
+        )
+        steps.legend(loc="upper center", ncols=2)
+    return fig
+
+
+def _staircase(axes: Axes, record: Record, colour: str, label: str) -> None:
+    values = record["up"] + record["down"][1:]
+    axes.plot(
+        record["every"] * np.arange(len(values)),
+        values,
+        color=colour,
+        linewidth=1.4,
+        drawstyle="steps-mid",
+        label=label,
+    )
+
+
+def _device_title(record: Record) -> str:
+    name = record["device"] + (f" ({record['source'][:60]})" if record["source"] else "")
+    return f"{name}: {record['levels']} up, {record['levels_down']} down; Gmax/Gmin {record['on_off']:g}"
+
+
+def _step_title(record: Record) -> str:
+    point = record["symmetry_point"]
+    where = "no symmetry point" if point is None else f"symmetry point g* = {point:.2f}"
+    if record["labels"] is None:
+        return where
+    up, down, label_up, label_down = record["labels"]
+    return f"ν {up:.2g} / {down:.2g}, NeuroSim NL {label_up:.2g} / {label_down:.2g}; {where}"
+
+
+def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+    """The pair against the pulses, its weight against an ideal one, and its path in the plane of (G+, G-)."""
+    record = records[-1]
+    with figure(10.0, 3.2, layout=None) as fig:
+        pair, weight, plane = fig.subplots(
+            1, 3, gridspec_kw={"left": 0.055, "right": 0.99, "bottom": 0.16, "top": 0.86, "wspace": 0.22}
+        )
+        pulses = np.arange(len(record["plus"]))
+        single = record["scheme"] == "reference"
+        for key, colour, label in (
+            ("plus", PLUS, "$g^+$"),
+            ("minus", MINUS, "$g_{ref}$" if single else "$g^-$"),
+        ):
+            pair.plot(pulses, record[key], color=colour, label=label)
+            if pinned:
+                pair.plot(
+                    np.arange(len(pinned[1][-1][key])), pinned[1][-1][key], ":", color=colour, linewidth=1
+                )
+        if record["symmetry_point"] is not None and record["scheme"] != "uni":
+            pair.axhline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1, label="$g^*$")
+        for step in record["refreshed"]:
+            pair.axvline(step, color=ORANGE, linewidth=0.7)
+        pair.legend(ncols=3, loc="upper right")
+        pair.set(
+            title=f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up",
+            xlabel="pulses",
+            ylabel="g",
+            ylim=(-0.03, 1.18),
+        )
+        weight.plot(pulses, record["ideal"], color=GREY, label="without limits", linewidth=1)
+        weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]], label="of the devices")
+        if pinned:
+            other = pinned[1][-1]
+            weight.plot(
+                np.arange(len(other["weight"])),
+                other["weight"],
+                ":",
+                color=COLOURS[other["scheme"]],
+                label="pinned",
+            )
+        reach = 1.15 * max(map(abs, record["weight"])) + 0.05
+        weight.set(
+            title="the weight" + (", lines: refresh" if record["refreshed"] else ""),
+            xlabel="pulses",
+            ylabel="w",
+            ylim=(-reach, reach),
+        )
+        weight.legend(loc="lower left", ncols=2)
+        plane.plot(record["plus"], record["minus"], color=BLACK, linewidth=0.8)
+        plane.plot(record["plus"][-1], record["minus"][-1], "o", color=RED, markersize=5)
+        plane.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle="--")
+        plane.set(
+            title="its path (dashed: weight 0)",
+            xlabel="$g^+$",
+            ylabel="$g^-$",
+            xlim=(-0.03, 1.03),
+            ylim=(-0.03, 1.03),
+        )
+    return fig
+
+
+def draw_update(records: Sequence[Record]) -> Figure:
+    """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
+    with figure(9.6, 2.8, layout=None) as fig:
+        axes = fig.subplots(
+            1,
+            len(records),
+            sharey=True,
+            gridspec_kw={"left": 0.06, "right": 0.99, "bottom": 0.18, "top": 0.8, "wspace": 0.08},
+        )
+        most = max([4, *(max(record["sizes"]) + 1 for record in records)])
+        for place, (record, axis) in enumerate(zip(records, axes, strict=True)):
+            axis.bar(record["sizes"], record["share"], color=SKY, width=0.8)
+            axis.axvline(record["asked"], color=BLACK, linestyle="--", linewidth=1.2)
+            axis.axvline(record["mean"], color=RED, linewidth=1.2)
+            axis.set(title=record["rule"], xlabel="pulses", xlim=(-0.6, most), ylim=(0, 1.02))
+            if not place:
+                axis.set_ylabel("share of tries")
+        first = records[0]
+        direction = "raise" if first["sign"] > 0 else "lower"
+        fig.suptitle(
+            f"one update ({direction} the weight): dashed, what the gradient asks for, {first['asked']:.2f} pulses "
+            f"of {first['unit']:.4f}; red, what is sent on average",
+            fontsize=10, x=0.06, ha="left",
+        )  # fmt: skip
+    return fig
+
+
+def draw_train(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+    """Two schemes in training: accuracy, conductances of three synapses, the histogram, what it cost."""
+    with figure(10.5, 6.0, layout=None) as fig:
+        margins = {"left": 0.06, "right": 0.985, "bottom": 0.08, "top": 0.93, "wspace": 0.2, "hspace": 0.38}
+        accuracy, paths, histogram, cost = fig.subplots(2, 2, gridspec_kw=margins).flat
+        series = _by_scheme(records)
+        if pinned:
+            for name, rows in _by_scheme(pinned[1]).items():
+                accuracy.plot(
+                    _of(rows, "samples"),
+                    100 * _of(rows, "accuracy"),
+                    ":",
+                    color=COLOURS[name],
+                    label=f"{LABELS[name]}, pinned",
+                )
+        for place, (name, rows) in enumerate(series.items()):
+            label = f"{LABELS[name]}: {100 * rows[-1]['accuracy']:.1f} %"
+            width = 1.6 if place else 2.4  # so that both are seen where they coincide
+            accuracy.plot(
+                _of(rows, "samples"),
+                100 * _of(rows, "accuracy"),
+                color=COLOURS[name],
+                linewidth=width,
+                label=label,
+            )
+        accuracy.set(title="test accuracy (%)", xlabel="samples", ylim=(0, 102), xlim=(0, records[-1]["of"]))
+        accuracy.legend(loc="lower right")
+        _paths(paths, series)
+        _histograms(histogram, series)
+        _cost(cost, series, records[-1]["of"])
+    return fig
+
+
+def _by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["scheme"], []).append(record)
+    return found
+
+
+def _of(rows: Sequence[Record], key: str) -> np.ndarray:
+    return np.array([row[key] for row in rows], float)
+
+
+def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
+    """(G+, G-) of the followed synapses, from a cross to a dot."""
+    for name, rows in series.items():
+        if "plus" not in rows[-1]:
+            continue
+        plus, minus = (np.array([row[key] for row in rows]) for key in ("plus", "minus"))
+        for k in range(plus.shape[1]):
+            axes.plot(plus[:, k], minus[:, k], "-", color=COLOURS[name], linewidth=0.9, alpha=0.8)
+            axes.plot(plus[0, k], minus[0, k], "x", color=COLOURS[name], markersize=4)
+            axes.plot(plus[-1, k], minus[-1, k], "o", color=COLOURS[name], markersize=4)
+    axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.7)
+    axes.set(
+        title="three synapses on their way, x to dot (dashed: weight 0)",
+        xlabel="$g^+$",
+        ylabel="$g^-$",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+    )
+
+
+def _histograms(axes: Axes, series: dict[str, list[Record]]) -> None:
+    for name, rows in series.items():
+        if "histogram" in rows[-1]:
+            shares = 100 * np.array(rows[-1]["histogram"])
+            axes.stairs(
+                shares, np.linspace(0, 1, len(shares) + 1), color=COLOURS[name], fill=True, alpha=0.25
+            )
+            axes.stairs(
+                shares,
+                np.linspace(0, 1, len(shares) + 1),
+                color=COLOURS[name],
+                label=f"{100 * rows[-1]['full']:.1f} % full (g > .99)",
+            )
+    axes.set(title="all conductances now", xlabel="g", ylabel="% of devices", xlim=(0, 1))
+    axes.legend(loc="upper right")
+
+
+def _cost(axes: Axes, series: dict[str, list[Record]], samples: int) -> None:
+    for name, rows in series.items():
+        seen = _of(rows, "samples")
+        spent, refreshed, refresh = (
+            np.diff(_of(rows, key)) / np.maximum(np.diff(seen), 1)
+            for key in ("pulses", "refreshed", "refresh_pulses")
+        )
+        axes.plot(seen[1:], spent, color=COLOURS[name])
+        if refreshed.any():
+            axes.plot(seen[1:], refresh, "--", color=COLOURS[name], linewidth=1)
+            axes.plot(
+                seen[1:][refreshed > 0],
+                np.zeros(int((refreshed > 0).sum())),
+                "|",
+                color=COLOURS[name],
+                markersize=9,
+            )
+    axes.set(
+        title="pulses a sample, whole network (dashed: of refresh; ticks: when)",
+        xlabel="samples",
+        xlim=(0, samples),
+    )
+    axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1))
+
+
+def draw_currents(records: Sequence[Record]) -> Figure:
+    """A digit, the currents that it drives through the two devices of each pixel's synapse, and the sums they make."""
+    record = records[-1]
+    side = record["side"]
+    with figure(10.0, 4.4, layout=None) as fig:
+        grid = fig.add_gridspec(2, 4, left=0.045, right=0.99, top=0.87, bottom=0.1, hspace=0.5, wspace=0.2)
+        plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
+        most = max(plus.max(), minus.max(), 1e-6)
+        second = "$x\\,G_{ref}$" if record["scheme"] == "reference" else "$x\\,G^-$"
+        pictures = (
+            (np.array(record["pixels"]).reshape(side, side), "Greys", 0, 1, f"digit, a {record['label']}"),
+            (plus, "Reds", 0, most, f"$x\\,G^+$, unit {record['unit']}: {plus.sum():.2f}"),
+            (minus, "Blues", 0, most, f"{second}: {minus.sum():.2f}"),
+            (plus - minus, "RdBu_r", -most, most, f"difference: {(plus - minus).sum():+.2f}"),
+        )
+        for place, (picture, colours, low, high, title) in enumerate(pictures):
+            axes = fig.add_subplot(grid[0, place])
+            axes.imshow(picture, cmap=colours, vmin=low, vmax=high)
+            axes.set(title=title, xticks=[], yticks=[])
+            axes.grid(visible=False)
+        hidden, outputs = fig.add_subplot(grid[1, :2]), fig.add_subplot(grid[1, 2:])
+        colours = [RED if i == record["unit"] else GREY for i in range(len(record["hidden"]))]
+        hidden.bar(np.arange(len(record["hidden"])), record["hidden"], color=colours)
+        hidden.set(
+            title="hidden activations (red: this unit)",
+            xlabel="hidden unit",
+            ylim=(min(0, *record["hidden"]), 1.05),
+        )
+        answer = int(np.argmax(record["outputs"]))
+        outputs.bar(
+            np.arange(10),
+            record["outputs"],
+            color=[GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)],
+        )
+        outputs.set(
+            title=f"outputs: answer {answer}, {'right' if answer == record['label'] else 'wrong'}",
+            xlabel="digit",
+            ylim=(0, 1.05),
+            xticks=range(10),
+        )
+        fig.suptitle(
+            f"currents in units of Gmax x full drive, {LABELS[record['scheme']]}",
+            fontsize=10,
+            x=0.045,
+            ha="left",
+        )
+    return fig

@@ -1,0 +1,218 @@
+"""The compiled form of devices: random numbers, pulses, refresh; word for word what `counter`, `layer` and `devices` say."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import njit
+
+from workbench.datasets import cache_folder
+from workbench.synapse import counter
+from workbench.synapse.layer import STATS
+
+U = np.uint32
+STRIDE, FIRST, SECOND = U(counter.STRIDE), U(counter.FIRST), U(counter.SECOND)
+ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED = range(1, 10)
+PULSES, CLIPPED, REFRESHED, READS, RESETS, REFRESH_PULSES, FAILED, ACTIVE, HIGH = range(len(STATS))
+UNI, PUSH_PULL, ALTERNATING, REFERENCE = range(4)
+STOCHASTIC, COINCIDENCE, DETERMINISTIC, SINGLE, NETTED, FLOAT = range(6)
+OPEN_LOOP, WRITE_VERIFY, IDEAL, NONE = range(4)
+EXACT, TERNARY, UNIFORM = range(3)
+
+# numba looks only at a function's own file to see whether its cache is stale; ours depend on each other's
+_SOURCES = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("counter", "layer", "fused", "fused_loop", "fused_devices")
+]
+_VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
+numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(cache_folder() / "compiled" / _VERSION)
+compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+
+
+# -- random numbers: `counter`, word for word --------------------------------------------------------------------------
+
+
+@compiled
+def _mix(x):
+    x = U(x ^ (x >> U(16)))
+    x = U(x * FIRST)
+    x = U(x ^ (x >> U(15)))
+    x = U(x * SECOND)
+    return U(x ^ (x >> U(16)))
+
+
+@compiled
+def _key(found, word):
+    return _mix(U(found + U(U(word) + U(1)) * STRIDE))
+
+
+@compiled
+def _start(seed, step, layer, purpose):
+    return _key(_key(_key(_key(U(0), seed), step), layer), purpose)
+
+
+@compiled
+def _uniform(row_key, column):
+    return (_key(row_key, column) >> U(8)) * 2.0**-24
+
+
+@compiled
+def _normal(key, row, column):
+    first = _key(_key(key, row), column)
+    radius = ((first >> U(8)) + 0.5) * 2.0**-24
+    angle = (_mix(U(first ^ STRIDE)) >> U(8)) * 2.0**-24
+    return math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+
+
+# -- pulses ------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _interpolate(x, knots, values):
+    i = min(max(np.searchsorted(knots, x, side="right") - 1, 0), len(knots) - 2)
+    share = min(max((x - knots[i]) / (knots[i + 1] - knots[i]), 0.0), 1.0)
+    return values[i] + share * (values[i + 1] - values[i])
+
+
+@compiled
+def _geometric(n, b):
+    if n == 1 or abs(b) < 1e-18:
+        return float(n)
+    b = min(b, 1 - 1e-15)
+    return -math.expm1(min(n * math.log1p(-b), 700.0)) / b
+
+
+@compiled
+def _pulsed(s, t, g, law, n, up):
+    low, high = law[4], law[5]
+    if not s.table:
+        if up:
+            return min(max(g + (law[0] - law[1] * g) * _geometric(n, law[1]), low), high)
+        return min(max(g - (law[2] + law[3] * g) * _geometric(n, law[3]), low), high)
+    for _ in range(n):
+        share = (g - low) / max(high - low, 1e-12)
+        step = (
+            law[0] * _interpolate(share, t.knots_up, t.up)
+            if up
+            else -law[2] * _interpolate(share, t.knots_down, t.down)
+        )
+        moved = min(max(g + (high - low) * step, low), high)
+        if moved == g:
+            break
+        g = moved
+    return g
+
+
+@compiled
+def _move(s, t, g, laws, i, j, which, n, up, key):
+    """Pulse one device n times; returns how many pulses met a device that was at its end."""
+    law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
+    old = g[which, i, j]
+    new = _pulsed(s, t, old, law, n, up)
+    if s.cycle > 0:
+        noise = _normal(_key(_key(U(0), key), which), i, j)
+        new = min(max(new + noise * s.cycle * (law[5] - law[4]) * math.sqrt(n), law[4]), law[5])
+    g[which, i, j] = new
+    return n if old == (law[5] if up else law[4]) else 0
+
+
+@compiled
+def _read_out(s, g, weight, scale, i, j, key):
+    difference = g[0, i, j] - g[1, i, j]
+    if s.write_noise > 0:
+        difference += s.write_noise * _normal(key, i, j)
+    weight[i, j] = scale * difference
+
+
+@compiled
+def _pulse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
+    """Send n pulses, positive to raise the weight, to the devices that the scheme names."""
+    raising, n = n > 0, abs(n)
+    first, second = raising, not raising  # by scheme: which of the pair is pulsed
+    if s.scheme == REFERENCE:
+        first, second = True, False
+    elif s.scheme == PUSH_PULL:
+        first, second = True, True
+    elif s.scheme == ALTERNATING:
+        first = _uniform(_key(keys[1], i), j) < 0.5
+        second = not first
+    if first:
+        stats[PULSES] += n
+        stats[CLIPPED] += _move(s, t, g, laws, i, j, 0, n, raising, keys[0])
+    if second:
+        stats[PULSES] += n
+        stats[CLIPPED] += _move(s, t, g, laws, i, j, 1, n, not raising, keys[0])
+    _read_out(s, g, weight, scale, i, j, keys[2])
+
+
+@compiled
+def _keys(s, step, layer):
+    return (
+        _start(s.seed, step, layer, CYCLE),
+        _start(s.seed, step, layer, COIN),
+        _start(s.seed, step, layer, WRITE),
+    )
+
+
+# -- refresh -----------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _nearest(ladder, g):
+    i = min(max(np.searchsorted(ladder, g), 1), len(ladder) - 1)
+    return i - 1 if g - ladder[i - 1] <= ladder[i] - g else i
+
+
+@compiled
+def _refresh(s, t, state, layer, step):
+    g, laws, stats = state.g[layer], state.laws[layer], state.stats[layer]
+    key = _start(s.seed, step, layer, PROGRAM)
+    stats[READS] += 2 * g.shape[1] * g.shape[2]
+    for i in range(g.shape[1]):
+        for j in range(g.shape[2]):
+            if (
+                max(g[0, i, j], g[1, i, j]) > s.refresh_above
+                and min(g[0, i, j], g[1, i, j]) > s.refresh_below
+            ):
+                wanted = g[0, i, j] - g[1, i, j]
+                stats[REFRESHED] += 1
+                stats[RESETS] += 2
+                a, b = i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0
+                for which in range(2):
+                    g[which, i, j] = laws[which, a, b, 4]
+                which, size = (0 if wanted >= 0 else 1), abs(wanted)
+                if s.refresh == IDEAL:
+                    g[which, i, j] = min(
+                        max(g[which, i, j] + size, laws[which, a, b, 4]), laws[which, a, b, 5]
+                    )
+                elif s.refresh == OPEN_LOOP:
+                    n = _nearest(t.ladder, size)
+                    if n > 0:
+                        stats[REFRESH_PULSES] += n
+                        _move(s, t, g, laws, i, j, which, n, True, key)
+                else:
+                    _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats)
+                if abs(g[0, i, j] - g[1, i, j] - wanted) > t.ladder[1]:
+                    stats[FAILED] += 1
+                fresh = _key(_start(s.seed, step, layer, WRITE), 1)
+                _read_out(s, g, state.weight[layer], state.scales[layer], i, j, fresh)
+
+
+@compiled
+def _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats):
+    sign = 1.0 if which == 0 else -1.0
+    for trial in range(2 * s.levels):
+        missing, before = sign * (wanted - (g[0, i, j] - g[1, i, j])), g[which, i, j]
+        at = _nearest(t.ladder, before)
+        if missing <= (t.ladder[min(at + 1, s.levels)] - t.ladder[at]) / 2:
+            return
+        key = _key(_start(s.seed, step, layer, PROGRAM), trial)
+        _move(s, t, g, laws, i, j, which, 1, True, key)
+        stats[REFRESH_PULSES] += 1
+        stats[READS] += 2
+        if g[which, i, j] == before:
+            return

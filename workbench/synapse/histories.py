@@ -1,0 +1,170 @@
+"""How training unfolds: learning curves, conductances before and after a refresh, and what time does afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from workbench.experiment import Record, experiment, knob
+from workbench.synapse import counter, history_figures, retention
+from workbench.synapse.options import SynapseConfig, inputs, numbers
+from workbench.synapse.studies import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
+from workbench.synapse.training import Designs, digits_of, train
+
+BINS = 40
+CURVES: dict[str, dict[str, Any]] = {
+    "software": {"rule": "float"},
+    "uni": {"scheme": "uni"},
+    "uni, no refresh": {"scheme": "uni", "refresh": "none"},
+    "alternating": {"scheme": "alternating"},
+    "push-pull": {"scheme": "push-pull"},
+    "reference": {"scheme": "reference"},
+}
+
+
+class LearningConfig(StudyConfig):
+    """Learning curves."""
+
+    swept = (*StudyConfig.swept, "scheme", "rule", "refresh")
+    looks: int = knob(20, "points on each curve", low=2, high=200)
+    presets = {"smoke": {**SMOKE, "looks": 8}, "laptop": {**LAPTOP, "samples": 40_000}, "paper": NO_PAPER}
+
+
+@experiment(
+    "synapse/learning", version=1, inputs=inputs, figure=history_figures.draw_learning,
+    steps=lambda c: len(CURVES) * c.looks * c.seeds * len(numbers("rates", c.rates, float)), paper="learning curves",
+)  # fmt: skip
+def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
+    """Accuracy while training, per scheme, with and without refresh, and in software."""
+    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
+    done = run.load() or 0
+    for index, (name, changes) in enumerate(list(CURVES.items())[done:], done):
+        designs = Designs(
+            [
+                SynapseConfig(**{**knobs, **changes, "rate": rate, "seed": seed})
+                for rate in numbers("rates", config.rates, float)
+                for seed in range(config.seeds)
+            ]
+        )
+        for look in range(1, config.looks + 1):
+            designs.advance(
+                config.samples * look // config.looks - config.samples * (look - 1) // config.looks
+            )
+            for made, network, data in zip(designs.configs, designs.networks, designs.data, strict=True):
+                yield {
+                    "name": name,
+                    "x": network.step,
+                    "rate": made.rate,
+                    "seed": made.seed,
+                    "validation": network.accuracy(data.x_validation, data.labels_validation),
+                    "accuracy": network.accuracy(data.x_test[:2000], data.labels_test[:2000]),
+                }
+        run.save(index + 1)
+
+
+class HistogramsConfig(SynapseConfig):
+    """Conductances about a refresh."""
+
+    swept = ("scheme", "rule")
+    presets = {
+        "smoke": {"data": "digits-8x8", "pool": 1, "hidden": "30", "samples": 3000, "nonlinearity_up": 2.0},
+        "laptop": {**LAPTOP, "nonlinearity_up": 2.0},
+        "paper": NO_PAPER,
+    }
+
+
+@experiment(
+    "synapse/histograms", version=1, inputs=inputs, figure=history_figures.draw_histograms,
+    steps=lambda c: 2 * (c.samples // max(c.refresh_every, 1)), paper="conductance histograms before and after refresh",
+)  # fmt: skip
+def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
+    """Conductances and weights of a unidirectional network just before and just after each refresh."""
+    if not config.refreshes:
+        raise ValueError(
+            f"refresh={config.refresh!r}, refresh_every={config.refresh_every}: expected a refresh to look at"
+        )
+    base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
+    designs = Designs([base.replace(refresh_every=0)])  # refreshed by hand, to look on both sides
+    network, data = designs.networks[0], designs.data[0]
+    for _ in range(config.samples // config.refresh_every):
+        designs.advance(config.refresh_every)
+        if designs.errors[0]:
+            raise designs.errors[0]
+        before = [layer.weight.clone() for layer in network.layers]
+        yield _distribution(network, data, "before", before)
+        for layer in network.layers:
+            layer.refresh(network.step)
+        yield _distribution(network, data, "after", before)
+
+
+def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]) -> Record:
+    g = torch.cat([layer.g.flatten() for layer in network.layers])
+    moved = torch.cat(
+        [
+            (layer.weight - old).flatten() / layer.unit
+            for layer, old in zip(network.layers, before, strict=True)
+        ]
+    )
+    return {
+        "when": when,
+        "samples": network.step,
+        "histogram": torch.histc(g.float(), BINS, 0, 1) / len(g),
+        "full": (g > 0.99).double().mean().item(),
+        "largest_change": moved.abs().max().item(),  # of a weight by the refresh, in first steps
+        "accuracy": network.accuracy(data.x_test, data.labels_test),
+        **network.counts(),
+    }
+
+
+TIMES = (1.0, 1e2, 1e4, 1e6, 1e7)
+KINDS = ("power law", "PCM", "to Gmin", "to Gmax", "random")
+
+
+class RetentionConfig(SynapseConfig):
+    """Time after training."""
+
+    swept = ("scheme", "seed", "rule")
+    exponent: float = knob(0.05, "drift exponent v (PCM has its own)", low=0.0, high=0.5, step=0.01)
+    exponent_spread: float = knob(
+        0.3, "its relative deviation from device to device", low=0.0, high=2.0, step=0.05
+    )
+    seeds: int = knob(3, "runs", low=1, high=20)
+    presets = {
+        name: preset if isinstance(preset, str) else {k: v for k, v in preset.items() if k != "rates"}
+        for name, preset in PRESETS.items()
+    }
+
+
+@experiment(
+    "synapse/retention", version=1, inputs=inputs, figure=history_figures.draw_retention,
+    steps=lambda c: 2 * c.seeds * len(KINDS) * len(TIMES), paper="not in the public text: drift and retention after training",
+)  # fmt: skip
+def aging(config: RetentionConfig, run: Any) -> Iterator[Record]:
+    """Accuracy of trained networks long after training, for five kinds of drift and retention loss."""
+    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
+    for scheme in ("uni", "push-pull"):
+        designs = train(
+            *(SynapseConfig(**{**knobs, "scheme": scheme, "seed": seed}) for seed in range(config.seeds))
+        )
+        for made, network in zip(designs.configs, designs.networks, strict=True):
+            data, fresh = digits_of(made), [layer.g.clone() for layer in network.layers]
+            for kind in KINDS:
+                for time in TIMES:
+                    seconds = time * retention.START.get(kind, 1.0)
+                    for layer, g in zip(network.layers, fresh, strict=True):
+                        key = counter.key(made.seed, layer.index, 99)
+                        layer.g.copy_(
+                            retention.aged(
+                                g, seconds, kind, config.exponent, config.exponent_spread, config.on_off, key
+                            )
+                        )
+                        layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
+                    yield {
+                        "name": scheme,
+                        "device_name": kind,
+                        "x": seconds,
+                        "seed": made.seed,
+                        "accuracy": network.accuracy(data.x_test, data.labels_test),
+                    }

@@ -1,0 +1,169 @@
+"""A device from a measured curve: conductance after each LTP and LTD pulse, as a CSV file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression, least_squares
+
+from workbench.synapse.devices import Exponential, Table
+
+MOST = 65_536  # pulses in a curve
+
+
+@dataclass(frozen=True)
+class MeasuredCurve:
+    """LTP and LTD conductances after 0, 1, ... pulses, normalised over both, and what was changed to get there."""
+
+    rise: np.ndarray  # (n + 1,), rising
+    fall: np.ndarray  # (m + 1,), falling
+    on_off: float  # largest / smallest measured conductance; inf where that is 0
+    residual: float  # rms change by smoothing, in units of the range; 0 without
+
+    def device(self) -> Table:
+        """The device that walks these curves: one pulse moves g from one measured point to the next.
+
+        Between two points the step is interpolated linearly. Beyond the last point of a curve that direction has no
+        step left, so ends that do not meet stay apart.
+        """
+        rise, fall = self.rise, self.fall[::-1]
+        up, down = np.append(np.diff(rise), 0.0), np.insert(np.diff(fall), 0, 0.0)
+        return Table(
+            len(rise) - 1,
+            tuple(rise.tolist()),
+            tuple(up.tolist()),
+            tuple(fall.tolist()),
+            tuple(down.tolist()),
+        )
+
+
+def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
+    """Read columns ``ltp`` and ``ltd``: conductance (any unit) before the first pulse and after each one.
+
+    A column ``pulse`` gives the pulse numbers where not every pulse was measured; what lies between is filled in by
+    a monotone cubic (PCHIP). Curves may have different lengths (leave cells at the end empty) and ends that do not
+    meet. With `smooth` a noisy curve is replaced by the nearest monotone one (isotonic regression), and the change
+    reported; without, a curve that turns back is refused. Raises ValueError naming row and column.
+    """
+    table = _table(Path(path))
+    pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
+    curves = {name: _column(table, name) for name in ("ltp", "ltd")}
+    ends = min(map(np.min, curves.values())), max(map(np.max, curves.values()))
+    if ends[0] < 0:
+        raise ValueError(f"{path}: conductance {ends[0]:g}; expected no negative ones")
+    if ends[1] <= ends[0]:
+        raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected Gmax above Gmin")
+    ladders, changes = {}, []
+    for name, sign in (("ltp", 1), ("ltd", -1)):
+        values = (curves[name] - ends[0]) / (ends[1] - ends[0])
+        at = _pulse_numbers(path, name, pulses[: len(values)])
+        kept = _monotone(path, name, values, sign, smooth)
+        changes.append(kept - values)
+        ladders[name] = _whole_pulses(at, kept, sign)
+    on_off = float(ends[1] / ends[0]) if ends[0] else float("inf")
+    residual = float(np.sqrt(np.mean(np.concatenate(changes) ** 2)))
+    return MeasuredCurve(ladders["ltp"], ladders["ltd"], on_off, residual)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, skipinitialspace=True, comment="#")
+    except FileNotFoundError:
+        raise ValueError(
+            f"curve {str(path)!r}: no such file; upload a CSV with columns ltp and ltd"
+        ) from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"curve {str(path)!r} cannot be read as CSV ({error}); expected columns ltp and ltd"
+        ) from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    missing = [name for name in ("ltp", "ltd") if name not in table]
+    if missing:
+        raise ValueError(
+            f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected ltp and ltd"
+        )
+    if len(table) > MOST:
+        raise ValueError(f"{path}: {len(table)} rows; expected at most {MOST}")
+    return table
+
+
+def _column(table: pd.DataFrame, name: str) -> np.ndarray:
+    """A column's numbers, without the empty cells at its end."""
+    cells = table[name].str.strip()
+    last = cells.last_valid_index()
+    cells = cells[: 0 if last is None else last + 1]
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(float)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (line 1 is the header); "
+            "mend the cell or delete the row"
+        )
+    if len(values) < 2:
+        raise ValueError(
+            f"column {name!r}: {len(values)} values; expected at least 2, before and after one pulse"
+        )
+    return values
+
+
+def _pulse_numbers(path: Path | str, name: str, at: np.ndarray) -> np.ndarray:
+    if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
+        row = int(np.flatnonzero(np.append(np.diff(at) <= 0, False) | (at != np.rint(at)))[:1].sum())
+        raise ValueError(
+            f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that rise, up to {MOST}"
+        )
+    return at - at[0]
+
+
+def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth: bool) -> np.ndarray:
+    if smooth:
+        return isotonic_regression(values, increasing=sign > 0).x
+    back = np.flatnonzero(sign * np.diff(values) < 0)
+    if len(back):
+        row, word = int(back[0]) + 1, "rises" if sign > 0 else "falls"
+        raise ValueError(
+            f"{path}: row {row + 2}, column {name!r}: the curve turns back ({len(back)} of {len(values) - 1} steps); "
+            f"expected a curve that {word}. Set smooth to replace it by the nearest one that does"
+        )
+    return values
+
+
+def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
+    """The curve at every whole pulse, strictly monotone: a plateau counts once, at its middle (at an end, the end)."""
+    edges = np.flatnonzero(np.diff(values) != 0)
+    first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
+    if len(first) < 2:
+        raise ValueError("a curve is flat: its conductance never changes; expected at least one step")
+    middle = (at[first] + at[last]) / 2
+    middle[0], middle[-1] = at[0], at[-1]
+    filled = PchipInterpolator(middle, values[first])(np.arange(at[-1] + 1))
+    # where rounding leaves two neighbours equal, one of them counts
+    return filled[np.append(True, sign * np.diff(filled) > 0)].clip(0, 1)
+
+
+def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
+    """The exponential device nearest to a measured one, and the rms distance of their curves in units of the range.
+
+    Levels are the numbers of measured pulses; both mirrored and retraced LTD are tried.
+    """
+    levels, down = len(curve.rise) - 1, len(curve.fall) - 1
+
+    def made(nu: np.ndarray, retraced: bool) -> Exponential:
+        return Exponential(levels, float(abs(nu[0])), float(abs(nu[1])), retraced, down)
+
+    def gaps(nu: np.ndarray, retraced: bool) -> np.ndarray:
+        rise, fall = (part.numpy() for part in made(nu, retraced).staircase())
+        return np.concatenate([rise - curve.rise, fall - curve.fall])
+
+    fits = [
+        (least_squares(gaps, start, bounds=(0, 200), args=(retraced,), x_scale=1.0), retraced)
+        for retraced in (False, True)
+        for start in ((0.5, 0.5), (4.0, 4.0))
+    ]
+    best, retraced = min(fits, key=lambda fit: fit[0].cost)
+    return made(best.x, retraced), float(np.sqrt(np.mean(best.fun**2)))

@@ -1,0 +1,162 @@
+"""A perceptron of devices, trained by back-propagation in the arrays themselves. The readable form; `fused` is the fast one.
+
+Rows carry activations, columns sum currents. The output error is target minus output, without a derivative; it travels
+back through the same arrays read transposed, and is gated by one bit a hidden unit (whether its activation is between its
+ends). Every sample pulses at once; in a batch, the errors of all samples come from the weights at its start.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from workbench.synapse import fused
+from workbench.synapse.layer import STATS, SynapseLayer
+from workbench.synapse.options import SynapseConfig
+from workbench.synapse.rules import netted_counts, pulse_counts
+
+
+class SaturationError(RuntimeError):
+    """All hidden activations sit at an end: no error can come through. The message names a weight scale to try."""
+
+
+class Perceptron(nn.Module):
+    """Layers of `sizes`, of the devices, scheme and rule of `config`.
+
+    Raises ValueError where one update could ask for more pulses than the device has levels.
+    """
+
+    def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.config, self.sizes, self.step = config, sizes, 0
+        extra, scales = int(config.bias), config.scales(sizes)
+        self.layers = nn.ModuleList(
+            SynapseLayer(n + extra, m, config, scale, index, dtype)
+            for index, (n, m, scale) in enumerate(zip(sizes[:-1], sizes[1:], scales, strict=True))
+        )
+        if config.rule != "float":
+            self._check_rate()
+
+    def _check_rate(self) -> None:
+        for layer in self.layers:
+            worst = self.config.rate / layer.unit
+            if self.config.rule != "single" and worst > layer.device_law.levels:
+                raise ValueError(
+                    f"rate={self.config.rate}: one sample may ask for {worst:.0f} pulses in layer {layer.index + 1}, whose "
+                    f"devices have {layer.device_law.levels} levels; expected a rate of at most "
+                    f"{layer.device_law.levels * layer.unit:.2g}"
+                )
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(batch, classes)`` in [0, 1] for inputs ``(batch, inputs)``."""
+        return self.activations(x)[-1]
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """What drives the rows of each layer (with the bias row), and the outputs."""
+        found = []
+        for layer in self.layers:
+            x = torch.cat([x, x.new_ones(len(x), 1)], 1) if self.config.bias else x
+            found.append(x)
+            z = layer.read(x, self.step)
+            last = layer is self.layers[-1]
+            x = (z + 0.5).clamp(0, 1) if last else z.clamp(0 if self.config.activation == "clip" else -1, 1)
+        return [*found, x]
+
+    def errors(self, activations: list[Tensor], labels: Tensor) -> list[Tensor]:
+        """The error of each layer's outputs, ``(batch, out)``: the last is target minus output."""
+        outputs = activations[-1]
+        target = torch.zeros_like(outputs).scatter_(1, labels[:, None], 1.0)
+        found = [self._quantized(target - outputs, hidden=False)]
+        for index in range(len(self.layers) - 1, 0, -1):
+            hidden = activations[index][:, : self.sizes[index]]
+            low = 0 if self.config.activation == "clip" else -1
+            gate = (hidden > low) & (hidden < 1)
+            back = self.layers[index].read(found[0], self.step, transposed=True)[:, : self.sizes[index]]
+            self.layers[index - 1]._count("active", gate.sum())
+            self.layers[index - 1]._count("high", (hidden >= 1).sum())
+            found.insert(0, self._quantized(gate * back, hidden=True))
+        return found
+
+    def _quantized(self, error: Tensor, hidden: bool) -> Tensor:
+        kind = self.config.error
+        if kind == "exact":
+            return error
+        if kind == "ternary":
+            zone = self.config.error_threshold / 2 if hidden else self.config.error_threshold
+            return error.sign() * (error.abs() > zone)
+        steps = 2 ** (int(kind.split()[0]) - 1) - 1
+        return error.sign() * (error.abs() * steps + 0.5).floor().clamp(max=steps) / steps
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def train_batch(self, x: Tensor, labels: Tensor) -> int:
+        """One batch, readable: read, send errors back, pulse sample by sample. Returns how many outputs were right."""
+        activations = self.activations(x)
+        errors = self.errors(activations, labels)
+        for sample in range(len(x)):
+            for layer, a, d in zip(self.layers, activations, errors, strict=False):
+                self._update(layer, a[sample], d[sample], last=sample == len(x) - 1)
+            self.step += 1
+            if self.config.refreshes and self.step % self.config.refresh_every == 0:
+                for layer in self.layers:
+                    layer.refresh(self.step)
+        return int((activations[-1].argmax(1) == labels).sum())
+
+    def _update(self, layer: SynapseLayer, x: Tensor, delta: Tensor, last: bool) -> None:
+        config, key = self.config, (self.config.seed, self.step, layer.index)
+        if config.rule == "float":
+            layer.weight.add_(torch.outer(x * config.rate, delta)).clamp_(-layer.max_weight, layer.max_weight)
+        elif config.rule == "netted":
+            layer.pending.add_(torch.outer(x, delta))
+            if last:
+                layer.pulse(netted_counts(config, layer.pending, layer.unit, key), self.step)
+                layer.pending.zero_()
+        else:
+            hidden = layer is not self.layers[-1]
+            layer.pulse(pulse_counts(config, x, delta, layer.unit, hidden, key), self.step)
+
+    def train_samples(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None = None) -> int:
+        """Train on ``x[order]``, in that order; returns how many outputs were right before their own update.
+
+        `compiled` chooses between the two forms, which are the same up to rounding; None takes the compiled one on a CPU.
+        Raises SaturationError where no hidden activation is between its ends in the first hundred samples.
+        """
+        first = self.step
+        head = order[: max(0, 100 - first)] if len(self.layers) > 1 else order[:0]
+        right = self._train(x, labels, head, compiled)
+        if first < 100 <= self.step:
+            self._check_saturation(x[order[:100]])
+        return right + self._train(x, labels, order[len(head) :], compiled)
+
+    def _train(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None) -> int:
+        if not len(order):
+            return 0
+        if compiled or (compiled is None and x.device.type == "cpu"):
+            return fused.train(self, x, labels, order)
+        parts = order.split(self.config.batch)
+        return sum(self.train_batch(x[part], labels[part]) for part in parts)
+
+    def _check_saturation(self, x: Tensor) -> None:
+        for layer, a in zip(self.layers[:-1], self.activations(x), strict=False):
+            if layer.stats[STATS.index("active")] == 0:
+                z, units = a @ layer.weight, layer.weight.shape[1]
+                high = int(layer.stats[STATS.index("high")]) > 50 * units
+                typical = (a.square().sum(1).mean() / len(a[0])).sqrt().item() * len(a[0]) ** 0.5
+                raise SaturationError(
+                    f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at "
+                    f"{'their upper end' if high else 'zero'} (sums from {z.min():.2g} to {z.max():.2g}, weights up to "
+                    f"{layer.max_weight:.3g}), so no error comes through; try weight_scale={min(1.5 / typical, 1.0):.2g}"
+                )
+
+    # -- read-outs ----------------------------------------------------------------------------------------------------
+
+    def accuracy(self, x: Tensor, labels: Tensor) -> float:
+        """Share of right answers."""
+        with torch.no_grad():
+            return (self(x).argmax(1) == labels).double().mean().item()
+
+    def counts(self) -> dict[str, int]:
+        """What training has cost so far, over all layers, by name (see `layer.STATS`)."""
+        return dict(zip(STATS, sum(layer.stats for layer in self.layers).tolist(), strict=True))

@@ -1,0 +1,288 @@
+"""The knobs of a device network, declared once, in four groups: device, imperfections, updates, network and data."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from workbench import datasets
+from workbench.experiment import Config, knob
+from workbench.synapse.devices import Device, Exponential, LinearStep, power
+from workbench.synapse.measured import read_curve
+from workbench.synapse.presets import PRESETS
+
+Scheme = Literal["uni", "push-pull", "alternating", "reference"]
+SCHEMES = ("uni", "alternating", "push-pull", "reference")
+Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
+RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # those that pulse devices
+Law = Literal[
+    "exponential", "linear", "linear-step", "power", "measured",
+    "Ag:a-Si", "NeuroSim ideal", "FeFET (DNN default)", "3T1C", "TaOx/TiO2 (recalled)", "PCMO (recalled)",
+    "AlOx/HfO2 (recalled)", "GST PCM (recalled)", "EpiRAM (recalled)", "Gokmen-Vlasov", "Capacitor", "EcRAM",
+    "ReRAM-ES", "PCM (rise only)",
+]  # fmt: skip
+
+
+class DeviceConfig(Config):
+    """How conductance answers to pulses."""
+
+    title: ClassVar[str] = "device"
+    device: Law = knob(
+        "exponential", "response law, or a published device, which brings its own levels and shape"
+    )
+    levels: int = knob(64, "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
+    nonlinearity_up: float = knob(
+        0.0, "nu of LTP (linear-step: slope / 10; power: exponent)", low=0.0, high=20.0, step=0.1
+    )
+    nonlinearity_down: float = knob(0.0, "nu of LTD (never used by uni)", low=0.0, high=20.0, step=0.1)
+    retraced: bool = knob(False, "LTD walks the LTP curve backwards instead of its mirror image")
+    on_off: float = knob(
+        10.0, "Gmax / Gmin: currents and read-outs; an ideal pair cancels Gmin", low=1.01, high=1e6, log=True
+    )
+    curve: str = knob("", "CSV of a measured device: columns ltp, ltd", file=".csv")
+    smooth: bool = knob(False, "let a measured curve that turns back be replaced by the nearest monotone one")
+
+    @model_validator(mode="after")
+    def _makes_a_device(self) -> Self:
+        self.make_device()
+        return self
+
+    def make_device(self) -> Device:
+        """The device that these knobs describe; raises ValueError naming what is wrong."""
+        changed = None
+        if self.device == "measured":
+            if not self.curve:
+                raise ValueError(
+                    "curve='': expected a CSV file with columns ltp and ltd, since device='measured'; upload one"
+                )
+            changed = Path(self.curve).stat().st_mtime_ns if Path(self.curve).exists() else None
+        return _make_device(
+            self.device, self.levels, self.nonlinearity_up, self.nonlinearity_down, self.retraced, self.curve,
+            self.smooth, changed,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _make_device(
+    law: str,
+    levels: int,
+    up: float,
+    down: float,
+    retraced: bool,
+    curve: str,
+    smooth: bool,
+    changed: int | None,
+) -> Device:
+    if law in PRESETS:
+        return PRESETS[law].make()
+    if law == "exponential":
+        return Exponential(levels, up, down, retraced)
+    if law == "linear":
+        return Exponential(levels)
+    if law == "linear-step":
+        return LinearStep(levels, min(up / 10, 1.0), min(down / 10, 1.0))
+    if law == "power":
+        return power(levels, up, down)
+    return read_curve(curve, smooth).device()
+
+
+class ImperfectionConfig(Config):
+    """What real devices do besides; spreads are relative standard deviations unless a unit is given."""
+
+    title: ClassVar[str] = "imperfections"
+    step_spread: float = knob(
+        0.0, "step size, device to device; LTP and LTD drawn apart", low=0.0, high=2.0, step=0.05
+    )
+    range_spread: float = knob(0.0, "Gmax, device to device; steps scale along", low=0.0, high=1.0, step=0.05)
+    shape_spread: float = knob(
+        0.0, "nu, device to device (exponential devices)", low=0.0, high=1.0, step=0.05
+    )
+    asymmetry: float = knob(
+        0.0, "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05
+    )
+    asymmetry_spread: float = knob(0.0, "the same, device to device", low=0.0, high=1.0, step=0.05)
+    cycle: float = knob(0.0, "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
+    cycle_unit: Literal["mean step", "% of range"] = knob(
+        "mean step", "unit of cycle; the two conventions of the literature differ by a factor N / 100"
+    )
+    stuck: float = knob(
+        0.0, "share of devices that never change, half at Gmin, half at Gmax", low=0.0, high=0.9, step=0.01
+    )
+    write_noise: float = knob(
+        0.0,
+        "what is read differs from what was written, share of the weight range",
+        low=0.0,
+        high=0.5,
+        step=0.01,
+    )
+    read_noise: float = knob(
+        0.0,
+        "noise on each summed current, both directions, in units of its sum",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+
+    def cycle_of_range(self, levels: int) -> float:
+        """Cycle-to-cycle deviation of one pulse in units of the range."""
+        return self.cycle / levels if self.cycle_unit == "mean step" else self.cycle / 100
+
+
+class UpdateConfig(Config):
+    """From gradient to pulses."""
+
+    title: ClassVar[str] = "update"
+    scheme: Scheme = knob("uni", "which devices of a synapse are pulsed for an increase and for a decrease")
+    rule: Rule = knob("stochastic", "gradient to pulse count; float: software back-propagation")
+    rate: float = knob(0.02, "learning rate eta", low=1e-4, high=1.0, log=True)
+    batch: int = knob(
+        1, "samples that see the same weights; hardware has 1", low=1, high=1000, choices=(1, 10, 32, 50, 100)
+    )
+    slots: int = knob(31, "pulse slots of the coincidence rule", low=1, high=63)
+    input_threshold: float = knob(
+        0.5,
+        "single-step rule: inputs above it pulse (hidden ones: a fifth of it)",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    error_threshold: float = knob(
+        0.2,
+        "single-step rule and ternary errors: dead zone (hidden errors: half of it)",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    )
+    reference: Literal["middle", "symmetry point"] = knob(
+        "middle", "where the reference scheme puts weight 0"
+    )
+    error: Literal["exact", "ternary", "2 bits", "4 bits", "8 bits"] = knob(
+        "exact", "how errors are quantized before they travel back"
+    )
+    refresh: Literal["open-loop", "write-verify", "ideal", "none"] = knob(
+        "open-loop",
+        "how a saturating pair is rewritten: counted pulses, pulse and read in turn, without rounding, never",
+    )
+    refresh_every: int = knob(
+        1000,
+        "samples between two refreshes; 0: never",
+        low=0,
+        high=100_000,
+        choices=(0, 100, 300, 1000, 3000, 10_000),
+    )
+    refresh_above: float = knob(
+        0.9, "refresh pairs whose larger g is above this", low=0.0, high=1.0, step=0.05
+    )
+    refresh_below: float = knob(0.0, "and whose smaller g is above this", low=0.0, high=1.0, step=0.05)
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> Self:
+        if self.refresh_below >= self.refresh_above and self.refresh_above > 0:
+            raise ValueError(
+                f"refresh_below={self.refresh_below}, refresh_above={self.refresh_above}: expected below < above, or no "
+                "pair would ever be refreshed"
+            )
+        return self
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether pairs are refreshed: only unidirectional ones need it, the others live about the middle of the range."""
+        return (
+            self.refresh != "none"
+            and self.refresh_every > 0
+            and self.scheme == "uni"
+            and self.rule != "float"
+        )
+
+
+class NetworkConfig(Config):
+    """The perceptron and its data."""
+
+    title: ClassVar[str] = "network"
+    data: Literal["mnist-10k", "digits-8x8", "mnist", "fashion-mnist"] = knob(
+        "mnist-10k", "digits: the first two are bundled, the others `workbench fetch`"
+    )
+    pool: Literal[1, 2, 4] = knob(2, "mean over squares of this many pixels a side")
+    hidden: str = knob(
+        "100",
+        "sizes of the hidden layers, separated by commas",
+        choices=("100", "250,125", "256", "50"),
+        free=True,
+    )
+    activation: Literal["clip", "hard-tanh"] = knob(
+        "clip", "clip(z, 0, 1) or clip(z, -1, 1): the derivative is one bit"
+    )
+    bias: bool = knob(False, "one more row, driven at 1")
+    weight_scale: str = knob(
+        "auto",
+        "largest weight of each layer, separated by commas; auto: 7 (last layer 10) / sqrt(inputs)",
+        free=True,
+        choices=("auto", "0.5,1.0"),
+    )
+    samples: int = knob(20_000, "training samples", low=100, high=10_000_000, step=1000, log=True)
+    seed: int = knob(0, "initial weights, order of the samples, devices and noise", low=0, high=10_000)
+
+    def sizes(self) -> list[int]:
+        """Sizes of the hidden layers."""
+        return numbers("hidden", self.hidden, int)
+
+    def scales(self, sizes: list[int]) -> list[float]:
+        """Largest weight of each of the layers between `sizes`."""
+        last = len(sizes) - 2
+        if self.weight_scale == "auto":
+            return [(10 if i == last else 7) / math.sqrt(n) for i, n in enumerate(sizes[:-1])]
+        found = numbers("weight_scale", self.weight_scale, float)
+        if len(found) not in (1, last + 1):
+            raise ValueError(
+                f"weight_scale={self.weight_scale!r}: expected one number, or one for each of {last + 1} layers"
+            )
+        return found * (last + 1) if len(found) == 1 else found
+
+    @model_validator(mode="after")
+    def _sizes_and_scales_fit(self) -> Self:
+        self.scales([1, *self.sizes(), 10])
+        return self
+
+
+def numbers(name: str, text: str, kind: type) -> list:
+    """Positive numbers from a knob's text; raises ValueError naming the knob."""
+    try:
+        found = [kind(word) for word in str(text).split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(0 < value < 100_000 for value in found):
+        raise ValueError(f"{name}={text!r}: expected positive numbers separated by commas, as in 250,125")
+    return found
+
+
+class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfig):
+    """A perceptron whose weights are devices, and how it is trained."""
+
+    @model_validator(mode="after")
+    def _devices_suit(self) -> Self:
+        if (
+            self.shape_spread
+            and self.device not in ("exponential", "linear")
+            and not isinstance(self.make_device(), Exponential)
+        ):
+            raise ValueError(
+                f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; use step_spread"
+            )
+        return self
+
+
+def inputs(config: SynapseConfig) -> list[str]:
+    """The data, and the measured curve, that a run depends on."""
+    found = [datasets.ref(config.data)]
+    if config.device == "measured":
+        found.append(f"curve@{datasets.sha256(Path(config.curve))[:16]}")
+    return found
+
+
+def knobs_of(kind: type[Config], config: Config, **changes: Any) -> dict[str, Any]:
+    """The knobs of a smaller config in a larger one, with `changes`."""
+    return {**{name: getattr(config, name) for name in kind.model_fields}, **changes}

@@ -1,0 +1,415 @@
+"""The sweeps behind the figures: every point trained at several rates and seeds, rates chosen on held-out training digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from workbench.experiment import Record, experiment, knob
+from workbench.synapse import study_figures as figures
+from workbench.synapse.options import RULES, SCHEMES, SynapseConfig, inputs, numbers
+from workbench.synapse.training import train, transferred
+
+NO_PAPER = (
+    "the paper's full text could not be had: its sizes, rates, epochs and data are not public to us. Scale laptop is full "
+    "MNIST in the setting of our note"
+)
+Point = dict[str, Any]  # name: of the series; x or device_name: what varies along it; the rest are knobs
+LABELS = ("name", "x", "device_name", "transfer")
+
+
+class StudyConfig(SynapseConfig):
+    """Several rates and seeds."""
+
+    swept = ("rate", "seed")
+    rates: str = knob(
+        "0.003,0.01,0.03",
+        "learning rates to choose from, separated by commas",
+        free=True,
+        choices=("0.01,0.03",),
+    )
+    seeds: int = knob(3, "runs of each point, with other weights, devices and order", low=1, high=20)
+
+
+SMOKE = {"data": "digits-8x8", "pool": 1, "hidden": "30", "samples": 3000, "seeds": 2, "rates": "0.03"}
+LAPTOP = {"data": "mnist", "samples": 20_000}
+PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
+RULE_PRESETS = {  # counts rounded to nearest have a dead zone, and want higher rates
+    "smoke": {**SMOKE, "samples": 2000, "rates": "0.03,0.1"},
+    "laptop": {**LAPTOP, "rates": "0.003,0.01,0.03,0.1"},
+    "paper": NO_PAPER,
+}
+SOFTWARE = {"name": "software", "rule": "float"}
+LINEAR = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
+ABRUPT = {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0}
+DEVICES: dict[str, Point] = {
+    "linear": LINEAR,
+    "nu = 3": {"nonlinearity_up": 3.0, "nonlinearity_down": 3.0},
+    "nu = 5": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0},
+    "abrupt LTD": ABRUPT,
+}
+
+
+def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record]:
+    """Train at each point, all rates and seeds of a point in one batch; one record each. Goes on after a cut."""
+    plan = [(point, _configs(config, point)) for point in points]  # all are valid before the first is run
+    done = run.load() or 0
+    for index, (point, configs) in enumerate(plan[done:], done):
+        designs = train(*configs)
+        for made, network, data, error in zip(
+            configs, designs.networks, designs.data, designs.errors, strict=True
+        ):
+            if point.get("transfer"):
+                network = transferred(network, made.replace(rule="stochastic"))
+            yield {**point, "rate": made.rate, "seed": made.seed, **outcome(network, data, error)}
+        run.save(index + 1)
+
+
+def _configs(config: StudyConfig, point: Point) -> list[SynapseConfig]:
+    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
+    knobs |= {name: value for name, value in point.items() if name not in LABELS}
+    return [
+        SynapseConfig(**{**knobs, "rate": rate, "seed": seed})
+        for rate in _rates(config, point)
+        for seed in range(config.seeds)
+    ]
+
+
+def _rates(config: StudyConfig, point: Point) -> list[float]:
+    """The single-step rule has no rate: the device's step is its rate."""
+    found = numbers("rates", config.rates, float)
+    return found[:1] if point.get("rule", config.rule) == "single" else found
+
+
+def outcome(network: Any, data: Any, error: Exception | None) -> Record:
+    """What a trained network can do, and what it cost."""
+    counts, samples = network.counts(), max(network.step, 1)
+    return {
+        "validation": network.accuracy(data.x_validation, data.labels_validation),
+        "accuracy": network.accuracy(data.x_test, data.labels_test),
+        "pulses_per_sample": counts["pulses"] / samples,
+        "clipped": counts["clipped"] / max(counts["pulses"], 1),
+        "refreshed_pairs": counts["refreshed"],
+        "refresh_cost": counts["refresh_pulses"]
+        / max(counts["pulses"], 1),  # pulses of refresh a pulse of training
+        "refresh_reads": counts["reads"],
+        **({"died": str(error)} if error else {}),
+    }
+
+
+def _steps(points):
+    return lambda config: sum(len(_configs(config, point)) for point in points(config))
+
+
+# -- which points ------------------------------------------------------------------------------------------------------
+
+
+def _schemes(config: StudyConfig) -> list[Point]:
+    pairs = [
+        {"name": scheme, "device_name": device, "scheme": scheme, **knobs}
+        for device, knobs in DEVICES.items()
+        for scheme in SCHEMES
+    ]
+    without = {
+        "name": "uni, no refresh",
+        "device_name": "linear",
+        "scheme": "uni",
+        "refresh": "none",
+        **LINEAR,
+    }
+    return [{**SOFTWARE, "device_name": "-"}, *pairs, without]
+
+
+class SchemesConfig(StudyConfig):
+    """Every scheme on four devices."""
+
+    swept = (*StudyConfig.swept, "scheme", "nonlinearity_up", "nonlinearity_down", "device", "refresh")
+    presets = PRESETS
+
+
+@experiment(
+    "synapse/schemes", version=1, inputs=inputs, figure=figures.draw_schemes, steps=_steps(_schemes),
+    paper="the comparison of updating methods over conductance responses (abstract)",
+)  # fmt: skip
+def schemes(config: SchemesConfig, run: Any) -> Iterator[Record]:
+    """Accuracy of every update scheme on linear, nonlinear and abrupt devices, and without refresh."""
+    yield from study(config, run, _schemes(config))
+
+
+def _levels(config: StudyConfig) -> list[Point]:
+    return [SOFTWARE | {"x": 64}] + [
+        {"name": scheme, "x": levels, "scheme": scheme, "levels": levels}
+        for levels in (8, 16, 32, 64, 128, 256, 1024)
+        for scheme in SCHEMES
+    ]
+
+
+class LevelsConfig(StudyConfig):
+    """Numbers of levels."""
+
+    swept = (*StudyConfig.swept, "scheme", "levels")
+    presets = PRESETS
+
+
+@experiment(
+    "synapse/levels", version=1, inputs=inputs, figure=figures.draw_levels, steps=_steps(_levels),
+    paper="accuracy against the number of conductance levels (dynamic range)",
+)  # fmt: skip
+def levels(config: LevelsConfig, run: Any) -> Iterator[Record]:
+    """Accuracy against the number of levels, per scheme, with software back-propagation as the line to reach."""
+    yield from study(config, run, _levels(config))
+
+
+def _nonlinearity(config: StudyConfig) -> list[Point]:
+    return [SOFTWARE | {"x": 0.0}] + [
+        {"name": scheme, "x": nu, "scheme": scheme, "nonlinearity_up": nu, "nonlinearity_down": nu}
+        for nu in (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
+        for scheme in SCHEMES
+    ]
+
+
+def _abruptness(config: StudyConfig) -> list[Point]:
+    return [SOFTWARE | {"x": 1.0}] + [
+        {"name": scheme, "x": nu, "scheme": scheme, "nonlinearity_up": 1.0, "nonlinearity_down": nu}
+        for nu in (0.0, 1.0, 3.0, 5.0, 10.0, 20.0)
+        for scheme in SCHEMES
+    ]
+
+
+class NonlinearityConfig(StudyConfig):
+    """Shapes of the response."""
+
+    swept = (*StudyConfig.swept, "scheme", "nonlinearity_up", "nonlinearity_down")
+    presets = PRESETS
+
+
+@experiment(
+    "synapse/nonlinearity", version=1, inputs=inputs, figure=figures.draw_nonlinearity, steps=_steps(_nonlinearity),
+    paper="accuracy against nonlinearity, per updating method",
+)  # fmt: skip
+def nonlinearity(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
+    """Accuracy against the nonlinearity of LTP and mirrored LTD, per scheme."""
+    yield from study(config, run, _nonlinearity(config))
+
+
+@experiment(
+    "synapse/abruptness", version=1, inputs=inputs, figure=figures.draw_abruptness, steps=_steps(_abruptness),
+    paper="accuracy against the abruptness of LTD (asymmetry), per updating method",
+)  # fmt: skip
+def abruptness(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
+    """Accuracy against the nonlinearity of LTD alone, LTP at nu = 1, per scheme."""
+    yield from study(config, run, _abruptness(config))
+
+
+SPREADS = {"step": "step_spread", "range": "range_spread"}
+
+
+def _variation(config: StudyConfig) -> list[Point]:
+    points = []
+    for kind, name in SPREADS.items():
+        for sigma in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
+            shared = {"x": sigma, "device_name": kind, name: sigma}
+            points += [{"name": scheme, "scheme": scheme, **shared} for scheme in SCHEMES]
+            points.append(
+                {
+                    "name": "software, then written",
+                    "rule": "float",
+                    "scheme": "uni",
+                    "transfer": True,
+                    **shared,
+                }
+            )
+    return points
+
+
+class VariationConfig(StudyConfig):
+    """Spreads from device to device."""
+
+    swept = (*StudyConfig.swept, "scheme", "step_spread", "range_spread", "rule")
+    presets = {**PRESETS, "smoke": {**SMOKE, "samples": 2000}}
+
+
+@experiment(
+    "synapse/variation", version=1, inputs=inputs, figure=figures.draw_variation, steps=_steps(_variation),
+    paper="accuracy against device-to-device variation, per updating method",
+)  # fmt: skip
+def variation(config: VariationConfig, run: Any) -> Iterator[Record]:
+    """Accuracy against device-to-device variation of step and of range, per scheme, and of weights written after training."""
+    yield from study(config, run, _variation(config))
+
+
+def _compensation(config: StudyConfig) -> list[Point]:
+    kinds = dict(
+        zip(
+            figures.VARIATIONS,
+            (
+                {},
+                {"step_spread": 0.3},
+                {"range_spread": 0.3},
+                {"range_spread": 0.3, "refresh": "write-verify"},
+                {"stuck": 0.05},
+            ),
+            strict=True,
+        )
+    )
+    return [
+        {"name": scheme, "x": rule, "device_name": kind, "scheme": scheme, "rule": rule, **knobs}
+        | ({"batch": 10} if rule == "netted" else {})
+        for rule in RULES
+        for kind, knobs in kinds.items()
+        for scheme in SCHEMES[:3]
+        if scheme == "uni" or "refresh" not in knobs  # the others are never refreshed
+    ]
+
+
+class CompensationConfig(StudyConfig):
+    """Every rule, with and without variation."""
+
+    swept = (*StudyConfig.swept, "scheme", "step_spread", "range_spread", "stuck", "rule", "batch", "refresh")
+    presets = RULE_PRESETS
+
+
+@experiment(
+    "synapse/compensation", version=1, inputs=inputs, figure=figures.draw_compensation, steps=_steps(_compensation),
+    paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
+)  # fmt: skip
+def compensation(config: CompensationConfig, run: Any) -> Iterator[Record]:
+    """What device-to-device variation and stuck devices cost each scheme, under every update rule."""
+    yield from study(config, run, _compensation(config))
+
+
+def _rules(config: StudyConfig) -> list[Point]:
+    return [
+        {"name": scheme, "x": rule, "device_name": device, "scheme": scheme, "rule": rule, **DEVICES[device]}
+        | ({"batch": 10} if rule == "netted" else {})
+        for device in ("linear", "nu = 3", "abrupt LTD")
+        for rule in RULES
+        for scheme in SCHEMES
+    ]
+
+
+class RulesConfig(StudyConfig):
+    """Every rule and scheme."""
+
+    swept = (*StudyConfig.swept, "scheme", "rule", "nonlinearity_up", "nonlinearity_down", "batch")
+    presets = RULE_PRESETS
+
+
+@experiment(
+    "synapse/rules", version=1, inputs=inputs, figure=figures.draw_rules, steps=_steps(_rules),
+    paper="not in the public text: which rule turns a gradient into pulses",
+)  # fmt: skip
+def rules(config: RulesConfig, run: Any) -> Iterator[Record]:
+    """Every rule from gradient to pulses, on every scheme and three devices."""
+    yield from study(config, run, _rules(config))
+
+
+def _refresh(config: StudyConfig) -> list[Point]:
+    every = [
+        {"name": device, "x": period, "refresh_every": period, **DEVICES[device]}
+        for device in ("linear", "nu = 3")
+        for period in (0, 100, 300, 1000, 3000, 10_000)
+    ]
+    how = [
+        {
+            "name": policy,
+            "x": 300,
+            "device_name": "policy",
+            "refresh": policy,
+            "refresh_every": 300,
+            **DEVICES["nu = 3"],
+        }
+        for policy in ("open-loop", "write-verify", "ideal")
+    ]
+    return every + how
+
+
+class RefreshConfig(StudyConfig):
+    """How often and how saturating pairs are rewritten."""
+
+    swept = (*StudyConfig.swept, "scheme", "refresh", "refresh_every", "nonlinearity_up", "nonlinearity_down")
+    presets = PRESETS
+
+
+@experiment(
+    "synapse/refresh", version=1, inputs=inputs, figure=figures.draw_refresh, steps=_steps(_refresh),
+    paper="not in the public text: the re-initialisation that unidirectional updating needs",
+)  # fmt: skip
+def refresh(config: RefreshConfig, run: Any) -> Iterator[Record]:
+    """Accuracy and cost of unidirectional training against the refresh period and policy."""
+    yield from study(config, run, _refresh(config))
+
+
+def _batches(config: StudyConfig) -> list[Point]:
+    return [
+        {
+            "name": scheme,
+            "x": batch,
+            "device_name": device,
+            "scheme": scheme,
+            "batch": batch,
+            **DEVICES[device],
+        }
+        for device in ("linear", "nu = 3")
+        for batch in (1, 10, 32, 100)
+        for scheme in ("uni", "push-pull")
+    ]
+
+
+class BatchesConfig(StudyConfig):
+    """Batch sizes."""
+
+    swept = (*StudyConfig.swept, "scheme", "batch", "nonlinearity_up", "nonlinearity_down")
+    presets = {**PRESETS, "smoke": {**SMOKE, "rates": "0.01"}, "laptop": {**LAPTOP, "rates": "0.01"}}
+
+
+@experiment(
+    "synapse/batches", version=1, inputs=inputs, figure=figures.draw_batches, steps=_steps(_batches),
+    paper="not in the paper: how far a mini-batch departs from hardware, which pulses after each sample",
+)  # fmt: skip
+def batches(config: BatchesConfig, run: Any) -> Iterator[Record]:
+    """Accuracy against the batch size at one rate: errors come from the weights at the batch's start."""
+    yield from study(config, run, _batches(config))
+
+
+def _factors(config: StudyConfig) -> list[Point]:
+    without = {
+        "as it is": {},
+        "4096 levels": {"levels": 4096},
+        "linear response": LINEAR,
+        "no device spread": {
+            "step_spread": 0.0,
+            "range_spread": 0.0,
+            "shape_spread": 0.0,
+            "asymmetry_spread": 0.0,
+        },
+        "no cycle noise": {"cycle": 0.0},
+        "ideal refresh": {"refresh": "ideal"},
+    }
+    return [SOFTWARE | {"x": "software"}] + [
+        {"name": scheme, "x": factor, "scheme": scheme, **knobs}
+        for factor, knobs in without.items()
+        for scheme in ("uni", "push-pull")
+        if (factor, scheme) != ("ideal refresh", "push-pull")  # which is never refreshed
+    ]
+
+
+class FactorsConfig(StudyConfig):
+    """A device with all its imperfections, and each taken away: by default Ag:a-Si's curve and published noise."""
+
+    swept = (*StudyConfig.swept, "scheme")
+    levels: int = knob(97, "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
+    nonlinearity_up: float = knob(2.0, "nu of LTP", low=0.0, high=20.0, step=0.1)
+    nonlinearity_down: float = knob(5.0, "nu of LTD", low=0.0, high=20.0, step=0.1)
+    step_spread: float = knob(0.2, "step size, device to device", low=0.0, high=2.0, step=0.05)
+    cycle: float = knob(1.0, "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
+    presets = PRESETS
+
+
+@experiment(
+    "synapse/factors", version=1, inputs=inputs, figure=figures.draw_factors, steps=_steps(_factors),
+    paper="not in the paper: which imperfection costs what",
+)  # fmt: skip
+def factors(config: FactorsConfig, run: Any) -> Iterator[Record]:
+    """Which imperfection costs what: one taken away at a time."""
+    yield from study(config, run, _factors(config))

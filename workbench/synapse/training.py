@@ -1,0 +1,111 @@
+"""Digits for a perceptron, the order in which it sees them, and many designs trained side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from workbench import datasets
+from workbench.synapse import counter
+from workbench.synapse.network import Perceptron, SaturationError
+from workbench.synapse.options import SynapseConfig
+
+
+class Digits(NamedTuple):
+    """Pictures as rows in [0, 1], and labels; rates are chosen on the last sixth of the training part."""
+
+    x: Tensor  # (n, inputs) float32
+    labels: Tensor  # (n,) int64
+    x_validation: Tensor
+    labels_validation: Tensor
+    x_test: Tensor
+    labels_test: Tensor
+
+
+@lru_cache(maxsize=4)
+def load_digits(name: str, pool: int) -> Digits:
+    """The data set `name`, mean-pooled over squares of `pool` pixels a side."""
+    images = datasets.load(name)
+    side = images.x_train.shape[1]
+    if side % pool:
+        raise ValueError(f"pool={pool}: expected a divisor of {side}, the side of the pictures in {name}")
+    most = 16 if name == "digits-8x8" else 255
+
+    def rows(pixels) -> Tensor:
+        squares = torch.from_numpy(pixels).float().div(most).unfold(1, pool, pool).unfold(2, pool, pool)
+        return squares.mean((-1, -2)).reshape(len(pixels), -1).contiguous()
+
+    x, labels = rows(images.x_train), torch.from_numpy(images.y_train).long()
+    cut = len(x) - len(x) // 6
+    test = rows(images.x_test), torch.from_numpy(images.y_test).long()
+    return Digits(x[:cut], labels[:cut], x[cut:], labels[cut:], *test)
+
+
+def digits_of(config: SynapseConfig) -> Digits:
+    """The data that a config names."""
+    return load_digits(config.data, config.pool)
+
+
+def order_of(config: SynapseConfig, available: int) -> Tensor:
+    """Which sample is seen when: whole passes in a new order each, cut at `config.samples`."""
+    generator = torch.Generator().manual_seed(counter.key(config.seed, 2))
+    passes = -(-config.samples // available)
+    return torch.cat([torch.randperm(available, generator=generator) for _ in range(passes)])[
+        : config.samples
+    ]
+
+
+def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:
+    """The untrained network of a config."""
+    inputs = digits_of(config).x.shape[1]
+    return Perceptron([inputs, *config.sizes(), 10], config, dtype)
+
+
+class Designs:
+    """Several networks trained side by side on all cores, each on its own order of the same data.
+
+    The compiled loop holds no lock, so threads are enough; data are read once. Every design has its own random numbers,
+    counted from its own seed: the result is the same alone or in any company. A design that fails keeps its error in
+    `errors` and stops; the others go on.
+    """
+
+    def __init__(self, configs: Sequence[SynapseConfig]):
+        self.configs, self.data = list(configs), [digits_of(config) for config in configs]
+        self.networks = [build(config) for config in configs]
+        self.orders = [order_of(c, len(d.x)) for c, d in zip(configs, self.data, strict=True)]
+        self.errors: list[Exception | None] = [None] * len(self.configs)
+
+    def advance(self, samples: int | None = None) -> list[int]:
+        """Train every design on its next `samples` samples (None: all that are left); returns right answers of each."""
+        with ThreadPoolExecutor(min(len(self.configs), os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda index: self._advance(index, samples), range(len(self.configs))))
+
+    def _advance(self, index: int, samples: int | None) -> int:
+        network, data = self.networks[index], self.data[index]
+        part = self.orders[index][network.step :][:samples]
+        try:
+            return network.train_samples(data.x, data.labels, part) if self.errors[index] is None else 0
+        except SaturationError as error:
+            self.errors[index] = error
+            return 0
+
+
+def train(*configs: SynapseConfig) -> Designs:
+    """The networks of `configs`, trained."""
+    designs = Designs(configs)
+    designs.advance()
+    return designs
+
+
+def transferred(software: Perceptron, config: SynapseConfig) -> Perceptron:
+    """A network of `config`'s devices with the weights of `software` written open-loop."""
+    network = Perceptron(software.sizes, config)
+    for layer, source in zip(network.layers, software.layers, strict=True):
+        layer.write(source.weight)
+    return network

@@ -1,0 +1,87 @@
+"""Each device's own step law: spreads from device to device, drawn once from a generator of their own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from workbench.synapse.devices import STRAIGHT, Affine, Device, Exponential
+from workbench.synapse.options import ImperfectionConfig
+
+SMALLEST_STEP, SMALLEST_RANGE = (
+    0.02,
+    0.1,
+)  # of the nominal one: a drawn value below is raised to it, and counted
+MOST_ASYMMETRY = 0.95
+
+
+class Laws(NamedTuple):
+    """Six numbers a device: ``values`` is ``(2, in, out, 6)``, or ``(2, 1, 1, 6)`` where all devices are alike.
+
+    Affine devices: rise = v0 - v1 g, fall = v2 + v3 g. Tables: v0 and v2 multiply the table's steps. Always: v4 <= g <= v5;
+    a stuck device has v4 = v5, so no pulse and no reset can move it.
+    """
+
+    values: Tensor
+    clamped: int  # drawn values that were out of bounds
+
+
+def draw_laws(
+    device: Device, config: ImperfectionConfig, inputs: int, outputs: int, generator: torch.Generator
+) -> Laws:
+    """Laws of two devices a synapse, float64; the plus and the minus device and LTP and LTD vary independently."""
+    spreads = (
+        config.step_spread,
+        config.range_spread,
+        config.shape_spread,
+        config.asymmetry_spread,
+        config.stuck,
+    )
+    shape = (2, inputs, outputs) if any(spreads) else (2, 1, 1)
+    clamped = 0
+
+    def spread(sigma: float, lowest: float) -> Tensor:
+        nonlocal clamped
+        drawn = 1 + sigma * torch.randn(shape, generator=generator, dtype=torch.float64)
+        clamped += int((drawn < lowest).sum())
+        return drawn.clamp(min=lowest)
+
+    up, down = spread(config.step_spread, SMALLEST_STEP), spread(config.step_spread, SMALLEST_STEP)
+    high = spread(config.range_spread, SMALLEST_RANGE)
+    wider = spread(config.shape_spread, 0.0)
+    bias = config.asymmetry + spread(config.asymmetry_spread, -1e9) - 1
+    clamped += int((bias.abs() > MOST_ASYMMETRY).sum())
+    bias = bias.clamp(-MOST_ASYMMETRY, MOST_ASYMMETRY)
+    up, down = up * (1 + bias), down * (1 - bias)
+    chance = torch.rand(shape, generator=generator, dtype=torch.float64)
+    low = torch.zeros_like(high)
+    if isinstance(device, Affine):
+        a, b, c, d = _coefficients(device, wider) if config.shape_spread else device.coefficients()
+        values = [up * high * a, up * b, down * high * c, down * d, low, high]
+    else:
+        values = [up, low, down, low, low, high]
+    values = torch.stack([torch.as_tensor(v).expand(shape) for v in values], dim=-1)
+    for end, first in ((0.0, 0.0), (1.0, config.stuck / 2)):
+        hit = (chance >= first) & (chance < first + config.stuck / 2)
+        values[..., 4:] = torch.where(hit[..., None], end, values[..., 4:])
+    return Laws(values.contiguous(), clamped)
+
+
+def _coefficients(device: Exponential, wider: Tensor) -> tuple[Tensor, ...]:
+    """`Exponential.coefficients` for nu times `wider`, device by device."""
+
+    def approach(nu: Tensor, k: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+        straight = nu < STRAIGHT
+        steep = torch.expm1(-k) / torch.expm1(-torch.where(straight, 1.0, nu))
+        return torch.where(straight, 1 / levels, steep), -torch.expm1(-k)
+
+    up, down = device.nonlinearity_up * wider, device.nonlinearity_down * wider
+    a, b = approach(up, up / device.levels, device.levels)
+    k = down / device.levels_down
+    if device.retraced:
+        c, d = approach(down, -k, device.levels_down)
+        return a, b, torch.where(down < STRAIGHT, c, -c), d
+    c, d = approach(down, k, device.levels_down)
+    return a, b, c - d, d
