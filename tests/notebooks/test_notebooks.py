@@ -29,7 +29,7 @@ def cells(path, tag=None):
 
 
 def test_the_notebooks_are_there():
-    assert len(NOTEBOOKS) == 4
+    assert len(NOTEBOOKS) == 7
 
 
 @every
@@ -92,17 +92,21 @@ def test_parameters_are_one_cell_of_plain_values_with_help(path):
     assert set(papermill.inspect_notebook(str(path)))
 
 
-def test_knobs_in_the_parameters_are_the_configs():
+@pytest.mark.parametrize("experiment", ["quantization/layer-trace", "synapse/train"])
+def test_knobs_in_the_parameters_are_the_configs(experiment):
     """01-explore's knobs have the names and defaults of the config: declared once, and held to it."""
-    offered = papermill.inspect_notebook(str(ROOT / "notebooks/quantization/01-explore.ipynb"))
-    config = get("quantization/layer-trace").config.at("smoke")
+    found = get(experiment)
+    offered = papermill.inspect_notebook(str(ROOT / "notebooks" / found.method / "01-explore.ipynb"))
+    config = found.config.at("smoke")
     for name, parameter in offered.items():
         if name != "scale":
             assert ast.literal_eval(parameter["default"]) == getattr(config, name), name
 
 
 def test_a_model_from_a_four_bit_file_is_named_as_such():
-    for path in NOTEBOOKS:  # all show SmolLM2-135M somewhere
+    for path in NOTEBOOKS:
+        if path.parent.name == "synapse":
+            continue  # the others all show SmolLM2-135M somewhere
         text = "".join(c.source for c in nbformat.read(path, as_version=4).cells)
         assert "4-bit file" in text, path.name
 
@@ -153,6 +157,14 @@ def test_a_dead_or_hanging_kernel_is_no_success(code, said, tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_the_ledger_of_the_reference_is_whole():
-    ledger = papers.ledger("quantization", "reference")
+def test_what_is_not_public_is_said_so():
+    """The synapse paper could be read only in its abstract: every notebook says so, none claims its numbers."""
+    for path in (ROOT / "notebooks" / "synapse").glob("*.ipynb"):
+        text = "".join(c.source for c in nbformat.read(path, as_version=4).cells)
+        assert "full text is not public" in text, path.name
+
+
+@pytest.mark.parametrize("method", ["quantization", "synapse"])
+def test_the_ledger_of_the_reference_is_whole(method):
+    ledger = papers.ledger(method, "reference")
     assert not ledger["measured"].str.startswith("not run yet").any()

@@ -78,7 +78,15 @@ def _labels(law: Any) -> list[float] | None:
 
 def _varied(config: ResponseConfig, up: int, down: int, every: int) -> list[list[float]]:
     """The staircases of a few devices with the config's spreads and noise; none where there are no spreads."""
-    spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry", "cycle", "stuck")
+    spreads = (
+        "step_spread",
+        "range_spread",
+        "shape_spread",
+        "asymmetry",
+        "cycle",
+        "stuck",
+        "published_noise",
+    )
     if not any(getattr(config, name) for name in spreads):
         return []
     knobs = {

@@ -151,10 +151,11 @@ def draw_update(records: Sequence[Record]) -> Figure:
             1,
             len(records),
             sharey=True,
+            squeeze=False,
             gridspec_kw={"left": 0.06, "right": 0.99, "bottom": 0.18, "top": 0.8, "wspace": 0.08},
         )
         most = max([4, *(max(record["sizes"]) + 1 for record in records)])
-        for place, (record, axis) in enumerate(zip(records, axes, strict=True)):
+        for place, (record, axis) in enumerate(zip(records, axes[0], strict=True)):
             axis.bar(record["sizes"], record["share"], color=SKY, width=0.8)
             axis.axvline(record["asked"], color=BLACK, linestyle="--", linewidth=1.2)
             axis.axvline(record["mean"], color=RED, linewidth=1.2)

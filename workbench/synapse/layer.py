@@ -40,6 +40,7 @@ class SynapseLayer(nn.Module):
         self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32
     ):
         super().__init__()
+        config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale

@@ -71,7 +71,9 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, skipinitialspace=True, comment="#")
+        table = pd.read_csv(
+            path, dtype=str, skipinitialspace=True, comment="#", keep_default_na=False, na_values=[""]
+        )
     except FileNotFoundError:
         raise ValueError(
             f"curve {str(path)!r}: no such file; upload a CSV with columns ltp and ltd"
@@ -142,6 +144,7 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     middle = (at[first] + at[last]) / 2
     middle[0], middle[-1] = at[0], at[-1]
     filled = PchipInterpolator(middle, values[first])(np.arange(at[-1] + 1))
+    filled[[0, -1]] = values[[0, -1]]
     # where rounding leaves two neighbours equal, one of them counts
     return filled[np.append(True, sign * np.diff(filled) > 0)].clip(0, 1)
 

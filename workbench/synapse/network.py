@@ -28,6 +28,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
         super().__init__()
+        config = config.resolved()
         self.config, self.sizes, self.step = config, sizes, 0
         extra, scales = int(config.bias), config.scales(sizes)
         self.layers = nn.ModuleList(

@@ -94,12 +94,22 @@ class ImperfectionConfig(Config):
     """What real devices do besides; spreads are relative standard deviations unless a unit is given."""
 
     title: ClassVar[str] = "imperfections"
+    published_noise: bool = knob(
+        False, "a published device brings its own spreads and noise, in place of step, range and cycle below"
+    )
     step_spread: float = knob(
         0.0, "step size, device to device; LTP and LTD drawn apart", low=0.0, high=2.0, step=0.05
     )
     range_spread: float = knob(0.0, "Gmax, device to device; steps scale along", low=0.0, high=1.0, step=0.05)
     shape_spread: float = knob(
         0.0, "nu, device to device (exponential devices)", low=0.0, high=1.0, step=0.05
+    )
+    pair_correlation: float = knob(
+        0.0,
+        "correlation of these spreads within a pair: its devices lie side by side",
+        low=0.0,
+        high=1.0,
+        step=0.05,
     )
     asymmetry: float = knob(
         0.0, "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05
@@ -140,7 +150,11 @@ class UpdateConfig(Config):
     rule: Rule = knob("stochastic", "gradient to pulse count; float: software back-propagation")
     rate: float = knob(0.02, "learning rate eta", low=1e-4, high=1.0, log=True)
     batch: int = knob(
-        1, "samples that see the same weights; hardware has 1", low=1, high=1000, choices=(1, 10, 32, 50, 100)
+        1,
+        "samples that see the same weights: hardware has 1, beyond 50 nonlinear devices suffer",
+        low=1,
+        high=1000,
+        choices=(1, 10, 32, 50, 100),
     )
     slots: int = knob(31, "pulse slots of the coincidence rule", low=1, high=63)
     input_threshold: float = knob(
@@ -273,6 +287,20 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
                 f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; use step_spread"
             )
         return self
+
+    def resolved(self) -> Self:
+        """The same with a published device's own spreads and noise written out, where they were asked for."""
+        preset = PRESETS.get(self.device) if self.published_noise else None
+        if preset is None:
+            return self
+        ranged = preset.cycle_of_range > 0
+        return self.replace(
+            published_noise=False,
+            step_spread=preset.step_spread,
+            range_spread=preset.range_spread,
+            cycle=100 * preset.cycle_of_range if ranged else preset.cycle_of_step,
+            cycle_unit="% of range" if ranged else "mean step",
+        )
 
 
 def inputs(config: SynapseConfig) -> list[str]:

@@ -239,19 +239,10 @@ def variation(config: VariationConfig, run: Any) -> Iterator[Record]:
 
 
 def _compensation(config: StudyConfig) -> list[Point]:
-    kinds = dict(
-        zip(
-            figures.VARIATIONS,
-            (
-                {},
-                {"step_spread": 0.3},
-                {"range_spread": 0.3},
-                {"range_spread": 0.3, "refresh": "write-verify"},
-                {"stuck": 0.05},
-            ),
-            strict=True,
-        )
-    )
+    step, span = {"step_spread": 0.3}, {"range_spread": 0.3}
+    alike, verified = {"pair_correlation": 1.0}, {"refresh": "write-verify"}
+    changes = ({}, step, span, span | verified, step | alike, span | alike, {"stuck": 0.05})
+    kinds = dict(zip(figures.VARIATIONS, changes, strict=True))
     return [
         {"name": scheme, "x": rule, "device_name": kind, "scheme": scheme, "rule": rule, **knobs}
         | ({"batch": 10} if rule == "netted" else {})
@@ -265,7 +256,17 @@ def _compensation(config: StudyConfig) -> list[Point]:
 class CompensationConfig(StudyConfig):
     """Every rule, with and without variation."""
 
-    swept = (*StudyConfig.swept, "scheme", "step_spread", "range_spread", "stuck", "rule", "batch", "refresh")
+    swept = (
+        *StudyConfig.swept,
+        "scheme",
+        "step_spread",
+        "range_spread",
+        "pair_correlation",
+        "stuck",
+        "rule",
+        "batch",
+        "refresh",
+    )
     presets = RULE_PRESETS
 
 

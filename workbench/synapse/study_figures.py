@@ -14,7 +14,9 @@ from workbench.plotting import figure
 from workbench.synapse.figures import COLOURS, LABELS
 
 KEYS = ("name", "device_name", "x")
-VARIATIONS = ("none", "step .3", "range .3", "range .3, refresh verified", "stuck 5 %")
+VARIATIONS = (
+    "none", "step .3", "range .3", "range .3, refresh verified", "step .3, pairs alike", "range .3, pairs alike", "stuck 5 %",
+)  # fmt: skip
 
 
 def at_best_rate(records: Sequence[Record]) -> pd.DataFrame:
@@ -50,6 +52,7 @@ def _lines(axes: Axes, table: pd.DataFrame) -> None:
             rows["mean"],
             yerr=rows["spread"],
             color=COLOURS[name],
+            linestyle="--" if name == "reference" else "-",  # on linear devices it lies on push-pull
             marker="o",
             markersize=3.5,
             capsize=2,
@@ -98,7 +101,11 @@ def draw_variation(records: Sequence[Record]) -> Figure:
 
 def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
-    return _panels(records, ("linear", "nu = 3"), "batch size ({})", xscale="log")
+    fig = _panels(records, ("linear", "nu = 3"), "batch size ({})", xscale="log")
+    for axes in fig.axes:
+        axes.set_xticks([1, 10, 32, 100], labels=["1", "10", "32", "100"])
+        axes.minorticks_off()
+    return fig
 
 
 def _panels(records: Sequence[Record], kinds: Sequence[str], xlabel: str, **settings) -> Figure:
@@ -107,16 +114,18 @@ def _panels(records: Sequence[Record], kinds: Sequence[str], xlabel: str, **sett
         for axes, kind in zip(fig.subplots(1, len(kinds), sharey=True), kinds, strict=True):
             rows = table[table["device_name"] == kind]
             _lines(axes, rows)
-            axes.set(xlabel=xlabel.format(kind), ylabel="accuracy (%)", **settings)
+            axes.set(xlabel=xlabel.format(kind.replace("nu", "ν")), ylabel="accuracy (%)", **settings)
             if len(rows):
                 axes.legend(loc="lower left")
         fig.suptitle(_title(records), fontsize=9)
     return fig
 
 
-def _bars(axes: Axes, table: pd.DataFrame, groups: Sequence[str], column: str) -> None:
-    """Bars by series within groups, with their spread."""
-    names = list(dict.fromkeys(table["name"]))
+def _bars(
+    axes: Axes, table: pd.DataFrame, groups: Sequence[str], column: str, names: Sequence[str] = ()
+) -> None:
+    """Bars by series within groups, with their spread; `names` keeps the places of series that are absent here."""
+    names = names or list(dict.fromkeys(table["name"]))
     width = 0.8 / max(len(names), 1)
     for place, name in enumerate(names):
         rows = table[table["name"] == name].set_index(column).reindex(groups)
@@ -169,10 +178,10 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
 
 def _rule_panels(records: Sequence[Record], kinds: Sequence[str], title: str) -> Figure:
     table = mean_accuracy(records)
-    groups = list(dict.fromkeys(table["x"]))
+    groups, names = list(dict.fromkeys(table["x"])), list(dict.fromkeys(table["name"]))
     with figure(10.5, 1.9 * len(kinds)) as fig:
         for axes, kind in zip(fig.subplots(len(kinds), 1, sharex=True), kinds, strict=True):
-            _bars(axes, table[table["device_name"] == kind], groups, "x")
+            _bars(axes, table[table["device_name"] == kind], groups, "x", names)
             axes.set(title=title.format(kind), ylabel="accuracy (%)", ylim=(0, 100))
         handles, labels = axes.get_legend_handles_labels()
         if handles:
@@ -218,7 +227,8 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             axes.minorticks_off()
         accuracy.set(ylabel="accuracy (%)", title="unidirectional: accuracy")
         cost.set(ylabel="refresh pulses a training pulse", title="what refresh costs")
-        accuracy.legend(loc="lower left")
+        accuracy.legend(loc="upper right", bbox_to_anchor=(1.0, 0.75))
+        cost.legend()
         fig.suptitle(_title(records), fontsize=9)
     return fig
 
@@ -242,7 +252,12 @@ def draw_factors(records: Sequence[Record]) -> Figure:
                 label=LABELS["software"],
             )
         low = max(0, 10 * (min(table["mean"]) // 10) - 10)
-        axes.set(ylabel="accuracy (%)", ylim=(low, 108), title="what is taken away from the device")
+        axes.set(
+            ylabel="accuracy (%)",
+            ylim=(low, 106),
+            yticks=range(int(low), 101, 10),
+            title="what is taken away from the device",
+        )
         axes.legend(ncols=3, loc="upper right")
         fig.suptitle(_title(records), fontsize=9)
     return fig

@@ -44,7 +44,11 @@ def draw_laws(
 
     def spread(sigma: float, lowest: float) -> Tensor:
         nonlocal clamped
-        drawn = 1 + sigma * torch.randn(shape, generator=generator, dtype=torch.float64)
+        own = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if (shared := config.pair_correlation) > 0:
+            common = torch.randn(shape[1:], generator=generator, dtype=torch.float64)
+            own = (1 - shared) ** 0.5 * own + shared**0.5 * common
+        drawn = 1 + sigma * own
         clamped += int((drawn < lowest).sum())
         return drawn.clamp(min=lowest)
 

@@ -1,0 +1,135 @@
+"""Measured curves: what a user drops in is walked point by point, fitted, or refused by row and column."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.synapse import Exponential, SynapseConfig, fit_exponential, read_curve
+from workbench.synapse.training import train
+
+
+def written(tmp_path, ltp, ltd, name="curve.csv", **columns):
+    path = tmp_path / name
+    every = {**columns, "ltp": ltp, "ltd": ltd}
+    pd.DataFrame({key: pd.Series(values) for key, values in every.items()}).to_csv(path, index=False)
+    return path
+
+
+def exponential(levels=50, up=2.0, down=4.0, falls=60, low=3e-9, high=4e-8):
+    rise, fall = Exponential(levels, up, down, False, falls).staircase(falls)
+    return low + (high - low) * rise.numpy(), low + (high - low) * fall.numpy()
+
+
+def test_the_device_walks_the_measured_points(tmp_path):
+    ltp, ltd = exponential()
+    curve = read_curve(written(tmp_path, ltp, ltd))
+    device, nominal = curve.device(), Exponential(50, 2.0, 4.0, False, 60)
+    for one, other in zip(device.staircase(60), nominal.staircase(60), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    assert curve.on_off == pytest.approx(4e-8 / 3e-9)
+    assert curve.residual == 0
+    fitted, distance = fit_exponential(curve)
+    assert (fitted.levels, fitted.levels_down, fitted.retraced) == (50, 60, False)
+    assert (fitted.nonlinearity_up, fitted.nonlinearity_down) == (
+        pytest.approx(2.0, abs=1e-4),
+        pytest.approx(4.0, abs=1e-4),
+    )
+    assert distance < 1e-6
+
+
+def test_a_retraced_curve_is_recognised(tmp_path):
+    rise, fall = Exponential(40, 3.0, 3.0, True).staircase()
+    fitted, distance = fit_exponential(read_curve(written(tmp_path, rise.numpy() + 1, fall.numpy() + 1)))
+    assert fitted.retraced
+    assert distance < 1e-5
+
+
+def test_sparse_pulses_are_filled_in_and_ends_need_not_meet(tmp_path):
+    at = np.array([0, 5, 10, 20, 40, 50])
+    ltp, ltd = exponential(50, 2.0, 2.0, 50, 0.0, 1.0)
+    curve = read_curve(written(tmp_path, ltp[at], 0.9 * ltd[at] + 0.05, pulse=at))
+    assert len(curve.rise) == len(curve.fall) == 51
+    np.testing.assert_allclose(curve.rise[at], ltp[at], atol=1e-12)
+    np.testing.assert_allclose(curve.rise, ltp, atol=0.02)
+    device = curve.device()
+    assert device.pulse(1.0, down=60) == pytest.approx(0.05)  # LTD ends above Gmin, and stays there
+    assert device.pulse(0.0, up=60) == 1.0
+    assert curve.on_off == float("inf")
+
+
+def test_noise_is_refused_or_smoothed_and_owned_up(tmp_path):
+    ltp, ltd = exponential(low=0.0, high=1.0)
+    noise = np.random.default_rng(0).normal(0, 0.03, 200)
+    path = written(tmp_path, np.abs(ltp + noise[:51]), np.abs(ltd + noise[60:121]))
+    with pytest.raises(ValueError, match=r"row \d+, column 'ltp': the curve turns back .* Set smooth"):
+        read_curve(path)
+    curve = read_curve(path, smooth=True)
+    assert (np.diff(curve.rise) > 0).all()
+    assert (np.diff(curve.fall) < 0).all()
+    assert 0.005 < curve.residual < 0.04
+    fitted, distance = fit_exponential(curve)
+    assert fitted.nonlinearity_up == pytest.approx(2.0, abs=0.6)
+    assert distance < 0.05
+
+
+@given(
+    st.lists(st.floats(0.001, 1), min_size=2, max_size=40),
+    st.lists(st.floats(0.001, 1), min_size=2, max_size=40),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, ups, downs):
+    ltp, ltd = np.cumsum([0.5, *ups]), np.cumsum([40.0, *(-d for d in downs)])
+    device = read_curve(written(tmp_path_factory.mktemp("c"), ltp, ltd)).device()
+    g = torch.linspace(0, 1, 41, dtype=torch.float64)
+    for up in (True, False):
+        moved = device.many(g, torch.tensor(3).expand(41), up)
+        assert ((moved >= 0) & (moved <= 1)).all()
+        assert ((moved >= g) if up else (moved <= g)).all()
+        assert (moved.diff() >= -1e-12).all(), "order is kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ltp,ltd\n1,3\n2,nan\n3,1\n", "row 3, column 'ltd': 'nan' is not a finite number"),
+        ("ltp,ltd\n1,3\nx,2\n3,1\n", "row 3, column 'ltp': 'x' is not a finite number"),
+        ("ltp,ltd\n1,3\n,2\n3,1\n", "row 3, column 'ltp'"),
+        ("ltp,ltd\n1,3\n2,inf\n3,1\n", "row 3, column 'ltd': 'inf'"),
+        ("ltp\n1\n2\n", "no column 'ltd' among ltp"),
+        ("ltp,ltd\n1,1\n1,1\n", "all conductances are 1; expected Gmax above Gmin"),
+        ("ltp,ltd\n1,3\n2,2\n1,1\n", "row 4, column 'ltp': the curve turns back"),
+        ("ltp,ltd\n1,1\n2,2\n3,3\n", "row 3, column 'ltd': the curve turns back"),
+        ("ltp,ltd\n-1,3\n2,2\n3,1\n", "conductance -1; expected no negative ones"),
+        ("ltp,ltd\n1,3\n", "column 'ltp': 1 values; expected at least 2"),
+        ("ltp,ltd\n2,3\n2,2\n2,1\n", "a curve is flat"),
+        ("pulse,ltp,ltd\n0,1,3\n0,2,2\n1,3,1\n", "column 'pulse'"),
+        ("", "cannot be read as CSV"),
+    ],
+)  # fmt: skip
+def test_bad_files_are_refused_by_row_and_column(tmp_path, text, said):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_curve(path)
+
+
+def test_a_binary_file_is_no_curve(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match=r"bad\.csv"):
+        read_curve(path)
+
+
+def test_a_measured_device_trains(tmp_path):
+    path = written(tmp_path, *exponential(64, 1.0, 5.0, 64))
+    knobs = {"data": "digits-8x8", "pool": 1, "hidden": "20", "samples": 1500, "rate": 0.03}
+    measured = SynapseConfig(device="measured", curve=str(path), **knobs)
+    nominal = SynapseConfig(nonlinearity_up=1.0, nonlinearity_down=5.0, **knobs)
+    designs = train(measured, nominal)
+    data = designs.data[0]
+    ours, theirs = (network.accuracy(data.x_test, data.labels_test) for network in designs.networks)
+    assert ours == pytest.approx(theirs, abs=0.06)
+    assert ours > 0.75
