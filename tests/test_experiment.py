@@ -111,3 +111,17 @@ def test_records_become_plain():
         plain_record({"large": np.zeros(40_000)})
     with pytest.raises(ValueError, match="holds set"):
         plain_record({"wrong": {1}})
+
+
+def test_knobs_are_grouped_by_the_class_that_declares_them():
+    class Place(Config):
+        title = "place"
+        x: int = knob(1, "where", low=0, high=9)
+
+    class Both(Place):
+        title = "both"
+        x: int = knob(2, "where, with another default", low=0, high=9)
+        y: int = knob(3, "how far", low=0, high=9)
+
+    assert Both.groups() == {"place": ["x"], "both": ["y"]}
+    assert toy.ToyConfig.groups() == {"": list(toy.ToyConfig.knobs())}

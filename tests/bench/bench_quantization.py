@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import torch
+from rounds import PEERS, environment, medians
 
 import workbench.quantization.solver as solver_module
 from workbench.quantization import SolverConfig, layer_solver, layer_statistics, quantize_layer
 
-ROOT = Path(__file__).parents[2]
-PEER = ROOT / ".venv-peers" / "llmcompressor"
+PEER = PEERS / "llmcompressor"
 THREADS, ROUNDS = 2, 7
 
 
@@ -32,18 +32,6 @@ def problem(n: int, tokens: int | None = None) -> tuple[torch.Tensor, torch.Tens
     x = torch.randn(tokens or 2 * n, n, generator=generator) @ mix
     other = x + 0.1 * torch.randn(x.shape, generator=generator) @ mix
     return 0.02 * torch.randn(n, n, generator=generator), *layer_statistics(x, other)
-
-
-def medians(contenders: dict, rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each contender; all take turns in each round, after one round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for index in range(rounds + 1):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            if index:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in seconds.items()}
 
 
 def loop_of(weight, hessian, cross, method: str, leaf: int):
@@ -116,24 +104,14 @@ print(json.dumps({"seconds": seconds[1:], "differ": (out - data["ours"]).abs().g
 
 
 def peer_environment() -> bool:
-    """Build the peer's own environment once; False, with the reason printed, where that fails."""
-    if (PEER / "ready").exists():
-        return True
-    python = PEER / "bin" / "python"
-    steps = [
-        [sys.executable, "-m", "venv", str(PEER)],
-        [str(python), "-m", "pip", "install", "-q", "torch==2.13.0"],
-        [str(python), "-m", "pip", "install", "-q", "--no-deps", "llmcompressor==0.14.0.1", "compressed-tensors==0.19.0",
-         "auto-round==0.15.1"],
-        [str(python), "-m", "pip", "install", "-q", "transformers>=5.15,<5.18", "datasets", "accelerate", "loguru", "pydantic",
-         "pyyaml", "tqdm", "pillow", "requests", "nvidia-ml-py", "py-cpuinfo", "threadpoolctl"],
-    ]  # fmt: skip
-    for step in steps:
-        if subprocess.run(step).returncode:
-            print(f"the peer is left out: {' '.join(step)} failed")
-            return False
-    (PEER / "ready").touch()
-    return True
+    """Build the peer's own environment once."""
+    return environment(
+        PEER,
+        ["torch==2.13.0"],
+        ["--no-deps", "llmcompressor==0.14.0.1", "compressed-tensors==0.19.0", "auto-round==0.15.1"],
+        ["transformers>=5.15,<5.18", "datasets", "accelerate", "loguru", "pydantic", "pyyaml", "tqdm", "pillow", "requests",
+         "nvidia-ml-py", "py-cpuinfo", "threadpoolctl"],
+    )  # fmt: skip
 
 
 def peer(n: int) -> None:

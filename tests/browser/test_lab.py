@@ -103,3 +103,57 @@ def test_an_instant_panel_follows_the_slider(page, lab, record_property):
     page.wait_for_function("([e, was]) => e.src !== was", arg=[picture.element_handle(), before])
     clock.lap("a slider's move redraws")
     assert panel.count() == 1
+
+
+def turn(page, label, which=0, key="ArrowRight"):
+    """Move the slider of a knob by one notch."""
+    slider = page.locator(f".widget-slider:has(label:text-is('{label}'))").nth(which)
+    slider.scroll_into_view_if_needed()
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press(key)
+
+
+def changed(page, picture, was):
+    page.wait_for_function("([e, was]) => e.src !== was", arg=[picture.element_handle(), was])
+
+
+def test_a_device_is_designed_and_trained(page, lab, record_property):
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    clock = Clock(record_property)
+    open_and_run(page, lab, "notebooks/synapse/01-explore.ipynb", clock)
+    device, training, currents = (page.locator("img.widget-image").nth(k) for k in range(3))
+
+    # a browser must not move a knob by itself: no panel says that one changed
+    assert page.locator(".widget-label:has-text('rate=')").count() == 0
+    assert page.locator(".widget-label:has-text('on_off=')").count() == 0
+    turn(page, "nonlinearity_down")  # the first move of a widget waits for its first message
+    before = device.get_attribute("src")
+    time.sleep(1)
+    before = device.get_attribute("src")
+    clock.lap("first move")
+    turn(page, "nonlinearity_down")
+    changed(page, device, before)
+    clock.lap("the device curve follows the slider")
+
+    page.locator(".lm-TabBar-tab:has-text('network')").first.click()
+    turn(page, "samples", 0, "End")  # long enough to watch and stop
+    run = page.locator("button.jupyter-button[title='Run']").first
+    before = training.get_attribute("src")
+    run.click()
+    page.locator(".widget-label:has-text('running')").first.wait_for()
+    clock.lap("Run is taken up")
+    for _ in range(3):
+        changed(page, training, before)
+        before = training.get_attribute("src")
+    clock.lap("three live pictures")
+    page.locator("button.jupyter-button[title='Stop']").first.click()
+    page.locator(".widget-label:has-text('stopped after')").first.wait_for()
+    clock.lap("Stop")
+
+    page.locator(".lm-TabBar-tab:has-text('digit')").first.click()
+    before = currents.get_attribute("src")
+    turn(page, "digit")
+    changed(page, currents, before)
+    clock.lap("another digit's currents")
+    assert not problems

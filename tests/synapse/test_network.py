@@ -515,3 +515,62 @@ def test_a_copied_network_goes_on_alike():
     for each in (net, other):
         each.train_samples(x, labels, torch.arange(150, 300))
     assert same(net, other)
+
+
+# -- variation ---------------------------------------------------------------------------------------------------------
+
+
+def test_spreads_are_what_they_say():
+    layer = SynapseLayer(60, 50, config(step_spread=0.2, range_spread=0.1, levels=100), 1.0, 0, DOUBLE)
+    high, slope = layer.laws[..., 5], layer.laws[..., 0] / layer.laws[..., 5] * 100
+    assert high.std().item() == pytest.approx(0.1, rel=0.05)
+    assert slope.std().item() == pytest.approx(0.2, rel=0.05)
+    down = layer.laws[..., 2] / layer.laws[..., 5] * 100
+    correlation = np.corrcoef(torch.stack([slope.flatten(), down.flatten(), slope[[1, 0]].flatten()]))
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05, (
+        "LTP, LTD and the two devices are drawn apart"
+    )
+
+
+@pytest.mark.parametrize("shared", [0.5, 1.0])
+def test_devices_of_a_pair_may_be_alike(shared):
+    layer = SynapseLayer(
+        60, 50, config(step_spread=0.2, range_spread=0.1, pair_correlation=shared), 1.0, 0, DOUBLE
+    )
+    for law in (0, 2, 5):
+        plus, minus = layer.laws[0, ..., law].flatten(), layer.laws[1, ..., law].flatten()
+        assert np.corrcoef(plus, minus)[0, 1] == pytest.approx(shared, abs=0.05)
+
+
+def test_values_drawn_out_of_bounds_are_raised_and_counted():
+    layer = SynapseLayer(60, 50, config(step_spread=1.0, range_spread=1.0), 1.0, 0, DOUBLE)
+    assert layer.clamped > 1000
+    assert (layer.laws[..., 5] >= 0.1).all()
+    assert (layer.laws[..., 0] > 0).all()
+
+
+def test_both_conventions_of_cycle_noise():
+    """3.5 % of the range at 97 levels are 3.4 mean steps."""
+    units = ((3.5, "% of range"), (3.395, "mean step"))
+    percent, steps = (
+        config(levels=97, cycle=value, cycle_unit=unit)
+        for value, unit in ((3.5, "% of range"), (3.395, "mean step"))
+    )
+    assert percent.cycle_of_range(97) == pytest.approx(steps.cycle_of_range(97))
+    layer = SynapseLayer(
+        80, 80, config(levels=97, cycle=3.5, cycle_unit="% of range", scheme="uni"), 1.0, 0, DOUBLE
+    )
+    layer.g.fill_(0.5)
+    layer.pulse(torch.full((80, 80), 4), 1)
+    assert layer.g[0].std().item() == pytest.approx(0.035 * 2, rel=0.03)  # grows with the root of the pulses
+    assert layer.g[0].mean().item() == pytest.approx(0.5 + 4 / 97, abs=0.004)
+
+
+def test_a_published_device_may_bring_its_own_noise():
+    made = config(device="Ag:a-Si", published_noise=True, cycle=9.0)
+    assert (made.resolved().cycle, made.resolved().cycle_unit) == (3.5, "% of range")
+    net = Perceptron([64, 20, 10], made, DOUBLE)
+    assert net.config.cycle == net.layers[0].config.cycle == 3.5
+    assert net.layers[0].device_law.levels == 97
+    assert config(device="Gokmen-Vlasov", published_noise=True).resolved().step_spread == 0.3
+    assert config(device="Ag:a-Si", cycle=9.0).resolved().cycle == 9.0

@@ -1,7 +1,9 @@
 """Panels without a kernel: a click is a method call."""
 
 import base64
+import datetime
 import json
+from pathlib import Path
 
 import ipywidgets as w
 import pytest
@@ -31,7 +33,7 @@ def test_each_knob_has_the_input_that_fits_it():
     kinds = {name: type(widget) for name, widget in inputs.items()}
     assert kinds == {
         "steps": w.IntSlider,
-        "rate": w.FloatLogSlider,
+        "rate": w.SelectionSlider,
         "mode": w.Combobox,
         "symmetric": w.Checkbox,
         "group_size": w.Dropdown,
@@ -47,9 +49,50 @@ def test_each_knob_has_the_input_that_fits_it():
 
 def test_a_sliders_last_digit_makes_no_other_run():
     panel = Panel("toy/walk")
-    panel.controls.inputs["rate"].value = 0.1 + 1e-16 * 3
     panel.controls.inputs["pause"].value = 0.29999999999999993
     assert panel.controls.config == toy.ToyConfig(pause=0.3)
+
+
+def test_log_sliders_hold_round_numbers_and_the_value_itself():
+    """A browser moves a log slider's value to its nearest mark when it is shown; a list of marks has the value in it."""
+    panel = Panel("toy/walk", toy.ToyConfig(rate=0.0123))
+    rates = [value for _, value in panel.controls.inputs["rate"].options]
+    assert rates == sorted(rates)
+    assert {1e-4, 1.5e-4, 0.002, 0.0123, 0.02, 0.7, 1.0} <= set(rates)
+    assert panel.controls.config.rate == 0.0123
+    panel.controls.set(toy.ToyConfig(rate=0.0456))
+    assert panel.controls.config.rate == 0.0456
+
+
+def test_groups_of_knobs_are_tabs_and_a_file_can_be_uploaded(tmp_path, runs_folder):
+    panel = Panel("synapse/device")
+    (tabs,) = panel.controls.children
+    assert tabs.titles == ("device", "imperfections")
+    assert len(panel.controls.inputs) == len(get("synapse/device").config.knobs())
+    button = next(
+        child
+        for column in tabs.children[0].children
+        for child in column.children
+        if isinstance(child, w.FileUpload)
+    )
+    data = b"ltp,ltd\n0,2\n1,1.5\n2,0\n"
+    file = {"name": "my device.csv", "type": "text/csv", "size": len(data), "content": memoryview(data)}
+    button.value = ({**file, "last_modified": datetime.datetime(2026, 1, 1)},)
+    path = Path(panel.controls.inputs["curve"].value)
+    assert path.parent == runs_folder / "uploads"
+    assert path.read_bytes() == data
+    panel.controls.inputs["device"].value = "measured"
+    wait_until(lambda: panel._thread is None)
+    assert not panel.error
+    assert panel.records[-1]["levels"] == 2
+    button.value = (
+        {
+            **file,
+            "content": memoryview(b"ltp,ltd\n0,2\nx,1\n"),
+            "last_modified": datetime.datetime(2026, 1, 1),
+        },
+    )
+    wait_until(lambda: "row 3, column 'ltp'" in panel.message.value)
 
 
 def test_slider_run_and_the_run_on_disk():
@@ -178,11 +221,11 @@ def test_an_instant_panel_redraws_at_each_move_and_keeps_no_run(runs_folder):
     panel = Panel("toy/instant")
     before = bytes(panel.picture.value)
     assert before[:4] == b"\x89PNG"
-    for value in (0.2, 0.5, 0.9):
+    for value in (0.2, 0.5, 0.7):
         panel.controls.inputs["rate"].value = value
     wait_until(lambda: panel._thread is None)
     assert bytes(panel.picture.value) != before
-    assert panel.records == runs.preview(get("toy/instant"), toy.ToyConfig(rate=0.9))
+    assert panel.records == runs.preview(get("toy/instant"), toy.ToyConfig(rate=0.7))
     assert not runs_folder.exists()
 
 

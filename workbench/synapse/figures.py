@@ -53,7 +53,10 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
             ylabel="step, in 1 / levels",
             ylim=(0, max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)),
         )
-        steps.legend(loc="upper center", ncols=2)
+        for place, (colour, label) in enumerate(
+            ((PLUS, "LTP, up"), (BLUE, "LTD, down"))
+        ):  # a legend costs 10 ms
+            steps.text(0.3 + 0.25 * place, 0.9, label, color=colour, transform=steps.transAxes)
     return fig
 
 
@@ -76,11 +79,11 @@ def _device_title(record: Record) -> str:
 
 def _step_title(record: Record) -> str:
     point = record["symmetry_point"]
-    where = "no symmetry point" if point is None else f"symmetry point g* = {point:.2f}"
+    where = "no symmetry point" if point is None else f"g* = {point:.2f}"
     if record["labels"] is None:
         return where
     up, down, label_up, label_down = record["labels"]
-    return f"ν {up:.2g} / {down:.2g}, NeuroSim NL {label_up:.2g} / {label_down:.2g}; {where}"
+    return f"ν {up:.2g} / {down:.2g}, NL {label_up:.2g} / {label_down:.2g}, {where}"
 
 
 def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure:

@@ -31,6 +31,9 @@ _SOURCES = [
 _VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
 numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(cache_folder() / "compiled" / _VERSION)
 compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+inlined = njit(
+    inline="always", cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy"
+)
 
 
 # -- random numbers: `counter`, word for word --------------------------------------------------------------------------
@@ -78,7 +81,7 @@ def _interpolate(x, knots, values):
     return values[i] + share * (values[i + 1] - values[i])
 
 
-@compiled
+@inlined
 def _geometric(n, b):
     if n == 1 or abs(b) < 1e-18:
         return float(n)
@@ -86,7 +89,7 @@ def _geometric(n, b):
     return -math.expm1(min(n * math.log1p(-b), 700.0)) / b
 
 
-@compiled
+@inlined
 def _pulsed(s, t, g, law, n, up):
     low, high = law[4], law[5]
     if not s.table:
@@ -107,7 +110,7 @@ def _pulsed(s, t, g, law, n, up):
     return g
 
 
-@compiled
+@inlined
 def _move(s, t, g, laws, i, j, which, n, up, key):
     """Pulse one device n times; returns how many pulses met a device that was at its end."""
     law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
@@ -120,7 +123,7 @@ def _move(s, t, g, laws, i, j, which, n, up, key):
     return n if old == (law[5] if up else law[4]) else 0
 
 
-@compiled
+@inlined
 def _read_out(s, g, weight, scale, i, j, key):
     difference = g[0, i, j] - g[1, i, j]
     if s.write_noise > 0:
@@ -128,7 +131,7 @@ def _read_out(s, g, weight, scale, i, j, key):
     weight[i, j] = scale * difference
 
 
-@compiled
+@inlined
 def _pulse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
     """Send n pulses, positive to raise the weight, to the devices that the scheme names."""
     raising, n = n > 0, abs(n)

@@ -298,7 +298,7 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
             published_noise=False,
             step_spread=preset.step_spread,
             range_spread=preset.range_spread,
-            cycle=100 * preset.cycle_of_range if ranged else preset.cycle_of_step,
+            cycle=round(100 * preset.cycle_of_range, 9) if ranged else preset.cycle_of_step,
             cycle_unit="% of range" if ranged else "mean step",
         )
 

@@ -109,3 +109,8 @@ def transferred(software: Perceptron, config: SynapseConfig) -> Perceptron:
     for layer, source in zip(network.layers, software.layers, strict=True):
         layer.write(source.weight)
     return network
+
+
+def warm_up() -> None:
+    """Compile the training loop of one hidden layer, which takes about twenty seconds once, by training a little."""
+    train(SynapseConfig(data="digits-8x8", pool=1, hidden="10", samples=100))

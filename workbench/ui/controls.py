@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from math import ceil, log2, log10
+from math import ceil, floor, log2, log10
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,8 +23,8 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
     common = {
         "description": label,
         "tooltip": shown.help,
-        "style": {"description_width": "8.5em"},
-        "layout": w.Layout(width="22em"),
+        "style": {"description_width": "9.5em"},
+        "layout": w.Layout(width="23em"),
     }
     if shown.file:
         return w.Text(
@@ -48,31 +48,33 @@ def _named(values: list[Any]) -> list[tuple[str, Any]]:
     return [("none" if v is None else str(v), v) for v in dict.fromkeys(values)]
 
 
-def _half_octaves(shown: Knob, *values: int) -> list[int]:
-    """Whole numbers from low to high, each about 1.4 times the one before, and `values`."""
-    last = ceil(2 * log2(shown.high / shown.low))
-    steps = (round(shown.low * 2 ** (k / 2)) for k in range(last))
-    return sorted({*steps, int(shown.high), *values})
-
-
 def _slider(hint: type, value: Any, shown: Knob, common: dict[str, Any]) -> w.ValueWidget:
-    if hint is int and shown.log:
-        return w.SelectionSlider(options=_half_octaves(shown, value), value=value, **common)
+    if shown.log:
+        return w.SelectionSlider(options=_round_numbers(hint, shown, value), value=value, **common)
     if hint is int and shown.high - shown.low > WIDEST_SLIDER:
         return w.BoundedIntText(value=value, min=int(shown.low), max=int(shown.high), **common)
     if hint is int:
         return w.IntSlider(
             value=value, min=int(shown.low), max=int(shown.high), step=int(shown.step or 1), **common
         )
-    low = max(shown.low, SMALLEST_LOG)
-    if shown.log and value < low:
-        return w.BoundedFloatText(value=value, min=shown.low, max=shown.high, **common)
-    if shown.log:
-        return w.FloatLogSlider(
-            value=value, min=log10(low), max=log10(shown.high), step=0.1, readout_format=".1e", **common
-        )
     step = shown.step or (shown.high - shown.low) / 100
     return w.FloatSlider(value=value, min=shown.low, max=shown.high, step=step, **common)
+
+
+def _round_numbers(hint: type, shown: Knob, value: float) -> list[tuple[str, float]]:
+    """Both ends, `value`, and between them 1, 2, 3, 4, 6, 8, 12 ... (whole numbers) or 1, 1.5, 2, 3, 5, 7 in each decade.
+
+    ipywidgets' own log slider would do, but a browser moves its value to the nearest mark as soon as it is shown:
+    0.02 becomes 0.0199526, which is another run.
+    """
+    least = shown.low if shown.low > 0 else SMALLEST_LOG
+    if hint is int:
+        marks = [digits * 2**k for k in range(ceil(log2(shown.high))) for digits in (1, 3)]
+    else:
+        decades = range(floor(log10(least)), ceil(log10(shown.high)))
+        marks = [float(f"{digits}e{decade}") for decade in decades for digits in (1, 1.5, 2, 3, 5, 7)]
+    within = {mark for mark in marks if least < mark < shown.high}
+    return [(f"{v:g}", v) for v in sorted({*within, hint(shown.low), hint(shown.high), value})]
 
 
 def upload_for(text: w.Text, shown: Knob) -> w.FileUpload:
@@ -144,8 +146,8 @@ class Controls(w.VBox):
             value = getattr(config, name)
             if isinstance(widget, w.Dropdown):
                 widget.options = _named([v for _, v in widget.options] + [value])
-            elif isinstance(widget, w.SelectionSlider) and value not in widget.options:
-                widget.options = sorted({*widget.options, value})
+            elif isinstance(widget, w.SelectionSlider) and self.kind.knobs()[name].log:
+                widget.options = _round_numbers(type(value), self.kind.knobs()[name], value)
             try:
                 widget.value = str(value) if isinstance(widget, (w.Text, w.Combobox)) else value
             except Exception as error:

@@ -1,0 +1,211 @@
+"""Training speed of device networks as ratios within one run: aihwkit, the readable form, many designs at once, width.
+
+    make bench            # builds aihwkit's environment in .venv-peers/aihwkit on the first call
+
+aihwkit trains the same network (784-250-125-10, clipped activations, error = target - output) on the same digits with a linear
+device of the same 64 levels, by the same coincidence rule, with perfect reads as ours; both on one thread, turn by turn.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rounds import PEERS, environment, medians
+
+from workbench.synapse import Perceptron, SynapseConfig
+from workbench.synapse.training import digits_of, load_digits, train, warm_up
+
+PEER = PEERS / "aihwkit"
+WIDE = {"data": "mnist-10k", "pool": 1, "hidden": "250,125", "rate": 0.01, "rule": "coincidence"}
+
+PEER_SCRIPT = """
+import json, sys, time, numpy as np, torch
+from aihwkit.nn import AnalogLinear
+from aihwkit.optim import AnalogSGD
+from aihwkit.simulator.configs import OneSidedUnitCell, SingleRPUConfig, UnitCellRPUConfig
+from aihwkit.simulator.configs.devices import LinearStepDevice
+torch.set_num_threads(1)
+torch.manual_seed(0)
+path, samples, batch, kind = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+data = np.load(path)
+x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
+quiet = dict(dw_min_dtod=0.0, dw_min_std=0.0, w_max_dtod=0.0, w_min_dtod=0.0, up_down_dtod=0.0, gamma_up=0.0, gamma_down=0.0,
+             gamma_up_dtod=0.0, gamma_down_dtod=0.0)
+layers = []
+for n, m, scale in ((784, 250, 0.25), (250, 125, 0.4427), (125, 10, 0.8944)):
+    device = LinearStepDevice(dw_min=2 * scale / 64, w_max=scale, w_min=-scale, **quiet)
+    if kind == "one-sided":
+        config = UnitCellRPUConfig(device=OneSidedUnitCell(unit_cell_devices=[device], refresh_every=1000, units_in_mbatch=False,
+                             refresh_upper_thres=0.9, refresh_lower_thres=0.0))
+    else:
+        config = SingleRPUConfig(device=device)
+    config.forward.is_perfect = config.backward.is_perfect = True
+    config.mapping.weight_scaling_omega = 0.0
+    layers.append(AnalogLinear(n, m, bias=False, rpu_config=config))
+optimizer = AnalogSGD([p for layer in layers for p in layer.parameters()], lr=0.01)
+def step(x, y):
+    optimizer.zero_grad()
+    for layer in layers[:-1]:
+        x = layer(x).clamp(0, 1)
+    z = layers[-1](x)
+    target = torch.nn.functional.one_hot(y, 10).float()
+    error = ((z + 0.5).clamp(0, 1) - target).detach()
+    (z * error).sum().backward()
+    optimizer.step()
+    return (z.argmax(1) == y).sum().item()
+for s in range(0, 10 * batch, batch):
+    step(x[s : s + batch], y[s : s + batch])
+start, right = time.perf_counter(), 0
+for s in range(0, samples, batch):
+    right += step(x[s : s + batch], y[s : s + batch])
+print(json.dumps({"seconds": time.perf_counter() - start, "right": right / samples}))
+"""
+
+
+def against_aihwkit() -> None:
+    """Samples per second at batch 1 and 32."""
+    if not environment(PEER, ["torch==2.10.0", "aihwkit==1.1.0"]):
+        return
+    data = load_digits("mnist-10k", 1)
+    cases = (
+        ("one device, reference", "single", {"scheme": "reference"}),
+        ("one-sided pair, refresh", "one-sided", {"scheme": "uni"}),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path, script = Path(folder) / "digits.npz", Path(folder) / "peer.py"
+        np.savez(path, x=data.x.numpy(), y=data.labels.numpy())
+        script.write_text(PEER_SCRIPT)
+        for name, kind, knobs in cases:
+            for batch, samples in ((1, 600), (32, 3200)):
+                turns = [_turn(script, path, kind, knobs, batch, samples) for _ in range(3)]
+                if None in turns:
+                    return
+                ours, theirs = (statistics.median(rates) for rates in zip(*turns, strict=True))
+                goal = " (goal: at least 2)" if batch == 1 else ""
+                print(
+                    f"{name}, batch {batch}: ours {ours:,.0f}, aihwkit {theirs:,.0f} samples/s, ratio {ours / theirs:.1f}{goal}"
+                )
+
+
+def _turn(
+    script: Path, path: Path, kind: str, knobs: dict, batch: int, samples: int
+) -> tuple[float, float] | None:
+    command = [str(PEER / "bin" / "python"), str(script), str(path), str(samples), str(batch), kind]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        print("the peer failed:", (done.stderr.strip().splitlines() or ["no message"])[-1])
+        return None
+    theirs = samples / json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+    return rate_of(SynapseConfig(**WIDE, batch=batch, **knobs), 10 * samples), theirs
+
+
+def rate_of(config: SynapseConfig, samples: int, compiled: bool = True) -> float:
+    """Samples per second of one network in one thread, after a start that is not counted."""
+    data = digits_of(config)
+    network = Perceptron([data.x.shape[1], *config.sizes(), 10], config)
+    order = torch.arange(samples + 200) % len(data.x)
+    network.train_samples(data.x, data.labels, order[:200], compiled)
+    start = time.perf_counter()
+    network.train_samples(data.x, data.labels, order[200:], compiled)
+    return samples / (time.perf_counter() - start)
+
+
+def against_the_readable_form() -> None:
+    """What the compiled loop gains."""
+    for batch in (1, 32):
+        config = SynapseConfig(**{**WIDE, "rule": "stochastic"}, batch=batch)
+        fast, slow = rate_of(config, 5000), rate_of(config, 100, compiled=False)
+        print(
+            f"compiled {fast:,.0f}, readable {slow:,.0f} samples/s at batch {batch}, ratio {fast / slow:,.0f}"
+        )
+
+
+def many_designs(count: int = 32) -> None:
+    """Thirty-two device designs in one batched simulation against as many runs."""
+    base = {"data": "mnist-10k", "samples": 2000, "rate": 0.01, "hidden": "100"}
+    configs = [SynapseConfig(**base, levels=16 + 4 * i, nonlinearity_up=i / 8, seed=i) for i in range(count)]
+    seconds = medians(
+        {
+            "batched": lambda: train(*configs),
+            "one after another": lambda: [train(config) for config in configs],
+        },
+        rounds=5,
+    )
+    one = SynapseConfig(**{**base, "samples": 100})
+    readable = count * 2000 / rate_of(one, 200, compiled=False)
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "run",
+        "synapse/train",
+        "--set",
+        "samples=2000",
+        "--set",
+        "every=2000",
+        "--fresh",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "WORKBENCH_RUNS": folder})
+        process = time.perf_counter() - start
+    batched = seconds["batched"]
+    print(f"{count} designs of 196-100-10, 2,000 samples each, batched: {batched:.2f} s")
+    single = seconds["one after another"]
+    print(
+        f"  / {count} compiled runs one after another in one process ({single:.2f} s): {batched / single:.2f}"
+    )
+    print(
+        f"  / {count} processes of `workbench run` ({process:.1f} s each): {batched / (count * process):.3f}"
+    )
+    print(f"  / {count} runs of the readable form ({readable:.0f} s): {batched / readable:.4f}")
+
+
+def width() -> None:
+    """Samples per second against the width of the hidden layer."""
+    rates = {
+        n: rate_of(SynapseConfig(**{**WIDE, "rule": "stochastic", "hidden": str(n)}), 4000)
+        for n in (50, 100, 200, 400, 800)
+    }
+    print("784-n-10, batch 1: " + ", ".join(f"n = {n}: {rate:,.0f}/s" for n, rate in rates.items()))
+
+
+def memory() -> None:
+    """Peak memory of training, beyond the data, in a process of its own."""
+    script = (
+        "import resource, torch\n"
+        "from workbench.synapse import SynapseConfig\n"
+        "from workbench.synapse.training import build, digits_of, order_of\n"
+        "c = SynapseConfig(data='mnist-10k', pool=1, hidden='250,125', samples=1000, rate=0.01{})\n"
+        "d = digits_of(c); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "n = build(c); n.train_samples(d.x, d.labels, order_of(c, len(d.x)))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+    )
+    for name, knobs in (("alike devices", ""), ("every device its own", ", step_spread=0.3")):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(knobs)], capture_output=True, text=True, check=True
+        )
+        print(f"784-250-125-10, {name}: {float(done.stdout):.0f} MB beyond data and code (228,500 synapses)")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(
+        f"torch {torch.__version__}, one thread; peak so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
+    )
+    warm_up()
+    against_aihwkit()
+    against_the_readable_form()
+    many_designs()
+    width()
+    memory()
