@@ -123,5 +123,5 @@ def test_knobs_are_grouped_by_the_class_that_declares_them():
         x: int = knob(2, "where, with another default", low=0, high=9)
         y: int = knob(3, "how far", low=0, high=9)
 
-    assert Both.groups() == {"place": ["x"], "both": ["y"]}
+    assert list(Both.groups().items()) == [("both", ["y"]), ("place", ["x"])]
     assert toy.ToyConfig.groups() == {"": list(toy.ToyConfig.knobs())}

@@ -132,8 +132,8 @@ class Config(BaseModel):
 
     @classmethod
     def groups(cls) -> dict[str, list[str]]:
-        """The knobs' names by title of the class that first declares them."""
-        found: dict[str, list[str]] = {}
+        """The knobs' names by title of the class that first declares them; a title of the experiment's own comes first."""
+        found: dict[str, list[str]] = {cls.title: []} if "title" in vars(cls) else {}
         for name in cls.knobs():
             home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
             found.setdefault(home.title, []).append(name)

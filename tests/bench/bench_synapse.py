@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -90,23 +89,25 @@ def against_aihwkit() -> None:
                 turns = [_turn(script, path, kind, knobs, batch, samples) for _ in range(3)]
                 if None in turns:
                     return
-                ours, theirs = (statistics.median(rates) for rates in zip(*turns, strict=True))
+                ours, theirs, right = (statistics.median(values) for values in zip(*turns, strict=True))
                 goal = " (goal: at least 2)" if batch == 1 else ""
                 print(
                     f"{name}, batch {batch}: ours {ours:,.0f}, aihwkit {theirs:,.0f} samples/s, ratio {ours / theirs:.1f}{goal}"
                 )
+                print(f"  (aihwkit had {right:.0%} right while it trained on {samples} samples)")
 
 
 def _turn(
     script: Path, path: Path, kind: str, knobs: dict, batch: int, samples: int
-) -> tuple[float, float] | None:
+) -> tuple[float, float, float] | None:
     command = [str(PEER / "bin" / "python"), str(script), str(path), str(samples), str(batch), kind]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         print("the peer failed:", (done.stderr.strip().splitlines() or ["no message"])[-1])
         return None
-    theirs = samples / json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
-    return rate_of(SynapseConfig(**WIDE, batch=batch, **knobs), 10 * samples), theirs
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    theirs = samples / found["seconds"]
+    return rate_of(SynapseConfig(**WIDE, batch=batch, **knobs), 10 * samples), theirs, found["right"]
 
 
 def rate_of(config: SynapseConfig, samples: int, compiled: bool = True) -> float:
@@ -180,29 +181,37 @@ def width() -> None:
     print("784-n-10, batch 1: " + ", ".join(f"n = {n}: {rate:,.0f}/s" for n, rate in rates.items()))
 
 
+MEMORY = """
+import re, sys
+from pathlib import Path
+from workbench.synapse import SynapseConfig
+from workbench.synapse.training import build, digits_of, order_of, warm_up
+config = SynapseConfig(data="mnist-10k", pool=1, hidden="250,125", samples=1000, rate=0.01, step_spread=float(sys.argv[1]))
+data = digits_of(config)
+warm_up()
+status = lambda key: int(re.search(key + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
+before = status("VmRSS")
+network = build(config)
+network.train_samples(data.x, data.labels, order_of(config, len(data.x)))
+print((status("VmHWM") - before) / 1024)
+"""
+
+
 def memory() -> None:
-    """Peak memory of training, beyond the data, in a process of its own."""
-    script = (
-        "import resource, torch\n"
-        "from workbench.synapse import SynapseConfig\n"
-        "from workbench.synapse.training import build, digits_of, order_of\n"
-        "c = SynapseConfig(data='mnist-10k', pool=1, hidden='250,125', samples=1000, rate=0.01{})\n"
-        "d = digits_of(c); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "n = build(c); n.train_samples(d.x, d.labels, order_of(c, len(d.x)))\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
-    )
-    for name, knobs in (("alike devices", ""), ("every device its own", ", step_spread=0.3")):
+    """Peak memory of building and training, beyond data and code, in a process of its own."""
+    synapses = 784 * 250 + 250 * 125 + 125 * 10
+    for name, spread in (("all devices alike", "0"), ("every device its own", "0.3")):
         done = subprocess.run(
-            [sys.executable, "-c", script.format(knobs)], capture_output=True, text=True, check=True
+            [sys.executable, "-c", MEMORY, spread], capture_output=True, text=True, check=True
         )
-        print(f"784-250-125-10, {name}: {float(done.stdout):.0f} MB beyond data and code (228,500 synapses)")
+        found = float(done.stdout)
+        print(f"784-250-125-10, {name}: {found:.0f} MB, {found * 2**20 / synapses:.0f} bytes a synapse")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(
-        f"torch {torch.__version__}, one thread; peak so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB"
-    )
+    print(f"torch {torch.__version__}, one thread")
     warm_up()
     against_aihwkit()
     against_the_readable_form()

@@ -8,7 +8,7 @@ import torch
 from workbench import datasets, papers, runs
 from workbench.experiment import discover, get
 from workbench.plotting import encode
-from workbench.synapse import SynapseConfig, claims, retention, study_figures
+from workbench.synapse import PRESETS, SynapseConfig, claims, retention, study_figures
 from workbench.synapse.inside import delivered, random_pulses, walk
 
 NAMES = [n for n in discover() if n.startswith("synapse/")]
@@ -36,6 +36,17 @@ def test_every_experiment_runs_and_draws_at_every_stage(name):
         assert encode(experiment.figure(part))[:4] == b"\x89PNG"
     if experiment.pins:
         assert experiment.figure(records, pinned=("other", records))
+
+
+@pytest.mark.parametrize(
+    "knobs", [*({"device": name} for name in PRESETS), {"levels": 1_000_000}, {"levels": 1}]
+)
+def test_every_device_can_be_looked_at(knobs):
+    device = get("synapse/device")
+    config = device.config(**knobs, nonlinearity_up=2.0, step_spread=0.3, cycle=1.0, published_noise=True)
+    (record,) = runs.preview(device, config)
+    assert record["varied"]
+    assert device.figure([record])
 
 
 def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):

@@ -552,10 +552,7 @@ def test_values_drawn_out_of_bounds_are_raised_and_counted():
 def test_both_conventions_of_cycle_noise():
     """3.5 % of the range at 97 levels are 3.4 mean steps."""
     units = ((3.5, "% of range"), (3.395, "mean step"))
-    percent, steps = (
-        config(levels=97, cycle=value, cycle_unit=unit)
-        for value, unit in ((3.5, "% of range"), (3.395, "mean step"))
-    )
+    percent, steps = (config(levels=97, cycle=value, cycle_unit=unit) for value, unit in units)
     assert percent.cycle_of_range(97) == pytest.approx(steps.cycle_of_range(97))
     layer = SynapseLayer(
         80, 80, config(levels=97, cycle=3.5, cycle_unit="% of range", scheme="uni"), 1.0, 0, DOUBLE

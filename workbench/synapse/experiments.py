@@ -34,6 +34,7 @@ class ResponseConfig(ImperfectionConfig, DeviceConfig):
 
 
 SAMPLES = 12  # devices drawn beside the nominal one
+POINTS = 300  # of a staircase, at most
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -50,12 +51,12 @@ def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     law = config.make_device()
     up, down = law.staircase()
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
-    every = max(1, law.levels // 200)  # of a long staircase, enough points to draw
+    every = -(-(law.levels + law.levels_down) // POINTS)
     yield {
         "device": config.device,
         "levels": law.levels,
         "levels_down": law.levels_down,
-        "on_off": config.on_off,
+        "on_off": config.conductance_ratio(),
         "up": up[::every],
         "down": down[::every],
         "every": every,
@@ -100,7 +101,7 @@ def _varied(config: ResponseConfig, up: int, down: int, every: int) -> list[list
     for step in range(every, up + down - 1, every):
         layer._move(0, some, step < up, step)
         found.append(layer.g[0, 0].clone())
-    return torch.stack(found, 1).tolist()
+    return torch.stack(found, 1).double().mul(1e4).round().div(1e4).tolist()
 
 
 class OneSynapseConfig(SynapseConfig):
@@ -256,7 +257,7 @@ def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
             f"unit={config.unit}: expected 0 to {layer.g.shape[2] - 1}, the hidden units of this network"
         )
     activations = network.activations(x)
-    side, low = round(x.shape[1] ** 0.5), 1 / config.on_off
+    side, low = round(x.shape[1] ** 0.5), 1 / config.conductance_ratio()
     pair = low + (1 - low) * layer.g[:, : x.shape[1], config.unit]  # in units of Gmax
     yield {
         "side": side,

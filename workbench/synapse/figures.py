@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure
@@ -28,12 +29,12 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
     """The staircase of a device, its steps against conductance, and a few devices as they come out of the fab."""
     record = records[-1]
     # drawn at each move of a slider: no constrained layout, few artists
-    with figure(8.6, 2.9, layout=None) as fig:
+    with figure(8.6, 3.1, layout=None) as fig:
         stairs, steps = fig.subplots(
             1,
             2,
             width_ratios=[3, 2],
-            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.17, "top": 0.84, "wspace": 0.2},
+            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.215, "top": 0.84, "wspace": 0.2},
         )
         if pinned:
             _staircase(stairs, pinned[1][-1], PINK, "pinned")
@@ -41,18 +42,23 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
             stairs.plot(record["every"] * np.arange(len(curve)), curve, color=GREY, linewidth=0.6, alpha=0.7)
         _staircase(stairs, record, BLACK, "conductance")
         stairs.set_title(_device_title(record), fontsize=9)
-        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, 1.06))
+        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, 1.06), yticks=(0, 0.5, 1))
+        fig.text(0.075, 0.015, record["source"], fontsize=7, color=GREY)
+        up, down = record["levels"], record["levels_down"]
+        stairs.set_xticks((0, up, up + down))  # a tick costs 2 ms
         g = np.linspace(0, 1, len(record["rise"]))
         steps.plot(g, record["rise"], color=PLUS, label="LTP, up")
-        steps.plot(g, record["fall"], color=BLUE, label="LTD, down")
+        steps.plot(g, record["fall"], "--", color=BLUE, label="LTD, down")
         steps.set_title(_step_title(record), fontsize=9)
         if record["symmetry_point"] is not None:
             steps.axvline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1)
         steps.set(
             xlabel="g",
+            xticks=(0, 0.5, 1),
             ylabel="step, in 1 / levels",
             ylim=(0, max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)),
         )
+        steps.yaxis.set_major_locator(MaxNLocator(4))
         for place, (colour, label) in enumerate(
             ((PLUS, "LTP, up"), (BLUE, "LTD, down"))
         ):  # a legend costs 10 ms
@@ -73,8 +79,7 @@ def _staircase(axes: Axes, record: Record, colour: str, label: str) -> None:
 
 
 def _device_title(record: Record) -> str:
-    name = record["device"] + (f" ({record['source'][:60]})" if record["source"] else "")
-    return f"{name}: {record['levels']} up, {record['levels_down']} down; Gmax/Gmin {record['on_off']:g}"
+    return f"{record['device']}: {record['levels']} up, {record['levels_down']} down, Gmax/Gmin {record['on_off']:.3g}"
 
 
 def _step_title(record: Record) -> str:

@@ -157,7 +157,13 @@ def aging(config: RetentionConfig, run: Any) -> Iterator[Record]:
                         key = counter.key(made.seed, layer.index, 99)
                         layer.g.copy_(
                             retention.aged(
-                                g, seconds, kind, config.exponent, config.exponent_spread, config.on_off, key
+                                g,
+                                seconds,
+                                kind,
+                                config.exponent,
+                                config.exponent_spread,
+                                config.conductance_ratio(),
+                                key,
                             )
                         )
                         layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))

@@ -79,12 +79,10 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
         )
         last = records[-1]
         change = (
-            f"; a weight moves by {last['largest_change']:.2f} first steps at most"
-            if last["when"] == "after"
-            else ""
+            f"; weights move by {last['largest_change']:.2f} steps at most" if last["when"] == "after" else ""
         )
         full.set(
-            title=f"devices that are full (g > .99){change}",
+            title=f"full devices (g > .99){change}",
             xlabel="samples",
             ylabel="% of devices",
             ylim=(0, None),

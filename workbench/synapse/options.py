@@ -41,7 +41,7 @@ class DeviceConfig(Config):
     nonlinearity_down: float = knob(0.0, "nu of LTD (never used by uni)", low=0.0, high=20.0, step=0.1)
     retraced: bool = knob(False, "LTD walks the LTP curve backwards instead of its mirror image")
     on_off: float = knob(
-        10.0, "Gmax / Gmin: currents and read-outs; an ideal pair cancels Gmin", low=1.01, high=1e6, log=True
+        10.0, "Gmax / Gmin: for currents and drift; an ideal pair cancels Gmin", low=1.01, high=1e6, log=True
     )
     curve: str = knob("", "CSV of a measured device: columns ltp, ltd", file=".csv")
     smooth: bool = knob(False, "let a measured curve that turns back be replaced by the nearest monotone one")
@@ -64,6 +64,13 @@ class DeviceConfig(Config):
             self.device, self.levels, self.nonlinearity_up, self.nonlinearity_down, self.retraced, self.curve,
             self.smooth, changed,
         )  # fmt: skip
+
+    def conductance_ratio(self) -> float:
+        """Gmax / Gmin: of the published or measured device where it is known, else the knob's."""
+        if self.device == "measured":
+            return read_curve(self.curve, self.smooth).on_off
+        published = PRESETS[self.device].on_off if self.device in PRESETS else None
+        return published or self.on_off
 
 
 @lru_cache(maxsize=256)

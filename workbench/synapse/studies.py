@@ -35,7 +35,7 @@ SMOKE = {"data": "digits-8x8", "pool": 1, "hidden": "30", "samples": 3000, "seed
 LAPTOP = {"data": "mnist", "samples": 20_000}
 PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
 RULE_PRESETS = {  # counts rounded to nearest have a dead zone, and want higher rates
-    "smoke": {**SMOKE, "samples": 2000, "rates": "0.03,0.1"},
+    "smoke": {**SMOKE, "samples": 1500, "rates": "0.03,0.1"},
     "laptop": {**LAPTOP, "rates": "0.003,0.01,0.03,0.1"},
     "paper": NO_PAPER,
 }
@@ -267,7 +267,7 @@ class CompensationConfig(StudyConfig):
         "batch",
         "refresh",
     )
-    presets = RULE_PRESETS
+    presets = {**RULE_PRESETS, "smoke": {**RULE_PRESETS["smoke"], "samples": 1000}}
 
 
 @experiment(

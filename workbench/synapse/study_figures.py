@@ -182,7 +182,7 @@ def _rule_panels(records: Sequence[Record], kinds: Sequence[str], title: str) ->
     with figure(10.5, 1.9 * len(kinds)) as fig:
         for axes, kind in zip(fig.subplots(len(kinds), 1, sharex=True), kinds, strict=True):
             _bars(axes, table[table["device_name"] == kind], groups, "x", names)
-            axes.set(title=title.format(kind), ylabel="accuracy (%)", ylim=(0, 100))
+            axes.set(title=title.format(kind.replace("nu", "ν")), ylabel="accuracy (%)", ylim=(0, 100))
         handles, labels = axes.get_legend_handles_labels()
         if handles:
             fig.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -227,8 +227,7 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             axes.minorticks_off()
         accuracy.set(ylabel="accuracy (%)", title="unidirectional: accuracy")
         cost.set(ylabel="refresh pulses a training pulse", title="what refresh costs")
-        accuracy.legend(loc="upper right", bbox_to_anchor=(1.0, 0.75))
-        cost.legend()
+        fig.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=5)
         fig.suptitle(_title(records), fontsize=9)
     return fig
 

@@ -24,7 +24,7 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
         "description": label,
         "tooltip": shown.help,
         "style": {"description_width": "9.5em"},
-        "layout": w.Layout(width="23em"),
+        "layout": w.Layout(width="22em"),
     }
     if shown.file:
         return w.Text(
