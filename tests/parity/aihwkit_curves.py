@@ -1,6 +1,6 @@
 """Pulse responses of aihwkit 1.1.0, the oracle for ours: parameters come in, curves go out. Run in a peer environment:
 
-.venv/bin/python -m tests.parity.aihwkit_devices | \
+.venv/bin/python tests/parity/aihwkit_devices.py | \
     .venv-peers/aihwkit/bin/python tests/parity/aihwkit_curves.py > tests/parity/aihwkit_curves.json
 """
 

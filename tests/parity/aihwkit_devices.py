@@ -1,4 +1,4 @@
-"""The devices whose curves are compared with aihwkit's; run as a module it prints their parameters for aihwkit_curves.py."""
+"""The devices whose curves are compared with aihwkit's; run as a script it prints their parameters for aihwkit_curves.py."""
 
 import json
 
