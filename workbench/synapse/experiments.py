@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.experiment import Record, experiment, knob
-from workbench.synapse import figures, histories, studies
+from workbench.synapse import figures, histories, network_figures, studies
 from workbench.synapse.conversions import neurosim_label
 from workbench.synapse.devices import Exponential
 from workbench.synapse.inside import delivered, random_pulses, walk
@@ -18,7 +18,7 @@ from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.network import Perceptron
 from workbench.synapse.options import RULES, DeviceConfig, ImperfectionConfig, Scheme, SynapseConfig, inputs
 from workbench.synapse.presets import PRESETS
-from workbench.synapse.studies import LAPTOP, NO_PAPER
+from workbench.synapse.study import LAPTOP, NO_PAPER
 from workbench.synapse.training import Designs, digits_of, train
 
 __all__ = ["histories", "studies"]  # imported so that their experiments are registered
@@ -181,7 +181,7 @@ FOLLOWED = 3  # synapses
 
 
 @experiment(
-    "synapse/train", version=1, inputs=inputs, figure=figures.draw_train,
+    "synapse/train", version=1, inputs=inputs, figure=network_figures.draw_train,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )  # fmt: skip
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
@@ -246,7 +246,7 @@ def _trained(text: str) -> Perceptron:
     return designs.networks[0]
 
 
-@experiment("synapse/currents", version=1, inputs=inputs, figure=figures.draw_currents, instant=True)
+@experiment("synapse/currents", version=1, inputs=inputs, figure=network_figures.draw_currents, instant=True)
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
     base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})

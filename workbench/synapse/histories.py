@@ -10,7 +10,7 @@ import torch
 from workbench.experiment import Record, experiment, knob
 from workbench.synapse import counter, history_figures, retention
 from workbench.synapse.options import SynapseConfig, inputs, numbers
-from workbench.synapse.studies import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
+from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
 from workbench.synapse.training import Designs, digits_of, train
 
 BINS = 40

@@ -1,4 +1,4 @@
-"""The sweeps behind the figures: every point trained at several rates and seeds, rates chosen on held-out training digits."""
+"""The sweeps behind the figures: schemes over devices, levels, shapes, variation, rules, refresh and batches."""
 
 from __future__ import annotations
 
@@ -7,101 +7,20 @@ from typing import Any
 
 from workbench.experiment import Record, experiment, knob
 from workbench.synapse import study_figures as figures
-from workbench.synapse.options import RULES, SCHEMES, SynapseConfig, inputs, numbers
-from workbench.synapse.training import train, transferred
-
-NO_PAPER = (
-    "the paper's full text could not be had: its sizes, rates, epochs and data are not public to us. Scale laptop is full "
-    "MNIST in the setting of our note"
+from workbench.synapse.options import RULES, SCHEMES, inputs
+from workbench.synapse.study import (
+    DEVICES,
+    LAPTOP,
+    LINEAR,
+    PRESETS,
+    RULE_PRESETS,
+    SMOKE,
+    SOFTWARE,
+    Point,
+    StudyConfig,
+    steps,
+    study,
 )
-Point = dict[str, Any]  # name: of the series; x or device_name: what varies along it; the rest are knobs
-LABELS = ("name", "x", "device_name", "transfer")
-
-
-class StudyConfig(SynapseConfig):
-    """Several rates and seeds."""
-
-    swept = ("rate", "seed")
-    rates: str = knob(
-        "0.003,0.01,0.03",
-        "learning rates to choose from, separated by commas",
-        free=True,
-        choices=("0.01,0.03",),
-    )
-    seeds: int = knob(3, "runs of each point, with other weights, devices and order", low=1, high=20)
-
-
-SMOKE = {"data": "digits-8x8", "pool": 1, "hidden": "30", "samples": 3000, "seeds": 2, "rates": "0.03"}
-LAPTOP = {"data": "mnist", "samples": 20_000}
-PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
-RULE_PRESETS = {  # counts rounded to nearest have a dead zone, and want higher rates
-    "smoke": {**SMOKE, "samples": 1500, "rates": "0.03,0.1"},
-    "laptop": {**LAPTOP, "rates": "0.003,0.01,0.03,0.1"},
-    "paper": NO_PAPER,
-}
-SOFTWARE = {"name": "software", "rule": "float"}
-LINEAR = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
-ABRUPT = {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0}
-DEVICES: dict[str, Point] = {
-    "linear": LINEAR,
-    "nu = 3": {"nonlinearity_up": 3.0, "nonlinearity_down": 3.0},
-    "nu = 5": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0},
-    "abrupt LTD": ABRUPT,
-}
-
-
-def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record]:
-    """Train at each point, all rates and seeds of a point in one batch; one record each. Goes on after a cut."""
-    plan = [(point, _configs(config, point)) for point in points]  # all are valid before the first is run
-    done = run.load() or 0
-    for index, (point, configs) in enumerate(plan[done:], done):
-        designs = train(*configs)
-        for made, network, data, error in zip(
-            configs, designs.networks, designs.data, designs.errors, strict=True
-        ):
-            if point.get("transfer"):
-                network = transferred(network, made.replace(rule="stochastic"))
-            yield {**point, "rate": made.rate, "seed": made.seed, **outcome(network, data, error)}
-        run.save(index + 1)
-
-
-def _configs(config: StudyConfig, point: Point) -> list[SynapseConfig]:
-    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
-    knobs |= {name: value for name, value in point.items() if name not in LABELS}
-    return [
-        SynapseConfig(**{**knobs, "rate": rate, "seed": seed})
-        for rate in _rates(config, point)
-        for seed in range(config.seeds)
-    ]
-
-
-def _rates(config: StudyConfig, point: Point) -> list[float]:
-    """The single-step rule has no rate: the device's step is its rate."""
-    found = numbers("rates", config.rates, float)
-    return found[:1] if point.get("rule", config.rule) == "single" else found
-
-
-def outcome(network: Any, data: Any, error: Exception | None) -> Record:
-    """What a trained network can do, and what it cost."""
-    counts, samples = network.counts(), max(network.step, 1)
-    return {
-        "validation": network.accuracy(data.x_validation, data.labels_validation),
-        "accuracy": network.accuracy(data.x_test, data.labels_test),
-        "pulses_per_sample": counts["pulses"] / samples,
-        "clipped": counts["clipped"] / max(counts["pulses"], 1),
-        "refreshed_pairs": counts["refreshed"],
-        "refresh_cost": counts["refresh_pulses"]
-        / max(counts["pulses"], 1),  # pulses of refresh a pulse of training
-        "refresh_reads": counts["reads"],
-        **({"died": str(error)} if error else {}),
-    }
-
-
-def _steps(points):
-    return lambda config: sum(len(_configs(config, point)) for point in points(config))
-
-
-# -- which points ------------------------------------------------------------------------------------------------------
 
 
 def _schemes(config: StudyConfig) -> list[Point]:
@@ -128,7 +47,7 @@ class SchemesConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/schemes", version=1, inputs=inputs, figure=figures.draw_schemes, steps=_steps(_schemes),
+    "synapse/schemes", version=1, inputs=inputs, figure=figures.draw_schemes, steps=steps(_schemes),
     paper="the comparison of updating methods over conductance responses (abstract)",
 )  # fmt: skip
 def schemes(config: SchemesConfig, run: Any) -> Iterator[Record]:
@@ -152,7 +71,7 @@ class LevelsConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/levels", version=1, inputs=inputs, figure=figures.draw_levels, steps=_steps(_levels),
+    "synapse/levels", version=1, inputs=inputs, figure=figures.draw_levels, steps=steps(_levels),
     paper="accuracy against the number of conductance levels (dynamic range)",
 )  # fmt: skip
 def levels(config: LevelsConfig, run: Any) -> Iterator[Record]:
@@ -184,7 +103,7 @@ class NonlinearityConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/nonlinearity", version=1, inputs=inputs, figure=figures.draw_nonlinearity, steps=_steps(_nonlinearity),
+    "synapse/nonlinearity", version=1, inputs=inputs, figure=figures.draw_nonlinearity, steps=steps(_nonlinearity),
     paper="accuracy against nonlinearity, per updating method",
 )  # fmt: skip
 def nonlinearity(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
@@ -193,7 +112,7 @@ def nonlinearity(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
 
 
 @experiment(
-    "synapse/abruptness", version=1, inputs=inputs, figure=figures.draw_abruptness, steps=_steps(_abruptness),
+    "synapse/abruptness", version=1, inputs=inputs, figure=figures.draw_abruptness, steps=steps(_abruptness),
     paper="accuracy against the abruptness of LTD (asymmetry), per updating method",
 )  # fmt: skip
 def abruptness(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
@@ -230,7 +149,7 @@ class VariationConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/variation", version=1, inputs=inputs, figure=figures.draw_variation, steps=_steps(_variation),
+    "synapse/variation", version=1, inputs=inputs, figure=figures.draw_variation, steps=steps(_variation),
     paper="accuracy against device-to-device variation, per updating method",
 )  # fmt: skip
 def variation(config: VariationConfig, run: Any) -> Iterator[Record]:
@@ -257,21 +176,14 @@ class CompensationConfig(StudyConfig):
     """Every rule, with and without variation."""
 
     swept = (
-        *StudyConfig.swept,
-        "scheme",
-        "step_spread",
-        "range_spread",
-        "pair_correlation",
-        "stuck",
-        "rule",
-        "batch",
-        "refresh",
-    )
+        *StudyConfig.swept, "scheme", "step_spread", "range_spread", "pair_correlation", "stuck", "rule",
+        "batch", "refresh",
+    )  # fmt: skip
     presets = {**RULE_PRESETS, "smoke": {**RULE_PRESETS["smoke"], "samples": 1000}}
 
 
 @experiment(
-    "synapse/compensation", version=1, inputs=inputs, figure=figures.draw_compensation, steps=_steps(_compensation),
+    "synapse/compensation", version=1, inputs=inputs, figure=figures.draw_compensation, steps=steps(_compensation),
     paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
 )  # fmt: skip
 def compensation(config: CompensationConfig, run: Any) -> Iterator[Record]:
@@ -297,7 +209,7 @@ class RulesConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/rules", version=1, inputs=inputs, figure=figures.draw_rules, steps=_steps(_rules),
+    "synapse/rules", version=1, inputs=inputs, figure=figures.draw_rules, steps=steps(_rules),
     paper="not in the public text: which rule turns a gradient into pulses",
 )  # fmt: skip
 def rules(config: RulesConfig, run: Any) -> Iterator[Record]:
@@ -333,7 +245,7 @@ class RefreshConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/refresh", version=1, inputs=inputs, figure=figures.draw_refresh, steps=_steps(_refresh),
+    "synapse/refresh", version=1, inputs=inputs, figure=figures.draw_refresh, steps=steps(_refresh),
     paper="not in the public text: the re-initialisation that unidirectional updating needs",
 )  # fmt: skip
 def refresh(config: RefreshConfig, run: Any) -> Iterator[Record]:
@@ -365,7 +277,7 @@ class BatchesConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/batches", version=1, inputs=inputs, figure=figures.draw_batches, steps=_steps(_batches),
+    "synapse/batches", version=1, inputs=inputs, figure=figures.draw_batches, steps=steps(_batches),
     paper="not in the paper: how far a mini-batch departs from hardware, which pulses after each sample",
 )  # fmt: skip
 def batches(config: BatchesConfig, run: Any) -> Iterator[Record]:
@@ -408,7 +320,7 @@ class FactorsConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/factors", version=1, inputs=inputs, figure=figures.draw_factors, steps=_steps(_factors),
+    "synapse/factors", version=1, inputs=inputs, figure=figures.draw_factors, steps=steps(_factors),
     paper="not in the paper: which imperfection costs what",
 )  # fmt: skip
 def factors(config: FactorsConfig, run: Any) -> Iterator[Record]:
