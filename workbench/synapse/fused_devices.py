@@ -12,11 +12,11 @@ from numba import njit
 
 from workbench.datasets import cache_folder
 from workbench.synapse import counter
+from workbench.synapse.counter import COIN, CYCLE, PROGRAM, WRITE
 from workbench.synapse.layer import STATS
 
 U = np.uint32
 STRIDE, FIRST, SECOND = U(counter.STRIDE), U(counter.FIRST), U(counter.SECOND)
-ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED = range(1, 10)
 PULSES, CLIPPED, REFRESHED, READS, RESETS, REFRESH_PULSES, FAILED, ACTIVE, HIGH = range(len(STATS))
 UNI, PUSH_PULL, ALTERNATING, REFERENCE = range(4)
 STOCHASTIC, COINCIDENCE, DETERMINISTIC, SINGLE, NETTED, FLOAT = range(6)
@@ -30,10 +30,11 @@ _SOURCES = [
 ]
 _VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
 numba.config.CACHE_DIR = numba.config.CACHE_DIR or str(cache_folder() / "compiled" / _VERSION)
-compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+OPTIONS = {"cache": True, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+compiled = njit(**OPTIONS)
 inlined = njit(
-    inline="always", cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy"
-)
+    inline="always", **OPTIONS
+)  # what a pulse runs through: passing all arguments on costs more than the pulse
 
 
 # -- random numbers: `counter`, word for word --------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from workbench.synapse.counter import READ, ROUND, SLOT_COLUMN, SLOT_ROW, TRANSPOSED
 from workbench.synapse.fused_devices import (
     ACTIVE,
     COINCIDENCE,
@@ -13,14 +14,9 @@ from workbench.synapse.fused_devices import (
     FLOAT,
     HIGH,
     NETTED,
-    READ,
-    ROUND,
     SINGLE,
-    SLOT_COLUMN,
-    SLOT_ROW,
     STOCHASTIC,
     TERNARY,
-    TRANSPOSED,
     UNIFORM,
     U,
     _key,

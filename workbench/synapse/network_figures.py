@@ -112,7 +112,7 @@ def _cost(axes: Axes, series: dict[str, list[Record]], samples: int) -> None:
                 markersize=9,
             )
     axes.set(
-        title="pulses a sample, whole network (dashed: of refresh; ticks: when)",
+        title="pulses a sample (dashed: of refresh; ticks: when)",
         xlabel="samples",
         xlim=(0, samples),
     )
