@@ -62,6 +62,7 @@ FORMS = [
     {"rule": "float", "batch": 7},
     {"batch": 32, "scheme": "alternating", "nonlinearity_up": 3.0, "nonlinearity_down": 5.0},
     EVERYTHING,
+    {**EVERYTHING, "batch": 30},
     {**EVERYTHING, "scheme": "reference", "reference": "symmetry point"},
     {**EVERYTHING, "scheme": "alternating", "retraced": True, "rule": "coincidence"},
     {

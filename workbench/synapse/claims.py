@@ -211,7 +211,7 @@ CLAIMS = [
         OURS, "-", "synapse/variation", _transfer,
     ),
     Claim(
-        "refresh", "Ours: unidirectional training without refresh is useless", OURS, "-", "synapse/schemes", _needs_refresh,
+        "refresh", "Ours: unidirectional training needs refresh", OURS, "-", "synapse/schemes", _needs_refresh,
     ),
     Claim(
         "granularity", "Ours: on mirrored nonlinear devices the advantage is the finer step's: gone against the control", OURS,

@@ -52,8 +52,8 @@ def _quantized(s, error, hidden):
 
 
 @compiled
-def _sense(s, stale, stats, acts, errs, label, step):
-    """Read all layers forward, and the errors back; returns whether the answer was right."""
+def _sense(s, stale, stats, acts, errs, label, step, sample):
+    """Read all layers forward, and the errors back, for one sample of the batch begun at `step`; says if it was right."""
     last = len(stale) - 1
     for layer in range(last + 1):
         rows, columns = stale[layer].shape
@@ -63,7 +63,7 @@ def _sense(s, stale, stats, acts, errs, label, step):
         _forward(stale[layer], acts[layer], z, rows)
         for j in range(columns):
             if s.read_noise > 0:
-                z[j] += s.read_noise * _normal(_start(s.seed, step, layer, READ), 0, j)
+                z[j] += s.read_noise * _normal(_start(s.seed, step, layer, READ), sample, j)
             z[j] = min(max(z[j] + 0.5, 0.0), 1.0) if layer == last else min(max(z[j], s.low), 1.0)
     outputs = acts[last + 1, : stale[last].shape[1]]
     for j in range(len(outputs)):
@@ -81,7 +81,7 @@ def _sense(s, stale, stats, acts, errs, label, step):
                 for j in range(columns):
                     back += errs[layer, j] * stale[layer][i, j]
                 if s.read_noise > 0:
-                    back += s.read_noise * _normal(_start(s.seed, step, layer, TRANSPOSED), 0, i)
+                    back += s.read_noise * _normal(_start(s.seed, step, layer, TRANSPOSED), sample, i)
                 errs[layer - 1, i] = _quantized(s, back, True)
     return np.argmax(outputs) == label
 
@@ -228,8 +228,9 @@ def _train(s, t, state, stale, x, labels, order, step):
             for layer in range(layers):
                 stale[layer][:] = state.weight[layer]
         acts[0, : x.shape[1]] = x[order[place]]
-        right += _sense(s, stale, state.stats, acts, errs, labels[order[place]], step)
-        end = place % s.batch == s.batch - 1 or place == len(order) - 1
+        sample = place % s.batch
+        right += _sense(s, stale, state.stats, acts, errs, labels[order[place]], step - sample, sample)
+        end = sample == s.batch - 1 or place == len(order) - 1
         for layer in range(layers):
             rows, columns = state.weight[layer].shape
             _update(s, t, state, layer, acts[layer, :rows], errs[layer, :columns], step, work)

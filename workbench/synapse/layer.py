@@ -136,17 +136,8 @@ class SynapseLayer(nn.Module):
         z = x @ (self.weight.T if transposed else self.weight)
         if self.config.read_noise:
             purpose = counter.TRANSPOSED if transposed else counter.READ
-            noise = [
-                counter.normal(
-                    counter.key(self.config.seed, step + s, self.index, purpose),
-                    1,
-                    z.shape[1],
-                    z.dtype,
-                    z.device,
-                )
-                for s in range(len(z))
-            ]
-            z = z + self.config.read_noise * torch.cat(noise)
+            key = counter.key(self.config.seed, step, self.index, purpose)
+            z = z + self.config.read_noise * counter.normal(key, *z.shape, z.dtype, z.device)
         return z
 
     def pulse(self, counts: Tensor, step: int) -> None:

@@ -125,7 +125,8 @@ class Perceptron(nn.Module):
         Raises SaturationError where no hidden activation is between its ends in the first hundred samples.
         """
         first = self.step
-        head = order[: max(0, 100 - first)] if len(self.layers) > 1 else order[:0]
+        batches = -(-max(0, 100 - first) // self.config.batch)  # whole ones
+        head = order[: batches * self.config.batch] if len(self.layers) > 1 else order[:0]
         right = self._train(x, labels, head, compiled)
         if first < 100 <= self.step:
             self._check_saturation(x[order[:100]])
