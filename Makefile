@@ -34,10 +34,11 @@ lint: .venv/ready
 unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests --ignore tests/notebooks --ignore tests/browser
 
-# Two at a time, one torch thread each: papermill at scale smoke, then nbval against the committed outputs.
+# One torch thread each. Papermill at scale smoke, two at a time; then nbval against the committed outputs, one after another:
+# two kernels that start at once may pick the same ports, and nbval, unlike our papermill, does not try again.
 notebooks-test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
+	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 
 browser-test: .venv/ready

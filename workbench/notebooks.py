@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.experiment import KnobError
 from workbench.runs import RunError
+
+# two kernels that start at once may pick the same ports, and one of them dies before it has run a line
+STARTS, NEVER_STARTED = 3, "Kernel died before replying to kernel_info"
 
 
 def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 600) -> Any:
@@ -30,10 +34,7 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(f".{os.getpid()}.partial.ipynb")
     try:
-        papermill.execute_notebook(
-            str(path), str(partial), dict(parameters or {}), cwd=str(path.parent), execution_timeout=timeout,
-            progress_bar=False, log_output=False,
-        )  # fmt: skip
+        _papermill(path, partial, dict(parameters or {}), timeout)
         found = nbformat.read(partial, as_version=4)
         missed = [
             c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None
@@ -54,6 +55,22 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _papermill(path: Path, out: Path, parameters: dict[str, Any], timeout: int) -> None:
+    import papermill
+
+    for start in range(1, STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(path), str(out), parameters, cwd=str(path.parent), execution_timeout=timeout,
+                progress_bar=False, log_output=False,
+            )  # fmt: skip
+            return
+        except RuntimeError as error:
+            if start == STARTS or NEVER_STARTED not in str(error):
+                raise
+            print(f"{path.name}: the kernel died before it had started; trying again", file=sys.stderr)
 
 
 def _known(path: Path, parameters: Mapping[str, Any]) -> None:

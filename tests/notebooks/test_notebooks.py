@@ -157,6 +157,34 @@ def test_a_dead_or_hanging_kernel_is_no_success(code, said, tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
+@pytest.mark.parametrize(("deaths", "fails"), [(1, False), (9, True)])
+def test_a_kernel_that_lost_the_race_for_its_ports_is_started_again(
+    deaths, fails, tmp_path, monkeypatch, capsys
+):
+    """Two kernels that start at once may pick the same ports; that is no failure of the notebook, but it has an end."""
+    path, left = tmp_path / "small.ipynb", [deaths]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    real = papermill.execute_notebook
+
+    def unlucky(*args, **kwargs):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(papermill, "execute_notebook", unlucky)
+    if fails:
+        with pytest.raises(RunError, match="Kernel died before replying"):
+            notebooks.execute(path, tmp_path / "out.ipynb")
+        assert left[0] == deaths - notebooks.STARTS
+    else:
+        notebooks.execute(path, tmp_path / "out.ipynb")
+        assert (tmp_path / "out.ipynb").exists()
+        assert "trying again" in capsys.readouterr().err
+
+
 def test_what_is_not_public_is_said_so():
     """The synapse paper could be read only in its abstract: every notebook says so, none claims its numbers."""
     for path in (ROOT / "notebooks" / "synapse").glob("*.ipynb"):
