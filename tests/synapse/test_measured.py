@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.synapse import Exponential, SynapseConfig, fit_exponential, read_curve
-from workbench.synapse.training import train
+from workbench.synapse.training import build, train
 
 
 def written(tmp_path, ltp, ltd, name="curve.csv", **columns):
@@ -107,6 +107,11 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
         ("ltp,ltd\n2,3\n2,2\n2,1\n", "a curve is flat"),
         ("pulse,ltp,ltd\n0,1,3\n0,2,2\n1,3,1\n", "column 'pulse'"),
         ("", "cannot be read as CSV"),
+        ("ltp,ltd\n0,1,3\n1,2,2\n", "cannot be read as CSV"),
+        ("LTP,ltp,ltd\n1,1,3\n2,2,2\n", "2 columns are called 'ltp'"),
+        ("pulse,ltp,ltd\n0,1,3\n1,2,2\n,3,1\n", "row 4, column 'pulse': empty"),
+        ("pulse,ltp,ltd\n0,1,4\n1,2,3\n1,3,2\n2,4,1\n", "row 4, column 'pulse'"),
+        ("ltp,ltd\n1,3\n\nx,2\n3,1\n", "row 3, column 'ltp'"),
     ],
 )  # fmt: skip
 def test_bad_files_are_refused_by_row_and_column(tmp_path, text, said):
@@ -121,6 +126,21 @@ def test_a_binary_file_is_no_curve(tmp_path):
     path.write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match=r"bad\.csv"):
         read_curve(path)
+
+
+def test_commas_at_the_ends_of_rows_are_no_column(tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text("ltp,ltd\n1,3,\n2,2,\n3,1,\n")
+    assert read_curve(path).rise.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_curves_that_do_not_overlap_are_refused_by_the_schemes_that_need_both(tmp_path):
+    path = written(tmp_path, [0.0, 0.2, 0.3], [1.0, 0.8, 0.7])
+    knobs = {"data": "digits-8x8", "pool": 1, "hidden": "20", "device": "measured", "curve": str(path)}
+    build(SynapseConfig(**knobs, rate=0.001))
+    for scheme in ("push-pull", "alternating", "reference"):
+        with pytest.raises(ValueError, match="no step where its pairs would live"):
+            build(SynapseConfig(**knobs, scheme=scheme, rate=0.001))
 
 
 def test_a_measured_device_trains(tmp_path):

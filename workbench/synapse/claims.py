@@ -218,7 +218,7 @@ CLAIMS = [
         "-", "synapse/schemes", _control,
     ),
     Claim(
-        "single", "Ours: the single-step rule of the group's ISCAS paper makes the advantage on abrupt LTD largest", OURS, "-",
+        "single", "Ours: single steps (ISCAS) make more of the advantage on abrupt LTD than stochastic counts", OURS, "-",
         "synapse/rules", _single_step,
     ),
     Claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     ladders, changes = {}, []
     for name, sign in (("ltp", 1), ("ltd", -1)):
         values = (curves[name] - ends[0]) / (ends[1] - ends[0])
-        at = _pulse_numbers(path, name, pulses[: len(values)])
+        at = _pulse_numbers(path, name, pulses, len(values))
         kept = _monotone(path, name, values, sign, smooth)
         changes.append(kept - values)
         ladders[name] = _whole_pulses(at, kept, sign)
@@ -71,18 +72,32 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(
-            path, dtype=str, skipinitialspace=True, comment="#", keep_default_na=False, na_values=[""]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more cells than the header
+            table = pd.read_csv(
+                path, dtype=str, skipinitialspace=True, keep_default_na=False, na_values=[""], index_col=False,
+                skip_blank_lines=False,
+            )  # fmt: skip
     except FileNotFoundError:
         raise ValueError(
             f"curve {str(path)!r}: no such file; upload a CSV with columns ltp and ltd"
         ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+    ) as error:
         raise ValueError(
             f"curve {str(path)!r} cannot be read as CSV ({error}); expected columns ltp and ltd"
         ) from None
     table.columns = [str(name).strip().lower() for name in table.columns]
+    twice = [name for name in ("pulse", "ltp", "ltd") if list(table.columns).count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one"
+        )
     missing = [name for name in ("ltp", "ltd") if name not in table]
     if missing:
         raise ValueError(
@@ -113,9 +128,14 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
     return values
 
 
-def _pulse_numbers(path: Path | str, name: str, at: np.ndarray) -> np.ndarray:
+def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> np.ndarray:
+    if len(at) < count:
+        raise ValueError(
+            f"{path}: row {len(at) + 2}, column 'pulse': empty; expected the pulse number of each {name} value"
+        )
+    at = at[:count]
     if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
-        row = int(np.flatnonzero(np.append(np.diff(at) <= 0, False) | (at != np.rint(at)))[:1].sum())
+        row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
         raise ValueError(
             f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that rise, up to {MOST}"
         )

@@ -40,6 +40,11 @@ class Perceptron(nn.Module):
 
     def _check_rate(self) -> None:
         for layer in self.layers:
+            if not layer.unit > 0:
+                raise ValueError(
+                    f"scheme={self.config.scheme!r}: this device has no step where its pairs would live (LTP and LTD do not "
+                    "overlap there); expected curves that share a part of the range, or scheme='uni'"
+                )
             worst = self.config.rate / layer.unit
             if self.config.rule != "single" and worst > layer.device_law.levels:
                 raise ValueError(
