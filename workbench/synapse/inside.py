@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workbench.synapse.layer import SynapseLayer
+from workbench.synapse.layer import STATS, SynapseLayer
 from workbench.synapse.options import SynapseConfig
 from workbench.synapse.rules import pulse_counts
 
+REFRESHED = STATS.index("refreshed")
 
-def one_synapse(config: SynapseConfig, pulses: Tensor) -> SynapseLayer:
+
+def one_synapse(config: SynapseConfig) -> SynapseLayer:
     """A layer of one synapse, in float64, weights from -1 to 1, starting at weight 0."""
     layer = SynapseLayer(1, 1, config, 1.0, 0, torch.float64)
     layer.write(torch.zeros(1, 1, dtype=torch.float64))
@@ -26,7 +28,7 @@ def walk(config: SynapseConfig, pulses: Tensor) -> dict[str, list]:
     Keys: plus, minus, weight ``(n + 1,)``; ideal: the weight of a synapse without limits and with steps of the unit;
     refreshed: the steps after which the pair was rewritten.
     """
-    layer = one_synapse(config, pulses)
+    layer = one_synapse(config)
     found: dict[str, list] = {"plus": [], "minus": [], "weight": [], "refreshed": []}
 
     def look() -> None:
@@ -37,9 +39,9 @@ def walk(config: SynapseConfig, pulses: Tensor) -> dict[str, list]:
     for step, count in enumerate(pulses.tolist(), 1):
         layer.pulse(torch.tensor([[count]]), step)
         if config.refreshes and step % config.refresh_every == 0:
-            before = layer.stats[2].item()
+            before = layer.stats[REFRESHED].item()
             layer.refresh(step)
-            if layer.stats[2].item() > before:
+            if layer.stats[REFRESHED].item() > before:
                 found["refreshed"].append(step)
         look()
     found["ideal"] = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]

@@ -177,7 +177,7 @@ def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
     levels, down = len(curve.rise) - 1, len(curve.fall) - 1
 
     def made(nu: np.ndarray, retraced: bool) -> Exponential:
-        return Exponential(levels, float(abs(nu[0])), float(abs(nu[1])), retraced, down)
+        return Exponential(levels, float(nu[0]), float(nu[1]), retraced, down)
 
     def gaps(nu: np.ndarray, retraced: bool) -> np.ndarray:
         rise, fall = (part.numpy() for part in made(nu, retraced).staircase())

@@ -150,7 +150,7 @@ class Perceptron(nn.Module):
             if layer.stats[STATS.index("active")] == 0:
                 z, units = a @ layer.weight, layer.weight.shape[1]
                 high = int(layer.stats[STATS.index("high")]) > 50 * units
-                typical = (a.square().sum(1).mean() / len(a[0])).sqrt().item() * len(a[0]) ** 0.5
+                typical = a.square().sum(1).mean().sqrt().item()
                 raise SaturationError(
                     f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at "
                     f"{'their upper end' if high else 'zero'} (sums from {z.min():.2g} to {z.max():.2g}, weights up to "

@@ -39,13 +39,17 @@ def mean_accuracy(records: Sequence[Record]) -> pd.DataFrame:
     return found.fillna({"spread": 0.0}).reset_index()
 
 
+def _software_line(axes: Axes, rows: pd.DataFrame) -> None:
+    """The line to reach: software back-propagation, across the axes."""
+    style = {"color": COLOURS["software"], "linestyle": "--", "linewidth": 1.2, "label": LABELS["software"]}
+    axes.axhline(rows["mean"].iloc[0], **style)
+
+
 def _lines(axes: Axes, table: pd.DataFrame) -> None:
     """Mean and spread along x, a line a series; software is a line across."""
     for name, rows in table.groupby("name", sort=False):
         if name == "software":
-            axes.axhline(
-                rows["mean"].iloc[0], color=COLOURS[name], linestyle="--", linewidth=1.2, label=LABELS[name]
-            )
+            _software_line(axes, rows)
             continue
         axes.errorbar(
             rows["x"],
@@ -153,13 +157,7 @@ def draw_schemes(records: Sequence[Record]) -> Figure:
         if len(rest):
             _bars(axes, rest, list(dict.fromkeys(rest["device_name"])), "device_name")
         if len(software):
-            axes.axhline(
-                software["mean"].iloc[0],
-                color=COLOURS["software"],
-                linestyle="--",
-                linewidth=1.2,
-                label=LABELS["software"],
-            )
+            _software_line(axes, software)
         axes.set(ylabel="accuracy (%)", ylim=(0, 118), yticks=range(0, 101, 20))
         axes.legend(ncols=3, loc="upper center")
         fig.suptitle(_title(records), fontsize=9)
@@ -243,13 +241,7 @@ def draw_factors(records: Sequence[Record]) -> Figure:
             for _, row in rest[rest["x"] == "as it is"].iterrows():
                 axes.axhline(row["mean"], color=COLOURS[row["name"]], linewidth=0.8, linestyle=":")
         if len(software):
-            axes.axhline(
-                software["mean"].iloc[0],
-                color=COLOURS["software"],
-                linestyle="--",
-                linewidth=1.2,
-                label=LABELS["software"],
-            )
+            _software_line(axes, software)
         low = max(0, 10 * (min(table["mean"]) // 10) - 10)
         axes.set(
             ylabel="accuracy (%)",
