@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from drawing import runs_and_draws
 
 from workbench import datasets, models, runs
 from workbench.experiment import discover, get
-from workbench.plotting import encode
 from workbench.quantization import METHODS, layer_statistics, layers, quantize_layer
 from workbench.quantization.experiments import TwoWeightsConfig, round_two
 from workbench.quantization.inside import (
@@ -33,16 +33,8 @@ def real():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_runs_and_draws_at_every_stage(name):
     experiment = get(name)
-    config = experiment.config.at("smoke", **(SMALL | {"every": 16} if name.endswith("trace") else {}))
-    records = (
-        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
-    )
-    if experiment.steps:
-        assert len(records) == experiment.steps(config)
-    for part in (records[:1], records[: len(records) // 2 + 1], records):
-        assert encode(experiment.figure(part))[:4] == b"\x89PNG"
-    if experiment.pins:
-        assert experiment.figure(records, pinned=("other", records))
+    more = SMALL | {"every": 16} if name.endswith("trace") else {}
+    runs_and_draws(experiment, experiment.config.at("smoke", **more))
 
 
 @pytest.mark.parametrize(

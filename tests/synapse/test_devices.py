@@ -13,6 +13,7 @@ from parity.aihwkit_devices import DEVICES, parameters
 
 from workbench.synapse import (
     PRESETS,
+    AffineStep,
     Exponential,
     LinearStep,
     Table,
@@ -22,7 +23,7 @@ from workbench.synapse import (
     nonlinearity,
     power,
 )
-from workbench.synapse.options import Law
+from workbench.synapse.choice import Law
 
 SHAPES = (0.0, 1e-6, 1e-3, 0.5, 3.0, 10.0, 50.0)
 CURVES = json.loads((Path(__file__).parents[1] / "parity" / "aihwkit_curves.json").read_text())["devices"]
@@ -126,6 +127,9 @@ def test_public_interface_takes_numbers_and_tensors():
         (lambda: Exponential(8).pulse(0.5, down=torch.tensor(1.5)), "down=1.5: expected whole numbers"),
         (lambda: LinearStep(8, 1.5), "slope_up=1.5: expected -1 to 1"),
         (lambda: power(0), "levels=0"),
+        (lambda: Exponential(8, down_levels=-3), "down_levels=-3"),
+        (lambda: AffineStep(8, (0.1, 0.2), (0.1, 0.0)), "up=.*expected steps of at least 0"),
+        (lambda: Exponential(8).pulse(0.5, up=torch.tensor([5, -1])), "up=-1: expected whole numbers"),
         (lambda: power(8, -1.0), "gamma_up=-1.0"),
         (lambda: Table(2, (0.0, 0.0), (0.1, 0.1), (0.0, 1.0), (0.1, 0.1)), "knots_up: expected conductances that rise"),
         (lambda: Table(2, (0.0, 1.0), (0.1, math.nan), (0.0, 1.0), (0.1, 0.1)), "up: expected finite steps"),
@@ -240,6 +244,67 @@ def test_power_steps_are_the_law_to_a_millionth_of_a_step():
     )
     torch.testing.assert_close(device.rise(g), (1 - g) ** 2 / 50, rtol=0, atol=1e-6 / 50)
     torch.testing.assert_close(device.fall(g), g**3 / 50, rtol=0, atol=1e-6 / 50)
+
+
+@pytest.mark.parametrize(
+    ("device", "least"),
+    [
+        (power(64, 2.0), 0.89),
+        (power(64, 0.5), 0.99),
+        (LinearStep(64, 1.0, 1.0), 0.99),
+        (LinearStep(64, 0.3), 1.0),
+    ],
+)
+def test_the_ladder_goes_on_until_pulses_are_no_use(device, least):
+    """Laws that only tend to 1 are programmed beyond their nominal number of pulses."""
+    ladder = device.ladder()
+    assert ladder[-1] >= least
+    steps = device.levels * ladder.diff()
+    assert (steps >= 0.01).all()
+    assert ladder[-1] == 1 or device.levels * device.rise(ladder[-1]) < 0.01
+    g, one = torch.zeros(1, dtype=torch.float64), torch.tensor([1])
+    for wanted in ladder[:200]:
+        assert g.item() == pytest.approx(wanted.item(), abs=1e-12)
+        g = device.many(g, one, True)
+
+
+@given(st.floats(-0.9, 0.9), st.floats(0, 1), st.sampled_from(["exponential", "linear-step", "power"]))
+@settings(max_examples=60, deadline=None)
+def test_a_biased_device_has_larger_steps_up_and_smaller_ones_down(bias, g, law):
+    device = {
+        "exponential": Exponential(64, 2.0, 5.0, False, 40),
+        "linear-step": LinearStep(32, 0.5, 0.2),
+    }.get(law, power(20, 2.0, 3.0, 30))
+    at, biased = torch.tensor(g, dtype=torch.float64), device.biased(bias)
+    assert biased.rise(at).item() == pytest.approx((1 + bias) * device.rise(at).item(), abs=1e-14)
+    assert biased.fall(at).item() == pytest.approx((1 - bias) * device.fall(at).item(), abs=1e-14)
+    assert biased.levels_down == device.levels_down
+
+
+def test_aihwkits_presets_are_their_parameters():
+    """Steps at w = -b, 0, +b, from aihwkit 1.1.0's classes, in units of dw_min; and the pulses from end to end."""
+    g = torch.tensor(
+        [0.0, 0.4138, 0.5, 1.0], dtype=torch.float64
+    )  # w = 0 at g = .4138 for bounds -.8276, 1.1724
+    ecram = PRESETS["EcRAM"].make()
+    torch.testing.assert_close(
+        1000 * ecram.rise(g),
+        torch.tensor([1.0814, 1.0, 0.9830, 0.8847], dtype=torch.float64),
+        rtol=0,
+        atol=1e-4,
+    )
+    torch.testing.assert_close(
+        1000 * ecram.fall(g),
+        torch.tensor([0.4915, 1.0, 1.1059, 1.7203], dtype=torch.float64),
+        rtol=0,
+        atol=1e-4,
+    )
+    assert ecram.symmetry_point() == pytest.approx(0.4138, abs=1e-4)
+    for name in ("PCM (rise only)", "ReRAM-ES"):
+        device = PRESETS[name].make()
+        up, down = device.staircase()
+        assert up[-1] == 1 > up[-2]
+        assert down[-1] == 0 < down[-2]
 
 
 def test_every_preset_is_a_device_with_a_source():

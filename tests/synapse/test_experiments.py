@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from drawing import runs_and_draws
 
 from workbench import datasets, papers, runs
-from workbench.experiment import discover, get
-from workbench.plotting import encode
-from workbench.synapse import PRESETS, SynapseConfig, claims, retention, study_figures
+from workbench.experiment import KnobError, discover, get
+from workbench.synapse import PRESETS, SynapseConfig, claims, histories, retention, study_figures
 from workbench.synapse.inside import delivered, random_pulses, walk
+from workbench.synapse.training import train
 
 NAMES = [n for n in discover() if n.startswith("synapse/")]
 QUICK = {"samples": 300, "seeds": 1}
@@ -24,18 +25,8 @@ def quick(experiment):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_runs_and_draws_at_every_stage(name):
     experiment = get(name)
-    config = experiment.config.at("smoke", **quick(experiment))
-    if name == "synapse/histograms":
-        config = experiment.config.at("smoke", samples=900, refresh_every=300)
-    records = (
-        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
-    )
-    if experiment.steps:
-        assert len(records) == experiment.steps(config)
-    for part in (records[:1], records[: len(records) // 2 + 1], records):
-        assert encode(experiment.figure(part))[:4] == b"\x89PNG"
-    if experiment.pins:
-        assert experiment.figure(records, pinned=("other", records))
+    more = {"samples": 900, "refresh_every": 300} if name == "synapse/histograms" else quick(experiment)
+    runs_and_draws(experiment, experiment.config.at("smoke", **more))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +112,47 @@ def test_claims_can_hold_and_can_fail():
     assert "20/1/1" in compensates(variation(0.2, 0.01)).measured
 
 
+def test_one_run_decides_no_claim_that_needs_an_error():
+    for claim in claims.CLAIMS:
+        if claim.needs and claim.id in (
+            "nonlinear",
+            "abrupt",
+            "variation",
+            "mismatch",
+            "granularity",
+            "single",
+        ):
+            one = [r for r in papers.reference_records(claim.needs) if r["seed"] == 0]
+            verdict = claim.check(one)
+            assert verdict.verdict == "undecidable here"
+            assert "one run" in verdict.measured
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "said"),
+    [
+        ("train", {"rule": "float"}, "rule='float': expected a rule that pulses devices"),
+        ("currents", {"rule": "float"}, "rule='float'"),
+        ("levels", {"device": "EcRAM"}, "device='EcRAM': has its own number of levels"),
+        ("nonlinearity", {"device": "EcRAM"}, "device=EcRAM: this experiment goes through several device"),
+        ("factors", {"device": "Ag:a-Si"}, "device=Ag:a-Si"),
+        ("variation", {"published_noise": True, "device": "EcRAM"}, "published_noise=True"),
+        ("histograms", {"samples": 500}, "samples=500.*expected a refresh within the samples"),
+        ("histograms", {"batch": 32}, "batch=32: expected a refresh within the samples, after whole batches"),
+        ("histograms", {"refresh": "none"}, "refresh='none'"),
+    ],
+)
+def test_knobs_that_would_show_or_sweep_nothing_are_refused(name, knobs, said):
+    with pytest.raises(KnobError, match=said):
+        get(f"synapse/{name}").config.at("smoke", **knobs)
+
+
+def test_the_seed_draws_other_noise_for_the_devices_shown():
+    device = get("synapse/device")
+    drawn = [runs.preview(device, device.config(cycle=1.0, seed=seed))[0]["varied"] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_every_claim_names_an_experiment_of_a_figure():
     ids = [claim.id for claim in claims.CLAIMS]
     assert len(ids) == len(set(ids))
@@ -193,6 +225,23 @@ def test_aged_conductances_stay_in_range(kind):
     torch.testing.assert_close(retention.aged(g, start, kind, 0.05, 0.3, 10.0, key=1), g, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="expected at least"):
         retention.aged(g, start / 2, kind, 0.05, 0.3, 10.0, key=1)
+
+
+def test_stuck_devices_do_not_age_and_others_stay_within_their_range():
+    net = train(
+        SynapseConfig(
+            data="digits-8x8", pool=1, hidden="20", samples=600, stuck=0.2, range_spread=0.3, rate=0.03
+        )
+    ).networks[0]
+    config = get("synapse/retention").config.at("smoke", exponent=0.3)
+    for layer in net.layers:
+        g = layer.g.clone()
+        for kind in ("to Gmin", "to Gmax"):
+            histories._age(layer, g, 1e6, kind, config, 0)
+            low, high = layer.laws[..., 4], layer.laws[..., 5]
+            assert torch.equal(layer.g[low == high], g[low == high])
+            assert ((layer.g >= low) & (layer.g <= high)).all()
+            assert not torch.equal(layer.g, g)
 
 
 def test_drift_is_the_power_law_of_the_absolute_conductance():

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench import runs
+from workbench.experiment import get
 from workbench.synapse import Exponential, SynapseConfig, fit_exponential, read_curve
 from workbench.synapse.training import build, train
 
@@ -19,7 +21,7 @@ def written(tmp_path, ltp, ltd, name="curve.csv", **columns):
 
 
 def exponential(levels=50, up=2.0, down=4.0, falls=60, low=3e-9, high=4e-8):
-    rise, fall = Exponential(levels, up, down, False, falls).staircase(falls)
+    rise, fall = Exponential(levels, up, down, False, falls).staircase()
     return low + (high - low) * rise.numpy(), low + (high - low) * fall.numpy()
 
 
@@ -27,7 +29,7 @@ def test_the_device_walks_the_measured_points(tmp_path):
     ltp, ltd = exponential()
     curve = read_curve(written(tmp_path, ltp, ltd))
     device, nominal = curve.device(), Exponential(50, 2.0, 4.0, False, 60)
-    for one, other in zip(device.staircase(60), nominal.staircase(60), strict=True):
+    for one, other in zip(device.staircase(), nominal.staircase(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
     assert curve.on_off == pytest.approx(4e-8 / 3e-9)
     assert curve.residual == 0
@@ -153,3 +155,57 @@ def test_a_measured_device_trains(tmp_path):
     ours, theirs = (network.accuracy(data.x_test, data.labels_test) for network in designs.networks)
     assert ours == pytest.approx(theirs, abs=0.06)
     assert ours > 0.75
+
+
+def test_a_table_of_steps_is_interpolated_and_walked(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("g,up,down\n0,0.04,0\n0.5,0.02,0.02\n1,0.02,0.1\n")
+    device = SynapseConfig(device="measured", curve=str(path)).make_device()
+    at = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    torch.testing.assert_close(device.rise(at), torch.tensor([0.03, 0.02], dtype=torch.float64))
+    torch.testing.assert_close(device.fall(at), torch.tensor([0.01, 0.06], dtype=torch.float64))
+    up, down = device.staircase()
+    assert up[-1] == 1 > up[-2]
+    assert down[-1] < 0.01  # steps vanish towards 0
+    trained = train(
+        SynapseConfig(
+            device="measured",
+            curve=str(path),
+            data="digits-8x8",
+            pool=1,
+            hidden="20",
+            samples=2000,
+            rate=0.03,
+        )
+    )
+    data = trained.data[0]
+    assert trained.networks[0].accuracy(data.x_test, data.labels_test) > 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("g,up,down\n0,0.1,0.1\n0.5,nan,0.1\n", "row 3, column 'up': 'nan'"),
+        (
+            "g,up,down\n0,0.1,0.1\n0,0.1,0.1\n",
+            "row 3, column 'g': 0; expected conductances from 0 to 1 that rise",
+        ),
+        ("g,up,down\n0,0.1,0.1\n1.5,0.1,0.1\n", "row 3, column 'g': 1.5"),
+        ("g,up,down\n0,0.1,0.1\n1,-0.1,0.1\n", "row 3, column 'up': -0.1; expected steps from 0 to 1"),
+        ("g,up,down\n0,0.1,0.1\n0.5,0.1\n1,0.1\n", "g 3, up 3, down 1 values|column 'down': 1 values"),
+    ],
+)
+def test_wrong_tables_of_steps_are_refused_by_row_and_column(tmp_path, text, said):
+    path = tmp_path / "steps.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        SynapseConfig(device="measured", curve=str(path))
+
+
+def test_the_panel_shows_the_nearest_exponential_device(tmp_path):
+    experiment = get("synapse/device")
+    curve = written(tmp_path, *exponential())
+    (record,) = runs.preview(experiment, experiment.config(device="measured", curve=str(curve)))
+    assert record["fit"][:3] == [pytest.approx(2.0, abs=1e-4), pytest.approx(4.0, abs=1e-4), False]
+    assert record["fit"][3] < 1e-6
+    assert experiment.figure([record])

@@ -6,18 +6,20 @@ from workbench.synapse.conversions import (
     neurosim_parameters,
     nonlinearity,
 )
-from workbench.synapse.devices import Affine, Device, Exponential, LinearStep, Table, exponential_step, power
+from workbench.synapse.devices import Affine, AffineStep, Device, Exponential, LinearStep
 from workbench.synapse.layer import SynapseLayer
-from workbench.synapse.measured import MeasuredCurve, fit_exponential, read_curve
+from workbench.synapse.measured import MeasuredCurve, fit_exponential, read_curve, read_steps
 from workbench.synapse.network import Perceptron, SaturationError
 from workbench.synapse.options import RULES, SCHEMES, SynapseConfig
 from workbench.synapse.presets import PRESETS
+from workbench.synapse.tables import Table, exponential_step, power
 
 __all__ = [
     "PRESETS",
     "RULES",
     "SCHEMES",
     "Affine",
+    "AffineStep",
     "Device",
     "Exponential",
     "LinearStep",
@@ -35,4 +37,5 @@ __all__ = [
     "nonlinearity",
     "power",
     "read_curve",
+    "read_steps",
 ]

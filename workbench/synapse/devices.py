@@ -2,38 +2,36 @@
 
 Conductance is normalised: g = (G - Gmin) / (Gmax - Gmin) in [0, 1]. A device is two step laws: `rise(g)`, what one
 potentiating pulse (LTP) adds at g, and `fall(g)`, what one depressing pulse (LTD) takes away. Two families cover the
-literature: steps that are affine in g, whose n pulses have a closed form, and steps given by a table.
+literature: steps that are affine in g, whose n pulses have a closed form (here), and steps given by a table (`tables`).
 
 Sources: the exponential response is the one of NeuroSim (Chen et al., IEDM 2017) and of many device papers; linear,
-linear-step, soft-bounds and exponential-step devices are aihwkit's (Rasch et al., arXiv 2104.02184). The paper's own
-device equations are not public: which of these it used is inferred (research note, section 1.3).
+linear-step and soft-bounds devices are aihwkit's (Rasch et al., arXiv 2104.02184). The paper's own device equations are not
+public: which of these it used is inferred (research note, section 1.3).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-KNOTS = (
-    1025  # of a smooth step law held as a table: the error of linear interpolation is below 1e-6 of a step
-)
 LARGEST = 1_000_000  # levels
 STRAIGHT = 1e-15  # nu below it is a line to the last digit
+WORTHWHILE = 0.01  # of a mean step: a pulse that adds less is no use for programming
 
 
 @dataclass(frozen=True)
 class Device:
-    """A step law. `levels` is the number of pulses from g = 0 to 1 (for laws that never get there: 1 / first step)."""
+    """A step law. `levels` is N, the pulses from g = 0 to 1; for laws that only tend to 1, 1 / N is the typical step."""
 
     levels: int
 
     def __post_init__(self) -> None:
-        _whole("levels", self.levels)
+        whole("levels", self.levels)
+        whole("down_levels", self.levels_down)
 
     def rise(self, g: Tensor) -> Tensor:
         """What one potentiating pulse adds at g, before clipping."""
@@ -62,30 +60,43 @@ class Device:
         """
         plain = not any(isinstance(v, Tensor) for v in (g, up, down))
         value = g if isinstance(g, Tensor) else torch.tensor(g, dtype=torch.float64)
-        if not bool(((value >= 0) & (value <= 1)).all()):
-            raise ValueError(f"g={_first_wrong(value)}: expected a conductance in [0, 1]")
+        wrong = ~((value >= 0) & (value <= 1))
+        if bool(wrong.any()):
+            raise ValueError(f"g={value[wrong].flatten()[0].item()}: expected a conductance in [0, 1]")
         counts = [_counts(name, n) for name, n in (("up", up), ("down", down))]
         value, *counts = torch.broadcast_tensors(value, *counts)
         value = self.many(self.many(value, counts[0], True), counts[1], False)
         return value.item() if plain and value.ndim == 0 else value
 
-    def ladder(self) -> Tensor:
-        """Conductances after 0, 1, ..., `levels` potentiating pulses from g = 0, float64 ``(levels + 1,)``."""
-        return self.many(
-            torch.zeros(self.levels + 1, dtype=torch.float64), torch.arange(self.levels + 1), True
-        )
+    def walk(self, start: float, pulses: int, up: bool) -> Tensor:
+        """Conductances after 0, 1, ..., `pulses` single pulses of one direction, float64 ``(pulses + 1,)``."""
+        raise TypeError("a device has a walk")
 
-    def staircase(self, down: int | None = None) -> tuple[Tensor, Tensor]:
-        """The measured figure of a device: `levels` pulses up from 0, then `down` (as many) pulses down from there."""
-        rise = self.ladder()
-        down = down or self.levels_down
-        fall = self.many(rise[-1].expand(down + 1).clone(), torch.arange(down + 1), False)
-        return rise, fall
+    def ladder(self) -> Tensor:
+        """Conductances that counted potentiating pulses from g = 0 can program, float64: after 0, 1, 2, ... of them.
+
+        At least `levels` pulses, and on from there towards 1 as long as a pulse adds a hundredth of a mean step.
+        """
+        pulses, found = self.levels, self.walk(0.0, self.levels, True)
+        while found[-1] < 1 and self.levels * self.rise(found[-1]) >= WORTHWHILE:
+            pulses *= 2
+            found = self.walk(0.0, pulses, True)
+        useful = int((self.levels * found.diff() >= WORTHWHILE).nonzero().max()) + 1
+        return found[: max(self.levels, useful) + 1]
+
+    def staircase(self) -> tuple[Tensor, Tensor]:
+        """The measured figure of a device: `levels` pulses up from 0, then `levels_down` pulses down from there."""
+        rise = self.walk(0.0, self.levels, True)
+        return rise, self.walk(rise[-1].item(), self.levels_down, False)
 
     @property
     def levels_down(self) -> int:
-        """Depressing pulses that a staircase shows."""
-        return self.levels
+        """N of depressing pulses."""
+        return getattr(self, "down_levels", None) or self.levels
+
+    def biased(self, bias: float) -> Device:
+        """The device with steps up larger by the share `bias`, and steps down smaller by it."""
+        raise TypeError("a device has a bias")
 
     def symmetry_point(self) -> float | None:
         """Where a pulse up and a pulse down cancel: equal random pulses settle there. None where there is none."""
@@ -107,6 +118,19 @@ class Affine(Device):
     def coefficients(self) -> tuple[float, float, float, float]:
         """``(a_up, b_up, a_down, b_down)``."""
         raise TypeError("an affine device has coefficients")
+
+    def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
+        g = torch.full((pulses + 1,), start, dtype=torch.float64)
+        return self.many(g, torch.arange(pulses + 1), up)
+
+    def biased(self, bias: float) -> Device:  # noqa: D102
+        a, b, c, d = self.coefficients()
+        up, down = 1 + bias, 1 - bias
+        return (
+            AffineStep(self.levels, (up * a, up * b), (down * c, down * d), self.levels_down)
+            if bias
+            else self
+        )
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
         a, b, _, _ = self.coefficients()
@@ -149,7 +173,6 @@ class Exponential(Affine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _whole("down_levels", self.levels_down)
         for name in ("nonlinearity_up", "nonlinearity_down"):
             value = getattr(self, name)
             if not 0 <= value <= 500:
@@ -157,26 +180,45 @@ class Exponential(Affine):
                     f"{name}={value}: expected nu from 0 (linear) to 500; a NeuroSim label is another number"
                 )
 
-    @property
-    def levels_down(self) -> int:  # noqa: D102
-        return self.down_levels or self.levels
-
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
-        up, down = self.nonlinearity_up, self.nonlinearity_down
-        a_up, b_up = _approach(up, up / self.levels, self.levels)
-        k = down / self.levels_down
+        found = self.coefficients_of(torch.ones((), dtype=torch.float64))
+        return tuple(value.item() for value in found)
+
+    def coefficients_of(self, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The coefficients of devices whose nu are `factor` times this one's."""
+        up, down = self.nonlinearity_up * factor, self.nonlinearity_down * factor
+        a_up, b_up = _approach(up, self.levels, 1)
+        a, b = _approach(down, self.levels_down, -1 if self.retraced else 1)
         if self.retraced:  # the LTP formula with n -> -n
-            a, b = _approach(down, -k, self.levels_down)
             return a_up, b_up, -a, b
-        a, b = _approach(down, k, self.levels_down)
         return a_up, b_up, a - b, b  # falls by what an LTP curve rises at 1 - g
 
 
-def _approach(nu: float, k: float, levels: int) -> tuple[float, float]:
-    """``(a g_inf, a)`` with ``a = 1 - e^-k`` and ``g_inf = 1 / (1 - e^-nu)``, without cancellation as nu -> 0."""
-    if nu < STRAIGHT:
-        return math.copysign(1 / levels, k), 0.0
-    return math.expm1(-k) / math.expm1(-nu), -math.expm1(-k)
+def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
+    """``(a g_inf, a)`` with ``a = 1 - e^(-sign nu / N)``, ``g_inf = 1 / (1 - e^-nu)``, without cancellation as nu -> 0."""
+    straight = nu < STRAIGHT
+    share = torch.expm1(-sign * nu / levels)
+    first = torch.where(straight, sign / levels, share / torch.expm1(-torch.where(straight, 1.0, nu)))
+    return first, torch.where(straight, 0.0, -share)
+
+
+@dataclass(frozen=True)
+class AffineStep(Affine):
+    """Any affine steps: ``rise(g) = up[0] - up[1] g``, ``fall(g) = down[0] + down[1] g``, none of them negative."""
+
+    levels: int
+    up: tuple[float, float]
+    down: tuple[float, float]
+    down_levels: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, end in (("up", self.up[0] - self.up[1]), ("down", self.down[0] + self.down[1])):
+            if not (getattr(self, name)[0] >= 0 and -1e-12 <= end < math.inf):
+                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 at both ends")
+
+    def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
+        return *self.up, *self.down
 
 
 @dataclass(frozen=True)
@@ -189,6 +231,7 @@ class LinearStep(Affine):
     levels: int = 64
     slope_up: float = 0.0
     slope_down: float = 0.0
+    down_levels: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -199,95 +242,21 @@ class LinearStep(Affine):
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
-        up, down, n = self.slope_up, self.slope_down, self.levels
-        return (1 + up) / n, 2 * up / n, (1 - down) / n, 2 * down / n
+        up, down, n, m = self.slope_up, self.slope_down, self.levels, self.levels_down
+        return (1 + up) / n, 2 * up / n, (1 - down) / m, 2 * down / m
 
 
-@dataclass(frozen=True)
-class Table(Device):
-    """Steps interpolated linearly in a table: at conductance ``knots[k]`` a pulse adds ``up[k]`` or takes ``down[k]``."""
-
-    levels: int
-    knots_up: tuple[float, ...]
-    up: tuple[float, ...]
-    knots_down: tuple[float, ...]
-    down: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("up", "down"):
-            knots, steps = getattr(self, f"knots_{name}"), getattr(self, name)
-            if len(knots) != len(steps) or len(knots) < 2:
-                raise ValueError(
-                    f"{name}: {len(steps)} steps at {len(knots)} conductances; expected as many, at least 2"
-                )
-            if any(b <= a for a, b in pairwise(knots)):
-                raise ValueError(f"knots_{name}: expected conductances that rise")
-            if not all(0 <= s < math.inf for s in steps) or not any(s > 0 for s in steps):
-                raise ValueError(f"{name}: expected finite steps of at least 0, one of them above 0")
-
-    def rise(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_up, self.up)
-
-    def fall(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_down, self.down)
-
-
-def interpolate(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> Tensor:
-    """Linear interpolation, constant beyond the ends."""
-    at = torch.tensor(knots, dtype=x.dtype, device=x.device)
-    found = torch.tensor(values, dtype=x.dtype, device=x.device)
-    i = (torch.searchsorted(at, x.contiguous(), right=True) - 1).clamp(0, len(at) - 2)
-    share = ((x - at[i]) / (at[i + 1] - at[i])).clamp(0, 1)
-    return found[i] + share * (found[i + 1] - found[i])
-
-
-def _smooth(levels: int, rise, fall) -> Table:
-    g = torch.linspace(0, 1, KNOTS, dtype=torch.float64)
-    knots = tuple(g.tolist())
-    return Table(levels, knots, tuple(rise(g).tolist()), knots, tuple(fall(g).tolist()))
-
-
-def power(levels: int = 64, gamma_up: float = 2.0, gamma_down: float = 2.0) -> Table:
-    """A power law: up ``(1 - g)^gamma / N``, down ``g^gamma / N`` (Fusi and Abbott 2007; aihwkit's PowStep)."""
-    for name, gamma in (("gamma_up", gamma_up), ("gamma_down", gamma_down)):
-        if not 0 <= gamma <= 20:
-            raise ValueError(f"{name}={gamma}: expected an exponent from 0 to 20")
-    _whole("levels", levels)
-    return _smooth(levels, lambda g: (1 - g) ** gamma_up / levels, lambda g: g**gamma_down / levels)
-
-
-def exponential_step(
-    levels: int = 64, *, weight_up: float, weight_down: float, gamma_up: float, gamma_down: float,
-    a: float, b: float, low: float = -1.0, high: float = 1.0,
-) -> Table:  # fmt: skip
-    """ExpStep of aihwkit: ``max(0, 1 - A e^(+-gamma z)) / N``, ``z = 2 a w / (high - low) + b``, ``w = low + (high - low) g``."""
-    _whole("levels", levels)
-
-    def step(g: Tensor, weight: float, gamma: float) -> Tensor:
-        z = 2 * a * (low + (high - low) * g) / (high - low) + b
-        return (1 - weight * torch.exp(gamma * z)).clamp(min=0) / levels
-
-    return _smooth(
-        levels, lambda g: step(g, weight_up, gamma_up), lambda g: step(g, weight_down, -gamma_down)
-    )
-
-
-def _whole(name: str, value: int) -> None:
+def whole(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is a whole number of pulses."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
         raise ValueError(f"{name}={value!r}: expected a whole number of pulses from 1 to {LARGEST:,}")
 
 
 def _counts(name: str, value: int | Tensor) -> Tensor:
     counts = torch.as_tensor(value)
-    if not bool((counts == counts.round() if counts.is_floating_point() else counts == counts).all()) or bool(
-        (counts < 0).any()
-    ):
-        raise ValueError(f"{name}={_first_wrong(counts)}: expected whole numbers of pulses, at least 0")
+    wrong = ~((counts >= 0) & (counts == counts.round() if counts.is_floating_point() else counts >= 0))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"{name}={counts[wrong].flatten()[0].item()}: expected whole numbers of pulses, at least 0"
+        )
     return counts
-
-
-def _first_wrong(value: Tensor) -> float:
-    flat = value.flatten()
-    wrong = flat[~((flat >= 0) & (flat <= 1))]
-    return (wrong if len(wrong) else flat)[0].item()

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from workbench.experiment import Record, experiment, knob
-from workbench.synapse import figures, histories, network_figures, studies
+from workbench.synapse import ablations, counter, figures, histories, network_figures, studies
+from workbench.synapse.choice import DeviceConfig
 from workbench.synapse.conversions import neurosim_label
 from workbench.synapse.devices import Exponential
 from workbench.synapse.inside import delivered, random_pulses, walk
 from workbench.synapse.layer import SynapseLayer
+from workbench.synapse.measured import fit_exponential, is_curve, read_curve
 from workbench.synapse.network import Perceptron
-from workbench.synapse.options import RULES, DeviceConfig, ImperfectionConfig, Scheme, SynapseConfig, inputs
+from workbench.synapse.options import RULES, ImperfectionConfig, Scheme, SynapseConfig, inputs
 from workbench.synapse.presets import PRESETS
 from workbench.synapse.study import LAPTOP, NO_PAPER
 from workbench.synapse.training import Designs, digits_of, train
 
-__all__ = ["histories", "studies"]  # imported so that their experiments are registered
+__all__ = ["ablations", "histories", "studies"]  # imported so that their experiments are registered
 NO_PICTURE = "the paper's full text could not be had; whether it has such a picture is unknown"
 
 
 class ResponseConfig(ImperfectionConfig, DeviceConfig):
     """One device, and a few as they come out of the fab."""
 
-    swept = ("asymmetry_spread", "write_noise", "read_noise")
+    swept = ("write_noise", "read_noise")
     seed: int = knob(0, "which devices", low=0, high=100)
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
@@ -48,7 +52,7 @@ def _curve_inputs(config: ResponseConfig) -> list[str]:
 @experiment("synapse/device", version=1, inputs=_curve_inputs, figure=figures.draw_device, instant=True)
 def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """A device's LTP and LTD staircase, its steps, and what a handful of real ones would do."""
-    law = config.make_device()
+    law = config.make_device().biased(config.asymmetry)
     up, down = law.staircase()
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
     every = -(-(law.levels + law.levels_down) // POINTS)
@@ -65,8 +69,25 @@ def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
         "symmetry_point": law.symmetry_point(),
         "labels": _labels(law),
         "source": PRESETS[config.device].source if config.device in PRESETS else "",
+        **_fit(config, every),
         "varied": _varied(config, len(up), law.levels_down + 1, every),
     }
+
+
+def _fit(config: ResponseConfig, every: int) -> Record:
+    """The exponential device nearest to a measured curve: nu up and down, whether retraced, rms distance, rms smoothing."""
+    if config.device != "measured" or not is_curve(config.curve):
+        return {"fit": None}
+    fitted, distance, residual = _fitted(config.curve, config.smooth, Path(config.curve).stat().st_mtime_ns)
+    up, down = fitted.staircase()
+    nu = fitted.nonlinearity_up, fitted.nonlinearity_down
+    return {"fit": [*nu, fitted.retraced, distance, residual], "fitted": torch.cat([up, down[1:]])[::every]}
+
+
+@lru_cache(maxsize=16)
+def _fitted(path: str, smooth: bool, changed: int) -> tuple[Exponential, float, float]:
+    curve = read_curve(path, smooth)
+    return *fit_exponential(curve), curve.residual
 
 
 def _labels(law: Any) -> list[float] | None:
@@ -83,7 +104,7 @@ def _varied(config: ResponseConfig, up: int, down: int, every: int) -> list[list
         "step_spread",
         "range_spread",
         "shape_spread",
-        "asymmetry",
+        "asymmetry_spread",
         "cycle",
         "stuck",
         "published_noise",
@@ -99,7 +120,7 @@ def _varied(config: ResponseConfig, up: int, down: int, every: int) -> list[list
     layer.g.copy_(layer.laws[..., 4].expand_as(layer.g))
     some, found = torch.full((1, SAMPLES), every), [layer.g[0, 0].clone()]
     for step in range(every, up + down - 1, every):
-        layer._move(0, some, step < up, step)
+        layer._move(0, some, step < up, counter.key(config.seed, step, 0, counter.CYCLE))
         found.append(layer.g[0, 0].clone())
     return torch.stack(found, 1).double().mul(1e4).round().div(1e4).tolist()
 
@@ -163,7 +184,19 @@ def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
         }
 
 
-class TrainConfig(SynapseConfig):
+class PulsedConfig(SynapseConfig):
+    """What looks at devices, and so needs a rule that pulses them."""
+
+    @model_validator(mode="after")
+    def _devices_to_look_at(self) -> Self:
+        if self.rule == "float":
+            raise ValueError(
+                "rule='float': expected a rule that pulses devices, since they are looked at here"
+            )
+        return self
+
+
+class TrainConfig(PulsedConfig):
     """Two schemes on the same device, the same digits, the same start."""
 
     rival: Scheme | Literal["software"] = knob("push-pull", "what the scheme is compared with")
@@ -191,13 +224,9 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
     rival = {"rule": "float"} if config.rival == "software" else {"scheme": config.rival}
     designs = Designs([base, base.replace(**rival)])
     followed = _most_active(designs.data[0].x, FOLLOWED)
-    right = [0, 0]
     for seen in range(0, config.samples + config.every, config.every):
-        if seen:
-            right = designs.advance(config.every)
-        for name, network, data, error, correct in zip(
-            names, designs.networks, designs.data, designs.errors, right, strict=True
-        ):
+        designs.advance(seen)
+        for name, (_, network, data, error) in zip(names, designs, strict=True):
             if error:
                 raise error
             yield {
@@ -205,7 +234,6 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
                 "samples": network.step,
                 "of": config.samples,
                 "accuracy": network.accuracy(data.x_test[:2000], data.labels_test[:2000]),
-                "while_training": correct / config.every if seen else None,
                 **({} if name == "software" else _conductances(network, followed, config.unit)),
                 **network.counts(),
             }
@@ -229,7 +257,7 @@ def _conductances(network: Perceptron, followed: list[int], unit: int) -> Record
     }
 
 
-class CurrentsConfig(SynapseConfig):
+class CurrentsConfig(PulsedConfig):
     """A trained network and one digit."""
 
     title: ClassVar[str] = "digit"

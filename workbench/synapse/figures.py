@@ -41,9 +41,12 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
         for curve in record["varied"]:
             stairs.plot(record["every"] * np.arange(len(curve)), curve, color=GREY, linewidth=0.6, alpha=0.7)
         _staircase(stairs, record, BLACK, "conductance")
+        if record["fit"]:
+            fitted = record["fitted"]
+            stairs.plot(record["every"] * np.arange(len(fitted)), fitted, color=ORANGE, linewidth=1)
         stairs.set_title(_device_title(record), fontsize=9)
         stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, 1.06), yticks=(0, 0.5, 1))
-        fig.text(0.075, 0.015, record["source"], fontsize=7, color=GREY)
+        fig.text(0.075, 0.015, _source(record), fontsize=7, color=GREY)
         up, down = record["levels"], record["levels_down"]
         stairs.set_xticks((0, up, up + down))  # a tick costs 2 ms
         g = np.linspace(0, 1, len(record["rise"]))
@@ -80,6 +83,18 @@ def _staircase(axes: Axes, record: Record, colour: str, label: str) -> None:
 
 def _device_title(record: Record) -> str:
     return f"{record['device']}: {record['levels']} up, {record['levels_down']} down, Gmax/Gmin {record['on_off']:.3g}"
+
+
+def _source(record: Record) -> str:
+    if record["fit"] is None:
+        return record["source"]
+    up, down, retraced, distance, residual = record["fit"]
+    kind = "retraced" if retraced else "mirrored"
+    smoothed = f"; smoothing moved the curve by {100 * residual:.2g} %" if residual else ""
+    return (
+        f"orange: the nearest exponential device, ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away "
+        f"(rms){smoothed}"
+    )
 
 
 def _step_title(record: Record) -> str:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from workbench.synapse.devices import Table
 from workbench.synapse.fused_devices import EXACT, TERNARY, UNIFORM
 from workbench.synapse.fused_loop import _train
 from workbench.synapse.rules import thresholds
+from workbench.synapse.tables import Table
 
 
 class Settings(NamedTuple):
@@ -44,7 +44,6 @@ class Settings(NamedTuple):
     refresh_above: float
     refresh_below: float
     table: bool
-    levels: int
 
 
 class Tables(NamedTuple):
@@ -118,7 +117,6 @@ def _settings(network) -> Settings:
         config.refresh_above,
         config.refresh_below,
         isinstance(network.layers[0].device_law, Table),
-        network.layers[0].device_law.levels,
     )
 
 

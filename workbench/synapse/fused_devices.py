@@ -171,6 +171,11 @@ def _nearest(ladder, g):
     return i - 1 if g - ladder[i - 1] <= ladder[i] - g else i
 
 
+@inlined
+def _fullness(g, law, reach):
+    return g / (law[5] * reach if law[5] > law[4] else 1.0)
+
+
 @compiled
 def _refresh(s, t, state, layer, step):
     g, laws, stats = state.g[layer], state.laws[layer], state.stats[layer]
@@ -178,21 +183,21 @@ def _refresh(s, t, state, layer, step):
     stats[READS] += 2 * g.shape[1] * g.shape[2]
     for i in range(g.shape[1]):
         for j in range(g.shape[2]):
-            if (
-                max(g[0, i, j], g[1, i, j]) > s.refresh_above
-                and min(g[0, i, j], g[1, i, j]) > s.refresh_below
-            ):
+            a, b = i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0
+            plus = _fullness(g[0, i, j], laws[0, a, b], t.ladder[-1])
+            minus = _fullness(g[1, i, j], laws[1, a, b], t.ladder[-1])
+            if max(plus, minus) > s.refresh_above and min(plus, minus) > s.refresh_below:
                 wanted = g[0, i, j] - g[1, i, j]
                 stats[REFRESHED] += 1
                 stats[RESETS] += 2
-                a, b = i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0
+                stats[READS] += 2
                 for which in range(2):
                     g[which, i, j] = laws[which, a, b, 4]
-                which, size = (0 if wanted >= 0 else 1), abs(wanted)
+                missing = wanted - (g[0, i, j] - g[1, i, j])
+                which, size = (0 if missing >= 0 else 1), abs(missing)
                 if s.refresh == IDEAL:
-                    g[which, i, j] = min(
-                        max(g[which, i, j] + size, laws[which, a, b, 4]), laws[which, a, b, 5]
-                    )
+                    exact = max(g[which, i, j] + size, laws[which, a, b, 4])
+                    g[which, i, j] = min(exact, laws[which, a, b, 5])
                 elif s.refresh == OPEN_LOOP:
                     n = _nearest(t.ladder, size)
                     if n > 0:
@@ -208,15 +213,16 @@ def _refresh(s, t, state, layer, step):
 
 @compiled
 def _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats):
-    sign = 1.0 if which == 0 else -1.0
-    for trial in range(2 * s.levels):
+    sign, steps = (1.0 if which == 0 else -1.0), len(t.ladder) - 1
+    high = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0, 5]
+    for trial in range(2 * steps):
         missing, before = sign * (wanted - (g[0, i, j] - g[1, i, j])), g[which, i, j]
-        at = _nearest(t.ladder, before)
-        if missing <= (t.ladder[min(at + 1, s.levels)] - t.ladder[at]) / 2:
+        at = min(_nearest(t.ladder, before), steps - 1)
+        if missing <= (t.ladder[at + 1] - t.ladder[at]) / 2:
             return
         key = _key(_start(s.seed, step, layer, PROGRAM), trial)
         _move(s, t, g, laws, i, j, which, 1, True, key)
         stats[REFRESH_PULSES] += 1
         stats[READS] += 2
-        if g[which, i, j] == before:
+        if g[which, i, j] >= high or (s.cycle == 0 and g[which, i, j] == before):
             return

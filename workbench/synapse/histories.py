@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 
 from workbench.experiment import Record, experiment, knob
 from workbench.synapse import counter, history_figures, retention
-from workbench.synapse.options import SynapseConfig, inputs, numbers
+from workbench.synapse.choice import numbers
+from workbench.synapse.layer import SynapseLayer
+from workbench.synapse.options import SynapseConfig, inputs
 from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
-from workbench.synapse.training import Designs, digits_of, train
+from workbench.synapse.training import Designs, train
 
 BINS = 40
 CURVES: dict[str, dict[str, Any]] = {
@@ -49,17 +52,17 @@ def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
             ]
         )
         for look in range(1, config.looks + 1):
-            designs.advance(
-                config.samples * look // config.looks - config.samples * (look - 1) // config.looks
-            )
-            for made, network, data in zip(designs.configs, designs.networks, designs.data, strict=True):
+            samples = config.samples * look // config.looks
+            designs.advance(samples)
+            for made, network, data, error in designs:
                 yield {
                     "name": name,
-                    "x": network.step,
+                    "x": samples,
                     "rate": made.rate,
                     "seed": made.seed,
                     "validation": network.accuracy(data.x_validation, data.labels_validation),
                     "accuracy": network.accuracy(data.x_test[:2000], data.labels_test[:2000]),
+                    **({"died": str(error)} if error else {}),
                 }
         run.save(index + 1)
 
@@ -74,6 +77,15 @@ class HistogramsConfig(SynapseConfig):
         "paper": NO_PAPER,
     }
 
+    @model_validator(mode="after")
+    def _a_refresh_to_look_at(self) -> Self:
+        if not self.refreshes or self.samples < self.refresh_every or self.refresh_every % self.batch:
+            raise ValueError(
+                f"refresh={self.refresh!r}, refresh_every={self.refresh_every}, samples={self.samples}, batch={self.batch}: "
+                "expected a refresh within the samples, after whole batches, or there is none to look at"
+            )
+        return self
+
 
 @experiment(
     "synapse/histograms", version=1, inputs=inputs, figure=history_figures.draw_histograms,
@@ -81,15 +93,11 @@ class HistogramsConfig(SynapseConfig):
 )  # fmt: skip
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
     """Conductances and weights of a unidirectional network just before and just after each refresh."""
-    if not config.refreshes:
-        raise ValueError(
-            f"refresh={config.refresh!r}, refresh_every={config.refresh_every}: expected a refresh to look at"
-        )
     base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
     designs = Designs([base.replace(refresh_every=0)])  # refreshed by hand, to look on both sides
     network, data = designs.networks[0], designs.data[0]
-    for _ in range(config.samples // config.refresh_every):
-        designs.advance(config.refresh_every)
+    for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
+        designs.advance(samples)
         if designs.errors[0]:
             raise designs.errors[0]
         before = [layer.weight.clone() for layer in network.layers]
@@ -148,29 +156,30 @@ def aging(config: RetentionConfig, run: Any) -> Iterator[Record]:
         designs = train(
             *(SynapseConfig(**{**knobs, "scheme": scheme, "seed": seed}) for seed in range(config.seeds))
         )
-        for made, network in zip(designs.configs, designs.networks, strict=True):
-            data, fresh = digits_of(made), [layer.g.clone() for layer in network.layers]
+        for made, network, data, error in designs:
+            fresh = [layer.g.clone() for layer in network.layers]
             for kind in KINDS:
                 for time in TIMES:
                     seconds = time * retention.START.get(kind, 1.0)
                     for layer, g in zip(network.layers, fresh, strict=True):
-                        key = counter.key(made.seed, layer.index, 99)
-                        layer.g.copy_(
-                            retention.aged(
-                                g,
-                                seconds,
-                                kind,
-                                config.exponent,
-                                config.exponent_spread,
-                                config.conductance_ratio(),
-                                key,
-                            )
-                        )
-                        layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
+                        _age(layer, g, seconds, kind, config, made.seed)
                     yield {
                         "name": scheme,
                         "device_name": kind,
                         "x": seconds,
                         "seed": made.seed,
                         "accuracy": network.accuracy(data.x_test, data.labels_test),
+                        **({"died": str(error)} if error else {}),
                     }
+
+
+def _age(
+    layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, config: RetentionConfig, seed: int
+) -> None:
+    """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay."""
+    ends = layer.laws[..., 4].double(), layer.laws[..., 5].double()
+    drift = config.exponent, config.exponent_spread, config.conductance_ratio()
+    layer.g.copy_(
+        retention.aged(g, seconds, kind, *drift, counter.key(seed, layer.index, counter.AGING), *ends)
+    )
+    layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))

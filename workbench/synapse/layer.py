@@ -8,12 +8,15 @@ which device is pulsed: `uni` raises g+ for an increase and g- for a decrease an
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
 from workbench.synapse import counter
-from workbench.synapse.devices import Table, geometric, interpolate
+from workbench.synapse.devices import geometric
 from workbench.synapse.options import SynapseConfig
+from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
 STATS = (
@@ -42,37 +45,35 @@ class SynapseLayer(nn.Module):
         super().__init__()
         config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
+        self.average = self.device_law.biased(config.asymmetry)  # what a designer knows of the devices
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
-        generator = torch.Generator().manual_seed(counter.key(config.seed, index))
+        generator = torch.Generator().manual_seed(counter.key(config.seed, index, counter.START))
         start = (2 * torch.rand(inputs, outputs, generator=generator, dtype=torch.float64) - 1) / inputs**0.5
-        devices = torch.Generator().manual_seed(
-            counter.key(config.seed, index, 1)
-        )  # apart: none leaves the start as it was
+        # apart, so that no spread leaves the start as it was
+        devices = torch.Generator().manual_seed(counter.key(config.seed, index, counter.DEVICES))
         laws = draw_laws(self.device_law, config, inputs, outputs, devices)
         self.clamped = laws.clamped
         self.register_buffer("laws", laws.values.to(dtype))
-        self.register_buffer("ladder", self.device_law.ladder())
+        self.register_buffer("ladder", self.average.ladder())
         self.register_buffer("g", self._programmed(start / scale).to(dtype))
         if config.rule == "float":
             self.register_buffer("weight", start.clamp(-scale, scale).to(dtype))
         else:
-            self.register_buffer(
-                "weight", self._read_out(counter.key(config.seed, index, 0, counter.PROGRAM))
-            )
+            self.register_buffer("weight", self._read_out(counter.key(config.seed, index, counter.START)))
         self.register_buffer(
             "pending",
             torch.zeros_like(self.weight) if config.rule == "netted" else torch.zeros(1, 1, dtype=dtype),
         )
         self.stats = torch.zeros(len(STATS), dtype=torch.int64)
 
-    @property
+    @cached_property
     def reference(self) -> float:
-        """The conductance that stands for weight 0 in the reference scheme."""
-        middle = self.config.reference == "middle"
-        return 0.5 if middle else (self.device_law.symmetry_point() or 0.5)
+        """The conductance that stands for weight 0 in the reference scheme: the middle where there is no symmetry point."""
+        point = None if self.config.reference == "middle" else self.average.symmetry_point()
+        return 0.5 if point is None else point
 
-    @property
+    @cached_property
     def unit(self) -> float:
         """Expected change of the weight by one pulse where the devices usually are (note, section 1.4).
 
@@ -82,7 +83,7 @@ class SynapseLayer(nn.Module):
             0.0 if self.config.scheme == "uni" else self.reference if self.single else 0.5,
             dtype=torch.float64,
         )
-        up, down = self.device_law.rise(at).item(), self.device_law.fall(at).item()
+        up, down = self.average.rise(at).item(), self.average.fall(at).item()
         if self.config.scheme == "uni":
             return self.max_weight * up
         return self.max_weight * (up + down) / 2 * (1 if self.config.scheme == "alternating" else 2)
@@ -116,20 +117,20 @@ class SynapseLayer(nn.Module):
     def write(self, weight: Tensor, step: int = 0) -> int:
         """Transfer `weight` open-loop: reset all devices, then count pulses on the nominal ladder.
 
-        Returns how many weights were beyond the largest one, and so were cut.
+        Returns how many weights were cut, since they are beyond what one device can be programmed to.
         """
         wanted = weight.double() / self.scale
         self.g.copy_(self.laws[..., 4].expand_as(self.g))
         key = counter.key(self.config.seed, step, self.index, counter.PROGRAM)
         if self.single:
             self.g[1] = self.reference
-            self._move(0, self.nearest((wanted + self.reference).clamp(0, 1)), True, key, refresh=True)
+            target = (wanted + self.reference)[None]
         else:
-            counts = self.nearest(wanted.abs().clamp(max=1))
-            self._move(0, counts * (wanted > 0), True, key, refresh=True)
-            self._move(1, counts * (wanted < 0), True, key, refresh=True)
+            target = torch.stack([wanted.clamp(min=0), (-wanted).clamp(min=0)])
+        for which, counts in enumerate(self.nearest(target)):
+            self._move(which, counts, True, key, refresh=True)
         self.weight.copy_(self._read_out(counter.key(self.config.seed, step, self.index, counter.WRITE, 1)))
-        return int((weight.abs() > self.max_weight * (1 + 1e-6)).sum())
+        return int(((target < -1e-6) | (target > self.ladder[-1] + 1e-6)).sum())
 
     def read(self, x: Tensor, step: int, transposed: bool = False) -> Tensor:
         """Summed currents ``(batch, out)`` of rows driven at `x`; transposed, columns are driven and rows sensed."""
@@ -204,50 +205,58 @@ class SynapseLayer(nn.Module):
             g = torch.where(counts > pulse, torch.clamp(g + (high - low) * step, low, high), g)
         return g
 
+    def fullness(self) -> Tensor:
+        """Each conductance as a share of the highest that pulses bring this device to; of a stuck device, of Gmax."""
+        low, high = self.laws[..., 4], self.laws[..., 5]
+        return self.g / torch.where(high > low, high * self.ladder[-1], 1.0)
+
     def refresh(self, step: int) -> None:
-        """Rewrite saturating pairs: read the difference, reset both devices, program it on the right side (note, section 1.6)."""
-        config = self.config
-        larger, smaller = self.g.amax(0), self.g.amin(0)
-        hit = (larger > config.refresh_above) & (smaller > config.refresh_below)
-        self._count("reads", 2 * hit.numel())
+        """Rewrite saturating pairs (note, section 1.6): read, reset both, read again, program what is now missing.
+
+        The second reading makes up for a partner that is stuck above Gmin, and so was not reset.
+        """
+        config, full = self.config, self.fullness()
+        hit = (full.amax(0) > config.refresh_above) & (full.amin(0) > config.refresh_below)
+        wanted = self.g[0] - self.g[1]
+        self.g.copy_(torch.where(hit, self.laws[..., 4], self.g))
+        missing = wanted - (self.g[0] - self.g[1])
+        sides = torch.stack([hit & (missing >= 0), hit & (missing < 0)])
+        self._count("reads", 2 * hit.numel() + 2 * hit.sum())
         self._count("refreshed", hit.sum())
         self._count("resets", 2 * hit.sum())
-        wanted = (self.g[0] - self.g[1]).clone()
-        self.g.copy_(torch.where(hit, self.laws[..., 4].expand_as(self.g), self.g))
         if config.refresh == "ideal":
-            side = torch.stack([wanted.clamp(min=0), (-wanted).clamp(min=0)])
-            exact = torch.clamp(self.g + side, self.laws[..., 4], self.laws[..., 5])
-            self.g.copy_(torch.where(hit, exact, self.g))
+            exact = torch.clamp(self.g + missing.abs(), self.laws[..., 4], self.laws[..., 5])
+            self.g.copy_(torch.where(sides, exact, self.g))
         elif config.refresh == "open-loop":
-            counts = torch.where(hit, self.nearest(wanted.abs()), 0)
             key = counter.key(config.seed, step, self.index, counter.PROGRAM)
-            self._move(0, counts * (wanted >= 0), True, key, refresh=True)
-            self._move(1, counts * (wanted < 0), True, key, refresh=True)
+            for which, side in enumerate(sides):
+                self._move(which, self.nearest(missing.abs()) * side, True, key, refresh=True)
         else:
-            self._write_verify(hit, wanted, step)
+            self._write_verify(sides, wanted, step)
         missed = (self.g[0] - self.g[1] - wanted).abs() > self.ladder[1]
         self._count("failed", (hit & missed).sum())
         fresh = self._read_out(counter.key(config.seed, step, self.index, counter.WRITE, 1))
         self.weight.copy_(torch.where(hit, fresh, self.weight))
 
-    def _write_verify(self, hit: Tensor, wanted: Tensor, step: int) -> None:
-        """One pulse and one read in turn, until less than half a nominal step is missing or a pulse no longer helps.
+    def _write_verify(self, sides: Tensor, wanted: Tensor, step: int) -> None:
+        """One pulse to the device on its side and one read in turn, until less than half a nominal step is missing.
 
-        At most 2 N pulses a device. A partner that is stuck above Gmin is read too, and so made up for.
+        Gives up where the device is at its end or, without noise, does not move; at most twice the ladder's pulses a device.
         """
-        top = self.device_law.levels
-        for trial in range(2 * top):
-            missing = torch.where(wanted >= 0, 1.0, -1.0) * (wanted - (self.g[0] - self.g[1]))
-            at = self.nearest(torch.where(wanted >= 0, self.g[0], self.g[1]))
-            hit = hit & (missing > (self.ladder[(at + 1).clamp(max=top)] - self.ladder[at]) / 2)
-            if not hit.any():
+        steps = self.ladder.diff()
+        for trial in range(2 * len(steps)):
+            missing = wanted - (self.g[0] - self.g[1])
+            here = steps[self.nearest(self.g).clamp(max=len(steps) - 1)]
+            sides = sides & (torch.stack([missing, -missing]) > here / 2)
+            if not sides.any():
                 return
             before = self.g.clone()
             key = counter.key(self.config.seed, step, self.index, counter.PROGRAM, trial)
-            self._move(0, (hit & (wanted >= 0)).long(), True, key, refresh=True)
-            self._move(1, (hit & (wanted < 0)).long(), True, key, refresh=True)
-            self._count("reads", 2 * hit.sum())
-            hit = hit & (self.g != before).any(0)
+            for which, side in enumerate(sides):
+                self._move(which, side.long(), True, key, refresh=True)
+            self._count("reads", 2 * sides.sum())
+            stays = (self.g == before) & (self.config.cycle == 0)
+            sides = sides & (self.g < self.laws[..., 5]) & ~stays
 
     def _count(self, name: str, amount: Tensor | int) -> None:
         self.stats[STATS.index(name)] += int(amount)

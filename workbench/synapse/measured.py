@@ -1,4 +1,4 @@
-"""A device from a measured curve: conductance after each LTP and LTD pulse, as a CSV file."""
+"""A device from a CSV file: conductance after each LTP and LTD pulse, or the step of a pulse at each conductance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression, least_squares
 
-from workbench.synapse.devices import Exponential, Table
+from workbench.synapse.devices import Exponential
+from workbench.synapse.tables import Table
 
 MOST = 65_536  # pulses in a curve
 
@@ -39,6 +40,7 @@ class MeasuredCurve:
             tuple(up.tolist()),
             tuple(fall.tolist()),
             tuple(down.tolist()),
+            len(fall) - 1,
         )
 
 
@@ -50,7 +52,7 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     meet. With `smooth` a noisy curve is replaced by the nearest monotone one (isotonic regression), and the change
     reported; without, a curve that turns back is refused. Raises ValueError naming row and column.
     """
-    table = _table(Path(path))
+    table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
     curves = {name: _column(table, name) for name in ("ltp", "ltd")}
     ends = min(map(np.min, curves.values())), max(map(np.max, curves.values()))
@@ -70,7 +72,48 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     return MeasuredCurve(ladders["ltp"], ladders["ltd"], on_off, residual)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def read_steps(path: Path | str) -> Table:
+    """Read columns ``g``, ``up``, ``down``: at g (from 0 to 1, rising) a pulse adds or takes so much, in units of the range.
+
+    Between the rows steps are interpolated linearly. Raises ValueError naming row and column.
+    """
+    table = _table(Path(path), ("g", "up", "down"))
+    columns = {name: _column(table, name) for name in ("g", "up", "down")}
+    g = columns["g"]
+    if len({len(values) for values in columns.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
+        raise ValueError(f"{path}: {lengths} values; expected as many in each column")
+    wrong = {
+        "g": (g < 0) | (g > 1) | np.insert(np.diff(g) <= 0, 0, False),
+        **{name: (columns[name] < 0) | (columns[name] > 1) for name in ("up", "down")},
+    }
+    for name, where in wrong.items():
+        if where.any():
+            row = int(np.flatnonzero(where)[0])
+            what = "conductances from 0 to 1 that rise" if name == "g" else "steps from 0 to 1"
+            raise ValueError(
+                f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}"
+            )
+    knots, up, down = (tuple(columns[name].tolist()) for name in ("g", "up", "down"))
+    once = Table(MOST, knots, up, knots, down)
+    levels, levels_down = (
+        max(1, int((once.walk(start, MOST, rising).diff().abs() >= 1 / MOST).sum()))
+        for start, rising in ((0.0, True), (1.0, False))
+    )
+    return Table(levels, knots, up, knots, down, levels_down)
+
+
+def is_curve(path: Path | str) -> bool:
+    """Whether a CSV has columns ltp and ltd, and not g, up, down."""
+    try:
+        names = Path(path).read_text().partition("\n")[0].lower().split(",")
+    except (OSError, UnicodeDecodeError):
+        return True  # whose reading says what is wrong
+    return not {"g", "up", "down"} <= {name.strip() for name in names}
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    expected = f"columns {', '.join(needed)}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more cells than the header
@@ -79,9 +122,7 @@ def _table(path: Path) -> pd.DataFrame:
                 skip_blank_lines=False,
             )  # fmt: skip
     except FileNotFoundError:
-        raise ValueError(
-            f"curve {str(path)!r}: no such file; upload a CSV with columns ltp and ltd"
-        ) from None
+        raise ValueError(f"curve {str(path)!r}: no such file; upload a CSV with {expected}") from None
     except (
         OSError,
         UnicodeDecodeError,
@@ -90,18 +131,18 @@ def _table(path: Path) -> pd.DataFrame:
         pd.errors.EmptyDataError,
     ) as error:
         raise ValueError(
-            f"curve {str(path)!r} cannot be read as CSV ({error}); expected columns ltp and ltd"
+            f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}"
         ) from None
     table.columns = [str(name).strip().lower() for name in table.columns]
-    twice = [name for name in ("pulse", "ltp", "ltd") if list(table.columns).count(name) > 1]
+    twice = [name for name in ("pulse", *needed) if list(table.columns).count(name) > 1]
     if twice:
         raise ValueError(
             f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one"
         )
-    missing = [name for name in ("ltp", "ltd") if name not in table]
+    missing = [name for name in needed if name not in table]
     if missing:
         raise ValueError(
-            f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected ltp and ltd"
+            f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}"
         )
     if len(table) > MOST:
         raise ValueError(f"{path}: {len(table)} rows; expected at most {MOST}")

@@ -23,7 +23,8 @@ class SaturationError(RuntimeError):
 class Perceptron(nn.Module):
     """Layers of `sizes`, of the devices, scheme and rule of `config`.
 
-    Raises ValueError where one update could ask for more pulses than the device has levels.
+    Raises ValueError for a rate at which one sample, by an input and an error of 1, asks a device for more pulses than it
+    has levels (errors that travel back may be larger still, and `netted` adds a batch up).
     """
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
@@ -48,7 +49,7 @@ class Perceptron(nn.Module):
             worst = self.config.rate / layer.unit
             if self.config.rule != "single" and worst > layer.device_law.levels:
                 raise ValueError(
-                    f"rate={self.config.rate}: one sample may ask for {worst:.0f} pulses in layer {layer.index + 1}, whose "
+                    f"rate={self.config.rate}: input and error 1 ask for {worst:.0f} pulses in layer {layer.index + 1}, whose "
                     f"devices have {layer.device_law.levels} levels; expected a rate of at most "
                     f"{layer.device_law.levels * layer.unit:.2g}"
                 )
@@ -126,9 +127,11 @@ class Perceptron(nn.Module):
     def train_samples(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None = None) -> int:
         """Train on ``x[order]``, in that order; returns how many outputs were right before their own update.
 
+        `x` is ``(n, inputs)`` in the network's dtype, `labels` and `order` whole numbers; batches begin anew at each call.
         `compiled` chooses between the two forms, which are the same up to rounding; None takes the compiled one on a CPU.
         Raises SaturationError where no hidden activation is between its ends in the first hundred samples.
         """
+        self._check_samples(x, labels, order)
         first = self.step
         batches = -(-max(0, 100 - first) // self.config.batch)  # whole ones
         head = order[: batches * self.config.batch] if len(self.layers) > 1 else order[:0]
@@ -136,6 +139,21 @@ class Perceptron(nn.Module):
         if first < 100 <= self.step:
             self._check_saturation(x[order[:100]])
         return right + self._train(x, labels, order[len(head) :], compiled)
+
+    def _check_samples(self, x: Tensor, labels: Tensor, order: Tensor) -> None:
+        """Raise ValueError for what the compiled loop, which checks nothing, would read from beyond an array."""
+        weight = self.layers[0].weight
+        if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.dtype != weight.dtype:
+            raise ValueError(
+                f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}"
+            )
+        for name, values, end in (("labels", labels, self.sizes[-1]), ("order", order, len(x))):
+            if len(values) and (int(values.min()) < 0 or int(values.max()) >= end):
+                raise ValueError(
+                    f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}"
+                )
+        if labels.shape != (len(x),):
+            raise ValueError(f"labels: {tuple(labels.shape)}; expected one for each of {len(x)} samples")
 
     def _train(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None) -> int:
         if not len(order):
@@ -149,12 +167,15 @@ class Perceptron(nn.Module):
         for layer, a in zip(self.layers[:-1], self.activations(x), strict=False):
             if layer.stats[STATS.index("active")] == 0:
                 z, units = a @ layer.weight, layer.weight.shape[1]
-                high = int(layer.stats[STATS.index("high")]) > 50 * units
+                end = "upper" if int(layer.stats[STATS.index("high")]) > 50 * units else "lower"
                 typical = a.square().sum(1).mean().sqrt().item()
+                cure = (
+                    f"try weight_scale={min(1.5 / typical, 1.0):.2g}" if typical else "its inputs are all 0"
+                )
                 raise SaturationError(
-                    f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at "
-                    f"{'their upper end' if high else 'zero'} (sums from {z.min():.2g} to {z.max():.2g}, weights up to "
-                    f"{layer.max_weight:.3g}), so no error comes through; try weight_scale={min(1.5 / typical, 1.0):.2g}"
+                    f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at their {end} end "
+                    f"(sums from {z.min():.2g} to {z.max():.2g}, weights up to {layer.max_weight:.3g}), so no error comes "
+                    f"through; {cure}"
                 )
 
     # -- read-outs ----------------------------------------------------------------------------------------------------

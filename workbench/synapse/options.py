@@ -1,9 +1,8 @@
-"""The knobs of a device network, declared once, in four groups: device, imperfections, updates, network and data."""
+"""The knobs of a device network, declared once: imperfections, updates, network and data; those of the device in `choice`."""
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,90 +10,14 @@ from pydantic import model_validator
 
 from workbench import datasets
 from workbench.experiment import Config, knob
-from workbench.synapse.devices import Device, Exponential, LinearStep, power
-from workbench.synapse.measured import read_curve
+from workbench.synapse.choice import DeviceConfig, numbers
+from workbench.synapse.devices import Exponential
 from workbench.synapse.presets import PRESETS
 
 Scheme = Literal["uni", "push-pull", "alternating", "reference"]
 SCHEMES = ("uni", "alternating", "push-pull", "reference")
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
 RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # those that pulse devices
-Law = Literal[
-    "exponential", "linear", "linear-step", "power", "measured",
-    "Ag:a-Si", "NeuroSim ideal", "FeFET (DNN default)", "3T1C", "TaOx/TiO2 (recalled)", "PCMO (recalled)",
-    "AlOx/HfO2 (recalled)", "GST PCM (recalled)", "EpiRAM (recalled)", "Gokmen-Vlasov", "Capacitor", "EcRAM",
-    "ReRAM-ES", "PCM (rise only)",
-]  # fmt: skip
-
-
-class DeviceConfig(Config):
-    """How conductance answers to pulses."""
-
-    title: ClassVar[str] = "device"
-    device: Law = knob(
-        "exponential", "response law, or a published device, which brings its own levels and shape"
-    )
-    levels: int = knob(64, "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
-    nonlinearity_up: float = knob(
-        0.0, "nu of LTP (linear-step: slope / 10; power: exponent)", low=0.0, high=20.0, step=0.1
-    )
-    nonlinearity_down: float = knob(0.0, "nu of LTD (never used by uni)", low=0.0, high=20.0, step=0.1)
-    retraced: bool = knob(False, "LTD walks the LTP curve backwards instead of its mirror image")
-    on_off: float = knob(
-        10.0, "Gmax / Gmin: for currents and drift; an ideal pair cancels Gmin", low=1.01, high=1e6, log=True
-    )
-    curve: str = knob("", "CSV of a measured device: columns ltp, ltd", file=".csv")
-    smooth: bool = knob(False, "let a measured curve that turns back be replaced by the nearest monotone one")
-
-    @model_validator(mode="after")
-    def _makes_a_device(self) -> Self:
-        self.make_device()
-        return self
-
-    def make_device(self) -> Device:
-        """The device that these knobs describe; raises ValueError naming what is wrong."""
-        changed = None
-        if self.device == "measured":
-            if not self.curve:
-                raise ValueError(
-                    "curve='': expected a CSV file with columns ltp and ltd, since device='measured'; upload one"
-                )
-            changed = Path(self.curve).stat().st_mtime_ns if Path(self.curve).exists() else None
-        return _make_device(
-            self.device, self.levels, self.nonlinearity_up, self.nonlinearity_down, self.retraced, self.curve,
-            self.smooth, changed,
-        )  # fmt: skip
-
-    def conductance_ratio(self) -> float:
-        """Gmax / Gmin: of the published or measured device where it is known, else the knob's."""
-        if self.device == "measured":
-            return read_curve(self.curve, self.smooth).on_off
-        published = PRESETS[self.device].on_off if self.device in PRESETS else None
-        return published or self.on_off
-
-
-@lru_cache(maxsize=256)
-def _make_device(
-    law: str,
-    levels: int,
-    up: float,
-    down: float,
-    retraced: bool,
-    curve: str,
-    smooth: bool,
-    changed: int | None,
-) -> Device:
-    if law in PRESETS:
-        return PRESETS[law].make()
-    if law == "exponential":
-        return Exponential(levels, up, down, retraced)
-    if law == "linear":
-        return Exponential(levels)
-    if law == "linear-step":
-        return LinearStep(levels, min(up / 10, 1.0), min(down / 10, 1.0))
-    if law == "power":
-        return power(levels, up, down)
-    return read_curve(curve, smooth).device()
 
 
 class ImperfectionConfig(Config):
@@ -196,9 +119,15 @@ class UpdateConfig(Config):
         choices=(0, 100, 300, 1000, 3000, 10_000),
     )
     refresh_above: float = knob(
-        0.9, "refresh pairs whose larger g is above this", low=0.0, high=1.0, step=0.05
+        0.9,
+        "refresh pairs whose fuller device is above this share of its own range",
+        low=0.0,
+        high=1.0,
+        step=0.05,
     )
-    refresh_below: float = knob(0.0, "and whose smaller g is above this", low=0.0, high=1.0, step=0.05)
+    refresh_below: float = knob(
+        0.0, "and whose emptier one is above this share", low=0.0, high=1.0, step=0.05
+    )
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:
@@ -267,17 +196,6 @@ class NetworkConfig(Config):
     def _sizes_and_scales_fit(self) -> Self:
         self.scales([1, *self.sizes(), 10])
         return self
-
-
-def numbers(name: str, text: str, kind: type) -> list:
-    """Positive numbers from a knob's text; raises ValueError naming the knob."""
-    try:
-        found = [kind(word) for word in str(text).split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 < value < 100_000 for value in found):
-        raise ValueError(f"{name}={text!r}: expected positive numbers separated by commas, as in 250,125")
-    return found
 
 
 class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfig):

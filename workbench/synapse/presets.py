@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workbench.synapse.conversions import nonlinearity
-from workbench.synapse.devices import Device, Exponential, LinearStep, exponential_step
+from workbench.synapse.devices import AffineStep, Device, Exponential, LinearStep
+from workbench.synapse.tables import exponential_step
 
 
 @dataclass(frozen=True)
@@ -31,26 +32,25 @@ def _labels(levels: int, up: float, down: float, down_levels: int | None = None)
 _NEUROSIM = "NeuroSim (MLP V3.0 source)"
 _TABLE = "recalled from NeuroSim's benchmark table (Chen et al., IEDM 2017; TCAD 2018), not checked"
 _AIHWKIT = "aihwkit preset"
+_NOISE = "its noise multiplies each step, ours is of the mean step"
+
+
+def _ecram() -> Device:
+    """Steps ``dw (1 - gamma_up w / high)`` up, ``dw (1 - gamma_down w / low)`` down, from w = low to high."""
+    dw, low, high, gamma_up, gamma_down = 0.002, -0.8276, 1.1724, 0.1153, 0.5085
+    step = dw / (high - low)
+    up = step * (1 - gamma_up * low / high), dw * gamma_up / high
+    return AffineStep(1000, up, (step * (1 - gamma_down), -dw * gamma_down / low))
 
 
 def _pcm() -> Device:
-    return exponential_step(
-        200,
-        weight_up=-27.235,
-        weight_down=-2.235,
-        gamma_up=2.5,
-        gamma_down=2.5,
-        a=-1.0,
-        b=0.0,
-        low=0.0,
-        high=2.0,
-    )
+    shape = {"weight_up": -27.235, "weight_down": -2.235, "gamma_up": 2.5, "gamma_down": 2.5}
+    return exponential_step(72, **shape, a=-1.0, b=0.0, low=0.0, high=2.0, step=0.01 / 2, down_levels=1)
 
 
 def _reram_es() -> Device:
-    return exponential_step(
-        1481, weight_up=-1.18445, weight_down=-0.081404, gamma_up=5.0, gamma_down=5.0, a=-0.5, b=-0.5
-    )
+    shape = {"weight_up": -1.18445, "weight_down": -0.081404, "gamma_up": 5.0, "gamma_down": 5.0}
+    return exponential_step(1252, **shape, a=-0.5, b=-0.5, step=0.00135 / 2, down_levels=742)
 
 
 PRESETS: dict[str, Preset] = {
@@ -76,15 +76,14 @@ PRESETS: dict[str, Preset] = {
         step_spread=0.1, range_spread=0.07,
     ),
     "EcRAM": Preset(
-        lambda: LinearStep(1000, 0.1153, 0.5085), f"{_AIHWKIT}; Tang et al. 2018", None, cycle_of_step=0.3,
-        step_spread=0.1, range_spread=0.05,
+        _ecram, f"{_AIHWKIT}; Tang et al. 2018; {_NOISE}", None, cycle_of_step=0.3, step_spread=0.1, range_spread=0.05,
     ),
     "ReRAM-ES": Preset(
-        _reram_es, f"{_AIHWKIT}; Gong et al. 2018; its up/down bias of .26 is left to asymmetry", None,
+        _reram_es, f"{_AIHWKIT}; Gong et al. 2018; without its up/down bias of .26; {_NOISE}", None,
         cycle_of_step=5.0, step_spread=0.2, range_spread=0.3,
     ),
     "PCM (rise only)": Preset(
-        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; meant for unidirectional pairs", None, cycle_of_step=0.6,
+        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; a pulse down resets it; {_NOISE}", None, cycle_of_step=0.6,
         step_spread=0.2, range_spread=0.1,
     ),
 }  # fmt: skip

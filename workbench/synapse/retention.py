@@ -12,9 +12,10 @@ START = {"PCM": 20.0}  # seconds after programming at which conductance was read
 
 
 def aged(
-    g: Tensor, seconds: float, kind: Kind, exponent: float, spread: float, on_off: float, key: int
-) -> Tensor:
-    """Conductances g in [0, 1] `seconds` after they were written, kept within Gmin and Gmax.
+    g: Tensor, seconds: float, kind: Kind, exponent: float, spread: float, on_off: float, key: int,
+    least: float | Tensor = 0.0, most: float | Tensor = 1.0,
+) -> Tensor:  # fmt: skip
+    """Conductances g `seconds` after they were written, kept within `least` and `most`, each device's own range.
 
     - power law: G (t / t0)^-v, v normal about `exponent` with relative `spread`, device by device (t0 = 1 s).
     - PCM: the same from t0 = 20 s, with v drawn from a fit to phase-change cells (in aihwkit): mean
@@ -42,4 +43,4 @@ def aged(
     elif kind == "random":
         v = torch.where(torch.rand(g.shape, generator=generator, dtype=torch.float64) < 0.5, v, -v)
     moved = absolute * (seconds / start) ** -v
-    return ((moved - low) / (1 - low)).clamp(0, 1).to(g.dtype)
+    return ((moved - low) / (1 - low)).clamp(least, most).to(g.dtype)

@@ -1,19 +1,22 @@
-"""The sweeps behind the figures: schemes over devices, levels, shapes, variation, rules, refresh and batches."""
+"""The sweeps behind the figures: schemes over devices, levels, shapes, variation and rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
-from workbench.experiment import Record, experiment, knob
+from pydantic import model_validator
+
+from workbench.experiment import Record, experiment
 from workbench.synapse import study_figures as figures
 from workbench.synapse.options import RULES, SCHEMES, inputs
+from workbench.synapse.presets import PRESETS as DEVICE_PRESETS
 from workbench.synapse.study import (
     DEVICES,
-    LAPTOP,
     LINEAR,
     PRESETS,
     RULE_PRESETS,
+    SHAPE,
     SMOKE,
     SOFTWARE,
     Point,
@@ -42,7 +45,7 @@ def _schemes(config: StudyConfig) -> list[Point]:
 class SchemesConfig(StudyConfig):
     """Every scheme on four devices."""
 
-    swept = (*StudyConfig.swept, "scheme", "nonlinearity_up", "nonlinearity_down", "device", "refresh")
+    swept = (*StudyConfig.swept, *SHAPE, "scheme", "refresh")
     presets = PRESETS
 
 
@@ -66,8 +69,16 @@ def _levels(config: StudyConfig) -> list[Point]:
 class LevelsConfig(StudyConfig):
     """Numbers of levels."""
 
-    swept = (*StudyConfig.swept, "scheme", "levels")
+    swept = (*StudyConfig.swept, "scheme", "levels", "levels_down")
     presets = PRESETS
+
+    @model_validator(mode="after")
+    def _levels_matter(self) -> Self:
+        if self.device == "measured" or self.device in DEVICE_PRESETS:
+            raise ValueError(
+                f"device={self.device!r}: has its own number of levels; expected a law, such as exponential"
+            )
+        return self
 
 
 @experiment(
@@ -98,7 +109,7 @@ def _abruptness(config: StudyConfig) -> list[Point]:
 class NonlinearityConfig(StudyConfig):
     """Shapes of the response."""
 
-    swept = (*StudyConfig.swept, "scheme", "nonlinearity_up", "nonlinearity_down")
+    swept = (*StudyConfig.swept, *SHAPE, "scheme")
     presets = PRESETS
 
 
@@ -144,7 +155,7 @@ def _variation(config: StudyConfig) -> list[Point]:
 class VariationConfig(StudyConfig):
     """Spreads from device to device."""
 
-    swept = (*StudyConfig.swept, "scheme", "step_spread", "range_spread", "rule")
+    swept = (*StudyConfig.swept, "published_noise", "scheme", "step_spread", "range_spread", "rule")
     presets = {**PRESETS, "smoke": {**SMOKE, "samples": 2000}}
 
 
@@ -176,7 +187,7 @@ class CompensationConfig(StudyConfig):
     """Every rule, with and without variation."""
 
     swept = (
-        *StudyConfig.swept, "scheme", "step_spread", "range_spread", "pair_correlation", "stuck", "rule",
+        *StudyConfig.swept, "published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck", "rule",
         "batch", "refresh",
     )  # fmt: skip
     presets = {**RULE_PRESETS, "smoke": {**RULE_PRESETS["smoke"], "samples": 1000}}
@@ -204,7 +215,7 @@ def _rules(config: StudyConfig) -> list[Point]:
 class RulesConfig(StudyConfig):
     """Every rule and scheme."""
 
-    swept = (*StudyConfig.swept, "scheme", "rule", "nonlinearity_up", "nonlinearity_down", "batch")
+    swept = (*StudyConfig.swept, *SHAPE, "scheme", "rule", "batch")
     presets = RULE_PRESETS
 
 
@@ -215,114 +226,3 @@ class RulesConfig(StudyConfig):
 def rules(config: RulesConfig, run: Any) -> Iterator[Record]:
     """Every rule from gradient to pulses, on every scheme and three devices."""
     yield from study(config, run, _rules(config))
-
-
-def _refresh(config: StudyConfig) -> list[Point]:
-    every = [
-        {"name": device, "x": period, "refresh_every": period, **DEVICES[device]}
-        for device in ("linear", "nu = 3")
-        for period in (0, 100, 300, 1000, 3000, 10_000)
-    ]
-    how = [
-        {
-            "name": policy,
-            "x": 300,
-            "device_name": "policy",
-            "refresh": policy,
-            "refresh_every": 300,
-            **DEVICES["nu = 3"],
-        }
-        for policy in ("open-loop", "write-verify", "ideal")
-    ]
-    return every + how
-
-
-class RefreshConfig(StudyConfig):
-    """How often and how saturating pairs are rewritten."""
-
-    swept = (*StudyConfig.swept, "scheme", "refresh", "refresh_every", "nonlinearity_up", "nonlinearity_down")
-    presets = PRESETS
-
-
-@experiment(
-    "synapse/refresh", version=1, inputs=inputs, figure=figures.draw_refresh, steps=steps(_refresh),
-    paper="not in the public text: the re-initialisation that unidirectional updating needs",
-)  # fmt: skip
-def refresh(config: RefreshConfig, run: Any) -> Iterator[Record]:
-    """Accuracy and cost of unidirectional training against the refresh period and policy."""
-    yield from study(config, run, _refresh(config))
-
-
-def _batches(config: StudyConfig) -> list[Point]:
-    return [
-        {
-            "name": scheme,
-            "x": batch,
-            "device_name": device,
-            "scheme": scheme,
-            "batch": batch,
-            **DEVICES[device],
-        }
-        for device in ("linear", "nu = 3")
-        for batch in (1, 10, 32, 100)
-        for scheme in ("uni", "push-pull")
-    ]
-
-
-class BatchesConfig(StudyConfig):
-    """Batch sizes."""
-
-    swept = (*StudyConfig.swept, "scheme", "batch", "nonlinearity_up", "nonlinearity_down")
-    presets = {**PRESETS, "smoke": {**SMOKE, "rates": "0.01"}, "laptop": {**LAPTOP, "rates": "0.01"}}
-
-
-@experiment(
-    "synapse/batches", version=1, inputs=inputs, figure=figures.draw_batches, steps=steps(_batches),
-    paper="not in the paper: how far a mini-batch departs from hardware, which pulses after each sample",
-)  # fmt: skip
-def batches(config: BatchesConfig, run: Any) -> Iterator[Record]:
-    """Accuracy against the batch size at one rate: errors come from the weights at the batch's start."""
-    yield from study(config, run, _batches(config))
-
-
-def _factors(config: StudyConfig) -> list[Point]:
-    without = {
-        "as it is": {},
-        "4096 levels": {"levels": 4096},
-        "linear response": LINEAR,
-        "no device spread": {
-            "step_spread": 0.0,
-            "range_spread": 0.0,
-            "shape_spread": 0.0,
-            "asymmetry_spread": 0.0,
-        },
-        "no cycle noise": {"cycle": 0.0},
-        "ideal refresh": {"refresh": "ideal"},
-    }
-    return [SOFTWARE | {"x": "software"}] + [
-        {"name": scheme, "x": factor, "scheme": scheme, **knobs}
-        for factor, knobs in without.items()
-        for scheme in ("uni", "push-pull")
-        if (factor, scheme) != ("ideal refresh", "push-pull")  # which is never refreshed
-    ]
-
-
-class FactorsConfig(StudyConfig):
-    """A device with all its imperfections, and each taken away: by default Ag:a-Si's curve and published noise."""
-
-    swept = (*StudyConfig.swept, "scheme")
-    levels: int = knob(97, "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
-    nonlinearity_up: float = knob(2.0, "nu of LTP", low=0.0, high=20.0, step=0.1)
-    nonlinearity_down: float = knob(5.0, "nu of LTD", low=0.0, high=20.0, step=0.1)
-    step_spread: float = knob(0.2, "step size, device to device", low=0.0, high=2.0, step=0.05)
-    cycle: float = knob(1.0, "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
-    presets = PRESETS
-
-
-@experiment(
-    "synapse/factors", version=1, inputs=inputs, figure=figures.draw_factors, steps=steps(_factors),
-    paper="not in the paper: which imperfection costs what",
-)  # fmt: skip
-def factors(config: FactorsConfig, run: Any) -> Iterator[Record]:
-    """Which imperfection costs what: one taken away at a time."""
-    yield from study(config, run, _factors(config))

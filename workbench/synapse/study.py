@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workbench.experiment import Record, knob
-from workbench.synapse.options import SynapseConfig, numbers
+from workbench.synapse.choice import numbers
+from workbench.synapse.options import SynapseConfig
 from workbench.synapse.training import train, transferred
 
 NO_PAPER = (
@@ -15,6 +16,11 @@ NO_PAPER = (
 )
 Point = dict[str, Any]  # name: of the series; x or device_name: what varies along it; the rest are knobs
 LABELS = ("name", "x", "device_name", "transfer")
+SHAPE = (
+    "device",
+    "nonlinearity_up",
+    "nonlinearity_down",
+)  # swept by sweeps over shapes of the exponential response
 
 
 class StudyConfig(SynapseConfig):
@@ -55,12 +61,11 @@ def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record
     done = run.load() or 0
     for index, (point, configs) in enumerate(plan[done:], done):
         designs = train(*configs)
-        for made, network, data, error in zip(
-            configs, designs.networks, designs.data, designs.errors, strict=True
-        ):
+        for made, network, data, error in designs:
+            more: Record = {"died": str(error)} if error else {}
             if point.get("transfer"):
-                network = transferred(network, made.replace(rule="stochastic"))
-            yield {**point, "rate": made.rate, "seed": made.seed, **outcome(network, data, error)}
+                network, more["cut"] = transferred(network, made.replace(rule="stochastic"))
+            yield {**point, "rate": made.rate, "seed": made.seed, **outcome(network, data), **more}
         run.save(index + 1)
 
 
@@ -80,19 +85,18 @@ def _rates(config: StudyConfig, point: Point) -> list[float]:
     return found[:1] if point.get("rule", config.rule) == "single" else found
 
 
-def outcome(network: Any, data: Any, error: Exception | None) -> Record:
-    """What a trained network can do, and what it cost."""
+def outcome(network: Any, data: Any) -> Record:
+    """What a trained network can do, and what it cost; None for costs that are counted by pulses of training, without any."""
     counts, samples = network.counts(), max(network.step, 1)
     return {
         "validation": network.accuracy(data.x_validation, data.labels_validation),
         "accuracy": network.accuracy(data.x_test, data.labels_test),
         "pulses_per_sample": counts["pulses"] / samples,
-        "clipped": counts["clipped"] / max(counts["pulses"], 1),
+        "clipped": counts["clipped"] / counts["pulses"] if counts["pulses"] else None,
         "refreshed_pairs": counts["refreshed"],
-        "refresh_cost": counts["refresh_pulses"]
-        / max(counts["pulses"], 1),  # pulses of refresh a pulse of training
+        # pulses of refresh a pulse of training
+        "refresh_cost": counts["refresh_pulses"] / counts["pulses"] if counts["pulses"] else None,
         "refresh_reads": counts["reads"],
-        **({"died": str(error)} if error else {}),
     }
 
 

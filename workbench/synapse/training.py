@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def digits_of(config: SynapseConfig) -> Digits:
 
 def order_of(config: SynapseConfig, available: int) -> Tensor:
     """Which sample is seen when: whole passes in a new order each, cut at `config.samples`."""
-    generator = torch.Generator().manual_seed(counter.key(config.seed, 2))
+    generator = torch.Generator().manual_seed(counter.key(config.seed, 0, counter.ORDER))
     passes = -(-config.samples // available)
     return torch.cat([torch.randperm(available, generator=generator) for _ in range(passes)])[
         : config.samples
@@ -81,14 +81,21 @@ class Designs:
         self.orders = [order_of(c, len(d.x)) for c, d in zip(configs, self.data, strict=True)]
         self.errors: list[Exception | None] = [None] * len(self.configs)
 
-    def advance(self, samples: int | None = None) -> list[int]:
-        """Train every design on its next `samples` samples (None: all that are left); returns right answers of each."""
-        with ThreadPoolExecutor(min(len(self.configs), os.cpu_count() or 1)) as pool:
-            return list(pool.map(lambda index: self._advance(index, samples), range(len(self.configs))))
+    def __iter__(self) -> Iterator[tuple[SynapseConfig, Perceptron, Digits, Exception | None]]:
+        return zip(self.configs, self.networks, self.data, self.errors, strict=True)
 
-    def _advance(self, index: int, samples: int | None) -> int:
-        network, data = self.networks[index], self.data[index]
-        part = self.orders[index][network.step :][:samples]
+    def advance(self, until: int | None = None) -> list[int]:
+        """Train every design on until it has seen `until` samples (None: all); returns right answers of each.
+
+        A batch is not cut: a design stops at the end of the batch in which `until` lies.
+        """
+        with ThreadPoolExecutor(min(len(self.configs), os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda index: self._advance(index, until), range(len(self.configs))))
+
+    def _advance(self, index: int, until: int | None) -> int:
+        network, data, batch = self.networks[index], self.data[index], self.configs[index].batch
+        end = None if until is None else -(-until // batch) * batch
+        part = self.orders[index][network.step : end]
         try:
             return network.train_samples(data.x, data.labels, part) if self.errors[index] is None else 0
         except SaturationError as error:
@@ -103,12 +110,11 @@ def train(*configs: SynapseConfig) -> Designs:
     return designs
 
 
-def transferred(software: Perceptron, config: SynapseConfig) -> Perceptron:
-    """A network of `config`'s devices with the weights of `software` written open-loop."""
+def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron, int]:
+    """A network of `config`'s devices with the weights of `software` written open-loop, and how many of them were cut."""
     network = Perceptron(software.sizes, config)
-    for layer, source in zip(network.layers, software.layers, strict=True):
-        layer.write(source.weight)
-    return network
+    pairs = zip(network.layers, software.layers, strict=True)
+    return network, sum(layer.write(source.weight) for layer, source in pairs)
 
 
 def warm_up() -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from workbench.synapse.devices import STRAIGHT, Affine, Device, Exponential
+from workbench.synapse.devices import Affine, Device
 from workbench.synapse.options import ImperfectionConfig
 
 SMALLEST_STEP, SMALLEST_RANGE = (
@@ -62,7 +62,7 @@ def draw_laws(
     chance = torch.rand(shape, generator=generator, dtype=torch.float64)
     low = torch.zeros_like(high)
     if isinstance(device, Affine):
-        a, b, c, d = _coefficients(device, wider) if config.shape_spread else device.coefficients()
+        a, b, c, d = device.coefficients_of(wider) if config.shape_spread else device.coefficients()
         values = [up * high * a, up * b, down * high * c, down * d, low, high]
     else:
         values = [up, low, down, low, low, high]
@@ -71,21 +71,3 @@ def draw_laws(
         hit = (chance >= first) & (chance < first + config.stuck / 2)
         values[..., 4:] = torch.where(hit[..., None], end, values[..., 4:])
     return Laws(values.contiguous(), clamped)
-
-
-def _coefficients(device: Exponential, wider: Tensor) -> tuple[Tensor, ...]:
-    """`Exponential.coefficients` for nu times `wider`, device by device."""
-
-    def approach(nu: Tensor, k: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-        straight = nu < STRAIGHT
-        steep = torch.expm1(-k) / torch.expm1(-torch.where(straight, 1.0, nu))
-        return torch.where(straight, 1 / levels, steep), -torch.expm1(-k)
-
-    up, down = device.nonlinearity_up * wider, device.nonlinearity_down * wider
-    a, b = approach(up, up / device.levels, device.levels)
-    k = down / device.levels_down
-    if device.retraced:
-        c, d = approach(down, -k, device.levels_down)
-        return a, b, torch.where(down < STRAIGHT, c, -c), d
-    c, d = approach(down, k, device.levels_down)
-    return a, b, c - d, d

@@ -1,0 +1,17 @@
+"""What every experiment must do."""
+
+from workbench import runs
+from workbench.plotting import encode
+
+
+def runs_and_draws(experiment, config):
+    """As many records as announced, and a figure at every stage: the first record, half of them, all; with a pinned run."""
+    records = (
+        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
+    )
+    if experiment.steps:
+        assert len(records) == experiment.steps(config)
+    for part in (records[:1], records[: len(records) // 2 + 1], records):
+        assert encode(experiment.figure(part))[:4] == b"\x89PNG"
+    if experiment.pins:
+        assert experiment.figure(records, pinned=("other", records))
