@@ -112,6 +112,7 @@ def test_public_interface_takes_numbers_and_tensors():
     g = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     assert device.pulse(g, torch.tensor([64, 0, 0]), torch.tensor([0, 32, 64])).tolist() == [1.0, 0.0, 0.0]
     assert device.pulse(0.5, up=1000) == 1.0
+    assert power(64).pulse(torch.tensor([0, 1]), up=5)[0] == pytest.approx(power(64).pulse(0.0, up=5))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,8 @@ def test_public_interface_takes_numbers_and_tensors():
         (lambda: Exponential(8).pulse(0.5, down=torch.tensor(1.5)), "down=1.5: expected whole numbers"),
         (lambda: LinearStep(8, 1.5), "slope_up=1.5: expected -1 to 1"),
         (lambda: power(0), "levels=0"),
+        (lambda: Exponential(8).pulse(0.5, up=math.inf), "up=inf: expected whole numbers"),
+        (lambda: Table(2, (0.0, 1.0), (0.0, 0.1), (0.0, 1.0), (0.1, 0.1)), "up: 0.0 at the lowest conductance"),
         (lambda: Exponential(8, down_levels=-3), "down_levels=-3"),
         (lambda: AffineStep(8, (0.1, 0.2), (0.1, 0.0)), "up=.*expected steps of at least 0"),
         (lambda: Exponential(8).pulse(0.5, up=torch.tensor([5, -1])), "up=-1: expected whole numbers"),
@@ -163,6 +166,7 @@ def test_the_symmetry_point_is_the_middle_only_for_equal_mirrored_curves():
     assert Exponential(64, 4.0, 4.0).symmetry_point() == pytest.approx(0.5)
     assert Exponential(64, 1.0, 10.0).symmetry_point() == pytest.approx(0.1531, abs=1e-4)  # the note's figure
     assert Exponential(64).symmetry_point() is None
+    assert Exponential(64, 2.0, 5.0, True).symmetry_point() is None, "equal pulses leave where they cancel"
 
 
 # -- other programs' words ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from workbench import runs
 from workbench.experiment import get
 from workbench.synapse import Exponential, SynapseConfig, fit_exponential, read_curve
+from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.training import build, train
 
 
@@ -200,6 +201,17 @@ def test_wrong_tables_of_steps_are_refused_by_row_and_column(tmp_path, text, sai
     path.write_text(text)
     with pytest.raises(ValueError, match=said):
         SynapseConfig(device="measured", curve=str(path))
+
+
+def test_single_precision_does_not_merge_the_close_points_of_a_flat_tail(tmp_path):
+    n = np.arange(121)
+    ltp = 1 - np.exp(-n / 6)
+    made = SynapseConfig(device="measured", curve=str(written(tmp_path, ltp, ltp[::-1])))
+    layer = SynapseLayer(4, 4, made, 1.0, 0)
+    for g in (1.0, 0.9999, 0.5, 0.0):
+        layer.g.fill_(g)
+        layer.pulse(torch.ones(4, 4, dtype=torch.int64), 1)
+        assert torch.isfinite(layer.g).all()
 
 
 def test_the_panel_shows_the_nearest_exponential_device(tmp_path):

@@ -91,11 +91,24 @@ FORMS = [
 ]
 
 
+def off_the_ladder(net):
+    """Conductances moved a little, so that no sum is zero but for rounding: there a gate would hang on the order of a sum."""
+    generator = torch.Generator().manual_seed(5)
+    for layer in net.layers:
+        moved = layer.g + 0.01 * torch.rand(layer.g.shape, generator=generator, dtype=DOUBLE).to(
+            layer.g.dtype
+        )
+        layer.g.copy_(moved.clamp(layer.laws[..., 4], layer.laws[..., 5]))
+        if net.config.rule != "float":
+            layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
+    return net
+
+
 @pytest.mark.parametrize("knobs", FORMS, ids=[" ".join(f"{k}={v}" for k, v in f.items())[:60] for f in FORMS])
 def test_the_compiled_loop_is_the_readable_form(knobs):
     x, labels = digits()
     order = torch.arange(250)
-    one, other = network(**knobs), network(**knobs)
+    one, other = off_the_ladder(network(**knobs)), off_the_ladder(network(**knobs))
     assert one.train_samples(x, labels, order, compiled=False) == other.train_samples(
         x, labels, order, compiled=True
     )
@@ -103,15 +116,6 @@ def test_the_compiled_loop_is_the_readable_form(knobs):
 
 
 # -- an independent loop: plain Python numbers, no closed form, no shared code -------------------------------------------
-
-
-def off_the_ladder(net):
-    """Conductances moved a little, so that no sum is zero but for rounding: there a gate would hang on the order of a sum."""
-    generator = torch.Generator().manual_seed(5)
-    for layer in net.layers:
-        layer.g.add_(0.01 * torch.rand(layer.g.shape, generator=generator, dtype=DOUBLE)).clamp_(0, 1)
-        layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
-    return net
 
 
 def by_hand(knobs, samples):
@@ -321,6 +325,7 @@ def test_batches_are_not_cut_by_looking(rule):
         ({"labels": torch.tensor([0, 1, -2, 3, 9])}, "labels: from -2 to 9"),
         ({"labels": torch.zeros(4, dtype=torch.int64)}, "expected one for each of 5 samples"),
         ({"order": torch.tensor([0, 5])}, "order: from 0 to 5; expected 0 to 4"),
+        ({"x": torch.full((5, 64), torch.nan, dtype=DOUBLE)}, "x: not a number"),
     ],
 )
 def test_samples_that_would_be_read_from_beyond_an_array_are_refused(change, said):
@@ -565,10 +570,12 @@ def test_pulses_are_counted_and_clipped_ones_apart():
 @pytest.mark.parametrize("nu", [0.0, 5.0, 10.0])
 def test_the_nonlinearity_does_not_blow_up_the_first_samples(nu, scheme):
     """The unit step is the step where the devices are: with w_max / N instead, nu >= 5 diverged (note, 1.4)."""
-    net = network(nonlinearity_up=nu, nonlinearity_down=nu, scheme=scheme, rate=0.02, samples=500)
+    knobs = {"nonlinearity_up": nu, "nonlinearity_down": nu, "scheme": scheme, "rate": 0.02}
+    nets = [network(**knobs, seed=seed) for seed in range(4)]
     x, labels = digits()
-    net.train_samples(x, labels, torch.arange(500))
-    assert net.accuracy(x, labels) > 0.17
+    for net in nets:
+        net.train_samples(x, labels, torch.arange(500))
+    assert sum(net.accuracy(x, labels) for net in nets) / 4 > 0.17
 
 
 @pytest.mark.parametrize(
@@ -581,13 +588,16 @@ def test_the_nonlinearity_does_not_blow_up_the_first_samples(nu, scheme):
         ({"device": "memristor"}, "device='memristor': expected one of exponential"),
         ({"device": "measured"}, "curve=''"),
         ({"device": "measured", "curve": "nowhere.csv"}, "nowhere.csv"),
-        ({"hidden": "20,x"}, "hidden='20,x': expected positive numbers separated by commas"),
+        ({"hidden": "20,x"}, "hidden='20,x': expected positive numbers below 100,000, separated by commas"),
         ({"hidden": "0"}, "hidden='0'"),
         ({"weight_scale": "1,2,3"}, "weight_scale='1,2,3': expected one number, or one for each of 2 layers"),
         ({"refresh_below": 0.6}, "refresh_below=0.6, refresh_above=0.5: expected below < above"),
         ({"device": "power", "levels": 100_000}, "levels=100000: expected at most 65,536"),
         ({"device": "exponential-step", "step_law": "1,2"}, "step_law='1,2': expected 6 numbers"),
-        ({"device": "exponential-step", "step_law": "1,2,x"}, "step_law='1,2,x': expected numbers separated"),
+        (
+            {"device": "exponential-step", "step_law": "1,2,x"},
+            "step_law='1,2,x': expected numbers below 100,000, separated",
+        ),
         ({"device": "power", "shape_spread": 0.1}, "shape_spread=0.1: device='power' has no shape"),
         ({"bits": 3}, "'bits' is not a knob"),
     ],
@@ -615,13 +625,27 @@ def test_a_network_that_cannot_learn_says_so_within_a_hundred_samples(compiled, 
             layer.weight.fill_(1.0)
     x, labels = digits()
     with pytest.raises(
-        SaturationError, match=f"first 100 samples are at their {end} end.*try weight_scale=0"
+        SaturationError, match=f"first 100 samples are at their {end} end.*try weight_scale=[01]"
     ) as error:
         net.train_samples(x, labels, torch.arange(300), compiled=compiled)
     assert net.step == 100
     advice = str(error.value).rpartition("weight_scale=")[2]
     better = network(weight_scale=advice, rate=0.001, levels=64)
     better.train_samples(x, labels, torch.arange(300), compiled=compiled)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_a_start_that_is_rounded_to_nothing_is_told_apart(levels):
+    """All weights 0, since they are less than half a step: a larger scale would not help, a smaller one does."""
+    x, labels = digits()
+    net = network(levels=levels, weight_scale="2")
+    with pytest.raises(SaturationError, match="all weights are 0, since those of the start") as error:
+        net.train_samples(x, labels, torch.arange(200))
+    better = network(levels=levels, weight_scale=str(error.value).rpartition("weight_scale=")[2])
+    better.train_samples(x, labels, torch.arange(200))
+    black = network()
+    with pytest.raises(SaturationError, match="its inputs are all 0"):
+        black.train_samples(0 * x, labels, torch.arange(200))
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -698,6 +722,49 @@ def test_both_conventions_of_cycle_noise():
     layer.pulse(torch.full((80, 80), 4), 1)
     assert layer.g[0].std().item() == pytest.approx(0.035 * 2, rel=0.03)  # grows with the root of the pulses
     assert layer.g[0].mean().item() == pytest.approx(0.5 + 4 / 97, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("law", "nu"), [("exponential", 0.0), ("exponential", 2.0), ("exponential", 5.0), ("power", 2.0)]
+)
+def test_noise_of_many_pulses_is_that_of_single_pulses_in_turn(law, nu):
+    """Later pulses on a saturating device damp the noise of earlier ones; NeuroSim's root of n is right for lines only."""
+    made = config(device=law, nonlinearity_up=nu, cycle=0.3, step_spread=0.0)
+    at_once, in_turn = (SynapseLayer(80, 80, made, 1.0, 0, DOUBLE) for _ in range(2))
+    for layer in (at_once, in_turn):
+        layer.g.fill_(0.2)
+    at_once._move(0, torch.full((80, 80), 25), True, 7)
+    for pulse in range(25):
+        in_turn._move(0, torch.ones(80, 80, dtype=torch.int64), True, counter.key(pulse))
+    assert at_once.g[0].std().item() == pytest.approx(in_turn.g[0].std().item(), rel=0.04)
+    assert at_once.g[0].mean().item() == pytest.approx(in_turn.g[0].mean().item(), abs=0.003)
+
+
+@pytest.mark.parametrize("scheme", ["uni", "push-pull", "reference"])
+def test_write_noise_is_a_share_of_the_largest_weight(scheme):
+    layer = SynapseLayer(80, 80, config(scheme=scheme, write_noise=0.1), 0.5, 0, DOUBLE)
+    quiet = layer.scale * (layer.g[0] - layer.g[1])
+    assert (layer.weight - quiet).std().item() == pytest.approx(0.05, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"rule": "single", "input_threshold": 0.25}, {"refresh_above": 0.6, "levels": 20}]
+)
+def test_values_on_a_threshold_are_judged_alike_in_single_precision(knobs):
+    """0.6 in float32 lies above 0.6: both forms compare in float64."""
+    x, labels = digits(torch.float32)
+    one, other = (network(torch.float32, **knobs) for _ in range(2))
+    for net in (one, other):
+        for layer in net.layers:
+            layer.g.copy_(torch.tensor([0.6, 0.4], dtype=torch.float32)[:, None, None].expand_as(layer.g))
+            layer.g[:, ::2, ::3] = 0.25
+            layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
+    with suppress(SaturationError):
+        one.train_samples(x, labels, torch.arange(100), compiled=False)
+    with suppress(SaturationError):
+        other.train_samples(x, labels, torch.arange(100), compiled=True)
+    assert one.counts()["refreshed"] == other.counts()["refreshed"]
+    assert one.counts()["pulses"] == pytest.approx(other.counts()["pulses"], rel=0.01)
 
 
 def test_a_published_device_may_bring_its_own_noise():

@@ -15,7 +15,7 @@ from workbench.synapse.study import (
     PRESETS,
     SHAPE,
     SMOKE,
-    SOFTWARE,
+    SOFTWARE_POINT,
     Point,
     StudyConfig,
     steps,
@@ -51,7 +51,7 @@ class RefreshConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/refresh", version=1, inputs=inputs, figure=figures.draw_refresh, steps=steps(_refresh),
+    "synapse/refresh", version=2, inputs=inputs, figure=figures.draw_refresh, steps=steps(_refresh),
     paper="not in the public text: the re-initialisation that unidirectional updating needs",
 )  # fmt: skip
 def refresh(config: RefreshConfig, run: Any) -> Iterator[Record]:
@@ -83,7 +83,7 @@ class BatchesConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/batches", version=1, inputs=inputs, figure=figures.draw_batches, steps=steps(_batches),
+    "synapse/batches", version=2, inputs=inputs, figure=figures.draw_batches, steps=steps(_batches),
     paper="not in the paper: how far a mini-batch departs from hardware, which pulses after each sample",
 )  # fmt: skip
 def batches(config: BatchesConfig, run: Any) -> Iterator[Record]:
@@ -92,9 +92,16 @@ def batches(config: BatchesConfig, run: Any) -> Iterator[Record]:
 
 
 def _factors(config: StudyConfig) -> list[Point]:
+    # with more levels a pulse is smaller: its noise shrinks along in one convention, and stays in the other
+    sigma = config.cycle_of_range(config.levels)
     without = {
         "as it is": {},
-        "4096 levels": {"levels": 4096},
+        "4096 levels, noise shrinks along": {
+            "levels": 4096,
+            "cycle": sigma * config.levels,
+            "cycle_unit": "mean step",
+        },
+        "4096 levels, noise stays": {"levels": 4096, "cycle": 100 * sigma, "cycle_unit": "% of range"},
         "linear response": LINEAR,
         "no device spread": {
             "step_spread": 0.0,
@@ -105,7 +112,7 @@ def _factors(config: StudyConfig) -> list[Point]:
         "no cycle noise": {"cycle": 0.0},
         "ideal refresh": {"refresh": "ideal"},
     }
-    return [SOFTWARE | {"x": "software"}] + [
+    return [SOFTWARE_POINT | {"x": "software"}] + [
         {"name": scheme, "x": factor, "scheme": scheme, **knobs}
         for factor, knobs in without.items()
         for scheme in ("uni", "push-pull")
@@ -129,7 +136,7 @@ class FactorsConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/factors", version=1, inputs=inputs, figure=figures.draw_factors, steps=steps(_factors),
+    "synapse/factors", version=2, inputs=inputs, figure=figures.draw_factors, steps=steps(_factors),
     paper="not in the paper: which imperfection costs what",
 )  # fmt: skip
 def factors(config: FactorsConfig, run: Any) -> Iterator[Record]:

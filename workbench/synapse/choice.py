@@ -30,7 +30,14 @@ class DeviceConfig(Config):
     device: Law = knob(
         "exponential", "response law, or a published device, which brings its own levels and shape"
     )
-    levels: int = knob(64, "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
+    levels: int = knob(
+        64,
+        "pulses from Gmin to Gmax (published and measured devices have their own)",
+        low=1,
+        high=1_000_000,
+        log=True,
+        unit="pulses",
+    )
     levels_down: int = knob(
         0,
         "pulses back; 0: as many",
@@ -41,7 +48,7 @@ class DeviceConfig(Config):
     )
     nonlinearity_up: float = knob(
         0.0,
-        "nu of LTP (linear-step: ten times its slope, at most 10; power: exponent)",
+        "nu of LTP (exponential; linear-step: ten times its slope, at most 10; power: exponent)",
         low=0.0,
         high=20.0,
         step=0.1,
@@ -127,5 +134,5 @@ def numbers(name: str, text: str, kind: type, above: float = 0) -> list:
         found = []
     if not found or not all(above < value < 100_000 for value in found):
         what = "positive numbers" if above == 0 else "numbers"
-        raise ValueError(f"{name}={text!r}: expected {what} separated by commas, as in 250,125")
+        raise ValueError(f"{name}={text!r}: expected {what} below 100,000, separated by commas")
     return found

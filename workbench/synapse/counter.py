@@ -16,8 +16,8 @@ MASK = 0xFFFFFFFF
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 STRIDE = 0x9E3779B9  # 2^32 / golden ratio, odd
 # purposes, so that no two kinds of draw share a stream: of a step of training, with (seed, step, layer, purpose) ...
-ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED = range(1, 10)
-START, DEVICES, ORDER, AGING = range(10, 14)  # ... and of a run, with (seed, layer, purpose)
+ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED, LOOK = range(1, 11)
+START, DEVICES, ORDER, AGING = range(11, 15)  # ... and of a run, with (seed, layer, purpose)
 
 
 def mix(x):

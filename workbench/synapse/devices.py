@@ -59,7 +59,9 @@ class Device:
         tensor. Raises ValueError for a g out of range or pulses that are negative or not whole.
         """
         plain = not any(isinstance(v, Tensor) for v in (g, up, down))
-        value = g if isinstance(g, Tensor) else torch.tensor(g, dtype=torch.float64)
+        value = (
+            g if isinstance(g, Tensor) and g.is_floating_point() else torch.as_tensor(g, dtype=torch.float64)
+        )
         wrong = ~((value >= 0) & (value <= 1))
         if bool(wrong.any()):
             raise ValueError(f"g={value[wrong].flatten()[0].item()}: expected a conductance in [0, 1]")
@@ -81,7 +83,9 @@ class Device:
         while found[-1] < 1 and self.levels * self.rise(found[-1]) >= WORTHWHILE:
             pulses *= 2
             found = self.walk(0.0, pulses, True)
-        useful = int((self.levels * found.diff() >= WORTHWHILE).nonzero().max()) + 1
+        useful = int(
+            (self.levels * found.diff() >= WORTHWHILE).sum()
+        )  # steps may grow, and then shrink: not seen in devices
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
@@ -105,9 +109,8 @@ class Device:
             at = torch.tensor(g, dtype=torch.float64)
             return (self.rise(at) - self.fall(at)).item()
 
-        ends = gap(0.0), gap(1.0)
-        if abs(ends[0]) + abs(ends[1]) < 1e-12 or ends[0] * ends[1] > 0:
-            return None  # symmetric everywhere, or one direction wins everywhere
+        if not gap(0.0) > 1e-12 or not gap(1.0) < -1e-12:
+            return None  # symmetric everywhere, or no place that pulls from both sides
         return brentq(gap, 0.0, 1.0, xtol=1e-14)
 
 
@@ -161,8 +164,8 @@ class Exponential(Affine):
     """The normalised exponential response: ``g(n) = (1 - e^(-nu n / N)) / (1 - e^-nu)`` from 0 after n of N pulses.
 
     `nonlinearity_up` and `nonlinearity_down` are nu >= 0 (0: linear), not NeuroSim's label (see `conversions`). LTD is
-    mirrored, ``1 - g(n)`` from 1, and so asymmetric, or `retraced`: it walks an LTP curve backwards, with the same step
-    at the same g where the two nu are equal. `down_levels` is N of LTD where it differs.
+    mirrored, ``1 - g(n)`` from 1, and so asymmetric, or `retraced`: it walks an LTP curve backwards, with the
+    same steps between the same conductances where the two nu and N are equal. `down_levels` is N of LTD where it differs.
     """
 
     levels: int = 64
@@ -255,6 +258,7 @@ def whole(name: str, value: int) -> None:
 def _counts(name: str, value: int | Tensor) -> Tensor:
     counts = torch.as_tensor(value)
     wrong = ~((counts >= 0) & (counts == counts.round() if counts.is_floating_point() else counts >= 0))
+    wrong |= ~torch.isfinite(counts)
     if bool(wrong.any()):
         raise ValueError(
             f"{name}={counts[wrong].flatten()[0].item()}: expected whole numbers of pulses, at least 0"

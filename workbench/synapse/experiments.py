@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,12 +16,20 @@ from workbench.experiment import Record, experiment, knob
 from workbench.synapse import ablations, counter, figures, histories, network_figures, studies
 from workbench.synapse.choice import DeviceConfig
 from workbench.synapse.conversions import neurosim_label
-from workbench.synapse.devices import Exponential
+from workbench.synapse.devices import Device, Exponential
 from workbench.synapse.inside import delivered, random_pulses, walk
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import fit_exponential, is_curve, read_curve
 from workbench.synapse.network import Perceptron
-from workbench.synapse.options import RULES, ImperfectionConfig, Scheme, SynapseConfig, inputs
+from workbench.synapse.options import (
+    RULES,
+    SOFTWARE,
+    ImperfectionConfig,
+    PulsedConfig,
+    Scheme,
+    SynapseConfig,
+    inputs,
+)
 from workbench.synapse.presets import PRESETS
 from workbench.synapse.study import LAPTOP, NO_PAPER
 from workbench.synapse.training import Designs, digits_of, train
@@ -38,7 +47,7 @@ class ResponseConfig(ImperfectionConfig, DeviceConfig):
 
 
 SAMPLES = 12  # devices drawn beside the nominal one
-POINTS = 300  # of a staircase, at most
+POINTS = 150  # of one side of a staircase, at most
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -49,39 +58,43 @@ def _curve_inputs(config: ResponseConfig) -> list[str]:
     ]
 
 
-@experiment("synapse/device", version=1, inputs=_curve_inputs, figure=figures.draw_device, instant=True)
+@experiment("synapse/device", version=2, inputs=_curve_inputs, figure=figures.draw_device, instant=True)
 def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """A device's LTP and LTD staircase, its steps, and what a handful of real ones would do."""
     law = config.make_device().biased(config.asymmetry)
-    up, down = law.staircase()
+    n, m = law.levels, law.levels_down
+    # where a staircase is looked at: each side at most so often, and at its ends
+    at = [*range(0, n, -(-n // POINTS)), *range(n, n + m, -(-m // POINTS)), n + m]
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
-    every = -(-(law.levels + law.levels_down) // POINTS)
     yield {
         "device": config.device,
-        "levels": law.levels,
-        "levels_down": law.levels_down,
+        "levels": n,
+        "levels_down": m,
         "on_off": config.conductance_ratio(),
-        "up": up[::every],
-        "down": down[::every],
-        "every": every,
-        "rise": law.levels * law.rise(g).clamp(min=0),
-        "fall": law.levels * law.fall(g).clamp(min=0),
+        "at": at,
+        "g": _stairs(law, at),
+        "rise": _rounded(n * law.rise(g).clamp(min=0)),
+        "fall": _rounded(n * law.fall(g).clamp(min=0)),
         "symmetry_point": law.symmetry_point(),
         "labels": _labels(law),
         "source": PRESETS[config.device].source if config.device in PRESETS else "",
-        **_fit(config, every),
-        "varied": _varied(config, len(up), law.levels_down + 1, every),
+        "varied": _varied(config, at, n),
+        **_fit(config, at),
     }
 
 
-def _fit(config: ResponseConfig, every: int) -> Record:
+def _stairs(law: Device, at: list[int]) -> list[float]:
+    up, down = law.staircase()
+    return _rounded(torch.cat([up, down[1:]])[at])
+
+
+def _fit(config: ResponseConfig, at: list[int]) -> Record:
     """The exponential device nearest to a measured curve: nu up and down, whether retraced, rms distance, rms smoothing."""
     if config.device != "measured" or not is_curve(config.curve):
         return {"fit": None}
     fitted, distance, residual = _fitted(config.curve, config.smooth, Path(config.curve).stat().st_mtime_ns)
-    up, down = fitted.staircase()
     nu = fitted.nonlinearity_up, fitted.nonlinearity_down
-    return {"fit": [*nu, fitted.retraced, distance, residual], "fitted": torch.cat([up, down[1:]])[::every]}
+    return {"fit": [*nu, fitted.retraced, distance, residual], "fitted": _stairs(fitted, at)}
 
 
 @lru_cache(maxsize=16)
@@ -98,31 +111,24 @@ def _labels(law: Any) -> list[float] | None:
     return [*nu, *map(neurosim_label, nu)]
 
 
-def _varied(config: ResponseConfig, up: int, down: int, every: int) -> list[list[float]]:
+def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]]:
     """The staircases of a few devices with the config's spreads and noise; none where there are no spreads."""
-    spreads = (
-        "step_spread",
-        "range_spread",
-        "shape_spread",
-        "asymmetry_spread",
-        "cycle",
-        "stuck",
-        "published_noise",
-    )
-    if not any(getattr(config, name) for name in spreads):
+    names = (*DeviceConfig.model_fields, *ImperfectionConfig.model_fields)
+    made = SynapseConfig(**{name: getattr(config, name) for name in names}, seed=config.seed).resolved()
+    spreads = "step_spread", "range_spread", "shape_spread", "asymmetry_spread", "cycle", "stuck"
+    if not any(getattr(made, name) for name in spreads):
         return []
-    knobs = {
-        name: getattr(config, name) for name in (*DeviceConfig.model_fields, *ImperfectionConfig.model_fields)
-    }
-    layer = SynapseLayer(
-        1, SAMPLES, SynapseConfig(**knobs, scheme="uni", seed=config.seed), 1.0, 0, torch.float64
-    )
+    layer = SynapseLayer(1, SAMPLES, made, 1.0, 0, torch.float64)
     layer.g.copy_(layer.laws[..., 4].expand_as(layer.g))
-    some, found = torch.full((1, SAMPLES), every), [layer.g[0, 0].clone()]
-    for step in range(every, up + down - 1, every):
-        layer._move(0, some, step < up, counter.key(config.seed, step, 0, counter.CYCLE))
+    found = [layer.g[0, 0].clone()]
+    for before, here in pairwise(at):
+        key = counter.key(config.seed, here, 0, counter.CYCLE)
+        layer._move(0, torch.full((1, SAMPLES), here - before), here <= top, key)
         found.append(layer.g[0, 0].clone())
-    return torch.stack(found, 1).double().mul(1e4).round().div(1e4).tolist()
+    return _rounded(torch.stack(found, 1))
+
+
+SHOWN = 1000  # points of a train of pulses, at most
 
 
 class OneSynapseConfig(SynapseConfig):
@@ -139,17 +145,26 @@ class OneSynapseConfig(SynapseConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-@experiment("synapse/one-synapse", version=1, figure=figures.draw_one_synapse, instant=True)
+@experiment("synapse/one-synapse", version=2, figure=figures.draw_one_synapse, instant=True)
 def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
     """The two conductances of one synapse under a train of pulses, on their trajectory, and the weight they make."""
-    law = config.make_device()
+    law = config.make_device().biased(config.asymmetry)
+    seen = walk(config, random_pulses(config.pulses, config.up, config.seed))
+    every = -(-config.pulses // SHOWN)
     yield {
         "scheme": config.scheme,
         "up": config.up,
         "symmetry_point": law.symmetry_point(),
         "levels": law.levels,
-        **walk(config, random_pulses(config.pulses, config.up, config.seed)),
+        "every": every,
+        "refreshed": seen.pop("refreshed"),
+        **{name: _rounded(values[::every]) for name, values in seen.items()},
     }
+
+
+def _rounded(values: Any) -> list:
+    """Four decimals: enough for a picture, and small in a record."""
+    return torch.as_tensor(values, dtype=torch.float64).mul(1e4).round().div(1e4).tolist()
 
 
 class OneUpdateConfig(SynapseConfig):
@@ -165,7 +180,7 @@ class OneUpdateConfig(SynapseConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-@experiment("synapse/update", version=1, figure=figures.draw_update, instant=True)
+@experiment("synapse/update", version=2, figure=figures.draw_update, instant=True)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """How many pulses each rule sends for one input and one error, against the number that the gradient asks for."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
@@ -184,29 +199,36 @@ def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
         }
 
 
-class PulsedConfig(SynapseConfig):
-    """What looks at devices, and so needs a rule that pulses them."""
+class UnitConfig(PulsedConfig):
+    """What looks at the synapses of one hidden unit."""
+
+    unit: int = knob(0, "hidden unit whose synapses are looked at", low=0, high=29)
 
     @model_validator(mode="after")
-    def _devices_to_look_at(self) -> Self:
-        if self.rule == "float":
+    def _unit_exists(self) -> Self:
+        if self.unit >= self.sizes()[0]:
             raise ValueError(
-                "rule='float': expected a rule that pulses devices, since they are looked at here"
+                f"unit={self.unit}: expected 0 to {self.sizes()[0] - 1}, the hidden units of hidden={self.hidden!r}"
             )
         return self
 
 
-class TrainConfig(PulsedConfig):
+class TrainConfig(UnitConfig):
     """Two schemes on the same device, the same digits, the same start."""
 
     rival: Scheme | Literal["software"] = knob("push-pull", "what the scheme is compared with")
     every: int = knob(500, "samples between two looks", low=50, high=10_000, step=50, unit="samples")
-    unit: int = knob(0, "hidden unit whose synapses are followed", low=0, high=9)
     presets = {
         "smoke": {"samples": 6000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
         "laptop": {"samples": 40_000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
         "paper": NO_PAPER,
     }
+
+    @model_validator(mode="after")
+    def _two_schemes(self) -> Self:
+        if self.rival == self.scheme:
+            raise ValueError(f"rival={self.rival!r}: is the scheme itself; expected another one, or software")
+        return self
 
 
 BINS = 25
@@ -214,14 +236,14 @@ FOLLOWED = 3  # synapses
 
 
 @experiment(
-    "synapse/train", version=1, inputs=inputs, figure=network_figures.draw_train,
+    "synapse/train", version=2, inputs=inputs, figure=network_figures.draw_train,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )  # fmt: skip
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
     """Two update schemes trained side by side on the same devices and digits: accuracy, conductances, pulses, refresh."""
     names = (config.scheme, config.rival)
     base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
-    rival = {"rule": "float"} if config.rival == "software" else {"scheme": config.rival}
+    rival = SOFTWARE if config.rival == "software" else {"scheme": config.rival}
     designs = Designs([base, base.replace(**rival)])
     followed = _most_active(designs.data[0].x, FOLLOWED)
     for seen in range(0, config.samples + config.every, config.every):
@@ -242,7 +264,7 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
 def _most_active(x: Tensor, count: int) -> list[int]:
     """Inputs that are bright in many digits, far from each other."""
     order = x.mean(0).argsort(descending=True).tolist()
-    return [order[0], order[len(order) // 10], order[len(order) // 5]][:count]
+    return [order[max(k, len(order) * k // 10)] for k in range(count)]
 
 
 def _conductances(network: Perceptron, followed: list[int], unit: int) -> Record:
@@ -257,12 +279,11 @@ def _conductances(network: Perceptron, followed: list[int], unit: int) -> Record
     }
 
 
-class CurrentsConfig(PulsedConfig):
+class CurrentsConfig(UnitConfig):
     """A trained network and one digit."""
 
     title: ClassVar[str] = "digit"
     digit: int = knob(0, "which test digit", low=0, high=199)
-    unit: int = knob(0, "hidden unit whose synapses are shown", low=0, high=29)
     presets = {"smoke": {"samples": 4000}, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
@@ -274,16 +295,12 @@ def _trained(text: str) -> Perceptron:
     return designs.networks[0]
 
 
-@experiment("synapse/currents", version=1, inputs=inputs, figure=network_figures.draw_currents, instant=True)
+@experiment("synapse/currents", version=2, inputs=inputs, figure=network_figures.draw_currents, instant=True)
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
     base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
     network, data = _trained(base.model_dump_json()), digits_of(config)
     layer, x = network.layers[0], data.x_test[config.digit : config.digit + 1]
-    if config.unit >= layer.g.shape[2]:
-        raise ValueError(
-            f"unit={config.unit}: expected 0 to {layer.g.shape[2] - 1}, the hidden units of this network"
-        )
     activations = network.activations(x)
     side, low = round(x.shape[1] ** 0.5), 1 / config.conductance_ratio()
     pair = low + (1 - low) * layer.g[:, : x.shape[1], config.unit]  # in units of Gmax

@@ -15,11 +15,12 @@ from workbench.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY,
 Pinned = tuple[str, list[Record]] | None
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": BLACK,
-    "uni, no refresh": ORANGE, "software, then written": GREY,
+    "uni, no refresh": ORANGE, "software, then written": GREY, "reference, shifted": SKY,
 }  # fmt: skip
 LABELS = {
     "uni": "unidirectional", "alternating": "alternating", "push-pull": "push-pull", "reference": "one device + reference",
     "software": "software back-propagation", "uni, no refresh": "unidirectional, no refresh",
+    "reference, shifted": "one device + reference at its symmetry point",
     "software, then written": "software weights, written open-loop",
 }  # fmt: skip
 PLUS, MINUS = RED, SKY  # the two conductances of a pair
@@ -39,16 +40,16 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
         if pinned:
             _staircase(stairs, pinned[1][-1], PINK, "pinned")
         for curve in record["varied"]:
-            stairs.plot(record["every"] * np.arange(len(curve)), curve, color=GREY, linewidth=0.6, alpha=0.7)
+            stairs.plot(record["at"], curve, color=GREY, linewidth=0.6, alpha=0.7)
         _staircase(stairs, record, BLACK, "conductance")
         if record["fit"]:
-            fitted = record["fitted"]
-            stairs.plot(record["every"] * np.arange(len(fitted)), fitted, color=ORANGE, linewidth=1)
+            stairs.plot(record["at"], record["fitted"], color=ORANGE, linewidth=1)
         stairs.set_title(_device_title(record), fontsize=9)
-        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, 1.06), yticks=(0, 0.5, 1))
+        top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
+        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, top), yticks=(0, 0.5, 1))
         fig.text(0.075, 0.015, _source(record), fontsize=7, color=GREY)
         up, down = record["levels"], record["levels_down"]
-        stairs.set_xticks((0, up, up + down))  # a tick costs 2 ms
+        stairs.set_xticks((0, up, up + down) if down > 0.1 * up else (0, up))  # a tick costs 2 ms
         g = np.linspace(0, 1, len(record["rise"]))
         steps.plot(g, record["rise"], color=PLUS, label="LTP, up")
         steps.plot(g, record["fall"], "--", color=BLUE, label="LTD, down")
@@ -70,15 +71,8 @@ def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
 
 
 def _staircase(axes: Axes, record: Record, colour: str, label: str) -> None:
-    values = record["up"] + record["down"][1:]
-    axes.plot(
-        record["every"] * np.arange(len(values)),
-        values,
-        color=colour,
-        linewidth=1.4,
-        drawstyle="steps-mid",
-        label=label,
-    )
+    style = {"linewidth": 1.4, "drawstyle": "steps-mid"}
+    axes.plot(record["at"], record["g"], color=colour, label=label, **style)
 
 
 def _device_title(record: Record) -> str:
@@ -113,7 +107,7 @@ def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure
         pair, weight, plane = fig.subplots(
             1, 3, gridspec_kw={"left": 0.055, "right": 0.99, "bottom": 0.16, "top": 0.86, "wspace": 0.22}
         )
-        pulses = np.arange(len(record["plus"]))
+        pulses = _pulses(record, "plus")
         single = record["scheme"] == "reference"
         for key, colour, label in (
             ("plus", PLUS, "$g^+$"),
@@ -121,9 +115,8 @@ def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure
         ):
             pair.plot(pulses, record[key], color=colour, label=label)
             if pinned:
-                pair.plot(
-                    np.arange(len(pinned[1][-1][key])), pinned[1][-1][key], ":", color=colour, linewidth=1
-                )
+                other = pinned[1][-1]
+                pair.plot(_pulses(other, key), other[key], ":", color=colour, linewidth=1)
         if record["symmetry_point"] is not None and record["scheme"] != "uni":
             pair.axhline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1, label="$g^*$")
         for step in record["refreshed"]:
@@ -140,7 +133,7 @@ def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure
         if pinned:
             other = pinned[1][-1]
             weight.plot(
-                np.arange(len(other["weight"])),
+                _pulses(other, "weight"),
                 other["weight"],
                 ":",
                 color=COLOURS[other["scheme"]],
@@ -165,6 +158,10 @@ def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure
             ylim=(-0.03, 1.03),
         )
     return fig
+
+
+def _pulses(record: Record, key: str) -> np.ndarray:
+    return record["every"] * np.arange(len(record[key]))
 
 
 def draw_update(records: Sequence[Record]) -> Figure:

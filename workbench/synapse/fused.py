@@ -9,8 +9,12 @@ several designs train side by side in threads.
 
 from __future__ import annotations
 
+import sys
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import numba
 import numpy as np
 from torch import Tensor
 
@@ -76,6 +80,7 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
         *(tuple(getattr(layer, name).numpy() for layer in layers) for name in ("g", "laws", "weight", "pending", "stats")),
         *(np.array([getattr(layer, name) for layer in layers]) for name in ("unit", "scale", "max_weight")),
     )  # fmt: skip
+    _announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
     right = _train(
         _settings(network),
@@ -89,6 +94,13 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
     )
     network.step += len(order)
     return right
+
+
+@cache
+def _announce() -> None:
+    """Say what the first run waits for, where no compiled loop is kept yet."""
+    if not any(Path(numba.config.CACHE_DIR).rglob("*.nbi")):
+        print("compiling the training loop: about twenty seconds, once", file=sys.stderr, flush=True)
 
 
 def _settings(network) -> Settings:
@@ -110,7 +122,7 @@ def _settings(network) -> Settings:
         inputs_above,
         errors_above,
         config.cycle_of_range(network.layers[0].device_law.levels),
-        config.write_noise,
+        network.layers[0].write_noise,
         config.read_noise,
         ("open-loop", "write-verify", "ideal", "none").index(config.refresh),
         config.refresh_every if config.refreshes else 0,

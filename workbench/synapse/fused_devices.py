@@ -78,8 +78,9 @@ def _normal(key, row, column):
 @compiled
 def _interpolate(x, knots, values):
     i = min(max(np.searchsorted(knots, x, side="right") - 1, 0), len(knots) - 2)
-    share = min(max((x - knots[i]) / (knots[i + 1] - knots[i]), 0.0), 1.0)
-    return values[i] + share * (values[i + 1] - values[i])
+    width, rise = knots[i + 1] - knots[i], values[i + 1] - values[i]
+    share = (x - knots[i]) / width
+    return values[i] + min(max(share, 0.0), 1.0) * rise, (rise / width if 0 <= share < 1 else 0.0)
 
 
 @inlined
@@ -94,21 +95,18 @@ def _geometric(n, b):
 def _pulsed(s, t, g, law, n, up):
     low, high = law[4], law[5]
     if not s.table:
-        if up:
-            return min(max(g + (law[0] - law[1] * g) * _geometric(n, law[1]), low), high)
-        return min(max(g - (law[2] + law[3] * g) * _geometric(n, law[3]), low), high)
+        b = law[1] if up else law[3]
+        step = law[0] - b * g if up else -(law[2] + b * g)
+        return min(max(g + step * _geometric(n, b), low), high), _geometric(n, b * (2 - b))
+    variance, factor = 0.0, (law[0] if up else -law[2])
     for _ in range(n):
         share = (g - low) / max(high - low, 1e-12)
-        step = (
-            law[0] * _interpolate(share, t.knots_up, t.up)
-            if up
-            else -law[2] * _interpolate(share, t.knots_down, t.down)
+        step, slope = (
+            _interpolate(share, t.knots_up, t.up) if up else _interpolate(share, t.knots_down, t.down)
         )
-        moved = min(max(g + (high - low) * step, low), high)
-        if moved == g:
-            break
-        g = moved
-    return g
+        variance = variance * (1 + factor * slope) ** 2 + 1
+        g = min(max(g + (high - low) * factor * step, low), high)
+    return g, variance
 
 
 @inlined
@@ -116,10 +114,10 @@ def _move(s, t, g, laws, i, j, which, n, up, key):
     """Pulse one device n times; returns how many pulses met a device that was at its end."""
     law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
     old = g[which, i, j]
-    new = _pulsed(s, t, old, law, n, up)
+    new, variance = _pulsed(s, t, old, law, n, up)
     if s.cycle > 0:
         noise = _normal(_key(_key(U(0), key), which), i, j)
-        new = min(max(new + noise * s.cycle * (law[5] - law[4]) * math.sqrt(n), law[4]), law[5])
+        new = min(max(new + noise * s.cycle * (law[5] - law[4]) * math.sqrt(variance), law[4]), law[5])
     g[which, i, j] = new
     return n if old == (law[5] if up else law[4]) else 0
 

@@ -12,13 +12,13 @@ from workbench.experiment import Record, experiment, knob
 from workbench.synapse import counter, history_figures, retention
 from workbench.synapse.choice import numbers
 from workbench.synapse.layer import SynapseLayer
-from workbench.synapse.options import SynapseConfig, inputs
+from workbench.synapse.options import SOFTWARE, SynapseConfig, inputs
 from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
 from workbench.synapse.training import Designs, train
 
 BINS = 40
 CURVES: dict[str, dict[str, Any]] = {
-    "software": {"rule": "float"},
+    "software": SOFTWARE,
     "uni": {"scheme": "uni"},
     "uni, no refresh": {"scheme": "uni", "refresh": "none"},
     "alternating": {"scheme": "alternating"},
@@ -36,7 +36,7 @@ class LearningConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/learning", version=1, inputs=inputs, figure=history_figures.draw_learning,
+    "synapse/learning", version=2, inputs=inputs, figure=history_figures.draw_learning,
     steps=lambda c: len(CURVES) * c.looks * c.seeds * len(numbers("rates", c.rates, float)), paper="learning curves",
 )  # fmt: skip
 def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
@@ -52,8 +52,8 @@ def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
             ]
         )
         for look in range(1, config.looks + 1):
-            samples = config.samples * look // config.looks
-            designs.advance(samples)
+            designs.advance(config.samples * look // config.looks)
+            samples = max(network.step for network in designs.networks)  # one that died stands still
             for made, network, data, error in designs:
                 yield {
                     "name": name,
@@ -88,7 +88,7 @@ class HistogramsConfig(SynapseConfig):
 
 
 @experiment(
-    "synapse/histograms", version=1, inputs=inputs, figure=history_figures.draw_histograms,
+    "synapse/histograms", version=2, inputs=inputs, figure=history_figures.draw_histograms,
     steps=lambda c: 2 * (c.samples // max(c.refresh_every, 1)), paper="conductance histograms before and after refresh",
 )  # fmt: skip
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
@@ -146,7 +146,7 @@ class RetentionConfig(SynapseConfig):
 
 
 @experiment(
-    "synapse/retention", version=1, inputs=inputs, figure=history_figures.draw_retention,
+    "synapse/retention", version=2, inputs=inputs, figure=history_figures.draw_retention,
     steps=lambda c: 2 * c.seeds * len(KINDS) * len(TIMES), paper="not in the public text: drift and retention after training",
 )  # fmt: skip
 def aging(config: RetentionConfig, run: Any) -> Iterator[Record]:

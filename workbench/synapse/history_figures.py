@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record
 from workbench.plotting import BLUE, GREEN, ORANGE, PINK, RED, figure
 from workbench.synapse.figures import COLOURS, LABELS
+from workbench.synapse.study_figures import died
 
 
 def draw_learning(records: Sequence[Record]) -> Figure:
@@ -40,7 +41,8 @@ def draw_learning(records: Sequence[Record]) -> Figure:
         axes.set(
             xlabel="samples seen",
             ylabel="test accuracy (%)",
-            title="learning curves, each at its best rate (band: standard deviation over runs)",
+            title="learning curves, each at its best rate (band: standard deviation over runs)"
+            + died(records),
         )
         axes.legend(loc="lower right")
     return fig
@@ -119,4 +121,5 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             )
         if len(table):
             panels[0].legend(loc="lower left")
+        fig.suptitle(died(records), fontsize=9)
     return fig

@@ -48,6 +48,7 @@ class SynapseLayer(nn.Module):
         self.average = self.device_law.biased(config.asymmetry)  # what a designer knows of the devices
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
+        self.write_noise = config.write_noise * scale / self.scale  # of the difference that is read
         generator = torch.Generator().manual_seed(counter.key(config.seed, index, counter.START))
         start = (2 * torch.rand(inputs, outputs, generator=generator, dtype=torch.float64) - 1) / inputs**0.5
         # apart, so that no spread leaves the start as it was
@@ -107,8 +108,8 @@ class SynapseLayer(nn.Module):
 
     def _read_out(self, key: int) -> Tensor:
         difference = self.g[0] - self.g[1]
-        if self.config.write_noise:
-            difference = difference + self.config.write_noise * self._normal(key)
+        if self.write_noise:
+            difference = difference + self.write_noise * self._normal(key)
         return self.scale * difference
 
     def _normal(self, key: int) -> Tensor:
@@ -132,11 +133,10 @@ class SynapseLayer(nn.Module):
         self.weight.copy_(self._read_out(counter.key(self.config.seed, step, self.index, counter.WRITE, 1)))
         return int(((target < -1e-6) | (target > self.ladder[-1] + 1e-6)).sum())
 
-    def read(self, x: Tensor, step: int, transposed: bool = False) -> Tensor:
-        """Summed currents ``(batch, out)`` of rows driven at `x`; transposed, columns are driven and rows sensed."""
-        z = x @ (self.weight.T if transposed else self.weight)
+    def read(self, x: Tensor, step: int, purpose: int = counter.LOOK) -> Tensor:
+        """Summed currents ``(batch, out)`` of rows driven at `x`; for the purpose TRANSPOSED columns are driven, rows sensed."""
+        z = x @ (self.weight.T if purpose == counter.TRANSPOSED else self.weight)
         if self.config.read_noise:
-            purpose = counter.TRANSPOSED if transposed else counter.READ
             key = counter.key(self.config.seed, step, self.index, purpose)
             z = z + self.config.read_noise * counter.normal(key, *z.shape, z.dtype, z.device)
         return z
@@ -170,10 +170,10 @@ class SynapseLayer(nn.Module):
         """Pulse device `which` (0: plus, 1: minus) of each synapse `counts` times in one direction."""
         old, law = self.g[which], self.laws[which]
         low, high = law[..., 4], law[..., 5]
-        new = self._pulsed(old, law, counts, up)
+        new, variance = self._pulsed(old, law, counts, up)
         if self.config.cycle:
             sigma = self.config.cycle_of_range(self.device_law.levels)
-            noise = self._normal(counter.key(key, which)) * sigma * (high - low) * counts.to(old.dtype).sqrt()
+            noise = self._normal(counter.key(key, which)) * sigma * (high - low) * variance.sqrt()
             new = torch.clamp(new + noise, low, high)
         if refresh:
             self._count("refresh_pulses", counts.sum())
@@ -182,33 +182,35 @@ class SynapseLayer(nn.Module):
             self._count("clipped", counts[old == (high if up else low)].sum())
         self.g[which] = torch.where(counts > 0, new, old)
 
-    def _pulsed(self, g: Tensor, law: Tensor, counts: Tensor, up: bool) -> Tensor:
+    def _pulsed(self, g: Tensor, law: Tensor, counts: Tensor, up: bool) -> tuple[Tensor, Tensor]:
+        """Conductances after `counts` pulses, and the variance of their noise in units of that of one pulse.
+
+        Where steps shrink with g, later pulses damp the noise of earlier ones (by 1 - b each): n pulses have less than n times
+        the variance of one. Exact where no end is met.
+        """
         low, high = law[..., 4], law[..., 5]
         if not isinstance(self.device_law, Table):
-            if up:
-                return torch.clamp(
-                    g + (law[..., 0] - law[..., 1] * g) * geometric(counts, law[..., 1]).to(g.dtype),
-                    low,
-                    high,
-                )
-            return torch.clamp(
-                g - (law[..., 2] + law[..., 3] * g) * geometric(counts, law[..., 3]).to(g.dtype), low, high
-            )
-        table = self.device_law
+            b = law[..., 1] if up else law[..., 3]
+            step = law[..., 0] - b * g if up else -(law[..., 2] + b * g)
+            moved = g + step * geometric(counts, b).to(g.dtype)
+            return torch.clamp(moved, low, high), geometric(counts, b * (2 - b)).to(g.dtype)
+        table, variance = self.device_law, torch.zeros_like(g)
+        factor, knots, steps = (
+            (law[..., 0], table.knots_up, table.up) if up else (-law[..., 2], table.knots_down, table.down)
+        )
         for pulse in range(int(counts.max())):
-            share = (g - low) / (high - low).clamp(min=1e-12)
-            step = (
-                law[..., 0] * interpolate(share, table.knots_up, table.up)
-                if up
-                else -law[..., 2] * interpolate(share, table.knots_down, table.down)
+            step, slope = interpolate((g - low) / (high - low).clamp(min=1e-12), knots, steps)
+            moved = torch.clamp(g + (high - low) * factor * step, low, high)
+            grown = variance * (1 + factor * slope).square() + 1
+            g, variance = (
+                torch.where(counts > pulse, new, old) for new, old in ((moved, g), (grown, variance))
             )
-            g = torch.where(counts > pulse, torch.clamp(g + (high - low) * step, low, high), g)
-        return g
+        return g, variance
 
     def fullness(self) -> Tensor:
         """Each conductance as a share of the highest that pulses bring this device to; of a stuck device, of Gmax."""
-        low, high = self.laws[..., 4], self.laws[..., 5]
-        return self.g / torch.where(high > low, high * self.ladder[-1], 1.0)
+        low, high = self.laws[..., 4].double(), self.laws[..., 5].double()
+        return self.g.double() / torch.where(high > low, high * self.ladder[-1], 1.0)
 
     def refresh(self, step: int) -> None:
         """Rewrite saturating pairs (note, section 1.6): read, reset both, read again, program what is now missing.

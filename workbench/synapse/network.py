@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workbench.synapse import fused
+from workbench.synapse import counter, fused
 from workbench.synapse.layer import STATS, SynapseLayer
 from workbench.synapse.options import SynapseConfig
 from workbench.synapse.rules import netted_counts, pulse_counts
@@ -60,13 +60,13 @@ class Perceptron(nn.Module):
         """Outputs ``(batch, classes)`` in [0, 1] for inputs ``(batch, inputs)``."""
         return self.activations(x)[-1]
 
-    def activations(self, x: Tensor) -> list[Tensor]:
-        """What drives the rows of each layer (with the bias row), and the outputs."""
+    def activations(self, x: Tensor, purpose: int = counter.LOOK) -> list[Tensor]:
+        """What drives the rows of each layer (with the bias row), and the outputs; read for training or to look on."""
         found = []
         for layer in self.layers:
             x = torch.cat([x, x.new_ones(len(x), 1)], 1) if self.config.bias else x
             found.append(x)
-            z = layer.read(x, self.step)
+            z = layer.read(x, self.step, purpose)
             last = layer is self.layers[-1]
             x = (z + 0.5).clamp(0, 1) if last else z.clamp(0 if self.config.activation == "clip" else -1, 1)
         return [*found, x]
@@ -80,7 +80,7 @@ class Perceptron(nn.Module):
             hidden = activations[index][:, : self.sizes[index]]
             low = 0 if self.config.activation == "clip" else -1
             gate = (hidden > low) & (hidden < 1)
-            back = self.layers[index].read(found[0], self.step, transposed=True)[:, : self.sizes[index]]
+            back = self.layers[index].read(found[0], self.step, counter.TRANSPOSED)[:, : self.sizes[index]]
             self.layers[index - 1]._count("active", gate.sum())
             self.layers[index - 1]._count("high", (hidden >= 1).sum())
             found.insert(0, self._quantized(gate * back, hidden=True))
@@ -92,15 +92,16 @@ class Perceptron(nn.Module):
             return error
         if kind == "ternary":
             zone = self.config.error_threshold / 2 if hidden else self.config.error_threshold
-            return error.sign() * (error.abs() > zone)
+            return error.sign() * (error.abs().double() > zone)
         steps = 2 ** (int(kind.split()[0]) - 1) - 1
-        return error.sign() * (error.abs() * steps + 0.5).floor().clamp(max=steps) / steps
+        size = (error.abs().double() * steps + 0.5).floor().clamp(max=steps) / steps
+        return error.sign() * size.to(error.dtype)
 
     # -- training -----------------------------------------------------------------------------------------------------
 
     def train_batch(self, x: Tensor, labels: Tensor) -> int:
         """One batch, readable: read, send errors back, pulse sample by sample. Returns how many outputs were right."""
-        activations = self.activations(x)
+        activations = self.activations(x, counter.READ)
         errors = self.errors(activations, labels)
         for sample in range(len(x)):
             for layer, a, d in zip(self.layers, activations, errors, strict=False):
@@ -152,6 +153,8 @@ class Perceptron(nn.Module):
                 raise ValueError(
                     f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}"
                 )
+        if not bool(torch.isfinite(x[order] if len(order) < len(x) else x).all()):
+            raise ValueError("x: not a number, or infinite, among the inputs; expected finite numbers")
         if labels.shape != (len(x),):
             raise ValueError(f"labels: {tuple(labels.shape)}; expected one for each of {len(x)} samples")
 
@@ -168,15 +171,22 @@ class Perceptron(nn.Module):
             if layer.stats[STATS.index("active")] == 0:
                 z, units = a @ layer.weight, layer.weight.shape[1]
                 end = "upper" if int(layer.stats[STATS.index("high")]) > 50 * units else "lower"
-                typical = a.square().sum(1).mean().sqrt().item()
-                cure = (
-                    f"try weight_scale={min(1.5 / typical, 1.0):.2g}" if typical else "its inputs are all 0"
-                )
                 raise SaturationError(
                     f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at their {end} end "
                     f"(sums from {z.min():.2g} to {z.max():.2g}, weights up to {layer.max_weight:.3g}), so no error comes "
-                    f"through; {cure}"
+                    f"through; {self._cure(layer, a)}"
                 )
+
+    def _cure(self, layer: SynapseLayer, a: Tensor) -> str:
+        typical, start = a.square().sum(1).mean().sqrt().item(), len(layer.weight) ** -0.5
+        if not typical:
+            return "its inputs are all 0"
+        if not layer.weight.any():
+            return (
+                f"all weights are 0, since those of the start, up to {start:.2g}, are less than half a step; "
+                f"try weight_scale={start / layer.ladder[1].item():.2g}"
+            )
+        return f"try weight_scale={min(1.5 / typical, 1.0):.2g}"
 
     # -- read-outs ----------------------------------------------------------------------------------------------------
 

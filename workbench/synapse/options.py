@@ -25,7 +25,8 @@ class ImperfectionConfig(Config):
 
     title: ClassVar[str] = "imperfections"
     published_noise: bool = knob(
-        False, "a published device brings its own spreads and noise, in place of step, range and cycle below"
+        False,
+        "a published device's own spreads and noise, in place of step, range and cycle below; others have none",
     )
     step_spread: float = knob(
         0.0, "step size, device to device; LTP and LTD drawn apart", low=0.0, high=2.0, step=0.05
@@ -47,21 +48,22 @@ class ImperfectionConfig(Config):
     asymmetry_spread: float = knob(0.0, "the same, device to device", low=0.0, high=1.0, step=0.05)
     cycle: float = knob(0.0, "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
     cycle_unit: Literal["mean step", "% of range"] = knob(
-        "mean step", "unit of cycle; the two conventions of the literature differ by a factor N / 100"
+        "mean step",
+        "unit of cycle, of an LTP step; the two conventions of the literature differ by a factor N / 100",
     )
     stuck: float = knob(
         0.0, "share of devices that never change, half at Gmin, half at Gmax", low=0.0, high=0.9, step=0.01
     )
     write_noise: float = knob(
         0.0,
-        "what is read differs from what was written, share of the weight range",
+        "what is read differs from what was written, share of the largest weight",
         low=0.0,
         high=0.5,
         step=0.01,
     )
     read_noise: float = knob(
         0.0,
-        "noise on each summed current, both directions, in units of its sum",
+        "noise on each summed current, both directions: its deviation, where a sum of 1 is a full activation",
         low=0.0,
         high=1.0,
         step=0.01,
@@ -226,6 +228,19 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
             cycle=round(100 * preset.cycle_of_range, 9) if ranged else preset.cycle_of_step,
             cycle_unit="% of range" if ranged else "mean step",
         )
+
+
+class PulsedConfig(SynapseConfig):
+    """What looks at devices, or compares them with software, and so needs a rule that pulses them."""
+
+    @model_validator(mode="after")
+    def _pulses_devices(self) -> Self:
+        if self.rule == "float":
+            raise ValueError("rule='float': expected a rule that pulses devices; that one has none")
+        return self
+
+
+SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # what makes software of a device network
 
 
 def inputs(config: SynapseConfig) -> list[str]:

@@ -83,7 +83,7 @@ PRESETS: dict[str, Preset] = {
         cycle_of_step=5.0, step_spread=0.2, range_spread=0.3,
     ),
     "PCM (rise only)": Preset(
-        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; a pulse down resets it; {_NOISE}", None, cycle_of_step=0.6,
-        step_spread=0.2, range_spread=0.1,
+        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; for unidirectional pairs: its LTD is nearly a reset; {_NOISE}", None,
+        cycle_of_step=0.6, step_spread=0.2, range_spread=0.1,
     ),
 }  # fmt: skip

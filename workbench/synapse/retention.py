@@ -19,7 +19,7 @@ def aged(
 
     - power law: G (t / t0)^-v, v normal about `exponent` with relative `spread`, device by device (t0 = 1 s).
     - PCM: the same from t0 = 20 s, with v drawn from a fit to phase-change cells (in aihwkit): mean
-      clip(-.0155 ln g + .0244, .049, .1), deviation clip(-.0125 ln g - .0059, .008, .045).
+      clip(-.0155 ln g + .0244, .049, .1), deviation clip(-.0125 ln g - .0059, .008, .045), of which the size counts.
     - to Gmin, to Gmax, random: NeuroSim's retention, G (t / 1 s)^(-v), (+v), or either by device.
 
     Raises ValueError for a time before t0.
@@ -36,6 +36,7 @@ def aged(
     if kind == "PCM":
         log = absolute.clamp(min=1e-6).log()
         v = (-0.0155 * log + 0.0244).clamp(0.049, 0.1) + (-0.0125 * log - 0.0059).clamp(0.008, 0.045) * noise
+        v = v.abs()
     else:
         v = exponent * (1 + (spread if kind == "power law" else 0.0) * noise)
     if kind == "to Gmax":

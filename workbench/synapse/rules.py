@@ -27,7 +27,7 @@ def pulse_counts(
     sign = torch.outer(x.sign(), delta.sign()).long()
     if config.rule == "single":
         inputs, errors = thresholds(config, first=key[2] == 0, hidden=hidden)
-        return sign * torch.outer(x.abs() > inputs, delta.abs() > errors)
+        return sign * torch.outer(x.abs().double() > inputs, delta.abs().double() > errors)
     if config.rule == "coincidence":
         return sign * _coincidences(config, x.abs(), delta.abs(), unit, key)
     expected = torch.outer(x.abs() * (config.rate / unit), delta.abs())

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from workbench.experiment import Record, experiment
 from workbench.synapse import study_figures as figures
-from workbench.synapse.options import RULES, SCHEMES, inputs
+from workbench.synapse.options import RULES, SCHEMES, SOFTWARE, inputs
 from workbench.synapse.presets import PRESETS as DEVICE_PRESETS
 from workbench.synapse.study import (
     DEVICES,
@@ -18,12 +18,15 @@ from workbench.synapse.study import (
     RULE_PRESETS,
     SHAPE,
     SMOKE,
-    SOFTWARE,
+    SOFTWARE_POINT,
     Point,
     StudyConfig,
     steps,
     study,
 )
+
+# where LTP and LTD differ one device settles at its symmetry point; there it is fair to put weight 0
+SHIFTED = {"name": "reference, shifted", "scheme": "reference", "reference": "symmetry point"}
 
 
 def _schemes(config: StudyConfig) -> list[Point]:
@@ -32,6 +35,7 @@ def _schemes(config: StudyConfig) -> list[Point]:
         for device, knobs in DEVICES.items()
         for scheme in SCHEMES
     ]
+    shifted = {"device_name": "abrupt LTD", **SHIFTED, **DEVICES["abrupt LTD"]}
     without = {
         "name": "uni, no refresh",
         "device_name": "linear",
@@ -39,18 +43,18 @@ def _schemes(config: StudyConfig) -> list[Point]:
         "refresh": "none",
         **LINEAR,
     }
-    return [{**SOFTWARE, "device_name": "-"}, *pairs, without]
+    return [{**SOFTWARE_POINT, "device_name": "-"}, *pairs, shifted, without]
 
 
 class SchemesConfig(StudyConfig):
     """Every scheme on four devices."""
 
-    swept = (*StudyConfig.swept, *SHAPE, "scheme", "refresh")
+    swept = (*StudyConfig.swept, *SHAPE, "scheme", "reference", "refresh")
     presets = PRESETS
 
 
 @experiment(
-    "synapse/schemes", version=1, inputs=inputs, figure=figures.draw_schemes, steps=steps(_schemes),
+    "synapse/schemes", version=2, inputs=inputs, figure=figures.draw_schemes, steps=steps(_schemes),
     paper="the comparison of updating methods over conductance responses (abstract)",
 )  # fmt: skip
 def schemes(config: SchemesConfig, run: Any) -> Iterator[Record]:
@@ -59,7 +63,7 @@ def schemes(config: SchemesConfig, run: Any) -> Iterator[Record]:
 
 
 def _levels(config: StudyConfig) -> list[Point]:
-    return [SOFTWARE | {"x": 64}] + [
+    return [SOFTWARE_POINT | {"x": 64}] + [
         {"name": scheme, "x": levels, "scheme": scheme, "levels": levels}
         for levels in (8, 16, 32, 64, 128, 256, 1024)
         for scheme in SCHEMES
@@ -82,7 +86,7 @@ class LevelsConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/levels", version=1, inputs=inputs, figure=figures.draw_levels, steps=steps(_levels),
+    "synapse/levels", version=2, inputs=inputs, figure=figures.draw_levels, steps=steps(_levels),
     paper="accuracy against the number of conductance levels (dynamic range)",
 )  # fmt: skip
 def levels(config: LevelsConfig, run: Any) -> Iterator[Record]:
@@ -91,7 +95,7 @@ def levels(config: LevelsConfig, run: Any) -> Iterator[Record]:
 
 
 def _nonlinearity(config: StudyConfig) -> list[Point]:
-    return [SOFTWARE | {"x": 0.0}] + [
+    return [SOFTWARE_POINT | {"x": 0.0}] + [
         {"name": scheme, "x": nu, "scheme": scheme, "nonlinearity_up": nu, "nonlinearity_down": nu}
         for nu in (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
         for scheme in SCHEMES
@@ -99,22 +103,22 @@ def _nonlinearity(config: StudyConfig) -> list[Point]:
 
 
 def _abruptness(config: StudyConfig) -> list[Point]:
-    return [SOFTWARE | {"x": 1.0}] + [
-        {"name": scheme, "x": nu, "scheme": scheme, "nonlinearity_up": 1.0, "nonlinearity_down": nu}
+    return [SOFTWARE_POINT | {"x": 1.0}] + [
+        {**series, "x": nu, "nonlinearity_up": 1.0, "nonlinearity_down": nu}
         for nu in (0.0, 1.0, 3.0, 5.0, 10.0, 20.0)
-        for scheme in SCHEMES
+        for series in (*({"name": scheme, "scheme": scheme} for scheme in SCHEMES), SHIFTED)
     ]
 
 
 class NonlinearityConfig(StudyConfig):
     """Shapes of the response."""
 
-    swept = (*StudyConfig.swept, *SHAPE, "scheme")
+    swept = (*StudyConfig.swept, *SHAPE, "scheme", "reference")
     presets = PRESETS
 
 
 @experiment(
-    "synapse/nonlinearity", version=1, inputs=inputs, figure=figures.draw_nonlinearity, steps=steps(_nonlinearity),
+    "synapse/nonlinearity", version=2, inputs=inputs, figure=figures.draw_nonlinearity, steps=steps(_nonlinearity),
     paper="accuracy against nonlinearity, per updating method",
 )  # fmt: skip
 def nonlinearity(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
@@ -123,7 +127,7 @@ def nonlinearity(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
 
 
 @experiment(
-    "synapse/abruptness", version=1, inputs=inputs, figure=figures.draw_abruptness, steps=steps(_abruptness),
+    "synapse/abruptness", version=2, inputs=inputs, figure=figures.draw_abruptness, steps=steps(_abruptness),
     paper="accuracy against the abruptness of LTD (asymmetry), per updating method",
 )  # fmt: skip
 def abruptness(config: NonlinearityConfig, run: Any) -> Iterator[Record]:
@@ -143,7 +147,7 @@ def _variation(config: StudyConfig) -> list[Point]:
             points.append(
                 {
                     "name": "software, then written",
-                    "rule": "float",
+                    **SOFTWARE,
                     "scheme": "uni",
                     "transfer": True,
                     **shared,
@@ -160,7 +164,7 @@ class VariationConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/variation", version=1, inputs=inputs, figure=figures.draw_variation, steps=steps(_variation),
+    "synapse/variation", version=2, inputs=inputs, figure=figures.draw_variation, steps=steps(_variation),
     paper="accuracy against device-to-device variation, per updating method",
 )  # fmt: skip
 def variation(config: VariationConfig, run: Any) -> Iterator[Record]:
@@ -194,7 +198,7 @@ class CompensationConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/compensation", version=1, inputs=inputs, figure=figures.draw_compensation, steps=steps(_compensation),
+    "synapse/compensation", version=2, inputs=inputs, figure=figures.draw_compensation, steps=steps(_compensation),
     paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
 )  # fmt: skip
 def compensation(config: CompensationConfig, run: Any) -> Iterator[Record]:
@@ -220,7 +224,7 @@ class RulesConfig(StudyConfig):
 
 
 @experiment(
-    "synapse/rules", version=1, inputs=inputs, figure=figures.draw_rules, steps=steps(_rules),
+    "synapse/rules", version=2, inputs=inputs, figure=figures.draw_rules, steps=steps(_rules),
     paper="not in the public text: which rule turns a gradient into pulses",
 )  # fmt: skip
 def rules(config: RulesConfig, run: Any) -> Iterator[Record]:

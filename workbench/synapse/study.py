@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.experiment import Record, knob
 from workbench.synapse.choice import numbers
-from workbench.synapse.options import SynapseConfig
+from workbench.synapse.options import SOFTWARE, PulsedConfig, SynapseConfig
 from workbench.synapse.training import train, transferred
 
 NO_PAPER = (
@@ -20,10 +20,11 @@ SHAPE = (
     "device",
     "nonlinearity_up",
     "nonlinearity_down",
+    "retraced",
 )  # swept by sweeps over shapes of the exponential response
 
 
-class StudyConfig(SynapseConfig):
+class StudyConfig(PulsedConfig):
     """Several rates and seeds."""
 
     swept = ("rate", "seed")
@@ -44,13 +45,14 @@ RULE_PRESETS = {  # counts rounded to nearest have a dead zone, and want higher 
     "laptop": {**LAPTOP, "rates": "0.003,0.01,0.03,0.1"},
     "paper": NO_PAPER,
 }
-SOFTWARE = {"name": "software", "rule": "float"}
+SOFTWARE_POINT = {"name": "software", **SOFTWARE}
 LINEAR = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
 ABRUPT = {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0}
 DEVICES: dict[str, Point] = {
     "linear": LINEAR,
     "nu = 3": {"nonlinearity_up": 3.0, "nonlinearity_down": 3.0},
     "nu = 5": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0},
+    "nu = 5, retraced": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0, "retraced": True},
     "abrupt LTD": ABRUPT,
 }
 
@@ -64,7 +66,8 @@ def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record
         for made, network, data, error in designs:
             more: Record = {"died": str(error)} if error else {}
             if point.get("transfer"):
-                network, more["cut"] = transferred(network, made.replace(rule="stochastic"))
+                devices = made.replace(rule="stochastic", read_noise=config.read_noise, error=config.error)
+                network, more["cut"] = transferred(network, devices)
             yield {**point, "rate": made.rate, "seed": made.seed, **outcome(network, data), **more}
         run.save(index + 1)
 

@@ -43,12 +43,16 @@ class Table(Device):
                 raise ValueError(f"knots_{name}: expected conductances that rise")
             if not all(0 <= s < math.inf for s in steps) or not any(s > 0 for s in steps):
                 raise ValueError(f"{name}: expected finite steps of at least 0, one of them above 0")
+        if not self.up[0] > 0:
+            raise ValueError(
+                f"up: {self.up[0]} at the lowest conductance; expected a step above 0 where a device stands after a reset"
+            )
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_up, self.up)
+        return interpolate(g, self.knots_up, self.up)[0]
 
     def fall(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_down, self.down)
+        return interpolate(g, self.knots_down, self.down)[0]
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
         knots, steps, sign = (self.knots_up, self.up, 1) if up else (self.knots_down, self.down, -1)
@@ -65,13 +69,14 @@ class Table(Device):
         return replace(self, up=up, down=down) if bias else self
 
 
-def interpolate(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> Tensor:
-    """Linear interpolation, constant beyond the ends."""
-    at = torch.tensor(knots, dtype=x.dtype, device=x.device)
-    found = torch.tensor(values, dtype=x.dtype, device=x.device)
-    i = (torch.searchsorted(at, x.contiguous(), right=True) - 1).clamp(0, len(at) - 2)
-    share = ((x - at[i]) / (at[i + 1] - at[i])).clamp(0, 1)
-    return found[i] + share * (found[i + 1] - found[i])
+def interpolate(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Linear interpolation and its slope; constant, of slope 0, beyond the ends. In float64: close knots are not merged."""
+    at, found = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (knots, values))
+    i = (torch.searchsorted(at, x.double().contiguous(), right=True) - 1).clamp(0, len(at) - 2)
+    share = (x - at[i]) / (at[i + 1] - at[i])
+    rise = found[i + 1] - found[i]
+    slope = torch.where((share >= 0) & (share < 1), rise / (at[i + 1] - at[i]), 0.0)
+    return (found[i] + share.clamp(0, 1) * rise).to(x.dtype), slope.to(x.dtype)
 
 
 def _smooth(levels: int, down_levels: int | None, rise, fall) -> Table:

@@ -38,7 +38,7 @@ def load_digits(name: str, pool: int) -> Digits:
     most = 16 if name == "digits-8x8" else 255
 
     def rows(pixels) -> Tensor:
-        squares = torch.from_numpy(pixels).float().div(most).unfold(1, pool, pool).unfold(2, pool, pool)
+        squares = torch.tensor(pixels).float().div(most).unfold(1, pool, pool).unfold(2, pool, pool)
         return squares.mean((-1, -2)).reshape(len(pixels), -1).contiguous()
 
     x, labels = rows(images.x_train), torch.from_numpy(images.y_train).long()
