@@ -44,6 +44,15 @@ def test_runs_by_papermill_in_seconds(path, tmp_path):
     ) == 0
 
 
+def test_the_schemes_that_a_parameter_cell_offers_run(tmp_path):
+    """Not only the default: push-pull is also the default's rival."""
+    path = ROOT / "notebooks" / "synapse" / "01-explore.ipynb"
+    found = notebooks.execute(
+        path, tmp_path / path.name, {"scheme": "push-pull", "rule": "single"}, timeout=180
+    )
+    assert "software is ahead of all" in str(found)
+
+
 @every
 def test_nbval_has_something_to_compare(path):
     checked = cells(path, "nbval-check-output")

@@ -7,11 +7,12 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from workbench.experiment import KnobError
 from workbench.synapse import RULES, SCHEMES, Perceptron, SaturationError, SynapseConfig, counter
+from workbench.synapse.choice import Law
 from workbench.synapse.layer import STATS, SynapseLayer
 from workbench.synapse.rules import pulse_counts
 from workbench.synapse.training import Designs, digits_of, order_of, train, transferred
@@ -113,6 +114,49 @@ def test_the_compiled_loop_is_the_readable_form(knobs):
         x, labels, order, compiled=True
     )
     assert same(one, other, 1e-12)
+
+
+def one_of(*values):
+    return st.sampled_from(values)
+
+
+DESIGNS = st.fixed_dictionaries(
+    {
+        "scheme": one_of(*SCHEMES), "rule": one_of(*RULES, "float"), "batch": one_of(1, 1, 7, 32),
+        "rate": one_of(0.003, 0.03, 0.2), "device": one_of(*(law for law in Law.__args__ if law != "measured")), "levels": one_of(1, 3, 16, 64, 300),
+        "levels_down": one_of(0, 10, 40), "nonlinearity_up": one_of(0.0, 0.5, 2.0, 12.0), "nonlinearity_down": one_of(0.0, 5.0),
+        "retraced": st.booleans(), "step_spread": one_of(0.0, 0.3, 1.0), "range_spread": one_of(0.0, 0.3, 1.0),
+        "pair_correlation": one_of(0.0, 0.5), "asymmetry": one_of(0.0, 0.3, -0.5), "asymmetry_spread": one_of(0.0, 0.2),
+        "cycle": one_of(0.0, 0.5, 3.0), "cycle_unit": one_of("mean step", "% of range"), "stuck": one_of(0.0, 0.1, 0.5),
+        "write_noise": one_of(0.0, 0.05), "read_noise": one_of(0.0, 0.1), "error": one_of("exact", "ternary", "4 bits"),
+        "reference": one_of("middle", "symmetry point"), "refresh": one_of("open-loop", "write-verify", "ideal", "none"),
+        "refresh_every": one_of(20, 50), "refresh_above": one_of(0.3, 0.9), "refresh_below": one_of(0.0, 0.2),
+        "hidden": one_of("12", "10,8"), "activation": one_of("clip", "hard-tanh"), "bias": st.booleans(),
+        "seed": st.integers(0, 99),
+    }
+)  # fmt: skip
+
+
+@given(DESIGNS)
+@settings(
+    max_examples=25, deadline=None, derandomize=True
+)  # a sum of exactly zero could still be a matter of rounding
+def test_any_design_is_the_same_in_both_forms_and_stays_within_its_devices_ranges(knobs):
+    x, labels = digits()
+    try:
+        nets = [off_the_ladder(network(**knobs)) for _ in range(2)]
+    except ValueError:  # a rate that asks for more pulses than the device has
+        reject()
+    right = []
+    for net, compiled in zip(nets, (False, True), strict=True):
+        with suppress(SaturationError):
+            right.append(net.train_samples(x, labels, torch.arange(110), compiled=compiled))
+    assert right[:1] == right[1:] or not right
+    assert same(*nets, 1e-10)
+    for layer in nets[0].layers:
+        devices = slice(0, 1 if layer.single else 2)
+        assert (layer.g[devices] >= layer.laws[devices, ..., 4]).all()
+        assert (layer.g[devices] <= layer.laws[devices, ..., 5]).all()
 
 
 # -- an independent loop: plain Python numbers, no closed form, no shared code -------------------------------------------
