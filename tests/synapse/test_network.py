@@ -123,7 +123,8 @@ def one_of(*values):
 DESIGNS = st.fixed_dictionaries(
     {
         "scheme": one_of(*SCHEMES), "rule": one_of(*RULES, "float"), "batch": one_of(1, 1, 7, 32),
-        "rate": one_of(0.003, 0.03, 0.2), "device": one_of(*(law for law in Law.__args__ if law != "measured")), "levels": one_of(1, 3, 16, 64, 300),
+        "rate": one_of(0.003, 0.03, 0.2),
+        "device": one_of(*(law for law in Law.__args__ if law != "measured")), "levels": one_of(1, 3, 16, 64, 300),
         "levels_down": one_of(0, 10, 40), "nonlinearity_up": one_of(0.0, 0.5, 2.0, 12.0), "nonlinearity_down": one_of(0.0, 5.0),
         "retraced": st.booleans(), "step_spread": one_of(0.0, 0.3, 1.0), "range_spread": one_of(0.0, 0.3, 1.0),
         "pair_correlation": one_of(0.0, 0.5), "asymmetry": one_of(0.0, 0.3, -0.5), "asymmetry_spread": one_of(0.0, 0.2),
