@@ -214,6 +214,22 @@ def _control(records: list[Record]) -> Verdict:
     return _holds(good, "; ".join(parts), *errors)
 
 
+def _symmetric(records: list[Record]) -> Verdict:
+    """Check: where LTD retraces LTP uni is surely behind the control, and not surely ahead of any other scheme."""
+    point = {"device_name": "nu = 5, retraced"}
+    gaps = {
+        other: _difference(records, point | {"name": "uni"}, point | {"name": other})
+        for other in ("alternating", "push-pull", "reference")
+    }
+    control, error = gaps["alternating"]
+    return _holds(
+        control < -SURE * error and all(mean < SURE * e for mean, e in gaps.values()),
+        "nu = 5, retraced: uni is "
+        + ", ".join(f"{m:+.1f} ± {e:.1f} over {other}" for other, (m, e) in gaps.items()),
+        *(e for _, e in gaps.values()),
+    )
+
+
 def _single_step(records: list[Record]) -> Verdict:
     def gap(rule: str) -> tuple[float, float]:
         point = {"x": rule, "device_name": "abrupt LTD"}
@@ -283,6 +299,10 @@ CLAIMS = [
         "granularity",
         "Ours: on mirrored nonlinear devices most of the advantage is the finer step's: the control has it too", OURS,
         "-", "synapse/schemes", _control,
+    ),
+    Claim(
+        "symmetric", "Ours: on symmetric nonlinear devices (LTD retraces LTP) unidirectional updating has no advantage", OURS,
+        "-", "synapse/schemes", _symmetric,
     ),
     Claim(
         "single", "Ours: single steps (ISCAS) make more of the advantage on abrupt LTD than stochastic counts", OURS, "-",
