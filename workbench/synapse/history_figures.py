@@ -28,6 +28,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
                 grouped.index,
                 grouped["mean"],
                 color=COLOURS[name],
+                linestyle="--" if name == "reference" else "-",  # on linear devices it lies on push-pull
                 label=f"{LABELS[name]} (η = {last.idxmax():g})",
             )
             axes.fill_between(
