@@ -158,9 +158,10 @@ def test_a_measured_device_trains(tmp_path):
     assert ours > 0.75
 
 
-def test_a_table_of_steps_is_interpolated_and_walked(tmp_path):
+@pytest.mark.parametrize("head", ["g,up,down", '\ufeffG, Up ,"down"'])
+def test_a_table_of_steps_is_interpolated_and_walked(tmp_path, head):
     path = tmp_path / "steps.csv"
-    path.write_text("g,up,down\n0,0.04,0\n0.5,0.02,0.02\n1,0.02,0.1\n")
+    path.write_text(f"{head}\n0,0.04,0\n0.5,0.02,0.02\n1,0.02,0.1\n", "utf-8")
     device = SynapseConfig(device="measured", curve=str(path)).make_device()
     at = torch.tensor([0.25, 0.75], dtype=torch.float64)
     torch.testing.assert_close(device.rise(at), torch.tensor([0.03, 0.02], dtype=torch.float64))

@@ -39,12 +39,7 @@ class DeviceConfig(Config):
         unit="pulses",
     )
     levels_down: int = knob(
-        0,
-        "pulses back; 0: as many",
-        low=0,
-        high=1_000_000,
-        choices=(0, 16, 32, 64, 128, 256, 1024),
-        unit="pulses",
+        0, "pulses back; 0: as many", low=0, high=1_000_000, choices=(0, 16, 32, 64, 128, 256, 1024)
     )
     nonlinearity_up: float = knob(
         0.0,

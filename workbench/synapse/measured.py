@@ -106,10 +106,10 @@ def read_steps(path: Path | str) -> Table:
 def is_curve(path: Path | str) -> bool:
     """Whether a CSV has columns ltp and ltd, and not g, up, down."""
     try:
-        names = Path(path).read_text().partition("\n")[0].lower().split(",")
+        names = Path(path).read_text("utf-8-sig").partition("\n")[0].lower().split(",")
     except (OSError, UnicodeDecodeError):
         return True  # whose reading says what is wrong
-    return not {"g", "up", "down"} <= {name.strip() for name in names}
+    return not {"g", "up", "down"} <= {name.strip(' "') for name in names}
 
 
 def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
