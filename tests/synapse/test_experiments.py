@@ -143,25 +143,24 @@ def test_claims_can_hold_and_can_fail():
     assert check(on_abrupt(0.9)).verdict == "holds"
     assert check(on_abrupt(0.8)).verdict == "fails"
 
-    def variation(uni_loses, others_lose):
+    def variation(uni_loses, others_lose, nonlinear=None):
+        lost = {"": uni_loses, "nu = 3, ": uni_loses if nonlinear is None else nonlinear}
         return made_up(
             [
                 (
                     {"name": scheme, "x": "stochastic", "device_name": kind},
-                    0.9 - (0 if kind == "none" else loses),
+                    0.9 - (0 if kind in ("none", "nu = 3") else uni if scheme == "uni" else others_lose),
                 )
-                for scheme, loses in (
-                    ("uni", uni_loses),
-                    ("alternating", others_lose),
-                    ("push-pull", others_lose),
-                )
-                for kind in ("none", "step .3", "range .3")
+                for scheme in ("uni", "alternating", "push-pull")
+                for alike, (prefix, uni) in zip(("none", "nu = 3"), lost.items(), strict=True)
+                for kind in (alike, f"{prefix}step .3", f"{prefix}range .3")
             ]
         )
 
     compensates = next(c for c in papers.claims("synapse") if c.id == "variation").check
     assert compensates(variation(0.01, 0.2)).verdict == "holds"
     assert compensates(variation(0.2, 0.01)).verdict == "fails"
+    assert compensates(variation(0.2, 0.1, nonlinear=0.01)).verdict == "holds"
     assert "20/1/1" in compensates(variation(0.2, 0.01)).measured
 
 

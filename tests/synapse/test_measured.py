@@ -193,6 +193,11 @@ def test_a_table_of_steps_is_interpolated_and_walked(tmp_path, head):
             "row 3, column 'g': 0; expected conductances from 0 to 1 that rise",
         ),
         ("g,up,down\n0,0.1,0.1\n1.5,0.1,0.1\n", "row 3, column 'g': 1.5"),
+        (
+            "g,up,down\n0,1e-9,0.1\n1,1e-9,0.1\n",
+            "column 'up': steps of at most 1e-09; expected some of at least",
+        ),
+        ("g,up,up,down\n0,0.1,0.1,0.1\n1,0.1,0.1,0.1\n", "2 columns are called 'up'"),
         ("g,up,down\n0,0.1,0.1\n1,-0.1,0.1\n", "row 3, column 'up': -0.1; expected steps from 0 to 1"),
         ("g,up,down\n0,0.1,0.1\n0.5,0.1\n1,0.1\n", "g 3, up 3, down 1 values|column 'down': 1 values"),
     ],

@@ -13,7 +13,7 @@ from workbench.synapse import counter, history_figures, retention
 from workbench.synapse.choice import numbers
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.options import SOFTWARE, SynapseConfig, inputs
-from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, SMOKE, StudyConfig
+from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, RATES, SMOKE, StudyConfig
 from workbench.synapse.training import Designs, train
 
 BINS = 40
@@ -32,11 +32,15 @@ class LearningConfig(StudyConfig):
 
     swept = (*StudyConfig.swept, "scheme", "rule", "refresh")
     looks: int = knob(20, "points on each curve", low=2, high=200)
-    presets = {"smoke": {**SMOKE, "looks": 8}, "laptop": {**LAPTOP, "samples": 40_000}, "paper": NO_PAPER}
+    presets = {
+        "smoke": {**SMOKE, "looks": 8},
+        "laptop": {**LAPTOP, **RATES, "samples": 40_000},
+        "paper": NO_PAPER,
+    }
 
 
 @experiment(
-    "synapse/learning", version=2, inputs=inputs, figure=history_figures.draw_learning,
+    "synapse/learning", version=3, inputs=inputs, figure=history_figures.draw_learning,
     steps=lambda c: len(CURVES) * c.looks * c.seeds * len(numbers("rates", c.rates, float)), paper="learning curves",
 )  # fmt: skip
 def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
@@ -61,7 +65,7 @@ def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
                     "rate": made.rate,
                     "seed": made.seed,
                     "validation": network.accuracy(data.x_validation, data.labels_validation),
-                    "accuracy": network.accuracy(data.x_test[:2000], data.labels_test[:2000]),
+                    "accuracy": network.accuracy(data.x_test, data.labels_test),
                     **({"died": str(error)} if error else {}),
                 }
         run.save(index + 1)

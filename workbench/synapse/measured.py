@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,11 @@ def read_steps(path: Path | str) -> Table:
             raise ValueError(
                 f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}"
             )
+    if columns["up"].max() < 1 / MOST:
+        raise ValueError(
+            f"{path}: column 'up': steps of at most {columns['up'].max():g}; expected some of at least {1 / MOST:.2g}, in units "
+            "of the range"
+        )
     knots, up, down = (tuple(columns[name].tolist()) for name in ("g", "up", "down"))
     once = Table(MOST, knots, up, knots, down)
     levels, levels_down = (
@@ -134,6 +140,8 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
             f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}"
         ) from None
     table.columns = [str(name).strip().lower() for name in table.columns]
+    # pandas calls a second ltp "ltp.1"
+    table.columns = [re.sub(r"^(pulse|ltp|ltd|g|up|down)\.\d+$", r"\1", name) for name in table.columns]
     twice = [name for name in ("pulse", *needed) if list(table.columns).count(name) > 1]
     if twice:
         raise ValueError(

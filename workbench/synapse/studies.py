@@ -175,7 +175,10 @@ def variation(config: VariationConfig, run: Any) -> Iterator[Record]:
 def _compensation(config: StudyConfig) -> list[Point]:
     step, span = {"step_spread": 0.3}, {"range_spread": 0.3}
     alike, verified = {"pair_correlation": 1.0}, {"refresh": "write-verify"}
-    changes = ({}, step, span, span | verified, step | alike, span | alike, {"stuck": 0.05})
+    curved = DEVICES["nu = 3"]
+    changes = (
+        {}, step, span, span | verified, step | alike, span | alike, {"stuck": 0.05}, curved, curved | step, curved | span,
+    )  # fmt: skip
     kinds = dict(zip(figures.VARIATIONS, changes, strict=True))
     return [
         {"name": scheme, "x": rule, "device_name": kind, "scheme": scheme, "rule": rule, **knobs}
@@ -191,14 +194,14 @@ class CompensationConfig(StudyConfig):
     """Every rule, with and without variation."""
 
     swept = (
-        *StudyConfig.swept, "published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck", "rule",
-        "batch", "refresh",
+        *StudyConfig.swept, *SHAPE, "published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck",
+        "rule", "batch", "refresh",
     )  # fmt: skip
     presets = {**RULE_PRESETS, "smoke": {**RULE_PRESETS["smoke"], "samples": 1000}}
 
 
 @experiment(
-    "synapse/compensation", version=2, inputs=inputs, figure=figures.draw_compensation, steps=steps(_compensation),
+    "synapse/compensation", version=3, inputs=inputs, figure=figures.draw_compensation, steps=steps(_compensation),
     paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
 )  # fmt: skip
 def compensation(config: CompensationConfig, run: Any) -> Iterator[Record]:

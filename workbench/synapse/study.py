@@ -39,10 +39,11 @@ class StudyConfig(PulsedConfig):
 
 SMOKE = {"data": "digits-8x8", "pool": 1, "hidden": "30", "samples": 3000, "seeds": 2, "rates": "0.03"}
 LAPTOP = {"data": "mnist", "samples": 20_000}
-PRESETS = {"smoke": SMOKE, "laptop": LAPTOP, "paper": NO_PAPER}
+RATES = {"rates": "0.003,0.01,0.03,0.1"}
+PRESETS = {"smoke": SMOKE, "laptop": {**LAPTOP, **RATES}, "paper": NO_PAPER}
 RULE_PRESETS = {  # counts rounded to nearest have a dead zone, and want higher rates
     "smoke": {**SMOKE, "samples": 1500, "rates": "0.03,0.1"},
-    "laptop": {**LAPTOP, "rates": "0.003,0.01,0.03,0.1"},
+    "laptop": {**LAPTOP, **RATES},
     "paper": NO_PAPER,
 }
 SOFTWARE_POINT = {"name": "software", **SOFTWARE}

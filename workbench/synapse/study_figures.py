@@ -16,6 +16,7 @@ from workbench.synapse.figures import COLOURS, LABELS
 KEYS = ("name", "device_name", "x")
 VARIATIONS = (
     "none", "step .3", "range .3", "range .3, refresh verified", "step .3, pairs alike", "range .3, pairs alike", "stuck 5 %",
+    "nu = 3", "nu = 3, step .3", "nu = 3, range .3",
 )  # fmt: skip
 
 
