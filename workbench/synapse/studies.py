@@ -197,7 +197,7 @@ class CompensationConfig(StudyConfig):
         *StudyConfig.swept, *SHAPE, "published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck",
         "rule", "batch", "refresh",
     )  # fmt: skip
-    presets = {**RULE_PRESETS, "smoke": {**RULE_PRESETS["smoke"], "samples": 1000}}
+    presets = {**RULE_PRESETS, "smoke": {**SMOKE, "samples": 1000, "rates": "0.05"}}
 
 
 @experiment(
