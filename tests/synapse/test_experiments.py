@@ -284,11 +284,11 @@ def test_stuck_devices_do_not_age_and_others_stay_within_their_range():
             data="digits-8x8", pool=1, hidden="20", samples=600, stuck=0.2, range_spread=0.3, rate=0.03
         )
     ).networks[0]
-    config = get("synapse/retention").config.at("smoke", exponent=0.3)
+    drift = 0.3, 0.3, 10.0  # exponent, its spread, Gmax / Gmin
     for layer in net.layers:
         g = layer.g.clone()
         for kind in ("to Gmin", "to Gmax"):
-            histories._age(layer, g, 1e6, kind, config, 0)
+            histories._age(layer, g, 1e6, kind, drift, 0)
             low, high = layer.laws[..., 4], layer.laws[..., 5]
             assert torch.equal(layer.g[low == high], g[low == high])
             assert ((layer.g >= low) & (layer.g <= high)).all()

@@ -23,6 +23,9 @@ Law = Literal[
 ]  # fmt: skip
 
 
+RERAM_ES = "-1.18445,-0.081404,5,5,-0.5,-0.5"  # the law of the preset
+
+
 class DeviceConfig(Config):
     """How conductance answers to pulses."""
 
@@ -51,10 +54,10 @@ class DeviceConfig(Config):
     nonlinearity_down: float = knob(0.0, "nu of LTD (never used by uni)", low=0.0, high=20.0, step=0.1)
     retraced: bool = knob(False, "LTD walks the LTP curve backwards instead of its mirror image")
     step_law: str = knob(
-        "-1.18445,-0.081404,5,5,-0.5,-0.5",
+        RERAM_ES,
         "exponential-step, as in aihwkit: A up, A down, gamma up, gamma down, a, b",
         free=True,
-        choices=("-1.18445,-0.081404,5,5,-0.5,-0.5",),
+        choices=(RERAM_ES,),
     )
     on_off: float = knob(
         10.0, "Gmax / Gmin: for currents and drift; an ideal pair cancels Gmin", low=1.01, high=1e6, log=True

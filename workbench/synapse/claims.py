@@ -14,6 +14,7 @@ from workbench.synapse.study_figures import at_best_rate
 SURE = 2.0  # standard errors by which a mean must be above another: with three runs each a weak test (about one in eight)
 CLOSE = 2.0  # points of accuracy that count as comparable
 LITTLE = 5.0  # points whose loss counts as compensated, where others lose more
+SCHEMES = ("uni", "alternating", "push-pull")  # of pairs
 FLOOR = 50.0  # percent: below it a scheme has not learned, and what variation costs it says nothing
 
 
@@ -51,15 +52,19 @@ def _difference(best: pd.DataFrame, one: dict, other: dict) -> tuple[float, floa
     return _gap(_accuracies(best, one), _accuracies(best, other))
 
 
+def _over(gaps: dict[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{mean:+.1f} ± {error:.1f} over {other}" for other, (mean, error) in gaps.items())
+
+
 def _many_levels(best: pd.DataFrame) -> Verdict:
     """Check: with the most levels every pair comes surely close to software, and with the fewest uni surely does not."""
     table = _means(best, "name", "x")
     most, fewest = max(x for _, x in table.index), min(x for name, x in table.index if name == "uni")
-    software, schemes = {"name": "software"}, ("uni", "alternating", "push-pull")
-    short = {name: _difference(best, software, {"name": name, "x": most}) for name in schemes}
+    software = {"name": "software"}
+    short = {name: _difference(best, software, {"name": name, "x": most}) for name in SCHEMES}
     few = _difference(best, software, {"name": "uni", "x": fewest})
     measured = f"software {table['software'].iloc[0]:.1f} %; {most} linear levels: " + ", ".join(
-        f"{name} {table[name, most]:.1f}" for name in schemes
+        f"{name} {table[name, most]:.1f}" for name in SCHEMES
     )
     return _holds(
         all(gap + SURE * error < CLOSE for gap, error in short.values()) and few[0] - SURE * few[1] > CLOSE,
@@ -77,15 +82,11 @@ def _beats(device: str, *others: str) -> Callable[[pd.DataFrame], Verdict]:
         gaps = {other: _difference(best, uni, uni | {"name": other}) for other in others}
         return _holds(
             all(mean > SURE * error for mean, error in gaps.values()),
-            f"{device}{shape}: uni is "
-            + ", ".join(f"{m:+.1f} ± {e:.1f} over {other}" for other, (m, e) in gaps.items()),
+            f"{device}{shape}: uni is " + _over(gaps),
             *(error for _, error in gaps.values()),
         )
 
     return check
-
-
-SCHEMES = ("uni", "alternating", "push-pull")
 
 
 def _lost(best: pd.DataFrame, scheme: str, rule: str, kind: str, alike: str = "none") -> tuple[float, float]:
@@ -229,8 +230,7 @@ def _symmetric(best: pd.DataFrame) -> Verdict:
     control, error = gaps["alternating"]
     return _holds(
         control < -SURE * error and all(mean < SURE * e for mean, e in gaps.values()),
-        "nu = 5, retraced: uni is "
-        + ", ".join(f"{m:+.1f} ± {e:.1f} over {other}" for other, (m, e) in gaps.items()),
+        "nu = 5, retraced: uni is " + _over(gaps),
         *(e for _, e in gaps.values()),
     )
 

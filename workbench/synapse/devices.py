@@ -83,9 +83,7 @@ class Device:
         while found[-1] < 1 and self.levels * self.rise(found[-1]) >= WORTHWHILE:
             pulses *= 2
             found = self.walk(0.0, pulses, True)
-        useful = int(
-            (self.levels * found.diff() >= WORTHWHILE).sum()
-        )  # steps may grow, and then shrink: not seen in devices
+        useful = int((self.levels * found.diff() >= WORTHWHILE).sum())
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
@@ -127,13 +125,11 @@ class Affine(Device):
         return self.many(g, torch.arange(pulses + 1), up)
 
     def biased(self, bias: float) -> Device:  # noqa: D102
+        if not bias:
+            return self
         a, b, c, d = self.coefficients()
         up, down = 1 + bias, 1 - bias
-        return (
-            AffineStep(self.levels, (up * a, up * b), (down * c, down * d), self.levels_down)
-            if bias
-            else self
-        )
+        return AffineStep(self.levels, (up * a, up * b), (down * c, down * d), self.levels_down)
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
         a, b, _, _ = self.coefficients()
@@ -257,8 +253,8 @@ def whole(name: str, value: int) -> None:
 
 def _counts(name: str, value: int | Tensor) -> Tensor:
     counts = torch.as_tensor(value)
-    wrong = ~((counts >= 0) & (counts == counts.round() if counts.is_floating_point() else counts >= 0))
-    wrong |= ~torch.isfinite(counts)
+    number = counts.double()
+    wrong = ~((number >= 0) & (number == number.round()) & (number < math.inf))
     if bool(wrong.any()):
         raise ValueError(
             f"{name}={counts[wrong].flatten()[0].item()}: expected whole numbers of pulses, at least 0"

@@ -29,6 +29,7 @@ from workbench.synapse.options import (
     Scheme,
     SynapseConfig,
     inputs,
+    network_config,
 )
 from workbench.synapse.presets import PRESETS
 from workbench.synapse.study import LAPTOP, NO_PAPER
@@ -185,7 +186,7 @@ def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """How many pulses each rule sends for one input and one error, against the number that the gradient asks for."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
     for rule in RULES[:4]:  # at batch 1 netted is stochastic
-        made = SynapseConfig(**{**{n: getattr(config, n) for n in SynapseConfig.model_fields}, "rule": rule})
+        made = network_config(config, rule=rule)
         counts = delivered(made, config.x, config.delta, unit, 200)
         sizes, times = counts.abs().unique(return_counts=True)
         yield {
@@ -242,7 +243,7 @@ FOLLOWED = 3  # synapses
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
     """Two update schemes trained side by side on the same devices and digits: accuracy, conductances, pulses, refresh."""
     names = (config.scheme, config.rival)
-    base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
+    base = network_config(config)
     rival = SOFTWARE if config.rival == "software" else {"scheme": config.rival}
     designs = Designs([base, base.replace(**rival)])
     followed = _most_active(designs.data[0].x, FOLLOWED)
@@ -298,7 +299,7 @@ def _trained(text: str) -> Perceptron:
 @experiment("synapse/currents", version=2, inputs=inputs, figure=network_figures.draw_currents, instant=True)
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
-    base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
+    base = network_config(config)
     network, data = _trained(base.model_dump_json()), digits_of(config)
     layer, x = network.layers[0], data.x_test[config.digit : config.digit + 1]
     activations = network.activations(x)

@@ -23,6 +23,7 @@ LABELS = {
     "reference, shifted": "one device + reference at its symmetry point",
     "software, then written": "software weights, written open-loop",
 }  # fmt: skip
+STYLES = {"reference": "--"}  # on linear devices it lies on push-pull
 PLUS, MINUS = RED, SKY  # the two conductances of a pair
 
 
@@ -149,15 +150,15 @@ def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure
         weight.legend(loc="lower left", ncols=2)
         plane.plot(record["plus"], record["minus"], color=BLACK, linewidth=0.8)
         plane.plot(record["plus"][-1], record["minus"][-1], "o", color=RED, markersize=5)
-        plane.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle="--")
-        plane.set(
-            title="its path (dashed: weight 0)",
-            xlabel="$g^+$",
-            ylabel="$g^-$",
-            xlim=(-0.03, 1.03),
-            ylim=(-0.03, 1.03),
-        )
+        pair_plane(plane, "its path (dashed: weight 0)")
     return fig
+
+
+def pair_plane(axes: Axes, title: str) -> None:
+    """The plane of the two conductances of a pair, with the line of weight 0."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle="--")
+    ends = {"xlim": (-0.03, 1.03), "ylim": (-0.03, 1.03)}
+    axes.set(title=title, xlabel="$g^+$", ylabel="$g^-$", **ends)
 
 
 def _pulses(record: Record, key: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from workbench.experiment import Record, experiment, knob
 from workbench.synapse import counter, history_figures, retention
 from workbench.synapse.choice import numbers
 from workbench.synapse.layer import SynapseLayer
-from workbench.synapse.options import SOFTWARE, SynapseConfig, inputs
-from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, RATES, SMOKE, StudyConfig
+from workbench.synapse.options import SOFTWARE, SynapseConfig, inputs, network_config
+from workbench.synapse.study import LAPTOP, NO_PAPER, PRESETS, RATES, SMOKE, StudyConfig, death
 from workbench.synapse.training import Designs, train
 
 BINS = 40
@@ -45,12 +45,11 @@ class LearningConfig(StudyConfig):
 )  # fmt: skip
 def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
     """Accuracy while training, per scheme, with and without refresh, and in software."""
-    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
     done = run.load() or 0
     for index, (name, changes) in enumerate(list(CURVES.items())[done:], done):
         designs = Designs(
             [
-                SynapseConfig(**{**knobs, **changes, "rate": rate, "seed": seed})
+                network_config(config, **changes, rate=rate, seed=seed)
                 for rate in numbers("rates", config.rates, float)
                 for seed in range(config.seeds)
             ]
@@ -66,7 +65,7 @@ def learning(config: LearningConfig, run: Any) -> Iterator[Record]:
                     "seed": made.seed,
                     "validation": network.accuracy(data.x_validation, data.labels_validation),
                     "accuracy": network.accuracy(data.x_test, data.labels_test),
-                    **({"died": str(error)} if error else {}),
+                    **death(error),
                 }
         run.save(index + 1)
 
@@ -97,8 +96,7 @@ class HistogramsConfig(SynapseConfig):
 )  # fmt: skip
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
     """Conductances and weights of a unidirectional network just before and just after each refresh."""
-    base = SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields})
-    designs = Designs([base.replace(refresh_every=0)])  # refreshed by hand, to look on both sides
+    designs = Designs([network_config(config, refresh_every=0)])  # refreshed by hand, to look on both sides
     network, data = designs.networks[0], designs.data[0]
     for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
         designs.advance(samples)
@@ -155,34 +153,39 @@ class RetentionConfig(SynapseConfig):
 )  # fmt: skip
 def aging(config: RetentionConfig, run: Any) -> Iterator[Record]:
     """Accuracy of trained networks long after training, for five kinds of drift and retention loss."""
-    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
+    drift = config.exponent, config.exponent_spread, config.conductance_ratio()
     for scheme in ("uni", "push-pull"):
-        designs = train(
-            *(SynapseConfig(**{**knobs, "scheme": scheme, "seed": seed}) for seed in range(config.seeds))
-        )
+        designs = train(*(network_config(config, scheme=scheme, seed=seed) for seed in range(config.seeds)))
         for made, network, data, error in designs:
             fresh = [layer.g.clone() for layer in network.layers]
             for kind in KINDS:
                 for time in TIMES:
                     seconds = time * retention.START.get(kind, 1.0)
                     for layer, g in zip(network.layers, fresh, strict=True):
-                        _age(layer, g, seconds, kind, config, made.seed)
+                        _age(layer, g, seconds, kind, drift, made.seed)
                     yield {
                         "name": scheme,
                         "device_name": kind,
                         "x": seconds,
                         "seed": made.seed,
                         "accuracy": network.accuracy(data.x_test, data.labels_test),
-                        **({"died": str(error)} if error else {}),
+                        **death(error),
                     }
 
 
 def _age(
-    layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, config: RetentionConfig, seed: int
+    layer: SynapseLayer,
+    g: torch.Tensor,
+    seconds: float,
+    kind: str,
+    drift: tuple[float, float, float],
+    seed: int,
 ) -> None:
-    """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay."""
+    """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay.
+
+    `drift` is the exponent, its spread and Gmax / Gmin.
+    """
     ends = layer.laws[..., 4].double(), layer.laws[..., 5].double()
-    drift = config.exponent, config.exponent_spread, config.conductance_ratio()
     layer.g.copy_(
         retention.aged(g, seconds, kind, *drift, counter.key(seed, layer.index, counter.AGING), *ends)
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.plotting import BLUE, GREEN, ORANGE, PINK, RED, figure
-from workbench.synapse.figures import COLOURS, LABELS
+from workbench.synapse.figures import COLOURS, LABELS, STYLES
 from workbench.synapse.study_figures import died
 
 
@@ -28,7 +28,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
                 grouped.index,
                 grouped["mean"],
                 color=COLOURS[name],
-                linestyle="--" if name == "reference" else "-",  # on linear devices it lies on push-pull
+                linestyle=STYLES.get(name, "-"),
                 label=f"{LABELS[name]} (η = {last.idxmax():g})",
             )
             axes.fill_between(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.plotting import GREEN, GREY, RED, figure
-from workbench.synapse.figures import COLOURS, LABELS, Pinned
+from workbench.synapse.figures import COLOURS, LABELS, Pinned, pair_plane
 
 
 def draw_train(records: Sequence[Record], pinned: Pinned = None) -> Figure:
@@ -67,14 +67,7 @@ def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
             axes.plot(plus[:, k], minus[:, k], "-", color=COLOURS[name], linewidth=0.9, alpha=0.8)
             axes.plot(plus[0, k], minus[0, k], "x", color=COLOURS[name], markersize=4)
             axes.plot(plus[-1, k], minus[-1, k], "o", color=COLOURS[name], markersize=4)
-    axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=0.7)
-    axes.set(
-        title="three synapses on their way, x to dot (dashed: weight 0)",
-        xlabel="$g^+$",
-        ylabel="$g^-$",
-        xlim=(-0.03, 1.03),
-        ylim=(-0.03, 1.03),
-    )
+    pair_plane(axes, "three synapses on their way, x to dot (dashed: weight 0)")
 
 
 def _histograms(axes: Axes, series: dict[str, list[Record]]) -> None:

@@ -251,6 +251,6 @@ def inputs(config: SynapseConfig) -> list[str]:
     return found
 
 
-def knobs_of(kind: type[Config], config: Config, **changes: Any) -> dict[str, Any]:
-    """The knobs of a smaller config in a larger one, with `changes`."""
-    return {**{name: getattr(config, name) for name in kind.model_fields}, **changes}
+def network_config(config: SynapseConfig, **changes: Any) -> SynapseConfig:
+    """The network's knobs alone, out of an experiment's config, with `changes`."""
+    return SynapseConfig(**{name: getattr(config, name) for name in SynapseConfig.model_fields} | changes)

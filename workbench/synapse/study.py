@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.experiment import Record, knob
 from workbench.synapse.choice import numbers
-from workbench.synapse.options import SOFTWARE, PulsedConfig, SynapseConfig
+from workbench.synapse.options import SOFTWARE, PulsedConfig, SynapseConfig, network_config
 from workbench.synapse.training import train, transferred
 
 NO_PAPER = (
@@ -65,7 +65,7 @@ def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record
     for index, (point, configs) in enumerate(plan[done:], done):
         designs = train(*configs)
         for made, network, data, error in designs:
-            more: Record = {"died": str(error)} if error else {}
+            more = death(error)
             if point.get("transfer"):
                 devices = made.replace(rule="stochastic", read_noise=config.read_noise, error=config.error)
                 network, more["cut"] = transferred(network, devices)
@@ -74,10 +74,9 @@ def study(config: StudyConfig, run: Any, points: list[Point]) -> Iterator[Record
 
 
 def _configs(config: StudyConfig, point: Point) -> list[SynapseConfig]:
-    knobs = {name: getattr(config, name) for name in SynapseConfig.model_fields}
-    knobs |= {name: value for name, value in point.items() if name not in LABELS}
+    knobs = {name: value for name, value in point.items() if name not in LABELS}
     return [
-        SynapseConfig(**{**knobs, "rate": rate, "seed": seed})
+        network_config(config, **knobs, rate=rate, seed=seed)
         for rate in _rates(config, point)
         for seed in range(config.seeds)
     ]
@@ -87,6 +86,11 @@ def _rates(config: StudyConfig, point: Point) -> list[float]:
     """The single-step rule has no rate: the device's step is its rate."""
     found = numbers("rates", config.rates, float)
     return found[:1] if point.get("rule", config.rule) == "single" else found
+
+
+def death(error: Exception | None) -> Record:
+    """What a record owes to a run that stopped, since no error came through its network."""
+    return {"died": str(error)} if error else {}
 
 
 def outcome(network: Any, data: Any) -> Record:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.plotting import figure
-from workbench.synapse.figures import COLOURS, LABELS
+from workbench.synapse.figures import COLOURS, LABELS, STYLES
 
 KEYS = ("name", "device_name", "x")
 VARIATIONS = (
@@ -57,7 +57,7 @@ def _lines(axes: Axes, table: pd.DataFrame) -> None:
             rows["mean"],
             yerr=rows["spread"],
             color=COLOURS[name],
-            linestyle="--" if name == "reference" else "-",  # on linear devices it lies on push-pull
+            linestyle=STYLES.get(name, "-"),
             marker="o",
             markersize=3.5,
             capsize=2,

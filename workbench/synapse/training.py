@@ -84,23 +84,23 @@ class Designs:
     def __iter__(self) -> Iterator[tuple[SynapseConfig, Perceptron, Digits, Exception | None]]:
         return zip(self.configs, self.networks, self.data, self.errors, strict=True)
 
-    def advance(self, until: int | None = None) -> list[int]:
-        """Train every design on until it has seen `until` samples (None: all); returns right answers of each.
+    def advance(self, until: int | None = None) -> None:
+        """Train every design on until it has seen `until` samples (None: all).
 
         A batch is not cut: a design stops at the end of the batch in which `until` lies.
         """
         with ThreadPoolExecutor(min(len(self.configs), os.cpu_count() or 1)) as pool:
-            return list(pool.map(lambda index: self._advance(index, until), range(len(self.configs))))
+            list(pool.map(lambda index: self._advance(index, until), range(len(self.configs))))
 
-    def _advance(self, index: int, until: int | None) -> int:
+    def _advance(self, index: int, until: int | None) -> None:
+        if self.errors[index] is not None:
+            return
         network, data, batch = self.networks[index], self.data[index], self.configs[index].batch
         end = None if until is None else -(-until // batch) * batch
-        part = self.orders[index][network.step : end]
         try:
-            return network.train_samples(data.x, data.labels, part) if self.errors[index] is None else 0
+            network.train_samples(data.x, data.labels, self.orders[index][network.step : end])
         except SaturationError as error:
             self.errors[index] = error
-            return 0
 
 
 def train(*configs: SynapseConfig) -> Designs:
