@@ -6,28 +6,35 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
-from tqdm.auto import tqdm
 
-from workbench import datasets, models, papers, runs, sweep
-from workbench.experiment import SCALES, Config, Experiment, Record, discover, get, parse_value
-from workbench.plotting import encode
+if TYPE_CHECKING:  # each command imports what it needs: help, and a misspelt command, come at once
+    from workbench.experiment import Experiment, Record
+    from workbench.knobs import Config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 Scale = Annotated[str | None, typer.Option(help="preset: smoke (seconds), laptop (minutes), paper (a GPU)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value, any number of times")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="knob=value, any number of times; tuples as 1,2,3")
+]
+DESCRIBE = "Its knobs, presets and times: workbench describe EXPERIMENT."
 
 
 @contextmanager
 def _one_line() -> Iterator[None]:
     """Errors that a user can mend become one line and exit status 2."""
+    from workbench.datasets import DataError
+
+    mendable: tuple[type[Exception], ...] = (ValueError, OSError, DataError)
     try:
         yield
-    except (ValueError, OSError, datasets.DataError, runs.RunError) as error:
+    except Exception as error:
+        runs = sys.modules.get("workbench.runs")
+        if not isinstance(error, mendable) and not (runs and isinstance(error, runs.RunError)):
+            raise
         typer.echo("workbench: " + " | ".join(str(error).splitlines()), err=True)
         raise typer.Exit(2) from None
 
@@ -35,15 +42,39 @@ def _one_line() -> Iterator[None]:
 @app.command("list")
 def list_() -> None:
     """Experiments, data sets and models."""
+    from workbench import checkpoints, datasets
+    from workbench.experiment import discover
+
     for experiment in discover().values():
         typer.echo(f"{experiment.name:32} {experiment.summary}")
     for dataset in datasets.DATASETS.values():
         typer.echo(f"data   {dataset.name:25} {dataset.about} ({dataset.licence})")
-    for name in (models.SMOLLM2, models.TINY):
+    for name in (checkpoints.SMOLLM2, checkpoints.TINY):
         typer.echo(f"model  {name:25} bundled; any hub id or folder may be given too")
 
 
 @app.command()
+def describe(experiment: str) -> None:
+    """The knobs of an experiment (* essential), its presets, and the time that each takes."""
+    from workbench import knobs, papers
+    from workbench.experiment import get
+
+    with _one_line():
+        found = get(experiment)
+        typer.echo(f"{found.name}, version {found.version}: {found.summary}")
+        if found.paper:
+            typer.echo(f"of the paper: {found.paper}")
+        for line in knobs.describe(found.config):
+            typer.echo(line)
+        for scale in knobs.SCALES:
+            preset = found.config.presets.get(scale, "none")
+            if not isinstance(preset, str):
+                settings = ", ".join(f"{name}={value!r}" for name, value in preset.items())
+                preset = f"{settings or 'the defaults'}; {papers.time_of(found, scale)}"
+            typer.echo(f"-- {scale}: {preset}")
+
+
+@app.command(epilog=DESCRIBE)
 def run(
     experiment: str,
     scale: Scale = None,
@@ -53,35 +84,57 @@ def run(
     ] = False,
 ) -> None:
     """Run one experiment, or read it if it is complete; prints its last record and its id."""
+    from workbench import runs
+    from workbench.experiment import get
+
     with _one_line():
         found = get(experiment)
-        config = found.config.at(scale, **found.config.parse(set or []))
+        given = found.config.parse(set or [])
+        config = found.config.at(scale, **given)
+        _warn(config, given)
         records = _pull(found, config, fresh)
         typer.echo("  ".join(f"{k}={v}" for k, v in records[-1].items() if not isinstance(v, list)))
         typer.echo(runs.run_id(found, config))
 
 
+def _warn(config: Config, given: dict[str, Any]) -> None:
+    """Say which of the given knobs change nothing beside the others."""
+    for name, reason in config.idle().items():
+        if name in given:
+            typer.echo(f"workbench: {name}={given[name]!r} changes nothing here: {reason}", err=True)
+
+
 def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[Record]:
+    from tqdm.auto import tqdm
+
+    from workbench import runs
+
     total = experiment.steps(config) if experiment.steps else None
     return list(tqdm(runs.stream(experiment, config, fresh=fresh), total=total, desc=experiment.name))
 
 
-@app.command("sweep")
+@app.command("sweep", epilog=DESCRIBE)
 def sweep_(
     experiment: str,
     axis: Annotated[
-        list[str], typer.Option(help="knob=value,value,... any number of times; all combinations are run")
+        list[str],
+        typer.Option(
+            help="knob=value,value,... any number of times; all combinations are run; tuples as knob=1,2;3,4"
+        ),
     ],
     scale: Scale = None,
     set: Set = None,
     out: Annotated[Path | None, typer.Option(help="write all records to this CSV file")] = None,
 ) -> None:
     """Run every combination in parallel; points that are complete are read, a failing point is reported."""
+    import pandas as pd
+
+    from workbench import runs, sweep
+    from workbench.experiment import get
+
     with _one_line():
         found = get(experiment)
-        axes = {
-            name: [parse_value(v) for v in str(text).split(",")] for name, text in (_pair(a) for a in axis)
-        }
+        axes = dict(_axis(found.config, text) for text in axis)
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
         if out is not None:
             runs.write_atomic(out, b"")  # before the work: can it be written?
@@ -103,55 +156,61 @@ def sweep_(
             raise typer.Exit(1)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _axis(config: type[Config], text: str) -> tuple[str, list[Any]]:
     name, equals, values = text.partition("=")
     if not equals:
         raise ValueError(f"--axis {text!r}: expected knob=value,value,...")
-    return name, values
+    tuples = isinstance(config.read(name, "1"), tuple)
+    return name, [config.read(name, value) for value in values.split(";" if tuples else ",")]
 
 
 @app.command()
 def figures(
     method: Annotated[str | None, typer.Argument(help="quantization, ... ; none = all")] = None,
-    scale: Annotated[str, typer.Option(help=f"one of {', '.join(SCALES)}")] = "laptop",
+    scale: Annotated[str, typer.Option(help="one of smoke, laptop, paper")] = "laptop",
     out: Annotated[
         Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")
     ] = None,
     reference: Annotated[
-        bool, typer.Option(help="also write the records to data/reference, which is committed")
+        bool, typer.Option(help="also write the records to the method's data/reference, which is committed")
     ] = False,
 ) -> None:
     """Draw all figures of a method, computing only what is missing, and print its ledger of claims."""
+    from workbench import papers, runs
+    from workbench.experiment import discover
+    from workbench.plotting import encode
+
     with _one_line():
-        chosen = [e for e in discover().values() if method in (None, e.method)]
+        every = discover().values()
+        chosen = [e for e in every if method in (None, e.method)]
         if not chosen:
-            raise ValueError(
-                f"no method {method!r}; methods: {', '.join(sorted({e.method for e in discover().values()}))}"
-            )
+            raise ValueError(f"no method {method!r}; methods: {', '.join(sorted({e.method for e in every}))}")
         for experiment in chosen:
-            if experiment.instant:
-                records = runs.preview(experiment, experiment.config.at(scale))
-            else:
-                records = _pull(experiment, experiment.config.at(scale))
+            config = experiment.config.at(scale)
+            records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
             runs.write_atomic(path, encode(experiment.figure(records)))
-            typer.echo(f"{path}")
+            failed = sum("failed" in record for record in records)
+            words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]
+            if experiment.paper and scale == "laptop":
+                words.append(papers.against_reference(experiment, config, records))
+            typer.echo("; ".join(filter(None, words)))
             if reference and experiment.paper:
-                papers.write_reference(experiment, experiment.config.at(scale), records)
+                papers.write_reference(experiment, config, records)
         for name in sorted({e.method for e in chosen}):
-            with pd.option_context("display.max_colwidth", 60, "display.width", 220):
-                typer.echo(papers.ledger(name, scale)[["claim", "measured", "verdict"]].to_string())
+            for line in papers.lines(papers.ledger(name, scale)):
+                typer.echo(line)
 
 
 @app.command()
 def fetch(name: str) -> None:
     """Download or install a data set or a model, and check it."""
+    from workbench import checkpoints, datasets
+
     with _one_line():
-        if name in datasets.DATASETS:
-            typer.echo(f"{name}: {datasets.fetch(name)}")
-        else:
-            typer.echo(f"{name}: {models.fetch(name)}")
+        place = datasets.fetch(name) if name in datasets.DATASETS else checkpoints.fetch(name)
+        typer.echo(f"{name}: {place}")
 
 
 @app.command()
@@ -165,7 +224,8 @@ def notebook(
     timeout: Annotated[int, typer.Option(help="seconds a cell may take")] = 600,
 ) -> None:
     """Execute a notebook by papermill with other parameters; an unknown parameter is refused."""
-    from workbench import notebooks
+    from workbench import notebooks, runs
+    from workbench.knobs import Config
 
     with _one_line():
         parameters = Config.parse(set or []) | ({"scale": scale} if scale else {})

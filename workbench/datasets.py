@@ -52,12 +52,15 @@ class Dataset:
     source: str
     read: Callable[[Path], Any]
     folder: str = ""  # path below WORKBENCH_DATA
-    bundled: str = ""  # path below data/
+    bundled: str = ""  # path below `home`
     package: str = ""  # "package/path" in an installed package
     url: str = ""
     others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or of the system
     get: str = ""  # how to get it, where there is no url
     checksum: Callable[[Path], str] = sha256  # of the file, or of what is in it
+    home: Path = (
+        Path(__file__).parents[1] / "data"
+    )  # another one for a method outside this package, which adds to DATASETS
 
 
 def _text(path: Path) -> str:
@@ -227,7 +230,7 @@ def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
         else:
             found.append(("your folder, WORKBENCH_DATA", Path(user) / path if user else None))
     if dataset.bundled:
-        found.append(("bundled", bundled_folder() / dataset.bundled))
+        found.append(("bundled", dataset.home / dataset.bundled))
     if dataset.package:
         found.append(("installed package", package_file(dataset.package)))
     if dataset.url:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
 
-from workbench import datasets, models, runs
+from workbench import checkpoints, datasets, runs
 
 OPTIONAL = ("wikitext2-valid", "wikitext2-test", "mnist", "fashion-mnist")
 
@@ -29,8 +29,8 @@ def problems() -> list[str]:
     for name in datasets.DATASETS:
         if name not in OPTIONAL:
             found += _missing(lambda name=name: datasets.find(name))
-    for name in (models.TINY, models.SMOLLM2):
-        found += _missing(lambda name=name: models.find(name))
+    for name in (checkpoints.TINY, checkpoints.SMOLLM2):
+        found += _missing(lambda name=name: checkpoints.find(name))
     try:
         runs.write_atomic(runs.runs_folder() / ".writable", b"")
     except OSError as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.experiment import KnobError
+from workbench.knobs import KnobError
 from workbench.runs import RunError
 
 # two kernels that start at once may pick the same ports, and one of them dies before it has run a line

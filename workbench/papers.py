@@ -1,30 +1,34 @@
 """What the papers report, what they claim, and the verdict of the measurements.
 
-Reported values are rows of ``data/papers/<method>.csv``; a claim's verdict is computed from records, never typed.
+Reported values are rows of ``papers/<method>.csv`` in the method's data; a verdict is computed from records, never typed.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
+from workbench import methods, runs
+from workbench.experiment import Experiment, Record, get
+from workbench.knobs import Config, KnobError
 
-from workbench import runs
-from workbench.datasets import bundled_folder
-from workbench.experiment import Config, Experiment, KnobError, Record, get
-from workbench.provenance import provenance
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.intervals import Interval
+
+DECIDED = ("holds", "fails")
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Whether a claim holds on the records at hand, and the measured numbers."""
 
-    verdict: Literal["holds", "fails", "undecidable here"]
+    verdict: Literal["holds", "fails", "open", "undecidable here"]
     measured: str
 
 
@@ -44,19 +48,82 @@ class Claim:
     check: Callable[[list[Record]], Verdict]
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A measured 95 % interval, and the span (its ends excluded) in which a claim says that the number lies."""
+
+    text: str
+    found: Interval
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def state(self) -> Literal["holds", "fails", "open"]:
+        """holds: the interval lies wholly inside; fails: wholly outside; open: in both, or there is one unit only."""
+        if self.low < self.found.low and self.found.high < self.high:
+            return "holds"
+        return "fails" if self.found.high <= self.low or self.found.low >= self.high else "open"
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.found}".strip()
+
+
+def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:
+    """All findings hold: holds; one fails: fails; else open. With `any_of`: one holds: holds; all fail: fails; else open.
+
+    A verdict may stand for a finding, so that all-of and any-of nest. `measured` replaces the list of all findings.
+    """
+    states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
+    if not states:
+        return Verdict("undecidable here", measured or "nothing to judge")
+    one, every = DECIDED if any_of else DECIDED[::-1]
+    state = one if one in states else every if {*states} == {every} else "open"
+    parts = [str(f) if isinstance(f, Finding) else f.measured for f in findings]
+    return Verdict(state, measured or "; ".join(parts))
+
+
 def undecidable(reason: str) -> Callable[[list[Record]], Verdict]:
     """The check of a claim that this workbench cannot decide."""
     return lambda records: Verdict("undecidable here", reason)
 
 
-def reported(method: str) -> pd.DataFrame:
-    """The values that the paper of `method` reports: table or figure, setting, value, how it was obtained."""
-    return pd.read_csv(bundled_folder() / "papers" / f"{method}.csv", keep_default_na=False)
+# -- what a lab declares -----------------------------------------------------------------------------------------------
+
+CLAIMS: dict[str, list[Claim]] = {}  # by method
+
+
+def declare(method: str, *claims: Claim) -> None:
+    """Make the claims of a method known; raises ValueError for an id that stands twice."""
+    ids = [claim.id for claim in claims]
+    for name in ids:
+        if ids.count(name) > 1:
+            raise ValueError(f"claim {name!r} of {method} is declared twice; expected ids that differ")
+    CLAIMS[method] = list(claims)
 
 
 def claims(method: str) -> list[Claim]:
-    """The claims of a method's paper."""
-    return list(importlib.import_module(f"workbench.{method}.claims").CLAIMS)
+    """The claims of a method's paper; none where its lab declares none."""
+    if method not in methods.methods() and method not in CLAIMS:
+        raise KnobError(f"no method {method!r}; methods: {', '.join(methods.methods())}")
+    if method in methods.methods():
+        methods.load(method)
+    return CLAIMS.get(method, [])
+
+
+def reported(method: str) -> pd.DataFrame:
+    """The values that the paper of `method` reports: table or figure, setting, value, how it was obtained."""
+    import pandas as pd
+
+    return pd.read_csv(methods.data_folder(method) / "papers" / f"{method}.csv", keep_default_na=False)
+
+
+# -- reference records -------------------------------------------------------------------------------------------------
+
+
+def reference_path(name: str) -> Path:
+    """Where the committed records of the experiment `name` lie."""
+    method, _, short = name.partition("/")
+    return methods.data_folder(method) / "reference" / method / f"{short}.jsonl"
 
 
 def reference_records(name: str) -> list[Record] | None:
@@ -65,59 +132,153 @@ def reference_records(name: str) -> list[Record] | None:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else None
 
 
-def reference_path(name: str) -> Path:
-    """Where those records lie."""
-    method, _, short = name.partition("/")
-    return bundled_folder() / "reference" / method / f"{short}.jsonl"
+def reference_about(name: str) -> dict[str, Any]:
+    """How those records were made: version, config, machine, time; empty where there are none."""
+    path = reference_path(name).with_suffix(".json")
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
-    """Write `records` as the committed reference, with the config and where they were made."""
-    path = reference_path(experiment.name)
-    about = {
-        "experiment": experiment.name,
-        "version": experiment.version,
-        "run": runs.run_id(experiment, config),
-    }
-    about |= {"config": config.model_dump(mode="json"), **provenance()}
+    """Write `records` as the committed reference, with how and where they were made."""
+    path, run = reference_path(experiment.name), runs.run_id(experiment, config)
+    about = json.loads((runs.runs_folder() / run / "run.json").read_bytes())
     runs.write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
     runs.write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
     return path
 
 
-def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Claim, what the paper reports, what was measured at `scale`, verdict.
+def against_reference(experiment: Experiment, config: Config, records: list[Record]) -> str:
+    """Whether `records` are those of the committed reference, or how far from them, in words."""
+    about, reference = reference_about(experiment.name), reference_records(experiment.name)
+    if reference is None:
+        return "no reference to compare with"
+    if about["version"] != experiment.version or about["config"] != config.model_dump(mode="json"):
+        return "the reference is of another version or other knobs"
+    if records == reference:
+        return "equal to the reference"
+    if [_words(r) for r in records] != [_words(r) for r in reference]:
+        return "not the reference's rows: other points, choices or failures"
+    far, where = max(
+        (_distance(one[key], other[key]), key)
+        for one, other in zip(records, reference, strict=True)
+        for key in one
+    )
+    return f"within {100 * far:.2g} % of the reference (farthest in {where})"
 
-    ``scale="reference"`` reads the committed records. A claim whose run is not there yet is undecidable, and the
-    row says which command makes it.
+
+def _words(record: Record) -> list[tuple[str, Any]]:
+    return [(key, value if isinstance(value, str) else "") for key, value in record.items()]
+
+
+def _distance(one: Any, other: Any) -> float:
+    """Relative difference of two numbers; the largest of two arrays'."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return max((_distance(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
+    if one == other:
+        return 0.0
+    if not all(isinstance(v, (int, float)) for v in (one, other)):
+        return math.inf
+    return abs(one - other) / max(abs(one), abs(other))
+
+
+# -- the ledger --------------------------------------------------------------------------------------------------------
+
+
+def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Claim, verdict (holds, fails, open, undecidable here), what was measured at `scale`, what the paper reports, source, scale.
+
+    ``scale="reference"`` reads the committed records. At scale ``smoke`` nothing is decided. A claim whose run is not there
+    yet is open, and the row says which command makes it.
     """
+    import pandas as pd
+
     rows = []
     for claim in claims(method):
-        verdict = _judge(claim, scale, root)
-        rows.append(
-            {
-                "claim": claim.text,
-                "source": claim.source,
-                "paper": claim.reported,
-                "measured": verdict.measured,
-                "scale": scale if claim.needs else "-",
-                "verdict": verdict.verdict,
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index([c.id for c in claims(method)], name="id"))
+        found = _judge(claim, scale, root)
+        row = {"claim": claim.text, "verdict": found.verdict, "measured": found.measured}
+        row |= {"paper": claim.reported, "source": claim.source, "scale": _scale(claim, scale)}
+        rows.append(row)
+    columns = ["claim", "verdict", "measured", "paper", "source", "scale"]
+    return pd.DataFrame(rows, index=pd.Index([c.id for c in claims(method)], name="id"), columns=columns)
+
+
+def _scale(claim: Claim, scale: str) -> str:
+    if not claim.needs:
+        return "-"
+    return "laptop (reference)" if scale == "reference" else scale
 
 
 def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
     if not claim.needs:
         return claim.check([])
+    experiment = get(claim.needs)
     if scale == "reference":
-        records = reference_records(claim.needs)
+        records, version = reference_records(claim.needs), reference_about(claim.needs).get("version")
+        if records is not None and version != experiment.version:
+            return Verdict(
+                "open",
+                f"the reference records are of version {version} of {claim.needs}, which is at {experiment.version}: "
+                f"workbench figures {experiment.method} --reference",
+            )
     else:
-        experiment = get(claim.needs)
         try:
             records = runs.find(experiment, experiment.config.at(scale), root)
         except KnobError as error:
             return Verdict("undecidable here", str(error))
     if records is None:
-        return Verdict("undecidable here", f"not run yet: workbench run {claim.needs} --scale {scale}")
-    return claim.check(records)
+        return Verdict("open", f"not run yet: workbench run {claim.needs} --scale {scale}")
+    found = claim.check(records)
+    if scale == "smoke" and found.verdict in DECIDED:
+        return Verdict("open", f"{found.measured} (at smoke nothing is decided)")
+    return found
+
+
+def lines(table: pd.DataFrame) -> list[str]:
+    """The ledger for a terminal: a claim with its verdict, what was measured below it."""
+    found = []
+    for name, row in table.iterrows():
+        found += [
+            f"{row['verdict']:16}  {name}: {row['claim']}",
+            f"{'':18}{row['measured']} [{row['scale']}]",
+        ]
+    return found or ["no claims are declared"]
+
+
+COLOURS = {"holds": "#0a7d55", "fails": "#c1440e", "open": "#8a6d00", "undecidable here": "#6b6b6b"}
+
+
+def styled(table: pd.DataFrame) -> Any:
+    """The ledger for a notebook: left-aligned, the verdict second and in colour; all text is escaped."""
+    left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
+    sides = [("selector", "th, td"), ("props", list(left.items()))]
+    return (
+        table.style.set_properties(**left)
+        .set_table_styles([dict(sides)])
+        .map(
+            lambda verdict: f"color: {COLOURS[verdict]}; font-weight: bold; white-space: nowrap",
+            subset=["verdict"],
+        )
+        .format(escape="html")
+    )
+
+
+# -- how long ------------------------------------------------------------------------------------------------------------
+
+
+def time_of(experiment: Experiment, scale: str) -> str:
+    """How long a preset takes, in words: of the newest run that is kept, else of the reference."""
+    try:
+        config = experiment.config.at(scale)
+        about = json.loads((runs.runs_folder() / runs.run_id(experiment, config) / "run.json").read_bytes())
+    except (OSError, ValueError, RuntimeError):
+        about = reference_about(experiment.name) if scale == "laptop" else {}
+    if experiment.instant:
+        return "at once"
+    if not about:
+        return "time not known: no run of it is kept"
+    spent = about.get("fits", about)
+    return f"{_duration(spent['wall_seconds'])} of work on {about['machine']} ({about['finished'][:10]})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart by the colour-blind; the same method has the same colour in all notebooks.
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK, BLACK, GREY = (
@@ -79,3 +85,105 @@ def _small(figure: Figure) -> bytes:
         buffer, "png"
     )
     return buffer.getvalue()
+
+
+# -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------
+
+FEW = 5  # units: of fewer, an interval says little, and each is a dot
+
+
+def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False) -> None:
+    """One mean with its 95 % interval, or its units where they are few; a diamond where its setting is an end of those tried."""
+    ends = [row["low"], row["high"]] if row["n"] >= FEW else []
+    style = {"color": colour, "zorder": 3}
+    for values, more in (
+        (ends, {"linewidth": 1.4, "alpha": 0.6}),
+        ([] if ends else row["values"], {"linestyle": "", "marker": ".", "markersize": 4, "alpha": 0.6}),
+        ([row["mean"]], {"linestyle": "", "marker": "D" if row["edge"] else "o", "markersize": 4.5}),
+    ):
+        places = [at] * len(values)
+        axes.plot(*((values, places) if across else (places, values)), **style, **more)
+
+
+def series(
+    axes: Axes, table: pd.DataFrame, x: str, colours: Mapping[str, str], styles: Mapping[str, str] = {}
+) -> None:
+    """A line a label along `x`, through means with their spread; see `point`."""
+    for label, rows in table.groupby("label", sort=False):
+        rows = rows.sort_values(x)
+        axes.plot(rows[x], rows["mean"], styles.get(label, "-"), color=colours[label], label=label)
+        for _, row in rows.iterrows():
+            point(axes, row[x], row, colours[label])
+
+
+def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]) -> None:
+    """A row a group, from above; in it a mean a label with its spread, side by side: scores from left to right."""
+    groups, labels = list(dict.fromkeys(table[group])), list(dict.fromkeys(table["label"]))
+    for _, row in table.iterrows():
+        place = (labels.index(row["label"]) + 0.5) / len(labels) - 0.5
+        point(axes, groups.index(row[group]) + 0.7 * place, row, colours[row["label"]], across=True)
+    axes.set_yticks(range(len(groups)), labels=[str(g).replace("nu", "ν") for g in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    for edge in range(1, len(groups)):
+        axes.axhline(edge - 0.5, color=STYLE["grid.color"], linewidth=0.8)
+    axes.grid(visible=False, axis="y")
+
+
+def cells(axes: Axes, table: pd.DataFrame, most: float, cmap: str = "OrRd") -> None:
+    """A map of the numbers in `table`, from 0 to `most`, each written in its cell; empty where there is none."""
+    axes.imshow(table, cmap=cmap, vmin=0, vmax=most, aspect="auto")
+    for (y, x), value in np.ndenumerate(table.to_numpy(float)):
+        if np.isfinite(value):
+            colour = "white" if value > 0.6 * most else BLACK
+            axes.text(x, y, f"{value + 0:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(table.shape[1]), labels=table.columns)
+    axes.set_yticks(range(table.shape[0]), labels=[str(g).replace("nu", "ν") for g in table.index])
+    axes.grid(visible=False)
+
+
+def reach(axes: Axes, value: float, label: str, across: bool = False) -> None:
+    """A dashed line: what is to be reached."""
+    draw, style = (axes.axvline if across else axes.axhline), {"linestyle": "--", "linewidth": 1.1}
+    draw(value, color=BLACK, label=label, zorder=1, **style)
+
+
+def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> None:
+    """What a paper reports: hollow marks of its method's colour."""
+    axes.plot(x, y, "o", color=colour, markerfacecolor="none", markersize=8, label=label)
+
+
+def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
+    """Write each labelled line's name beside its last point, in its colour, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = (
+        12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)
+    )  # a line of text, in the axes' own units
+    lines = sorted(
+        (line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1]
+    )
+    places: list[float] = []
+    for line in lines:
+        places.append(max(line.get_ydata()[-1], places[-1] + gap if places else -np.inf))
+    top = high + gap
+    for index in reversed(range(len(places))):
+        places[index] = top = min(places[index], top - gap)
+    right = axes.get_xlim()[1]
+    for line, place in zip(lines, places, strict=True):
+        across = len({*line.get_ydata()}) == 1 and line.get_linestyle() == "--"  # see `reach`
+        axes.annotate(
+            names[line.get_label()],
+            (right if across else line.get_xdata()[-1], place),
+            xytext=(7, -3),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=8,
+            annotation_clip=False,
+        )
+
+
+def key(figure: Figure, names: Mapping[str, str], colours: Mapping[str, str], columns: int = 6) -> None:
+    """Names in their colours above the axes, for dots and where lines end in too many places."""
+    marks = [Line2D([], [], linestyle="", marker="o", markersize=4.5, color=colours[name]) for name in names]
+    if marks:
+        spacing = {"handletextpad": 0.2, "columnspacing": 1.0}
+        figure.legend(marks, [*names.values()], loc="outside upper left", ncols=columns, **spacing)

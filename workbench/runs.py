@@ -14,17 +14,23 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from workbench.experiment import Config, Experiment, Record, get, plain_record
+from workbench.experiment import Experiment, Record, get, plain_record
+from workbench.knobs import Config
 from workbench.provenance import provenance
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class RunError(RuntimeError):
@@ -32,10 +38,11 @@ class RunError(RuntimeError):
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: ``WORKBENCH_RUNS``, or ``runs`` in the project (or in the current folder)."""
+    """Where runs are kept: ``WORKBENCH_RUNS``, or ``runs`` in the project, or, where that cannot be written, right here."""
     chosen = os.environ.get("WORKBENCH_RUNS")
     project = Path(__file__).parents[1]
-    return Path(chosen) if chosen else (project if (project / "pyproject.toml").exists() else Path()) / "runs"
+    ours = (project / "pyproject.toml").exists() and os.access(project, os.W_OK)
+    return Path(chosen) if chosen else (project if ours else Path.cwd()) / "runs"
 
 
 def run_id(experiment: Experiment, config: Config) -> str:
@@ -53,16 +60,16 @@ def run_id(experiment: Experiment, config: Config) -> str:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` so that a reader sees the whole new file or none of it, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # not by tempfile, whose files only their owner may read: a shared folder keeps its umask
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -76,10 +83,15 @@ class Progress:
 
 
 class Run:
-    """What a generator sees of its run: a place for artefacts and a checkpoint."""
+    """What a generator sees of its run: a place for artefacts and a checkpoint.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    A comparison also sees the folder of `fits`, the `executor` that whoever pulls has chosen (None: its own), whether to
+    begin `fresh`, and `about`, which it may add to what is kept of the run.
+    """
+
+    def __init__(self, folder: Path, executor: Executor | None = None, fresh: bool = False):
+        self.folder, self.executor, self.fresh = folder, executor, fresh
+        self.fits, self.about = folder.parent / "fits", {}
         self._written = Progress(0, 0, hashlib.sha256().hexdigest())
         self._state: Any = None
 
@@ -119,6 +131,8 @@ class _RunWriter(Run):
         self._hash = hashlib.sha256(kept)
         with _writing(self.folder):
             (self.folder / "run.json").unlink(missing_ok=True)
+            for left_behind in self.folder.glob(".*"):  # half-written, by a process that was killed
+                left_behind.unlink(missing_ok=True)
             write_atomic(self._file, kept)
             self._out = self._open()
         return records
@@ -192,11 +206,16 @@ def find(experiment: Experiment, config: Config, root: Path | None = None) -> li
 
 
 def stream(
-    experiment: Experiment, config: Config, root: Path | None = None, fresh: bool = False
+    experiment: Experiment,
+    config: Config,
+    root: Path | None = None,
+    fresh: bool = False,
+    executor: Executor | None = None,
 ) -> Iterator[Record]:
     """The run's records one at a time: read if it is complete, else computed and written as they come.
 
-    Whoever stops pulling stops the run. A second process that asks for the same run waits for the first.
+    Whoever stops pulling stops the run. A second process that asks for the same run waits for the first. `fresh` computes
+    again what is there, the fits of a comparison too; `executor` is what a comparison's fits run on, in place of its own.
     Raises RunError where the folder cannot be written.
     """
     folder = (root or runs_folder()) / run_id(experiment, config)
@@ -209,24 +228,26 @@ def stream(
         if fresh:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         stored = None if fresh else load(folder)  # another process may have finished it meanwhile
-        yield from _compute(experiment, config, folder) if stored is None else stored
+        run = _RunWriter(folder, executor, fresh)
+        yield from _compute(experiment, config, run) if stored is None else stored
     finally:
         lock.release()
 
 
-def _compute(experiment: Experiment, config: Config, folder: Path) -> Iterator[Record]:
-    run, started, cpu = _RunWriter(folder), time.time(), time.process_time()
+def _compute(experiment: Experiment, config: Config, run: _RunWriter) -> Iterator[Record]:
+    started, cpu = time.time(), time.process_time()
     before = run.begin()
-    generator, threads = experiment.generate(config, run), _set_threads(experiment.threads)
+    generator = experiment.generate(config, run)
     try:
         yield from before
-        for record in generator:
-            record = plain_record(record)
-            run.add(record)
-            yield record
+        with torch_threads(experiment.threads):
+            for record in generator:
+                record = plain_record(record)
+                run.add(record)
+                yield record
         run.close(
             {
-                "id": folder.name,
+                "id": run.folder.name,
                 "experiment": experiment.name,
                 "version": experiment.version,
                 "config": config.model_dump(mode="json"),
@@ -235,11 +256,11 @@ def _compute(experiment: Experiment, config: Config, folder: Path) -> Iterator[R
                 "wall_seconds": round(time.time() - started, 3),
                 "cpu_seconds": round(time.process_time() - cpu, 3),
                 **provenance(),
+                **run.about,
             }
         )
     finally:
         generator.close()
-        _set_threads(threads)
         run.end()
 
 
@@ -272,21 +293,38 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def preview(experiment: Experiment, config: Config) -> list[Record]:
     """The records, computed and not kept: for instant experiments, where each slider position is a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        threads = _set_threads(experiment.threads)
-        try:
-            return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
-        finally:
-            _set_threads(threads)
+    with tempfile.TemporaryDirectory() as folder, torch_threads(experiment.threads):
+        return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
 
 
-def _set_threads(count: int) -> int:
-    """Torch's threads from now on in this process; returns what they were."""
-    import torch
+class _Threads:
+    """Torch's threads while runs, which may overlap, are under way: the fewest that one asks for; at the end what they were."""
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    return before
+    def __init__(self) -> None:
+        self.lock, self.asked, self.before = threading.Lock(), [], 0
+
+    def change(self, how: Callable[[int], None], count: int) -> None:
+        """Add `count` to what is asked for, or remove it."""
+        import torch
+
+        with self.lock:
+            if not self.asked:
+                self.before = torch.get_num_threads()
+            how(count)
+            torch.set_num_threads(min(self.asked, default=self.before))
+
+
+_THREADS = _Threads()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch's threads inside the block, in this process."""
+    _THREADS.change(_THREADS.asked.append, count)
+    try:
+        yield
+    finally:
+        _THREADS.change(_THREADS.asked.remove, count)
 
 
 def run(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench import runs
-from workbench.experiment import Config, Experiment, Record, get
+from workbench.experiment import Experiment, Record, get
+from workbench.knobs import Config
+from workbench.provenance import cores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Sweep:
 
     def frame(self) -> pd.DataFrame:
         """All records, each with the knobs of its run."""
+        import pandas as pd
+
         rows = [{**config.model_dump(), **record} for config, records in self.done for record in records]
         return pd.DataFrame.from_records(rows)
 
@@ -79,7 +84,7 @@ def sweep(
 
 
 def _processes(points: int) -> ProcessPoolExecutor:
-    workers = max(1, min(points, os.cpu_count() or 1))
+    workers = max(1, min(points, cores()))
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 

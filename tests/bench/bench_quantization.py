@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from rounds import PEERS, environment, medians
 
-import workbench.quantization.solver as solver_module
+import workbench.quantization.fast_solver as solver_module
 from workbench.quantization import SolverConfig, layer_solver, layer_statistics, quantize_layer
 
 PEER = PEERS / "llmcompressor"

@@ -9,15 +9,15 @@ from drawing import runs_and_draws
 from workbench import datasets, models, runs
 from workbench.experiment import discover, get
 from workbench.quantization import METHODS, layer_statistics, layers, quantize_layer
-from workbench.quantization.experiments import TwoWeightsConfig, round_two
-from workbench.quantization.inside import (
+from workbench.quantization.lab.experiments import TwoWeightsConfig, round_two
+from workbench.quantization.lab.inside import (
     r2_contributions,
     second_matrix,
     second_matrix_closed,
     small_layer,
     update_terms,
 )
-from workbench.quantization.layers import LayerSource, blocks_of, load_layer, load_model
+from workbench.quantization.lab.layers import LayerSource, blocks_of, load_layer, load_model
 from workbench.quantization.objective import Objective
 
 OPTIONS = (("bits", 3), ("group_size", 32))
@@ -217,7 +217,7 @@ def test_the_fused_update_is_the_sum_of_its_terms(column):
 
 @pytest.mark.parametrize("method", ["gptq", "gptaq", "exact"])
 def test_two_weights_by_hand_are_the_solvers(method):
-    from workbench.quantization.experiments import two_weight_statistics
+    from workbench.quantization.lab.experiments import two_weight_statistics
 
     for config in (
         TwoWeightsConfig(),

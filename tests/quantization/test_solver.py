@@ -10,8 +10,8 @@ from oracle import quantize
 
 from workbench.quantization import METHODS, layer_solver, layer_statistics, quantize_layer
 from workbench.quantization import SolverConfig as Options
-from workbench.quantization.inside import best_free_columns
-from workbench.quantization.layers import LayerSource, load_layer
+from workbench.quantization.lab.inside import best_free_columns
+from workbench.quantization.lab.layers import LayerSource, load_layer
 from workbench.quantization.objective import Objective
 from workbench.quantization.statistics import factor_hessian, propagation
 

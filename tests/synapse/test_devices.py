@@ -23,7 +23,7 @@ from workbench.synapse import (
     nonlinearity,
     power,
 )
-from workbench.synapse.choice import Law
+from workbench.synapse.device_config import Law
 
 SHAPES = (0.0, 1e-6, 1e-3, 0.5, 3.0, 10.0, 50.0)
 CURVES = json.loads((Path(__file__).parents[1] / "parity" / "aihwkit_curves.json").read_text())["devices"]

@@ -9,7 +9,7 @@ from drawing import runs_and_draws
 from workbench import datasets, papers, runs
 from workbench.experiment import KnobError, discover, get
 from workbench.synapse import PRESETS, SynapseConfig, claims, histories, retention, study_figures
-from workbench.synapse.inside import delivered, random_pulses, walk
+from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.training import train
 
 NAMES = [n for n in discover() if n.startswith("synapse/")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workbench.experiment import KnobError
 from workbench.synapse import RULES, SCHEMES, Perceptron, SaturationError, SynapseConfig, counter
-from workbench.synapse.choice import Law
+from workbench.synapse.device_config import Law
 from workbench.synapse.layer import STATS, SynapseLayer
 from workbench.synapse.rules import pulse_counts
 from workbench.synapse.training import Designs, digits_of, order_of, train, transferred

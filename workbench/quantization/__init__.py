@@ -1,8 +1,8 @@
 """Compensation-based quantization of a layer: RTN, GPTQ, GPTAQ, ResComp, the exact target."""
 
-from workbench.quantization.gptq import layer_solver, quantize_layer
-from workbench.quantization.options import METHODS, SolverConfig
-from workbench.quantization.solver import LayerResult, LayerSolver
+from workbench.quantization.config import METHODS, SolverConfig
+from workbench.quantization.fast_solver import LayerResult, LayerSolver
+from workbench.quantization.quantize import layer_solver, quantize_layer
 from workbench.quantization.statistics import layer_statistics
 
 __all__ = [

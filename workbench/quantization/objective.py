@@ -28,9 +28,9 @@ class Objective:
     is the floor, and ``error(Q)^2 = floor^2 + rounding(Q)^2`` (Pythagoras, exact).
     """
 
-    def __init__(self, weight: Tensor, inputs: Tensor, reference_inputs: Tensor):
-        w0, x, reference = (t.double() for t in (weight, inputs, reference_inputs))
-        difference, tokens = reference - x, len(x)
+    def __init__(self, weight: Tensor, inputs: Tensor, full_precision: Tensor):
+        w0, x, full = (t.double() for t in (weight, inputs, full_precision))
+        difference, tokens = full - x, len(x)
         self.hessian = x.T @ x / tokens
         self.cross = difference.T @ x / tokens
         self.spread = difference.T @ difference / tokens
@@ -65,10 +65,10 @@ class Objective:
         w = weight.double()
         moved = self._w0 - w
         both = self.hessian + self.cross  # Xref X'
-        reference = both + self.cross.T + self.spread  # Xref Xref'
+        full = both + self.cross.T + self.spread  # Xref Xref'
         parts = (
             (w @ self.cross, _inner(w @ self.spread, w)),
-            (moved @ both, _inner(moved @ reference, moved)),
+            (moved @ both, _inner(moved @ full, moved)),
         )
         inside = self.hessian[free][:, free]
         inside.diagonal().add_(1e-8 * self.hessian.diagonal().mean())

@@ -1,5 +1,7 @@
 """Training a network whose weights are devices: responses, imperfections, update schemes and rules, refresh."""
 
+from workbench.synapse.catalogue import CATALOGUE
+from workbench.synapse.config import RULES, SCHEMES, SynapseConfig
 from workbench.synapse.conversions import (
     aihwkit_parameters,
     neurosim_label,
@@ -10,12 +12,10 @@ from workbench.synapse.devices import Affine, AffineStep, Device, Exponential, L
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import MeasuredCurve, fit_exponential, read_curve, read_steps
 from workbench.synapse.network import Perceptron, SaturationError
-from workbench.synapse.options import RULES, SCHEMES, SynapseConfig
-from workbench.synapse.presets import PRESETS
 from workbench.synapse.tables import Table, exponential_step, power
 
 __all__ = [
-    "PRESETS",
+    "CATALOGUE",
     "RULES",
     "SCHEMES",
     "Affine",

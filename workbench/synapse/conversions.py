@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from workbench.synapse.devices import Affine, Device, Exponential
 
 # NeuroSim's label is this many times the largest distance of the curve from the straight line; fitted to the 900 rows of
-# its table, which we do not ship (research note, section 1.3: 10.10151 to 10.10155 in every row)
+# its table, which we do not ship (10.10151 to 10.10155 in every row)
 LABEL = 10.1015254
 
 

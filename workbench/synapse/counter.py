@@ -1,7 +1,7 @@
 """Random numbers from a counter: each draw is a hash of (seed, step, layer, purpose, row, column).
 
 A stream has no state, so a design gives the same result alone or in a batch of designs, on any number of threads, after
-a cut, and in both forms of the simulation: the readable one here and the compiled one in `fused`, which draws only
+a cut, and in both forms of the simulation: the readable one here and the compiled one in `compiled`, which draws only
 the numbers that it needs. The hash is a 32-bit finaliser of the kind of Murmur3's (constants by C. Wellons, "lowbias32").
 """
 

@@ -6,7 +6,7 @@ literature: steps that are affine in g, whose n pulses have a closed form (here)
 
 Sources: the exponential response is the one of NeuroSim (Chen et al., IEDM 2017) and of many device papers; linear,
 linear-step and soft-bounds devices are aihwkit's (Rasch et al., arXiv 2104.02184). The paper's own device equations are not
-public: which of these it used is inferred (research note, section 1.3).
+public: which of these it used is inferred.
 """
 
 from __future__ import annotations

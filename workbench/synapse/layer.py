@@ -3,7 +3,8 @@
 A weight is ``scale (g+ - g-)``, a differential pair, or ``2 scale (g - g_ref)``, one device with a reference. The scheme says
 which device is pulsed: `uni` raises g+ for an increase and g- for a decrease and never uses LTD (the paper's proposal);
 `push-pull` raises one and lowers the other; `alternating` does one of these two at random, with the step of `uni`
-(our control, matched in granularity); `reference` has one device. The paper's own circuit is not public (note, section 1.5).
+(our control, matched in granularity); `reference` has one device. The paper's own circuit is not public: only
+its abstract is (arXiv 1707.06381).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.synapse import counter
+from workbench.synapse.config import SynapseConfig
 from workbench.synapse.devices import geometric
-from workbench.synapse.options import SynapseConfig
 from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
@@ -71,12 +72,12 @@ class SynapseLayer(nn.Module):
     @cached_property
     def reference(self) -> float:
         """The conductance that stands for weight 0 in the reference scheme: the middle where there is no symmetry point."""
-        point = None if self.config.reference == "middle" else self.average.symmetry_point()
+        point = None if self.config.reference_point == "middle" else self.average.symmetry_point()
         return 0.5 if point is None else point
 
     @cached_property
     def unit(self) -> float:
-        """Expected change of the weight by one pulse where the devices usually are (note, section 1.4).
+        """Expected change of the weight by one pulse where the devices usually are (02-inside, step 2).
 
         Pairs that are refreshed live near Gmin: the first step. Others live about the middle.
         """
@@ -129,7 +130,7 @@ class SynapseLayer(nn.Module):
         else:
             target = torch.stack([wanted.clamp(min=0), (-wanted).clamp(min=0)])
         for which, counts in enumerate(self.nearest(target)):
-            self._move(which, counts, True, key, refresh=True)
+            self.move(which, counts, True, key, refresh=True)
         self.weight.copy_(self._read_out(counter.key(self.config.seed, step, self.index, counter.WRITE, 1)))
         return int(((target < -1e-6) | (target > self.ladder[-1] + 1e-6)).sum())
 
@@ -147,26 +148,26 @@ class SynapseLayer(nn.Module):
         up, down = counts.clamp(min=0), (-counts).clamp(min=0)
         key = counter.key(seed, step, index, counter.CYCLE)
         if scheme == "uni":
-            self._move(0, up, True, key)
-            self._move(1, down, True, key)
+            self.move(0, up, True, key)
+            self.move(1, down, True, key)
         elif scheme == "reference":
-            self._move(0, up, True, key)
-            self._move(0, down, False, key)
+            self.move(0, up, True, key)
+            self.move(0, down, False, key)
         else:
             first = second = torch.ones_like(counts, dtype=torch.bool)
             if scheme == "alternating":
                 coin = counter.key(seed, step, index, counter.COIN)
                 first = counter.uniform(coin, *counts.shape, torch.float64, counts.device) < 0.5
                 second = ~first
-            self._move(0, up * first, True, key)
-            self._move(0, down * first, False, key)
-            self._move(1, up * second, False, key)
-            self._move(1, down * second, True, key)
+            self.move(0, up * first, True, key)
+            self.move(0, down * first, False, key)
+            self.move(1, up * second, False, key)
+            self.move(1, down * second, True, key)
         changed = counts != 0
         fresh = self._read_out(counter.key(seed, step, index, counter.WRITE))
         self.weight.copy_(torch.where(changed, fresh, self.weight))
 
-    def _move(self, which: int, counts: Tensor, up: bool, key: int, refresh: bool = False) -> None:
+    def move(self, which: int, counts: Tensor, up: bool, key: int, refresh: bool = False) -> None:
         """Pulse device `which` (0: plus, 1: minus) of each synapse `counts` times in one direction."""
         old, law = self.g[which], self.laws[which]
         low, high = law[..., 4], law[..., 5]
@@ -176,10 +177,10 @@ class SynapseLayer(nn.Module):
             noise = self._normal(counter.key(key, which)) * sigma * (high - low) * variance.sqrt()
             new = torch.clamp(new + noise, low, high)
         if refresh:
-            self._count("refresh_pulses", counts.sum())
+            self.count("refresh_pulses", counts.sum())
         else:
-            self._count("pulses", counts.sum())
-            self._count("clipped", counts[old == (high if up else low)].sum())
+            self.count("pulses", counts.sum())
+            self.count("clipped", counts[old == (high if up else low)].sum())
         self.g[which] = torch.where(counts > 0, new, old)
 
     def _pulsed(self, g: Tensor, law: Tensor, counts: Tensor, up: bool) -> tuple[Tensor, Tensor]:
@@ -213,7 +214,7 @@ class SynapseLayer(nn.Module):
         return self.g.double() / torch.where(high > low, high * self.ladder[-1], 1.0)
 
     def refresh(self, step: int) -> None:
-        """Rewrite saturating pairs (note, section 1.6): read, reset both, read again, program what is now missing.
+        """Rewrite saturating pairs (02-inside, step 4): read, reset both, read again, program what is now missing.
 
         The second reading makes up for a partner that is stuck above Gmin, and so was not reset.
         """
@@ -223,20 +224,20 @@ class SynapseLayer(nn.Module):
         self.g.copy_(torch.where(hit, self.laws[..., 4], self.g))
         missing = wanted - (self.g[0] - self.g[1])
         sides = torch.stack([hit & (missing >= 0), hit & (missing < 0)])
-        self._count("reads", 2 * hit.numel() + 2 * hit.sum())
-        self._count("refreshed", hit.sum())
-        self._count("resets", 2 * hit.sum())
+        self.count("reads", 2 * hit.numel() + 2 * hit.sum())
+        self.count("refreshed", hit.sum())
+        self.count("resets", 2 * hit.sum())
         if config.refresh == "ideal":
             exact = torch.clamp(self.g + missing.abs(), self.laws[..., 4], self.laws[..., 5])
             self.g.copy_(torch.where(sides, exact, self.g))
         elif config.refresh == "open-loop":
             key = counter.key(config.seed, step, self.index, counter.PROGRAM)
             for which, side in enumerate(sides):
-                self._move(which, self.nearest(missing.abs()) * side, True, key, refresh=True)
+                self.move(which, self.nearest(missing.abs()) * side, True, key, refresh=True)
         else:
             self._write_verify(sides, wanted, step)
         missed = (self.g[0] - self.g[1] - wanted).abs() > self.ladder[1]
-        self._count("failed", (hit & missed).sum())
+        self.count("failed", (hit & missed).sum())
         fresh = self._read_out(counter.key(config.seed, step, self.index, counter.WRITE, 1))
         self.weight.copy_(torch.where(hit, fresh, self.weight))
 
@@ -255,10 +256,11 @@ class SynapseLayer(nn.Module):
             before = self.g.clone()
             key = counter.key(self.config.seed, step, self.index, counter.PROGRAM, trial)
             for which, side in enumerate(sides):
-                self._move(which, side.long(), True, key, refresh=True)
-            self._count("reads", 2 * sides.sum())
+                self.move(which, side.long(), True, key, refresh=True)
+            self.count("reads", 2 * sides.sum())
             stays = (self.g == before) & (self.config.cycle == 0)
             sides = sides & (self.g < self.laws[..., 5]) & ~stays
 
-    def _count(self, name: str, amount: Tensor | int) -> None:
+    def count(self, name: str, amount: Tensor | int) -> None:
+        """Add to the statistic `name` (see `STATS`)."""
         self.stats[STATS.index(name)] += int(amount)

@@ -1,4 +1,4 @@
-"""A perceptron of devices, trained by back-propagation in the arrays themselves. The readable form; `fused` is the fast one.
+"""A perceptron of devices, trained by back-propagation in the arrays themselves. The readable form; `compiled` is the fast one.
 
 Rows carry activations, columns sum currents. The output error is target minus output, without a derivative; it travels
 back through the same arrays read transposed, and is gated by one bit a hidden unit (whether its activation is between its
@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workbench.synapse import counter, fused
+from workbench.synapse import counter
+from workbench.synapse.config import SynapseConfig
 from workbench.synapse.layer import STATS, SynapseLayer
-from workbench.synapse.options import SynapseConfig
 from workbench.synapse.rules import netted_counts, pulse_counts
 
 
@@ -81,8 +81,8 @@ class Perceptron(nn.Module):
             low = 0 if self.config.activation == "clip" else -1
             gate = (hidden > low) & (hidden < 1)
             back = self.layers[index].read(found[0], self.step, counter.TRANSPOSED)[:, : self.sizes[index]]
-            self.layers[index - 1]._count("active", gate.sum())
-            self.layers[index - 1]._count("high", (hidden >= 1).sum())
+            self.layers[index - 1].count("active", gate.sum())
+            self.layers[index - 1].count("high", (hidden >= 1).sum())
             found.insert(0, self._quantized(gate * back, hidden=True))
         return found
 
@@ -162,7 +162,9 @@ class Perceptron(nn.Module):
         if not len(order):
             return 0
         if compiled or (compiled is None and x.device.type == "cpu"):
-            return fused.train(self, x, labels, order)
+            from workbench.synapse.compiled.train import train  # numba takes a second
+
+            return train(self, x, labels, order)
         parts = order.split(self.config.batch)
         return sum(self.train_batch(x[part], labels[part]) for part in parts)
 

@@ -2,7 +2,7 @@
 
 `expected` is eta |x delta| / u pulses, u the layer's unit step. Sources: stochastic rounding, and counts rounded to nearest
 (NeuroSim); coincidence of two pulse trains (Gokmen and Vlasov 2016, with aihwkit's update and length management); the
-single-step rule follows the words of the group's ISCAS 2018 abstract, its thresholds are ours (note, section 1.4).
+single-step rule follows the words of the group's ISCAS 2018 abstract, its thresholds are ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.synapse import counter
-from workbench.synapse.options import UpdateConfig
+from workbench.synapse.config import UpdateConfig
 
 
 def pulse_counts(

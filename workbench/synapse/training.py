@@ -1,50 +1,18 @@
-"""Digits for a perceptron, the order in which it sees them, and many designs trained side by side."""
+"""The order in which a perceptron sees its digits, and many designs trained side by side."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from workbench import datasets
+from workbench.digits import Digits, load_digits
+from workbench.provenance import cores
 from workbench.synapse import counter
+from workbench.synapse.config import SynapseConfig
 from workbench.synapse.network import Perceptron, SaturationError
-from workbench.synapse.options import SynapseConfig
-
-
-class Digits(NamedTuple):
-    """Pictures as rows in [0, 1], and labels; rates are chosen on the last sixth of the training part."""
-
-    x: Tensor  # (n, inputs) float32
-    labels: Tensor  # (n,) int64
-    x_validation: Tensor
-    labels_validation: Tensor
-    x_test: Tensor
-    labels_test: Tensor
-
-
-@lru_cache(maxsize=4)
-def load_digits(name: str, pool: int) -> Digits:
-    """The data set `name`, mean-pooled over squares of `pool` pixels a side."""
-    images = datasets.load(name)
-    side = images.x_train.shape[1]
-    if side % pool:
-        raise ValueError(f"pool={pool}: expected a divisor of {side}, the side of the pictures in {name}")
-    most = 16 if name == "digits-8x8" else 255
-
-    def rows(pixels) -> Tensor:
-        squares = torch.tensor(pixels).float().div(most).unfold(1, pool, pool).unfold(2, pool, pool)
-        return squares.mean((-1, -2)).reshape(len(pixels), -1).contiguous()
-
-    x, labels = rows(images.x_train), torch.from_numpy(images.y_train).long()
-    cut = len(x) - len(x) // 6
-    test = rows(images.x_test), torch.from_numpy(images.y_test).long()
-    return Digits(x[:cut], labels[:cut], x[cut:], labels[cut:], *test)
 
 
 def digits_of(config: SynapseConfig) -> Digits:
@@ -64,7 +32,7 @@ def order_of(config: SynapseConfig, available: int) -> Tensor:
 def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:
     """The untrained network of a config."""
     inputs = digits_of(config).x.shape[1]
-    return Perceptron([inputs, *config.sizes(), 10], config, dtype)
+    return Perceptron([inputs, *config.hidden, 10], config, dtype)
 
 
 class Designs:
@@ -89,7 +57,7 @@ class Designs:
 
         A batch is not cut: a design stops at the end of the batch in which `until` lies.
         """
-        with ThreadPoolExecutor(min(len(self.configs), os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(len(self.configs), cores())) as pool:
             list(pool.map(lambda index: self._advance(index, until), range(len(self.configs))))
 
     def _advance(self, index: int, until: int | None) -> None:
@@ -119,4 +87,4 @@ def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron
 
 def warm_up() -> None:
     """Compile the training loop of one hidden layer, which takes about twenty seconds once, by training a little."""
-    train(SynapseConfig(data="digits-8x8", pool=1, hidden="10", samples=100))
+    train(SynapseConfig(data="digits-8x8", pool=1, hidden=(10,), samples=100))

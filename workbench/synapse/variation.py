@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.synapse.devices import Affine, Device
-from workbench.synapse.options import ImperfectionConfig
+from workbench.synapse.imperfections import ImperfectionConfig
 
 SMALLEST_STEP, SMALLEST_RANGE = (
     0.02,

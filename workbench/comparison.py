@@ -1,0 +1,297 @@
+"""A fair comparison: points, what is chosen for each, seeds that choose and fresh ones that judge.
+
+A method brings one fit: a config in, one record out. A fit is an ordinary run under ``runs/fits``, kept by its content: two
+comparisons that need the same fit share it, a new point or seed computes nothing else again, and a cut loses at most the
+fits under way. Columns that all methods share have the same names: `validation`, `seconds`, `peak_bytes`, `parameters`,
+`state_bytes`, `failed`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench import runs
+from workbench.experiment import Experiment, Record, config_of, register
+from workbench.fits import Fits, Job
+from workbench.knobs import Config, knob
+
+CHOOSING = (
+    50  # the first seed that chooses: apart from those that judge, so that one more of either moves none
+)
+AHEAD = 8  # points whose fits are under way, at least
+
+Setting = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of one series: the series' label, named places (axis, panel), what it changes, the settings it may choose from.
+
+    As many candidates for every point of a comparison, or `why` says why not.
+    """
+
+    label: str
+    at: Mapping[str, Any] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Sequence[Setting] = ({},)
+    why: str = ""
+
+
+class ComparisonConfig(Config):
+    """How many seeds choose, and how many judge."""
+
+    title = "seeds"
+    seeds: int = knob(5, "judging seeds", "fresh seeds on which each point is measured", low=1, high=50)
+    choosing: int = knob(2, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of a method, and how fits may be spread; made by `fit`."""
+
+    experiment: Experiment
+    score: str
+    higher: bool
+    together: Callable[[Any], Hashable] | None
+    threads: Callable[[Any], bool]
+
+
+def fit(
+    name: str,
+    *,
+    version: int,
+    inputs: Callable[[Any], Sequence[str]] = lambda config: (),
+    score: str = "validation",
+    higher: bool = True,
+    together: Callable[[Any], Hashable] | None = None,
+    threads: bool | Callable[[Any], bool] = False,
+) -> Callable[[Callable[[Any, runs.Run], Record]], Fit]:
+    """Register ``f(config, run) -> record`` as the fit of a method.
+
+    `score` names the number of held-out data (validation, never test) that chooses among candidates, the `higher` the better
+    or not. Fits of one key `together` share work: one worker does them in turn. `threads`: the fit lets go of Python's
+    lock, so that threads will do, and share what is loaded; else fits are spread over processes. It may depend on the config.
+    """
+
+    def declare(measure: Callable[[Any, runs.Run], Record]) -> Fit:
+        def generate(config: Config, run: runs.Run) -> Iterator[Record]:
+            yield measure(config, run)
+
+        generate.__doc__, generate.__module__ = measure.__doc__, measure.__module__
+        made = Experiment(
+            name, version, config_of(measure), generate, None, inputs, lambda config: 1, hidden=True
+        )
+        spread = threads if callable(threads) else lambda config: threads
+        return Fit(register(made), score, higher, together, spread)
+
+    return declare
+
+
+def comparison(
+    name: str,
+    *,
+    version: int,
+    fit: Fit,
+    figure: Callable[..., Any],
+    presets: Mapping[str, Any],
+    swept: Sequence[str] = (),
+    **more: Any,
+) -> Callable[[Callable[[Any], Iterable[Point]]], Callable[[Any], Iterable[Point]]]:
+    """Register ``points(config)`` as an experiment whose records are the rows of its points' fits, in the order of the plan.
+
+    `swept` are the knobs that the points set, neither shown nor taken (the seed is always one). `more` as in `experiment`.
+    """
+
+    def declare(points: Callable[[Any], Iterable[Point]]) -> Callable[[Any], Iterable[Point]]:
+        base = config_of(points)
+        names = {"presets": presets, "swept": (*base.swept, "seed", *swept), "__doc__": base.__doc__}
+        place = {"__module__": points.__module__, "__qualname__": f"{points.__qualname__}.config"}
+        points.config = type(base)(base.__name__, (base,), names | place)
+
+        def generate(config: Config, run: runs.Run) -> Iterator[Record]:
+            yield from compare(fit, config, list(points(config)), run)
+
+        generate.__doc__, generate.__module__ = points.__doc__, points.__module__
+        register(
+            Experiment(
+                name,
+                version,
+                points.config,
+                generate,
+                figure,
+                # what a fit means is part of what its comparison means
+                lambda config: [
+                    *fit.experiment.inputs(config),
+                    f"{fit.experiment.name}@{fit.experiment.version}",
+                ],
+                lambda config: sum(len(_choosing(config, p)) + config.seeds for p in points(config)),
+                **more,
+            )
+        )
+        return points
+
+    return declare
+
+
+def candidates(**values: Sequence[Any]) -> list[Setting]:
+    """Every combination of the values of one or more knobs."""
+    return [dict(zip(values, found, strict=True)) for found in itertools.product(*values.values())]
+
+
+def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> Iterator[Record]:
+    """The rows of all fits, point after point: first those that choose, then those that judge.
+
+    The next points' fits start while the last ones are under way. A candidate that fails, or whose score is missing or not
+    finite, cannot be chosen; a fit that fails is a row with the reason in `failed`.
+    """
+    _check(points)
+    waiting, under_way = deque(_Trial(fit, config, point) for point in points), deque()
+    with Fits(fit, run) as fits:
+        while waiting or under_way:
+            if len(under_way) < AHEAD and waiting:
+                begun = _next_part(waiting)
+                fits.start(job for trial in begun for job in trial.jobs)
+                under_way.extend(begun)
+            fits.start([job for trial in under_way for job in trial.judging(fits)])
+            rows = under_way[0].rows(fits)
+            yield from rows
+            if under_way[0].ended:
+                under_way.popleft()
+            elif not rows:
+                fits.wait()
+        run.about["fits"] = fits.cost()
+
+
+def _check(points: Sequence[Point]) -> None:
+    most = max((len(point.candidates) for point in points), default=0)
+    if not points:
+        raise ValueError("a comparison without points; expected at least one")
+    for point in points:
+        name = f"{point.label} {dict(point.at) or ''}".strip()
+        if not point.candidates:
+            raise ValueError(f"{name}: no candidates; expected at least one setting")
+        if len(point.candidates) != most and not point.why:
+            raise ValueError(
+                f"{name}: {len(point.candidates)} candidates, others have {most}; expected as many for every point, or a "
+                "reason (why=)"
+            )
+
+
+def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
+    """Points to begin: so many as are kept under way, and those after them that share work with these."""
+    part: list[_Trial] = []
+    while waiting and len(part) < 8 * AHEAD:
+        if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):
+            break
+        part.append(waiting.popleft())
+    return part
+
+
+def _choosing(config: ComparisonConfig, point: Point) -> list[tuple[Setting, int]]:
+    seeds = range(CHOOSING, CHOOSING + config.choosing) if len(point.candidates) > 1 else ()
+    return [(setting, seed) for setting in point.candidates for seed in seeds]
+
+
+class _Trial:
+    """A point under way: the jobs that choose, then those that judge; `given` of them have become rows."""
+
+    def __init__(self, fit: Fit, config: ComparisonConfig, point: Point):
+        self.fit, self.config, self.point, self.given = fit, config, point, 0
+        self.jobs = [self._job(setting, "choose", seed) for setting, seed in _choosing(config, point)]
+        self.choices = len(self.jobs)
+        self.judged = not self.choices
+        if self.judged:
+            self._judge(point.candidates[0])
+        self.keys = {fit.together(job.config) for job in self.jobs} if fit.together else set()
+
+    @property
+    def ended(self) -> bool:
+        return self.judged and self.given == len(self.jobs)
+
+    def _job(self, setting: Setting, phase: str, seed: int) -> Job:
+        point = self.point
+        head = {
+            "label": point.label,
+            **point.at,
+            **setting,
+            "setting": ", ".join(
+                f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in setting.items()
+            ),
+            "edge": ", ".join(name for name in setting if _at_an_end(point, setting, name)),
+            "tried": len(point.candidates),
+            "phase": phase,
+            "seed": seed,
+        }
+        config = self.config.of(self.fit.experiment.config, **{**point.knobs, **setting, "seed": seed})
+        return Job(runs.run_id(self.fit.experiment, config), config, head)
+
+    def _judge(self, setting: Setting) -> None:
+        self.jobs += [self._job(setting, "judge", seed) for seed in range(self.config.seeds)]
+
+    def judging(self, fits: Fits) -> list[Job]:
+        """The jobs that judge, as soon as the choice can be made; nothing before and after that."""
+        if self.judged or any(fits.record(job) is None for job in self.jobs):
+            return []
+        self.judged = True
+        chosen, reason = self._chosen(fits)
+        if chosen is None:
+            failed = {"failed": f"no candidate could be judged; the first: {reason}"}
+            heads = [self._job(self.point.candidates[0], "judge", seed) for seed in range(self.config.seeds)]
+            self.jobs += [job._replace(head={**job.head, **failed}) for job in heads]
+            return []
+        self._judge(chosen)
+        return self.jobs[self.choices :]
+
+    def _chosen(self, fits: Fits) -> tuple[Setting | None, str]:
+        """The candidate with the best mean score, the first of equals; None, and why, where all of them failed."""
+        each = [_scored(self.fit, fits.record(job)) for job in self.jobs]
+        seeds = self.config.choosing
+        means: list[tuple[float, int]] = []
+        for place in range(len(self.point.candidates)):
+            scores = [score for score, wrong in each[place * seeds : (place + 1) * seeds] if not wrong]
+            if len(scores) == seeds:
+                means.append((sum(scores) / seeds * (1 if self.fit.higher else -1), -place))
+        if not means:
+            return None, next(wrong for _, wrong in each if wrong)
+        return self.point.candidates[-max(means)[1]], ""
+
+    def rows(self, fits: Fits) -> list[Record]:
+        """The rows of fits that have ended since they were last asked for, in order."""
+        found = []
+        for place, job in enumerate(self.jobs[self.given :], self.given):
+            record = {} if "failed" in job.head else fits.record(job)
+            if record is None:
+                break
+            if place < self.choices and (wrong := _scored(self.fit, record)[1]):
+                record = {**record, "failed": wrong}
+            found.append({**job.head, **record})
+        self.given += len(found)
+        return found
+
+
+def _scored(fit: Fit, record: Record) -> tuple[float, str]:
+    """The score of a fit, and why it does not count."""
+    if record.get("failed"):
+        return math.nan, str(record["failed"])
+    score = record.get(fit.score)
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        return (
+            math.nan,
+            f"{fit.experiment.name} has {fit.score}={score!r}; expected a finite number to choose by",
+        )
+    return score, ""
+
+
+def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
+    """Whether the chosen value is the least or the largest that was tried, of three or more."""
+    every = {candidate[name] for candidate in point.candidates}
+    return (
+        len(every) > 2
+        and all(isinstance(v, (int, float)) for v in every)
+        and setting[name] in (min(every), max(every))
+    )

@@ -1,0 +1,43 @@
+"""Pictures as rows of numbers, with a validation part: what perceptrons train on, and choose their rates by."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from workbench import datasets
+
+BRIGHTEST = {"digits-8x8": 16}  # value of a white pixel; 255 in the others
+
+
+class Digits(NamedTuple):
+    """Pictures as rows in [0, 1], and labels; settings are chosen on the validation part, the last sixth of the training part."""
+
+    x: Tensor  # (n, inputs) float32
+    labels: Tensor  # (n,) int64
+    x_validation: Tensor
+    labels_validation: Tensor
+    x_test: Tensor
+    labels_test: Tensor
+
+
+@lru_cache(maxsize=4)
+def load_digits(name: str, pool: int = 1) -> Digits:
+    """The data set `name`, mean-pooled over squares of `pool` pixels a side."""
+    images = datasets.load(name)
+    side = images.x_train.shape[1]
+    if side % pool:
+        raise ValueError(f"pool={pool}: expected a divisor of {side}, the side of the pictures in {name}")
+
+    def rows(pixels) -> Tensor:
+        squares = torch.tensor(pixels).float().div(BRIGHTEST.get(name, 255))
+        squares = squares.unfold(1, pool, pool).unfold(2, pool, pool)
+        return squares.mean((-1, -2)).reshape(len(pixels), -1).contiguous()
+
+    x, labels = rows(images.x_train), torch.from_numpy(images.y_train).long()
+    cut = len(x) - len(x) // 6
+    test = rows(images.x_test), torch.from_numpy(images.y_test).long()
+    return Digits(x[:cut], labels[:cut], x[cut:], labels[cut:], *test)

@@ -1,0 +1,90 @@
+"""What figures and claims read of a comparison's rows: scores that pair, means with 95 % intervals, one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from workbench.experiment import Record
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % interval (Student's t over independent units); NaN ends for one unit."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.mean:.4g}"
+        if not self.low < self.high:
+            return f"{self.mean:.3g} (one unit, no interval)"
+        digits = min(max(1 - math.floor(math.log10((self.high - self.low) / 2)), 0), 4)
+        return f"{self.mean:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+
+def interval(values: pd.Series, unit: str = "seed") -> Interval:
+    """The mean of `values` over independent units (an index level); several values of one unit are averaged first.
+
+    A value that is not there (of a fit that failed) leaves no interval.
+    """
+    each = values.groupby(level=unit, sort=False).mean() if not values.isna().any() else values * math.nan
+    n, mean = len(each), float(each.mean())
+    half = float(stdtrit(n - 1, 0.975) * each.std() / n**0.5) if n > 1 else math.nan
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def exactly(value: float) -> Interval:
+    """A count or an identity: an interval of no width."""
+    return Interval(value, value, value, 1)
+
+
+def judged(records: Sequence[Record]) -> pd.DataFrame:
+    """The rows that judge."""
+    table = pd.DataFrame(records)
+    return table[table["phase"] == "judge"] if "phase" in table else table
+
+
+def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",), **where: Any) -> pd.Series:
+    """`column` of the judging fits at `where`, indexed by what pairs them: subtract or divide two such series."""
+    table = judged(records)
+    for name, value in where.items():
+        table = table[table[name] == value]
+    if column not in table:
+        table = table.assign(**{column: math.nan})
+    return table.groupby(list(by), sort=False)[column].agg(lambda values: values.mean(skipna=False))
+
+
+def summary(records: Sequence[Record], column: str, *places: str, unit: str = "seed") -> pd.DataFrame:
+    """One row a point: label, places, chosen setting, mean, low, high, n, values (a unit each), edge, fits, failed.
+
+    `edge` names what of the chosen setting lies at an end of its candidates; `fits` were spent on the point, `failed` of them
+    failed.
+    """
+    keys, rows, table = ["label", *places], [], pd.DataFrame(records)
+    if "failed" not in table:
+        table["failed"] = None
+    for at, every in table.groupby(keys, dropna=False, sort=False):
+        part = judged(every)
+        if not len(part):
+            continue
+        values = part.set_index(unit)[column] if column in part else pd.Series(math.nan, part[unit])
+        values = values.dropna()
+        found = interval(values, unit) if len(values) else Interval(*(math.nan,) * 3, 0)
+        row = dict(zip(keys, at, strict=True)) | {"setting": part["setting"].iloc[0], **found._asdict()}
+        row |= {"values": values.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}
+        rows.append(row | {"fits": len(every), "failed": int(every["failed"].notna().sum())})
+    return pd.DataFrame(
+        rows, columns=[*keys, "setting", *Interval._fields, "values", "edge", "fits", "failed"]
+    )
+
+
+def chosen(records: Iterable[Record]) -> list[Record]:
+    """The rows of the chosen settings alone, one a point and seed."""
+    return [r for r in records if r.get("phase", "judge") == "judge"]

@@ -1,0 +1,297 @@
+"""The fast twin of `column_loop`, which is the one to read: the same codes, in blocks.
+
+What it does otherwise:
+
+- Columns are rows here, ``(in, out)``, permuted by `act_order`, so that each is contiguous.
+- ``U`` comes from one Cholesky factorisation of the reversed Hessian; no inverse is formed (`statistics.factor_hessian`).
+- A column tells its error only to the columns of its own half of the block; halves, and then blocks, tell the rest by one
+  matrix product. What each column sends is kept, so neither halving nor `block_size` changes a result beyond rounding.
+- Both terms, e with U and s with P, are stacked: two terms, one product.
+- Dead columns, a Hessian that cannot be factored, static groups and traces are seen to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.quantization.config import SolverConfig
+from workbench.quantization.grids import Grid, fit_grid
+from workbench.quantization.statistics import factor_hessian, propagation, require_finite
+
+LEAF = 16  # columns updated one by one; wider ranges are halved and joined by one matrix product
+
+
+@dataclass
+class Trace:
+    """What happened at each column, in the original column order; all ``(out, in)``."""
+
+    before: Tensor  # the weight just before its own rounding
+    error: Tensor  # e: what is spread over the free columns; without damping GPTQ's sum of squares is its objective
+    shift: Tensor  # s: the share of the stream difference repaid with the column
+
+
+@dataclass
+class LayerResult:
+    """A quantized layer, original column order.
+
+    ``weight == scale[:, group] * (codes - zero[:, group])``, then cast to the dtype of the input.
+    """
+
+    weight: Tensor  # (out, in), the dtype of the input
+    codes: Tensor | None  # (out, in) int16; None where nothing was quantized (16 bits)
+    scale: Tensor | None  # (out, groups)
+    zero: Tensor | None  # (out, groups)
+    group: Tensor | None  # (in,) index of each column's group
+    permutation: Tensor  # (in,) order in which the columns were quantized
+    damping: float  # damping used, which may be higher than asked for
+    notes: tuple[str, ...] = ()
+    trace: Trace | None = None
+
+
+class LayerSolver:
+    """Quantizes one layer block by block; made by `layer_solver`.
+
+    Columns live transposed and permuted, ``(in, out)``, so that a column is contiguous.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        hessian: Tensor,
+        cross: Tensor | None,
+        config: SolverConfig,
+        trace: bool = False,
+    ):
+        _check(weight, hessian, cross)
+        self.config, self.method, self.damping = config, config.method, config.damping
+        self.notes: list[str] = []
+        self._strengths = config.strengths()
+        self._weight = weight
+        columns = weight.shape[1]
+        self.permutation = torch.arange(columns, device=weight.device)
+        self.group_size = min(config.group_size or columns, columns)
+        self._ordered = False  # whether the columns are in another order
+        # one group a row is fitted before the loop either way
+        self._static = config.static_groups or self.group_size == columns
+        if config.bits < 16:
+            self._prepare(weight, hessian, cross)
+            self._trace = [torch.zeros_like(self._live) for _ in range(3)] if trace else None
+
+    def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+        dtype = weight.dtype if weight.dtype == torch.float64 else torch.float32
+        live, hessian = weight.to(dtype).T.clone(), hessian.to(dtype)  # (in, out), (in, in)
+        cross = None if cross is None else cross.to(dtype)
+        hessian, cross = self._without_dead_columns(live, hessian, cross)
+        if self.config.act_order and self.method != "rtn":
+            self._ordered = True
+            order = self.permutation = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+            live, hessian = live[order], hessian[order][:, order]
+            cross = None if cross is None else cross[order][:, order]
+        self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
+        # rows a column: U's, or U's and P's
+        self._width = 1 if self._rows is None else len(self._rows) // len(live)
+        self._live = live
+        self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed by r2 alone
+        columns = self.permutation if self._static else torch.arange(len(live), device=live.device)
+        sent = min(self.config.block_size, len(live)) * self._width
+        self._sent = live.new_empty(sent, live.shape[1])  # a block's e, or e and s in turn
+        self._columns_group = (columns // self.group_size).tolist()
+        self._grids: list[Grid] = []
+        if self._static:
+            self._grids = [self._fit(part) for part in self._unpermuted(live).split(self.group_size)]
+
+    def _without_dead_columns(
+        self, live: Tensor, hessian: Tensor, cross: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        dead = hessian.diagonal() == 0
+        if self.method == "rtn" or not dead.any():
+            return hessian, cross
+        if dead.all():
+            self.method = "rtn"
+            self.notes.append("no input reached this layer (its Hessian is zero): rounded to nearest instead")
+            return hessian, cross
+        self.notes.append(
+            f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0"
+        )
+        live[dead] = 0
+        hessian = hessian.clone()
+        hessian.diagonal()[dead] = self._dead_diagonal(hessian.diagonal()[~dead])
+        return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
+
+    def _dead_diagonal(self, live: Tensor) -> float:
+        """What stands for a dead column's zero: their mean leaves the mean, which damping is a share of, as it is."""
+        return live.mean().item()
+
+    def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
+        """The rows that carry errors onwards, None for RTN: U[q] / U[q, q], or those and -P[q] in turn.
+
+        ``(in, in)``, or ``(2 in, in)``: two terms, but one product an update.
+        """
+        factor = factor_hessian(hessian, self.config.damping)
+        if factor is None:
+            self.method = "rtn"
+            self.notes.append(
+                "the Hessian is not positive definite even with damping 1: rounded to nearest instead"
+            )
+            return None
+        upper, self.damping = factor
+        if self.damping > self.config.damping:
+            self.notes.append(
+                f"damping raised from {self.config.damping:g} to {self.damping:g} to factor the Hessian"
+            )
+        alpha, _, beta_dx = self._strengths
+        if cross is not None and self.method == "exact":
+            live += self.config.rho * (upper.T @ (upper @ (cross.T @ live)))
+        self._diagonal = upper.diagonal()
+        scaled = upper / self._diagonal[:, None]
+        if cross is None or not (alpha or beta_dx):
+            return scaled
+        return torch.stack([scaled, -propagation(cross, upper)], 1).flatten(0, 1)
+
+    def steps(self) -> Iterator[int]:
+        """Quantize block after block; yields the number of columns done, all others being up to date."""
+        low, n = 0, 0 if self.config.bits >= 16 else len(self._live)
+        while low < n:
+            high = self._block_end(low, n)
+            self._block(low, high)
+            self._send(low, high, low, high, n)
+            yield high
+            low = high
+
+    def _block_end(self, low: int, n: int) -> int:
+        """Blocks respect groups: a group's grid is fitted when all its columns are up to date."""
+        block, group = self.config.block_size, self.group_size
+        if self._static:
+            return min(low + block, n)
+        if block >= group:
+            return min(low + block // group * group, n)
+        return min(low + block, (low // group + 1) * group, n)
+
+    def _block(self, low: int, high: int) -> None:
+        self._halve(low, high, low)
+
+    def _halve(self, low: int, high: int, start: int) -> None:
+        """Quantize columns low..high of the block that begins at `start`; those after high are not told yet."""
+        cut = self._cut(low, high)
+        if cut is None:
+            for j in range(low, high):
+                self._column(j, high, start)
+            return
+        self._halve(low, cut, start)
+        self._send(low, cut, start, cut, high)
+        self._halve(cut, high, start)
+
+    def _cut(self, low: int, high: int) -> int | None:
+        """Where to halve a range: on a group's first column if one lies inside; None for a leaf."""
+        half, group = low + (high - low) // 2, self.group_size
+        first = (low // group + 1) * group
+        if first < high and not self._static:
+            return min(max(round(half / group) * group, first), (high - 1) // group * group)
+        return half if high - low > LEAF else None
+
+    def _send(self, low: int, high: int, start: int, first: int, last: int) -> None:
+        """Columns first..last learn what low..high passed on: one product for both terms."""
+        if first < last and self._rows is not None:
+            k = self._width
+            rows = self._rows[low * k : high * k, first:last]
+            self._live[first:last].addmm_(
+                rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1
+            )
+
+    def _column(self, j: int, high: int, start: int) -> None:
+        """Round column j and update the columns j+1..high."""
+        if not self._static and j % self.group_size == 0:
+            self._grids.append(self._fit(self._group_weights(j)))
+        self._grid = self._grids[self._columns_group[j]]
+        w = self._live[j]
+        rounded = self._grid.rounded(w)
+        if self._trace:
+            self._trace[0][j] = w
+        if self._rows is not None:
+            self._pass_on(j, (j - start) * self._width, w, rounded)
+        w.copy_(rounded)
+        self._send(j, j + 1, start, j + 1, high)
+
+    def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
+        """Store what column j sends: (w-q) + b_x (w0-w), times the rows of U; a w + b_dx (w0-w), times those of P."""
+        alpha, beta_x, beta_dx = self._strengths
+        if beta_x:
+            torch.lerp(w, self._start[j], beta_x, out=self._sent[at]).sub_(rounded)
+        else:
+            torch.sub(w, rounded, out=self._sent[at])
+        if self._width == 2 and alpha == beta_dx:
+            torch.mul(self._start[j], alpha, out=self._sent[at + 1])
+        elif self._width == 2:
+            s = torch.mul(w, alpha - beta_dx, out=self._sent[at + 1])
+            if beta_dx:
+                s.add_(self._start[j], alpha=beta_dx)
+        if self._trace:
+            self._trace[1][j] = self._sent[at] / self._diagonal[j]
+            self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
+
+    def _group_weights(self, j: int) -> Tensor:
+        """The columns that the grid of the group starting at j is fitted on: all up to date."""
+        return self._live[j : j + self.group_size]
+
+    def _fit(self, part: Tensor) -> Grid:
+        o = self.config
+        return fit_grid(part, o.bits, o.symmetric, o.grid, o.clip_search)
+
+    def _unpermuted(self, columns: Tensor) -> Tensor:
+        if not self._ordered:
+            return columns
+        return torch.empty_like(columns).index_copy_(0, self.permutation, columns)
+
+    def current(self) -> Tensor:
+        """The layer so far, ``(out, in)``: columns done are rounded, the others compensated."""
+        return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
+
+    def trace(self) -> Trace:
+        """What happened at each column done so far; asked for with ``trace=True``."""
+        return Trace(*(self._unpermuted(t).T for t in self._trace))
+
+    def levels(self, row: int) -> Tensor:
+        """The levels that the last column of output `row` was rounded to."""
+        return self._grid.levels(row)
+
+    def result(self) -> LayerResult:
+        """The quantized layer, after `steps` has ended."""
+        if self.config.bits >= 16:
+            return LayerResult(
+                self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",)
+            )
+        weight = self.current()
+        scale, zero = (torch.stack([getattr(g, part) for g in self._grids], 1) for part in ("scale", "zero"))
+        group = self._unpermuted(torch.tensor(self._columns_group, device=weight.device))
+        at = slice(None) if len(self._grids) == 1 else group
+        return LayerResult(
+            weight=weight.to(self._weight.dtype),
+            codes=torch.div(weight, scale[:, at]).add_(zero[:, at]).round_().to(torch.int16),
+            scale=scale,
+            zero=zero,
+            group=group,
+            permutation=self.permutation,
+            damping=self.damping,
+            notes=tuple(self.notes),
+            trace=self.trace() if self._trace else None,
+        )
+
+
+def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
+    """Name what is wrong before any work starts."""
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (out, in), both at least 1")
+    square = (weight.shape[1],) * 2
+    for name, matrix in (("hessian", hessian), ("cross", cross)):
+        if matrix is not None and tuple(matrix.shape) != square:
+            raise ValueError(
+                f"{name} has shape {tuple(matrix.shape)}; expected {square}, the second moments of the inputs of a "
+                f"weight of shape {tuple(weight.shape)} (out, in): use layer_statistics on this layer's inputs"
+            )
+    for name, matrix in (("weight", weight), ("hessian", hessian), ("cross", cross)):
+        if matrix is not None:
+            require_finite(matrix, name)

@@ -1,0 +1,248 @@
+"""What can be looked at live: one layer being quantized, its weights on a grid, two weights under knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from workbench import checkpoints
+from workbench.blocks import load_weight
+from workbench.experiment import Record, experiment
+from workbench.knobs import Config, knob
+from workbench.quantization.config import GridConfig, SolverConfig
+from workbench.quantization.fast_solver import LayerSolver
+from workbench.quantization.grids import fit_grid
+from workbench.quantization.lab import figures
+from workbench.quantization.lab.inside import small_layer, update_terms
+from workbench.quantization.lab.layer_config import (
+    NO_PAPER,
+    LayerConfig,
+    PlaceConfig,
+    inputs,
+    last_row,
+    solver_knobs,
+)
+from workbench.quantization.lab.layers import load_layer
+from workbench.quantization.objective import Objective
+from workbench.quantization.quantize import layer_solver
+from workbench.quantization.statistics import layer_statistics
+
+
+class LayerTraceConfig(LayerConfig):
+    """One layer being quantized, column after column."""
+
+    every: int = knob(16, "look every", "columns between two looks", low=1, high=256, unit="columns")
+    row: int = knob(0, "output row", "whose weights are shown", low=0, high=last_row)
+    presets = {
+        "smoke": {"block": 1, "tokens": 1024, "group_size": 64, "every": 64},
+        "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},
+        "paper": NO_PAPER,
+    }
+
+
+def looks(config: LayerTraceConfig) -> int:
+    """Columns between two looks: in the clean form a block may be as small as that, with the same result."""
+    if config.compat == "published":
+        return config.block_size
+    group = config.group_size or 1
+    return config.every // group * group if group <= config.every else config.every
+
+
+def _steps(config: LayerTraceConfig) -> int:
+    about = checkpoints.describe(config.model)
+    columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
+    look, group = looks(config), config.group_size or columns
+    # in the clean form looks end where a group ends
+    inside = -(-group // look) if config.compat == "clean" and group > look else 0
+    whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
+    return whole + 1 if columns else 0
+
+
+@experiment(
+    "quantization/layer-trace", version=1, inputs=inputs, figure=figures.draw_layer_trace, steps=_steps
+)
+def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
+    """One layer of a real model being quantized: weights, residuals and the objective as columns are done."""
+    layer = load_layer(config.source())
+    row = _existing_row(config.row, len(layer.weight))
+    hessian, cross = layer_statistics(layer.inputs, layer.full_precision)
+    look = SolverConfig(**solver_knobs(config, block_size=looks(config)))
+    solver = layer_solver(layer.weight, hessian, cross, look, trace=True)
+    calibration = Objective(layer.weight, layer.inputs, layer.full_precision)
+    held_out = Objective(layer.weight, layer.held_out, layer.held_out_full_precision)
+    floor, _ = calibration.floor_and_rounding(layer.weight)
+    common = {"layer": layer.name, "method": config.method, "bits": config.bits, "of": layer.weight.shape[1]}
+    common |= {"floor": floor, "notes": "; ".join(solver.notes)}
+
+    def state(weight: Tensor, done: int) -> Record:
+        free = solver.permutation[done:]
+        r1, r2 = calibration.residuals(weight, free)
+        return {
+            **common,
+            "columns": done,
+            "error": calibration.error(weight),
+            "held_out": held_out.error(weight),
+            "r1": r1.norm,
+            "r1_orthogonal": r1.orthogonal,
+            "r2": r2.norm,
+            "r2_orthogonal": r2.orthogonal,
+            "drift": ((weight - layer.weight).norm() / layer.weight.norm()).item(),
+        }
+
+    yield state(layer.weight, 0)
+    done = 0
+    for now in solver.steps():
+        current = solver.current()
+        yield state(current, now) | _columns(solver, current, done, now, row)
+        done = now
+    if config.bits >= 16:
+        yield state(layer.weight, layer.weight.shape[1])
+
+
+def _columns(solver: LayerSolver, current: Tensor, first: int, last: int, row: int) -> Record:
+    """The columns just done: their errors, and one row of them before and after rounding, on its levels."""
+    columns, trace = solver.permutation[first:last], solver.trace()
+    return {
+        "column_error": trace.error[:, columns].square().sum(0),  # ||e_q||^2
+        "before": trace.before[row, columns],
+        "after": current[row, columns],
+        "levels": solver.levels(row),
+    }
+
+
+class LayerGridConfig(GridConfig, PlaceConfig):
+    """The weights of a layer rounded to nearest."""
+
+    row: int = knob(0, "output row", "that is shown", low=0, high=last_row)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
+
+
+@experiment(
+    "quantization/grid",
+    version=1,
+    inputs=lambda c: [checkpoints.ref(c.model)],
+    figure=figures.draw_grid,
+    instant=True,
+)
+def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
+    """A layer's weights on their grid: levels, clipping, and the rounding error."""
+    weight = load_weight(config.model, config.block, config.part).T.float()  # (in, out)
+    row = _existing_row(config.row, weight.shape[1])
+    if config.bits >= 16:
+        raise ValueError(f"bits={config.bits}: expected 2 to 8; 16 bits leave the layer as it is")
+    parts, after, levels = weight.split(config.group_size or len(weight)), [], torch.empty(0)
+    for part in parts:
+        fitted = fit_grid(part, config.bits, config.symmetric, config.grid, config.clip_search)
+        after.append(fitted.rounded(part))
+        levels = fitted.levels(row) if len(after) == 1 else levels
+    rounded = torch.cat(after)
+    yield {
+        "layer": f"{config.model} block {config.block} {config.part}",
+        "grid": config.grid if config.symmetric else "asym",
+        "bits": config.bits,
+        "group_size": len(parts[0]),
+        "before": parts[0][:, row],
+        "after": after[0][:, row],
+        "levels": levels,
+        "weight_error": ((rounded - weight).norm() / weight.norm()).item(),
+    }
+
+
+def _existing_row(row: int, rows: int) -> int:
+    if row >= rows:
+        raise ValueError(f"row={row}: expected 0 to {rows - 1}, the output rows of this layer")
+    return row
+
+
+class TwoWeightsConfig(Config):
+    """Two weights of one neuron, two correlated inputs, and a full-precision stream that differs."""
+
+    w1: float = knob(
+        1.38, "first weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps"
+    )
+    w2: float = knob(
+        0.30, "second weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps"
+    )
+    correlation: float = knob(0.80, "correlation", "of the two inputs", low=-0.95, high=0.95, step=0.05)
+    shift: float = knob(
+        0.70,
+        "stream difference",
+        "share of input 2 that input 1 has lost in the quantized stream",
+        low=-1.0,
+        high=1.0,
+        step=0.05,
+    )
+    alpha: float = knob(1.0, "strength of r1", "of GPTAQ's term", low=0.0, high=1.0, step=0.05)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
+
+
+def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight (1, 2), Hessian and cross statistics: the reference's input 1 is x1 + shift * x2."""
+    c, d = config.correlation, config.shift
+    hessian = torch.tensor([[1.0, c], [c, 1.0]], dtype=torch.float64)
+    cross = torch.tensor([[d * c, d], [0.0, 0.0]], dtype=torch.float64)
+    return torch.tensor([[config.w1, config.w2]], dtype=torch.float64), hessian, cross
+
+
+def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[float]]:
+    """Weights just before their own rounding, and rounded, on a grid of step 1."""
+    weight, hessian, cross = two_weight_statistics(config)
+    upper = torch.linalg.inv(torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1))
+    if method == "exact":
+        weight = weight + weight @ cross @ torch.linalg.inv(hessian)
+    w1, w2 = weight[0].tolist()
+    q1 = float(round(w1))
+    if method != "rtn":
+        w2 -= (w1 - q1) / upper[0, 0].item() * upper[0, 1].item()
+    if method == "gptaq":
+        w2 += config.alpha * w1 * (cross[0, 1] / hessian[1, 1]).item()
+    return [w1, w2], [q1, float(round(w2))]
+
+
+@experiment("quantization/two-weights", version=1, figure=figures.draw_two_weights, instant=True)
+def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
+    """Two weights: where rounding, GPTQ, GPTAQ and the exact target go, and the best of all grid points."""
+    weight, hessian, cross = two_weight_statistics(config)
+    target = weight @ cross
+
+    def error(q: list[float]) -> float:
+        change = torch.tensor([q], dtype=torch.float64) - weight
+        spread = config.w1**2 * config.shift**2
+        return ((change @ hessian * change).sum() - 2 * (change * target).sum() + spread).item()
+
+    best = min(([float(a), float(b)] for a, b in product(range(-4, 5), repeat=2)), key=error)
+    common = {
+        "w": [config.w1, config.w2],
+        "hessian": hessian,
+        "target": (weight + target @ torch.linalg.inv(hessian))[0],
+    }
+    for method in ("rtn", "gptq", "gptaq", "exact"):
+        before, after = round_two(config, method)
+        yield {**common, "method": method, "before": before, "after": after, "error": error(after)}
+    yield {**common, "method": "best", "before": best, "after": best, "error": error(best)}
+
+
+class UpdateConfig(Config):
+    """One column of a small real layer."""
+
+    column: int = knob(3, "column", "the one being rounded", low=0, high=30)
+    row: int = knob(0, "output row", "of the corner that is shown", low=0, high=7)
+    bits: Literal[2, 3, 4] = knob(3, "bits per weight", "of all columns")
+    alpha: float = knob(0.25, "strength of r1", "GPTAQ's term", low=0.0, high=1.0, step=0.05)
+    beta: float = knob(0.25, "strength of r2", "ResComp's term", low=0.0, high=1.0, step=0.05)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
+
+
+@experiment(
+    "quantization/update", version=1, inputs=lambda c: inputs(LayerConfig(model=checkpoints.TINY)), figure=figures.draw_update,
+    instant=True,
+)  # fmt: skip
+def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
+    """What one column sends to the others: GPTQ's term, r1's, r2's, and the one fused update that is their sum."""
+    layer = small_layer(columns=32, damping=0.0)
+    terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
+    yield {"column": config.column, **terms}

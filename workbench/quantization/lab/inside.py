@@ -1,0 +1,121 @@
+"""The algorithm taken apart: the same quantities by brute force and by formula, for the teaching notebook and its tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench import models
+from workbench.quantization.config import SolverConfig
+from workbench.quantization.lab.layers import LayerSource, load_layer
+from workbench.quantization.quantize import layer_solver
+from workbench.quantization.statistics import factor_hessian, layer_statistics, propagation
+
+
+@dataclass(frozen=True)
+class SmallLayer:
+    """A corner of a real layer, in float64: few enough columns to solve everything densely."""
+
+    weight: Tensor  # (out, in)
+    x: Tensor  # (tokens, in), quantized stream
+    full_precision: Tensor  # (tokens, in)
+    hessian: Tensor
+    cross: Tensor
+    upper: Tensor  # U of the Hessian with its damping
+
+
+def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallLayer:
+    """The first columns and rows of the output projection of block 1 of the bundled tiny llama."""
+    solver = (("bits", 3), ("group_size", 32))
+    layer = load_layer(LayerSource(models.TINY, 1, "o_proj", tokens=512, upstream_solver=solver))
+    weight, x, full = (
+        layer.weight[:rows, :columns],
+        layer.inputs[:, :columns],
+        layer.full_precision[:, :columns],
+    )
+    weight, x, full = weight.double(), x.double(), full.double()
+    hessian, cross = layer_statistics(x, full)
+    factor = factor_hessian(hessian, damping)
+    assert factor is not None  # 512 tokens of real text: definite
+    assert cross is not None
+    return SmallLayer(weight, x, full, hessian, cross, factor.upper)
+
+
+def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """Least squares by brute force: the free columns ``(out, free)`` that best repair the columns already rounded.
+
+    `done` ``(out, q)`` are the rounded columns, `target` ``(tokens, out)`` what the layer should put out.
+    """
+    q = done.shape[1]
+    return torch.linalg.lstsq(x[:, q:], target - x[:, :q] @ done.T).solution.T
+
+
+def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
+    """ResComp's P2 as the paper has it: a product of its own, from the moments of Xref and X."""
+    return propagation(hessian + cross, upper)
+
+
+def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
+    """The same P2 without the product: ``P + I - diag(U)^-1 U``."""
+    return (
+        propagation(cross, upper)
+        + torch.eye(len(upper), dtype=upper.dtype)
+        - upper / upper.diagonal()[:, None]
+    )
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Largest change of a free weight by r2, over all steps of GPTQ: the whole of r2, and its neuron-decomposed form."""
+
+    whole: float
+    decomposed: float
+
+
+def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
+    """Run GPTQ with both streams equal and no damping, and see what r2 would still move at each step."""
+    config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
+    solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
+    whole = decomposed = 0.0
+    for done in solver.steps():
+        free = slice(done, None)
+        if done < len(layer.hessian):
+            moved = layer.weight - solver.current()  # w0 - w, all columns
+            inverse = torch.linalg.inv(layer.hessian[free, free])
+            whole = max(whole, (moved @ layer.hessian[:, free] @ inverse).abs().max().item())
+            one = (layer.weight - solver.trace().before)[:, done - 1]
+            decomposed = max(
+                decomposed, torch.outer(one, layer.hessian[done - 1, free] @ inverse).abs().max().item()
+            )
+    return Contributions(whole, decomposed)
+
+
+def update_terms(
+    layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float
+) -> dict[str, Tensor]:
+    """What column `column` adds to the free weights of output `row`, term by term and fused.
+
+    The layer is quantized with GPTAQ and ResComp up to that column.
+    """
+    config = SolverConfig(
+        method="gptaq+rescomp", bits=bits, damping=0.0, block_size=1, alpha=alpha, beta=beta
+    )
+    solver = layer_solver(layer.weight, layer.hessian, layer.cross, config, trace=True)
+    for done in solver.steps():
+        if done > column:
+            break
+    free = slice(column + 1, None)
+    w, w0, q = solver.trace().before[row, column], layer.weight[row, column], solver.current()[row, column]
+    u, d = layer.upper[column, free], layer.upper[column, column]
+    p, p2 = (
+        propagation(layer.cross, layer.upper)[column, free],
+        second_matrix(layer.hessian, layer.cross, layer.upper)[column, free],
+    )
+    return {
+        "gptq": -(w - q) / d * u,
+        "r1": alpha * w * p,
+        "r2": beta * (w0 - w) * p2,
+        "fused": -((w - q) + beta * (w0 - w)) / d * u + (alpha * w + beta * (w0 - w)) * p,
+    }

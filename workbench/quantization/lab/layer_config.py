@@ -1,0 +1,125 @@
+"""The knobs that name a layer of a real model, on top of the solver's."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from workbench import checkpoints
+from workbench.knobs import Config, knob
+from workbench.quantization.config import SolverConfig
+from workbench.quantization.lab.layers import WINDOW, LayerSource, Upstream, references
+
+NO_PAPER = (
+    "the paper quantizes whole models of 7B parameters and more, calibrated on C4, on a GPU; one layer of a small "
+    "model cannot stand for that, and the whole-model driver is not here yet"
+)
+PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def last_block(config: Any) -> int | None:
+    """The number of the model's last transformer block, where it is known."""
+    count = checkpoints.sizes(config.model).get("num_hidden_layers")
+    return None if count is None else count - 1
+
+
+def last_row(config: Any) -> int | None:
+    """The number of the last output row of the config's layer, where it is known."""
+    sizes = checkpoints.sizes(config.model)
+    inner = {"gate_proj": "intermediate_size", "up_proj": "intermediate_size"}
+    inner |= {"k_proj": "key_value_size", "v_proj": "key_value_size"}
+    rows = sizes.get(inner.get(config.part, "hidden_size")) if config.part in PARTS else None
+    return None if rows is None else rows - 1
+
+
+class PlaceConfig(Config):
+    """Where a layer is found."""
+
+    title: ClassVar[str] = "layer"
+    model: str = knob(
+        checkpoints.SMOLLM2,
+        "model",
+        "bundled model, folder or hub id",
+        choices=(checkpoints.SMOLLM2, checkpoints.TINY),
+        free=True,
+    )
+    block: int = knob(2, "block", "transformer block, from 0", low=0, high=last_block, essential=True)
+    part: str = knob("o_proj", "linear layer", "by its name in the block", choices=PARTS, essential=True)
+
+
+class LayerConfig(SolverConfig, PlaceConfig):
+    """A solver on one layer of a real language model."""
+
+    title: ClassVar[str] = "text"
+    text: Literal["prose", "wikitext2"] = knob(
+        "prose", "text", "calibration and evaluation text (wikitext2: workbench fetch)"
+    )
+    tokens: int = knob(
+        2048,
+        "calibration tokens",
+        "length of the calibration sample",
+        low=256,
+        high=65536,
+        step=256,
+        unit="tokens",
+    )
+    upstream: Upstream = knob(
+        "gptq", "layers before", "how the layers before this one are quantized; none: both streams are equal"
+    )
+    upstream_damping: float | None = knob(
+        None,
+        "damping before",
+        "damping of the layers before this one; none: the same",
+        low=0.0,
+        high=1.0,
+        choices=(None, 0.01, 0.1),
+        when=(lambda c: c.upstream == "gptq", "only GPTQ before this layer is damped"),
+    )
+    dtype: Literal["float32", "float64"] = knob(
+        "float32",
+        "precision",
+        "of model, statistics and solver: float64 is the same on every machine, and slower",
+    )
+    seed: int = knob(
+        0, "sample", "which part of the calibration text; samples do not overlap", low=0, high=100
+    )
+
+    @model_validator(mode="after")
+    def _not_the_grid_it_lies_on(self) -> Self:
+        smollm2 = self.model == checkpoints.SMOLLM2
+        if smollm2 and self.bits == 4 and not self.symmetric and self.group_size == 32:
+            raise ValueError(
+                f"bits=4, symmetric=False, group_size=32 with {self.model}: refused, since its "
+                f"{checkpoints.FOUR_BIT_NOTE}; this setting would be lossless by construction. Choose group_size=64 or none, "
+                "other bits, or another model"
+            )
+        return self
+
+    def source(self) -> LayerSource:
+        """The layer that these knobs name."""
+        shared = ("bits", "group_size", "symmetric", "grid", "clip_search", "damping", "act_order")
+        solver = {name: getattr(self, name) for name in shared}
+        if self.upstream_damping is not None:
+            solver["damping"] = self.upstream_damping
+        return LayerSource(
+            model=self.model,
+            block=self.block,
+            part=self.part,
+            text=self.text,
+            tokens=self.tokens,
+            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # samples do not overlap
+            upstream=self.upstream,
+            upstream_solver=tuple(solver.items()),
+            dtype=self.dtype,
+        )
+
+
+def inputs(config: LayerConfig) -> list[str]:
+    """The data and the model that a run depends on."""
+    return references(config.model, config.text)
+
+
+def solver_knobs(config: SolverConfig, **changes: Any) -> dict[str, Any]:
+    """The solver's knobs of a larger config, as arguments of `quantize_layer`."""
+    return {**{name: getattr(config, name) for name in SolverConfig.model_fields}, **changes}

@@ -1,0 +1,222 @@
+"""Records of comparisons in, matplotlib figures out: methods over terms, bits, groups, strengths, tokens, block sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.experiment import Record
+from workbench.intervals import chosen, interval, judged, scores, summary
+from workbench.plotting import BLACK, BLUE, GREEN, ORANGE, RED, dots, figure, key, point, series
+from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
+
+EACH = ("layer", "bits", "seed")  # what a ratio is taken on
+
+
+def _finish(fig: Figure, title: str, below: str) -> Figure:
+    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    fig.supxlabel(below, fontsize=7.5, x=0.01, ha="left")
+    return fig
+
+
+def _spread(records: Sequence[Record]) -> str:
+    seeds = len({r["seed"] for r in chosen(records)})
+    return (
+        f"mean and 95 % interval of {seeds} samples"
+        if seeds >= 5
+        else f"mean, dots: {seeds} calibration samples"
+    )
+
+
+def _percent(records: Sequence[Record], *columns: str) -> list[Record]:
+    return [{**r, **{c: 100 * r[c] for c in columns if r.get(c) is not None}} for r in records]
+
+
+def _methods(fig: Figure, table: pd.DataFrame) -> None:
+    key(fig, {name: LABELS[name] for name in dict.fromkeys(table["label"])}, COLOURS)
+
+
+def _fewest(table: pd.DataFrame, what: str) -> str:
+    """Which method has the least error in how many places, in words."""
+    places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
+    least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
+    return f"{LABELS[least.index[0]]} has the least {what} in {least.iloc[0]} of {least.sum()} settings"
+
+
+def draw_bits_groups(records: Sequence[Record]) -> Figure:
+    """Held-out error against group size, a panel a bit width."""
+    table = summary(_percent(records, "held_out"), "held_out", "bits", "groups")
+    with figure(9.0, 4.3) as fig:
+        bits = list(dict.fromkeys(table["bits"]))
+        for axes, b in zip(fig.subplots(1, max(len(bits), 1), squeeze=False)[0], bits, strict=True):
+            dots(axes, table[table["bits"] == b], "groups", COLOURS)
+            axes.set(title=f"{b} bits", xlabel=f"held-out {ERROR}" if b == bits[len(bits) // 2] else "")
+        fig.axes[0].set_ylabel("columns that share a scale")
+        _methods(fig, table)
+        return _finish(fig, _fewest(table, "held-out error"), _spread(records))
+
+
+def draw_methods(records: Sequence[Record]) -> Figure:
+    """Held-out error of each method at its chosen setting, relative to GPTQ's on the same layer and sample."""
+    ratios, others = [], [label for label in dict.fromkeys(r["label"] for r in records) if label != "gptq"]
+    base = scores(records, "held_out", ("layer", "seed"), label="gptq")
+    for label in others:
+        ratio = 100 * (scores(records, "held_out", ("layer", "seed"), label=label) / base).dropna()
+        if len(ratio):
+            each = ratio.groupby(level="layer", sort=False).mean()
+            found = interval(ratio, "layer")._asdict()
+            ratios.append(
+                {"label": label, "name": LABELS[label], **found, "values": each.tolist(), "edge": ""}
+            )
+    with figure(7.2, 4.0) as fig:
+        axes, title = fig.subplots(), "Methods at their best settings"
+        for y, row in enumerate(ratios):
+            point(axes, y, row, COLOURS[row["label"]], across=True)
+            axes.plot(
+                row["values"],
+                [y] * len(row["values"]),
+                ".",
+                color=COLOURS[row["label"]],
+                alpha=0.4,
+                markersize=5,
+            )
+        axes.axvline(100, color=BLACK, linewidth=0.9)
+        axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
+        axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
+        axes.set_ylim(len(ratios) - 0.5, -0.5)
+        # rounding is so far off that the others would be one dot
+        near = [v for row in ratios if row["label"] != "rtn" for v in row["values"]]
+        if near:
+            axes.set_xlim(min(*near, 99) - 1, max(*near, 101) + 1)
+            best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
+            title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
+        layers = len({r["layer"] for r in records})
+        return _finish(fig, title, f"a small dot is a layer ({layers}), mean and 95 % interval over layers")
+
+
+def draw_terms(records: Sequence[Record]) -> Figure:
+    """Error of each set of terms relative to GPTQ's on the same layer and sample; the interval is over layers."""
+    names, bits = list(dict.fromkeys(r["label"] for r in records)), sorted({r["bits"] for r in records})
+    colours = {"calibration": BLUE, "held out": ORANGE}
+    with figure(9.0, 4.6) as fig:
+        grid = fig.subplots(1, len(bits), sharey=True, squeeze=False)[0]
+        for axes, b in zip(grid, bits, strict=True):
+            for offset, (column, colour) in enumerate((("error", BLUE), ("held_out", ORANGE))):
+                base = scores(records, column, EACH, label="gptq", bits=b)
+                for y, name in enumerate(names):
+                    ratio = 100 * (scores(records, column, EACH, label=name, bits=b) / base).dropna()
+                    _ratios(axes, ratio, y + 0.16 * (2 * offset - 1), colour)
+            axes.axvline(100, color=BLACK, linewidth=0.8)
+            axes.set(title=f"{b} bits", xlabel="error, % of GPTQ's on the same layer and sample")
+            axes.set_yticks(range(len(names)), labels=names)
+            near = [v for line in axes.lines for v in line.get_xdata() if v < 130]
+            axes.set_xlim(min(*near, 99.0) - 1, 130 if max(near) > 110 else max(*near, 101.0) + 1)
+        grid[0].set_ylim(len(names) - 0.5, -0.5)
+        key(fig, {name: name for name in colours}, colours)
+        layers = len({r["layer"] for r in records})
+        return _finish(
+            fig,
+            _terms_title(records),
+            f"a dot is a layer and sample; mean and 95 % interval over {layers} layers",
+        )
+
+
+def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:
+    axes.plot(ratio, np.full(len(ratio), at), ".", color=colour, alpha=0.3, markersize=4)
+    if len(ratio):
+        row = {**interval(ratio, "layer")._asdict(), "edge": "", "values": []}
+        point(axes, at, row, colour, across=True)
+
+
+def _terms_title(records: Sequence[Record]) -> str:
+    words = []
+    base = scores(records, "held_out", EACH, label="gptq")
+    for label, name in (("gptq + r1", "r1"), ("gptq + r2", "r2")):
+        ratio = (scores(records, "held_out", EACH, label=label) / base).dropna()
+        if len(ratio):
+            words.append(f"{name} {100 * (ratio.mean() - 1):+.1f} %")
+    return (
+        f"What each term does to GPTQ's held-out error: {', '.join(words)}"
+        if words
+        else "The update's terms on and off"
+    )
+
+
+def draw_strengths(records: Sequence[Record]) -> Figure:
+    """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
+    table, title = judged(records), "Error over the strengths of both terms"
+    with figure(9.0, 4.3) as fig:
+        for axes, column, name in zip(
+            fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True
+        ):
+            mean = 100 * table.pivot_table(index="beta", columns="alpha", values=column, aggfunc="mean")
+            picture = axes.pcolormesh(
+                mean.columns, mean.index, mean.to_numpy(), cmap="viridis_r", shading="nearest"
+            )
+            fig.colorbar(picture, ax=axes, label="error, % of $\\|W_0\\tilde X\\|$")
+            least = mean.stack().idxmin()
+            for (x, y), marker, size, label in (
+                ((least[1], least[0]), "*", 13, "least"),
+                ((0.25, 0.25), "s", 9, "published program"),
+                ((1, 1), "D", 9, "the paper's formula"),
+            ):
+                style = {"color": "white" if marker == "*" else "none", "markersize": size, "linestyle": ""}
+                axes.plot(
+                    x, y, marker, markeredgecolor=BLACK if marker == "*" else "white", label=label, **style
+                )
+            axes.set(title=name, xlabel="alpha, strength of $r_1$", ylabel="beta, strength of $r_2$")
+            axes.grid(visible=False)
+            if column == "held_out":
+                title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
+        axes.legend(loc="upper left", labelcolor="white")
+        return _finish(fig, title, f"mean of {table['seed'].nunique()} calibration samples")
+
+
+def draw_tokens_damping(records: Sequence[Record]) -> Figure:
+    """Calibration (dotted) and held-out error against tokens, a panel a damping."""
+    rows = _percent(records, "held_out", "error")
+    with figure(9.0, 4.3) as fig:
+        dampings = sorted({r["damping"] for r in rows})
+        table = summary(rows, "held_out", "tokens", "damping")
+        grid = fig.subplots(1, max(len(dampings), 1), sharey=True, squeeze=False)[0]
+        for axes, damping in zip(grid, dampings, strict=True):
+            part = table[table["damping"] == damping]
+            series(axes, part, "tokens", COLOURS)
+            calibration = summary([r for r in rows if r["damping"] == damping], "error", "tokens")
+            for method, line in calibration.groupby("label", sort=False):
+                axes.plot(line["tokens"], line["mean"], ":", color=COLOURS[method], linewidth=1)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(part["tokens"].unique(), [str(t) for t in part["tokens"].unique()])
+            axes.set(title=f"damping {damping:g}", xlabel="calibration tokens")
+        grid[0].set_ylabel(ERROR)
+        _methods(fig, table)
+        return _finish(
+            fig,
+            _fewest(table, "held-out error"),
+            f"held out (lines) and calibration (dotted); {_spread(records)}",
+        )
+
+
+def draw_block_size(records: Sequence[Record]) -> Figure:
+    """Share of codes that change with the block size, and what that does to the error."""
+    table = pd.DataFrame(records)
+    colours = {"clean": GREEN, "published": RED}
+    changed = 100 * table.groupby("compat")["codes_changed"].max()
+    with figure(8.5, 3.6) as fig:
+        codes, error = fig.subplots(1, 2)
+        for compat, colour in colours.items():
+            rows = table[table["compat"] == compat].groupby("block_size")
+            if len(rows):
+                codes.plot(rows["codes_changed"].mean() * 100, "-o", color=colour)
+                error.plot(rows["error"].mean() * 100, "-o", color=colour)
+        codes.set(title="codes that differ from the smallest block's", xlabel="block size", ylabel="%")
+        error.set(title="error", xlabel="block size", ylabel=ERROR)
+        key(fig, {"clean": "clean form", "published": "published program"}, colours)
+        words = ", ".join(f"{compat} form {value:.0f} %" for compat, value in changed.items())
+        return _finish(
+            fig, f"Codes that change with the block size, at most: {words}", "mean over calibration samples"
+        )

@@ -1,0 +1,254 @@
+"""The compiled form of devices: random numbers, pulses, refresh; word for word what `counter`, `layer` and `devices` say."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import numba
+import numpy as np
+from numba import njit
+
+from workbench.datasets import cache_folder
+from workbench.synapse import counter
+from workbench.synapse.counter import COIN, CYCLE, PROGRAM, WRITE
+from workbench.synapse.layer import STATS
+
+U = np.uint32
+STRIDE, FIRST, SECOND = U(counter.STRIDE), U(counter.FIRST), U(counter.SECOND)
+PULSES, CLIPPED, REFRESHED, READS, RESETS, REFRESH_PULSES, FAILED, ACTIVE, HIGH = range(len(STATS))
+UNI, PUSH_PULL, ALTERNATING, REFERENCE = range(4)
+STOCHASTIC, COINCIDENCE, DETERMINISTIC, SINGLE, NETTED, FLOAT = range(6)
+OPEN_LOOP, WRITE_VERIFY, IDEAL, NONE = range(4)
+EXACT, TERNARY, UNIFORM = range(3)
+
+
+def _kept_in() -> Path | None:
+    """Where compiled code is kept; None where nothing can be, and each process compiles anew."""
+    # numba looks only at a function's own file to see whether its cache is stale; ours depend on each other's
+    here = Path(__file__).parent
+    sources = [here.parent / "counter.py", here.parent / "layer.py", *sorted(here.glob("*.py"))]
+    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = Path(numba.config.CACHE_DIR or cache_folder() / "compiled" / version)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        print(
+            f"the compiled training loop cannot be kept in {folder} ({error.strerror}): about twenty seconds in each process; "
+            "set WORKBENCH_CACHE to a folder that you can write",
+            file=sys.stderr,
+        )
+        return None
+
+
+KEPT_IN = _kept_in()
+numba.config.CACHE_DIR = str(KEPT_IN or "")
+OPTIONS = {
+    "cache": KEPT_IN is not None,
+    "nogil": True,
+    "fastmath": {"reassoc", "contract", "nsz"},
+    "error_model": "numpy",
+}
+compiled = njit(**OPTIONS)
+# what a pulse runs through: passing all arguments on costs more than the pulse
+inlined = njit(inline="always", **OPTIONS)
+
+
+# -- random numbers: `counter`, word for word --------------------------------------------------------------------------
+
+
+@compiled
+def _mix(x):
+    x = U(x ^ (x >> U(16)))
+    x = U(x * FIRST)
+    x = U(x ^ (x >> U(15)))
+    x = U(x * SECOND)
+    return U(x ^ (x >> U(16)))
+
+
+@compiled
+def extend(found, word):
+    """A key with one more word hashed in (`counter.key`)."""
+    return _mix(U(found + U(U(word) + U(1)) * STRIDE))
+
+
+@compiled
+def start_key(seed, step, layer, purpose):
+    """The key of a step's draws for one purpose."""
+    return extend(extend(extend(extend(U(0), seed), step), layer), purpose)
+
+
+@compiled
+def uniform(row_key, column):
+    """`counter.uniform`, one number."""
+    return (extend(row_key, column) >> U(8)) * 2.0**-24
+
+
+@compiled
+def normal(key, row, column):
+    """`counter.normal`, one number."""
+    first = extend(extend(key, row), column)
+    radius = ((first >> U(8)) + 0.5) * 2.0**-24
+    angle = (_mix(U(first ^ STRIDE)) >> U(8)) * 2.0**-24
+    return math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+
+
+# -- pulses ------------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _interpolate(x, knots, values):
+    i = min(max(np.searchsorted(knots, x, side="right") - 1, 0), len(knots) - 2)
+    width, rise = knots[i + 1] - knots[i], values[i + 1] - values[i]
+    share = (x - knots[i]) / width
+    return values[i] + min(max(share, 0.0), 1.0) * rise, (rise / width if 0 <= share < 1 else 0.0)
+
+
+@inlined
+def _geometric(n, b):
+    if n == 1 or abs(b) < 1e-18:
+        return float(n)
+    b = min(b, 1 - 1e-15)
+    return -math.expm1(min(n * math.log1p(-b), 700.0)) / b
+
+
+@inlined
+def _pulsed(s, t, g, law, n, up):
+    low, high = law[4], law[5]
+    if not s.table:
+        b = law[1] if up else law[3]
+        step = law[0] - b * g if up else -(law[2] + b * g)
+        return min(max(g + step * _geometric(n, b), low), high), _geometric(n, b * (2 - b))
+    variance, factor = 0.0, (law[0] if up else -law[2])
+    for _ in range(n):
+        share = (g - low) / max(high - low, 1e-12)
+        step, slope = (
+            _interpolate(share, t.knots_up, t.up) if up else _interpolate(share, t.knots_down, t.down)
+        )
+        variance = variance * (1 + factor * slope) ** 2 + 1
+        g = min(max(g + (high - low) * factor * step, low), high)
+    return g, variance
+
+
+@inlined
+def _move(s, t, g, laws, i, j, which, n, up, key):
+    """Pulse one device n times; returns how many pulses met a device that was at its end."""
+    law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
+    old = g[which, i, j]
+    new, variance = _pulsed(s, t, old, law, n, up)
+    if s.cycle > 0:
+        noise = normal(extend(extend(U(0), key), which), i, j)
+        new = min(max(new + noise * s.cycle * (law[5] - law[4]) * math.sqrt(variance), law[4]), law[5])
+    g[which, i, j] = new
+    return n if old == (law[5] if up else law[4]) else 0
+
+
+@inlined
+def _read_out(s, g, weight, scale, i, j, key):
+    difference = g[0, i, j] - g[1, i, j]
+    if s.write_noise > 0:
+        difference += s.write_noise * normal(key, i, j)
+    weight[i, j] = scale * difference
+
+
+@inlined
+def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
+    """Send n pulses, positive to raise the weight, to the devices that the scheme names."""
+    raising, n = n > 0, abs(n)
+    first, second = raising, not raising  # by scheme: which of the pair is pulsed
+    if s.scheme == REFERENCE:
+        first, second = True, False
+    elif s.scheme == PUSH_PULL:
+        first, second = True, True
+    elif s.scheme == ALTERNATING:
+        first = uniform(extend(keys[1], i), j) < 0.5
+        second = not first
+    if first:
+        stats[PULSES] += n
+        stats[CLIPPED] += _move(s, t, g, laws, i, j, 0, n, raising, keys[0])
+    if second:
+        stats[PULSES] += n
+        stats[CLIPPED] += _move(s, t, g, laws, i, j, 1, n, not raising, keys[0])
+    _read_out(s, g, weight, scale, i, j, keys[2])
+
+
+@compiled
+def pulse_keys(s, step, layer):
+    """Keys of a step's noise, coin and write noise."""
+    return (
+        start_key(s.seed, step, layer, CYCLE),
+        start_key(s.seed, step, layer, COIN),
+        start_key(s.seed, step, layer, WRITE),
+    )
+
+
+# -- refresh -----------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def _nearest(ladder, g):
+    i = min(max(np.searchsorted(ladder, g), 1), len(ladder) - 1)
+    return i - 1 if g - ladder[i - 1] <= ladder[i] - g else i
+
+
+@inlined
+def _fullness(g, law, reach):
+    return g / (law[5] * reach if law[5] > law[4] else 1.0)
+
+
+@compiled
+def refresh_layer(s, t, state, layer, step):
+    """`SynapseLayer.refresh`."""
+    g, laws, stats = state.g[layer], state.laws[layer], state.stats[layer]
+    key = start_key(s.seed, step, layer, PROGRAM)
+    stats[READS] += 2 * g.shape[1] * g.shape[2]
+    for i in range(g.shape[1]):
+        for j in range(g.shape[2]):
+            a, b = i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0
+            plus = _fullness(g[0, i, j], laws[0, a, b], t.ladder[-1])
+            minus = _fullness(g[1, i, j], laws[1, a, b], t.ladder[-1])
+            if max(plus, minus) > s.refresh_above and min(plus, minus) > s.refresh_below:
+                wanted = g[0, i, j] - g[1, i, j]
+                stats[REFRESHED] += 1
+                stats[RESETS] += 2
+                stats[READS] += 2
+                for which in range(2):
+                    g[which, i, j] = laws[which, a, b, 4]
+                missing = wanted - (g[0, i, j] - g[1, i, j])
+                which, size = (0 if missing >= 0 else 1), abs(missing)
+                if s.refresh == IDEAL:
+                    exact = max(g[which, i, j] + size, laws[which, a, b, 4])
+                    g[which, i, j] = min(exact, laws[which, a, b, 5])
+                elif s.refresh == OPEN_LOOP:
+                    n = _nearest(t.ladder, size)
+                    if n > 0:
+                        stats[REFRESH_PULSES] += n
+                        _move(s, t, g, laws, i, j, which, n, True, key)
+                else:
+                    _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats)
+                if abs(g[0, i, j] - g[1, i, j] - wanted) > t.ladder[1]:
+                    stats[FAILED] += 1
+                fresh = extend(start_key(s.seed, step, layer, WRITE), 1)
+                _read_out(s, g, state.weight[layer], state.scales[layer], i, j, fresh)
+
+
+@compiled
+def _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats):
+    sign, steps = (1.0 if which == 0 else -1.0), len(t.ladder) - 1
+    high = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0, 5]
+    for trial in range(2 * steps):
+        missing, before = sign * (wanted - (g[0, i, j] - g[1, i, j])), g[which, i, j]
+        at = min(_nearest(t.ladder, before), steps - 1)
+        if missing <= (t.ladder[at + 1] - t.ladder[at]) / 2:
+            return
+        key = extend(start_key(s.seed, step, layer, PROGRAM), trial)
+        _move(s, t, g, laws, i, j, which, 1, True, key)
+        stats[REFRESH_PULSES] += 1
+        stats[READS] += 2
+        if g[which, i, j] >= high or (s.cycle == 0 and g[which, i, j] == before):
+            return

@@ -1,0 +1,114 @@
+"""Records of training histories in, matplotlib figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from workbench.experiment import Record
+from workbench.intervals import chosen, summary
+from workbench.plotting import BLUE, FEW, GREEN, ORANGE, PINK, RED, figure, key, name_ends, series
+from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, STYLES
+from workbench.synapse.lab.study_figures import setting
+
+
+def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
+    """The judging rows, one for each element of their arrays."""
+    return [
+        {**row, "x": x, "accuracy": 100 * y}
+        for row in chosen(records)
+        for x, y in zip(row.get(times, ()), row.get(column, ()), strict=True)
+    ]
+
+
+def draw_learning(records: Sequence[Record]) -> Figure:
+    """Learning curves, each series at its best rate."""
+    rows = _unrolled(records, "accuracies", "samples")
+    with figure(7.2, 4.3) as fig:
+        axes, title = fig.subplots(), "Learning curves"
+        if rows:
+            table = summary(rows, "accuracy", "x")
+            for label, part in table.groupby("label", sort=False):
+                axes.plot(part["x"], part["mean"], STYLES.get(label, "-"), color=COLOURS[label], label=label)
+                if (part["n"] >= FEW).all():
+                    axes.fill_between(
+                        part["x"], part["low"], part["high"], color=COLOURS[label], alpha=0.15, linewidth=0
+                    )
+            name_ends(axes, SHORT)
+            last = table.groupby("label", sort=False)["mean"].last()
+            if {"uni", "uni, no refresh"} <= {*last.index}:
+                gap = last["uni"] - last["uni, no refresh"]
+                title = f"In the end refresh is worth {gap:.1f} points, each at its best rate"
+        axes.set(xlabel="samples seen", ylabel="accuracy (%)")
+        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+        fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
+    return fig
+
+
+AGES = (BLUE, ORANGE, GREEN, RED, PINK)
+
+
+def draw_retention(records: Sequence[Record]) -> Figure:
+    """Accuracy against time after training, a panel a scheme, a line a kind of drift."""
+    rows = [
+        {**row, "scheme": row["label"], "label": kind, "x": x, "accuracy": 100 * y}
+        for row in chosen(records)
+        for kind, xs, ys in zip(*(row.get(k, ()) for k in ("kinds", "times", "accuracies")), strict=True)
+        for x, y in zip(xs, ys, strict=True)
+    ]
+    table = summary(rows, "accuracy", "x", "scheme") if rows else pd.DataFrame(columns=["label", "scheme"])
+    kinds = list(dict.fromkeys(table["label"]))
+    colours = dict(zip(kinds, AGES, strict=False))
+    with figure(9.0, 4.3) as fig:
+        panels = fig.subplots(1, 2, sharey=True)
+        for axes, scheme in zip(panels, ("uni", "push-pull"), strict=True):
+            series(axes, table[table["scheme"] == scheme], "x", colours)
+            axes.set(title=LABELS[scheme], xlabel="seconds after training", xscale="log")
+        panels[0].set_ylabel("accuracy (%)")
+        if kinds:
+            name_ends(panels[1] if panels[1].lines else panels[0], {kind: kind for kind in kinds})
+        title = "What time does to trained networks"
+        if kinds:
+            last = table[table["scheme"] == "uni"].groupby("label", sort=False)["mean"].agg(["first", "last"])
+            if len(last):
+                lost = (last["first"] - last["last"]).sort_values()
+                title = f"Unidirectional, after {table['x'].max():.0e} s: {lost.index[-1]} costs {lost.iloc[-1]:.0f} points"
+        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+        fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
+    return fig
+
+
+def draw_histograms(records: Sequence[Record]) -> Figure:
+    """Conductances before and after the last refresh, and how many devices are full over time."""
+    pairs = {when: [r for r in records if r["when"] == when] for when in ("before", "after")}
+    colours = {"before": RED, "after": BLUE}
+    with figure(9.0, 4.0) as fig:
+        histogram, full = fig.subplots(1, 2)
+        for when, rows in pairs.items():
+            if rows:
+                shares = 100 * np.array(rows[-1]["histogram"])
+                edges = np.linspace(0, 1, len(shares) + 1)
+                histogram.stairs(shares, edges, color=colours[when], linewidth=1.5)
+                samples, share = [r["samples"] for r in rows], [100 * r["full"] for r in rows]
+                full.plot(samples, share, "o-", color=colours[when], markersize=3.5)
+        last = records[-1]
+        histogram.set(
+            title=f"all conductances about the refresh at {last['samples']:,} samples",
+            xlabel="g",
+            ylabel="% of devices",
+            xlim=(0, 1),
+            yscale="log",
+        )
+        full.set(title="full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
+        key(fig, {"before": "before refresh", "after": "after"}, colours)
+        moved = last["largest_change"] if last["when"] == "after" else None
+        title = (
+            "Conductances about a refresh"
+            if moved is None
+            else f"Refresh moves weights by {moved:.2f} first steps at most"
+        )
+        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return fig

@@ -1,0 +1,157 @@
+"""What comparisons fit: one network, trained and measured; its learning curve; and what time does to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from workbench.comparison import ComparisonConfig, Point, candidates, fit
+from workbench.experiment import Record
+from workbench.knobs import knob
+from workbench.runs import Run
+from workbench.synapse import counter, retention
+from workbench.synapse.config import SCHEMES, SOFTWARE, PulsedConfig, SynapseConfig, inputs
+from workbench.synapse.lab.scales import LAPTOP, NO_PAPER, SMOKE
+from workbench.synapse.layer import SynapseLayer
+from workbench.synapse.training import Designs, train, transferred
+
+JUDGED = {**SMOKE, "seeds": 2, "choosing": 1}
+SCALES = {
+    "smoke": {**JUDGED, "rates": (0.03,)},
+    "laptop": {**LAPTOP, "rates": (0.003, 0.01, 0.03, 0.1)},
+    "paper": NO_PAPER,
+}
+
+
+class TrainedConfig(SynapseConfig):
+    """One network: trained on its devices, or in software and then written to them."""
+
+    transfer: bool = knob(False, "written", "train in software, then write the weights open-loop")
+
+
+@fit("synapse/network", version=1, inputs=inputs, threads=True)
+def network(config: TrainedConfig, run: Run) -> Record:
+    """Train one network; what it can do on validation and test digits, and what it cost."""
+    made = config.of(SynapseConfig)
+    designs = train(made.replace(**SOFTWARE) if config.transfer else made)
+    ((_, trained, data, error),) = designs
+    more = _stopped(error)
+    if config.transfer:
+        trained, more["cut"] = transferred(trained, made)
+    return outcome(trained, data) | more
+
+
+def outcome(network: Any, data: Any) -> Record:
+    """What a trained network can do, and what it cost; None for costs that are counted by pulses of training, without any."""
+    counts, samples = network.counts(), max(network.step, 1)
+    pulses = counts["pulses"]
+    return {
+        "validation": network.accuracy(data.x_validation, data.labels_validation),
+        "accuracy": network.accuracy(data.x_test, data.labels_test),
+        "pulses_per_sample": pulses / samples,
+        "clipped": counts["clipped"] / pulses if pulses else None,
+        "refreshed_pairs": counts["refreshed"],
+        "refresh_cost": counts["refresh_pulses"] / pulses
+        if pulses
+        else None,  # pulses of refresh a pulse of training
+        "refresh_reads": counts["reads"],
+    }
+
+
+def _stopped(error: Exception | None) -> Record:
+    """What a record owes to a network that stopped learning, since no error came through."""
+    return {"failed": str(error)} if error else {}
+
+
+class CurveConfig(SynapseConfig):
+    """One network, looked at while it is trained."""
+
+    looks: int = knob(20, "looks", "points on each learning curve", low=2, high=200)
+
+
+@fit("synapse/curve", version=1, inputs=inputs, threads=True)
+def curve(config: CurveConfig, run: Run) -> Record:
+    """Train one network, and measure it at each of several looks; the last one counts."""
+    designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
+    for look in range(1, config.looks + 1):
+        designs.advance(config.samples * look // config.looks)
+        ((_, trained, data, error),) = designs
+        found["samples"].append(trained.step)
+        found["accuracies"].append(trained.accuracy(data.x_test, data.labels_test))
+    return outcome(trained, data) | found | _stopped(error)
+
+
+TIMES = (1.0, 1e2, 1e4, 1e6, 1e7)
+KINDS = ("power law", "PCM", "to Gmin", "to Gmax", "random")
+
+
+class AgedConfig(SynapseConfig):
+    """One network, long after its training."""
+
+    title = "drift"
+    exponent: float = knob(0.05, "drift exponent", "v (PCM has its own)", low=0.0, high=0.5, step=0.01)
+    exponent_spread: float = knob(
+        0.3, "exponent spread", "relative deviation of v from device to device", low=0.0, high=2.0, step=0.05
+    )
+
+
+@fit("synapse/aged", version=1, inputs=inputs, threads=True)
+def aged(config: AgedConfig, run: Run) -> Record:
+    """Train one network, and measure it at several times after, for five kinds of drift and retention loss."""
+    ((_, trained, data, error),) = train(config.of(SynapseConfig))
+    found = outcome(trained, data)
+    fresh = [layer.g.clone() for layer in trained.layers]
+    drift = config.exponent, config.exponent_spread, config.conductance_ratio()
+    times = {kind: [time * retention.START.get(kind, 1.0) for time in TIMES] for kind in KINDS}
+    accuracies: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for kind in KINDS:
+        for seconds in times[kind]:
+            for layer, g in zip(trained.layers, fresh, strict=True):
+                age(layer, g, seconds, kind, drift, config.seed)
+            accuracies[kind].append(trained.accuracy(data.x_test, data.labels_test))
+    arrays = {"kinds": list(KINDS), "times": list(times.values()), "accuracies": list(accuracies.values())}
+    return found | arrays | _stopped(error)
+
+
+def age(
+    layer: SynapseLayer,
+    g: torch.Tensor,
+    seconds: float,
+    kind: str,
+    drift: tuple[float, float, float],
+    seed: int,
+) -> None:
+    """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay.
+
+    `drift` is the exponent, its spread and Gmax / Gmin.
+    """
+    ends = layer.laws[..., 4].double(), layer.laws[..., 5].double()
+    key = counter.key(seed, layer.index, counter.AGING)
+    layer.g.copy_(retention.aged(g, seconds, kind, *drift, key, *ends))
+    layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
+
+
+class StudyConfig(ComparisonConfig, PulsedConfig):
+    """Networks at several learning rates: some seeds choose each point's rate on validation digits, fresh ones judge it."""
+
+    swept = ("rate",)
+    rates: tuple[float, ...] = knob(
+        (0.003, 0.01, 0.03),
+        "learning rates",
+        "to choose from, for each point",
+        low=1e-5,
+        high=1.0,
+        choices=((0.01, 0.03), (0.003, 0.01, 0.03, 0.1)),
+        essential=True,
+    )
+
+    def point(self, label: str, at: dict[str, Any], **knobs: Any) -> Point:
+        """A point at each of the rates; the single-step rule has none: the device's step is its rate."""
+        if knobs.get("rule", self.rule) == "single":
+            return Point(label, at, knobs, candidates(rate=self.rates[:1]), why="single steps have no rate")
+        return Point(label, at, knobs, candidates(rate=self.rates))
+
+    def schemes(self, at: dict[str, Any], names: tuple[str, ...] = SCHEMES, **knobs: Any) -> list[Point]:
+        """Every scheme at one place."""
+        return [self.point(scheme, at, scheme=scheme, **knobs) for scheme in names]

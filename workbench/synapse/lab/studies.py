@@ -1,0 +1,285 @@
+"""The comparisons behind the figures: schemes over devices, levels, shapes, variation, rules; what single choices cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from workbench.comparison import Point, comparison
+from workbench.knobs import knob
+from workbench.synapse.config import RULES, SCHEMES, SOFTWARE
+from workbench.synapse.device_config import LAWS
+from workbench.synapse.lab import study_figures as figures
+from workbench.synapse.lab.networks import JUDGED, SCALES, StudyConfig, network
+
+LINEAR = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
+RESPONSES: dict[str, dict[str, Any]] = {
+    "linear": LINEAR,
+    "nu = 3": {"nonlinearity_up": 3.0, "nonlinearity_down": 3.0},
+    "nu = 5": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0},
+    "nu = 5, retraced": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0, "retraced": True},
+    "abrupt LTD": {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
+}
+SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # of the exponential response
+# where LTP and LTD differ one device settles at its symmetry point; there it is fair to put weight 0
+SHIFTED = {"scheme": "reference", "reference_point": "symmetry point"}
+# counts rounded to nearest have a dead zone, and want higher rates
+RULE_SCALES = {**SCALES, "smoke": {**JUDGED, "samples": 1500, "rates": (0.03, 0.1)}}
+
+
+@comparison(
+    "synapse/schemes",
+    version=3,
+    fit=network,
+    figure=figures.draw_schemes,
+    presets=SCALES,
+    swept=(*SHAPE, "scheme", "reference_point", "refresh"),
+    paper="the comparison of updating methods over conductance responses (abstract)",
+)
+def schemes(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy of every update scheme on linear, nonlinear and abrupt devices, and without refresh."""
+    yield config.point("software", {"response": "-"}, **SOFTWARE)
+    for response, shape in RESPONSES.items():
+        yield from config.schemes({"response": response}, **shape)
+    yield config.point("reference, shifted", {"response": "abrupt LTD"}, **SHIFTED, **RESPONSES["abrupt LTD"])
+    yield config.point("uni, no refresh", {"response": "linear"}, scheme="uni", refresh="none", **LINEAR)
+    # at the rate that is best with refresh: a choice of its own would be a lower one
+    for rate in config.rates:
+        knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
+        yield Point(
+            f"uni, no refresh, rate {rate:g}", {"response": "linear"}, knobs, [{"rate": rate}], why="one rate"
+        )
+
+
+class LevelsConfig(StudyConfig):
+    """Numbers of levels."""
+
+    @model_validator(mode="after")
+    def _levels_matter(self) -> Self:
+        if self.device not in LAWS:
+            raise ValueError(
+                f"device={self.device!r}: has its own number of levels; expected a law, such as exponential"
+            )
+        return self
+
+
+@comparison(
+    "synapse/levels",
+    version=3,
+    fit=network,
+    figure=figures.draw_levels,
+    presets=SCALES,
+    swept=("scheme", "levels", "levels_down"),
+    paper="accuracy against the number of conductance levels (dynamic range)",
+)
+def levels(config: LevelsConfig) -> Iterator[Point]:
+    """Accuracy against the number of levels, per scheme, with software back-propagation as the line to reach."""
+    yield config.point("software", {"levels": 64}, **SOFTWARE)
+    for count in (8, 16, 32, 64, 128, 256, 1024):
+        yield from config.schemes({"levels": count}, levels=count)
+
+
+@comparison(
+    "synapse/nonlinearity",
+    version=3,
+    fit=network,
+    figure=figures.draw_nonlinearity,
+    presets=SCALES,
+    swept=(*SHAPE, "scheme"),
+    paper="accuracy against nonlinearity, per updating method",
+)
+def nonlinearity(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy against the nonlinearity of LTP and mirrored LTD, per scheme."""
+    yield config.point("software", {"nu": 0.0}, **SOFTWARE)
+    for nu in (0.0, 1.0, 2.0, 3.0, 5.0, 8.0):
+        yield from config.schemes({"nu": nu}, nonlinearity_up=nu, nonlinearity_down=nu)
+
+
+@comparison(
+    "synapse/abruptness",
+    version=3,
+    fit=network,
+    figure=figures.draw_abruptness,
+    presets=SCALES,
+    swept=(*SHAPE, "scheme", "reference_point"),
+    paper="accuracy against the abruptness of LTD (asymmetry), per updating method",
+)
+def abruptness(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy against the nonlinearity of LTD alone, LTP at nu = 1, per scheme."""
+    yield config.point("software", {"nu": 1.0}, **SOFTWARE)
+    for nu in (0.0, 1.0, 3.0, 5.0, 10.0, 20.0):
+        shape = {"nonlinearity_up": 1.0, "nonlinearity_down": nu}
+        yield from config.schemes({"nu": nu}, **shape)
+        yield config.point("reference, shifted", {"nu": nu}, **SHIFTED, **shape)
+
+
+@comparison(
+    "synapse/variation",
+    version=3,
+    fit=network,
+    figure=figures.draw_variation,
+    presets={**SCALES, "smoke": {**SCALES["smoke"], "samples": 2000}},
+    swept=("published_noise", "scheme", "step_spread", "range_spread"),
+    paper="accuracy against device-to-device variation, per updating method",
+)
+def variation(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy against device-to-device variation of step and of range, per scheme, and of weights written after training."""
+    for kind, name in (("step", "step_spread"), ("range", "range_spread")):
+        for sigma in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
+            at = {"kind": kind, "sigma": sigma}
+            yield from config.schemes(at, **{name: sigma})
+            yield config.point("software, then written", at, transfer=True, scheme="uni", **{name: sigma})
+
+
+_STEP, _RANGE, _ALIKE = {"step_spread": 0.3}, {"range_spread": 0.3}, {"pair_correlation": 1.0}
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "step .3": _STEP,
+    "range .3": _RANGE,
+    "range .3, refresh verified": {**_RANGE, "refresh": "write-verify"},
+    "step .3, pairs alike": _STEP | _ALIKE,
+    "range .3, pairs alike": _RANGE | _ALIKE,
+    "stuck 5 %": {"stuck": 0.05},
+    "nu = 3": RESPONSES["nu = 3"],
+    "nu = 3, step .3": RESPONSES["nu = 3"] | _STEP,
+    "nu = 3, range .3": RESPONSES["nu = 3"] | _RANGE,
+}
+
+
+def _batch(rule: str) -> dict[str, int]:
+    return {"batch": 10} if rule == "netted" else {}  # which sums up over a batch
+
+
+@comparison(
+    "synapse/compensation",
+    version=4,
+    fit=network,
+    figure=figures.draw_compensation,
+    presets={**RULE_SCALES, "smoke": {**JUDGED, "samples": 1000, "rates": (0.05,)}},
+    swept=(
+        *SHAPE,
+        *("published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck"),
+        *("rule", "batch", "refresh"),
+    ),
+    paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
+)
+def compensation(config: StudyConfig) -> Iterator[Point]:
+    """What device-to-device variation and stuck devices cost each scheme, under every update rule."""
+    for rule in RULES:
+        for kind, knobs in VARIATIONS.items():
+            names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # the others are never refreshed
+            yield from config.schemes({"rule": rule, "kind": kind}, names, rule=rule, **_batch(rule), **knobs)
+
+
+@comparison(
+    "synapse/rules",
+    version=3,
+    fit=network,
+    figure=figures.draw_rules,
+    presets=RULE_SCALES,
+    swept=(*SHAPE, "scheme", "rule", "batch"),
+    paper="not in the public text: which rule turns a gradient into pulses",
+)
+def rules(config: StudyConfig) -> Iterator[Point]:
+    """Every rule from gradient to pulses, on every scheme and three devices."""
+    for response in ("linear", "nu = 3", "abrupt LTD"):
+        for rule in RULES:
+            at = {"rule": rule, "response": response}
+            yield from config.schemes(at, rule=rule, **_batch(rule), **RESPONSES[response])
+
+
+@comparison(
+    "synapse/refresh",
+    version=3,
+    fit=network,
+    figure=figures.draw_refresh,
+    presets=SCALES,
+    swept=(*SHAPE, "scheme", "refresh", "refresh_every"),
+    paper="not in the public text: the re-initialisation that unidirectional updating needs",
+)
+def refresh(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy and cost of unidirectional training against the refresh period and policy."""
+    for response in ("linear", "nu = 3"):
+        for period in (0, 100, 300, 1000, 3000, 10_000):
+            at, knobs = (
+                {"response": response, "period": period},
+                {"refresh_every": period, **RESPONSES[response]},
+            )
+            yield config.point("uni", at, scheme="uni", **knobs)
+    for policy in ("open-loop", "write-verify", "ideal"):
+        at, knobs = {"response": "nu = 3", "period": 300}, {"refresh_every": 300, **RESPONSES["nu = 3"]}
+        yield config.point(policy, at, scheme="uni", refresh=policy, **knobs)
+
+
+@comparison(
+    "synapse/batches",
+    version=3,
+    fit=network,
+    figure=figures.draw_batches,
+    presets={
+        name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset
+        for name, preset in SCALES.items()
+    },
+    swept=(*SHAPE, "scheme", "batch"),
+    paper="not in the public text: how far a mini-batch departs from hardware, which pulses after each sample",
+)
+def batches(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy against the batch size at one rate: errors come from the weights at the batch's start."""
+    for response in ("linear", "nu = 3"):
+        for batch in (1, 10, 32, 100):
+            at, knobs = {"response": response, "batch": batch}, {"batch": batch, **RESPONSES[response]}
+            yield from config.schemes(at, ("uni", "push-pull"), **knobs)
+
+
+class FactorsConfig(StudyConfig):
+    """A device with all its imperfections, and each taken away: by default Ag:a-Si's curve, some spread and noise.
+
+    (Its published cycle-to-cycle noise is larger: 3.5 % of the range, 3.4 mean steps.)
+    """
+
+    levels: int = knob(
+        97, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses"
+    )
+    nonlinearity_up: float = knob(
+        2.0, "nonlinearity, LTP", "shape nu of the rise", low=0.0, high=20.0, step=0.1
+    )
+    nonlinearity_down: float = knob(
+        5.0, "nonlinearity, LTD", "shape nu of the fall", low=0.0, high=20.0, step=0.1
+    )
+    step_spread: float = knob(0.2, "step spread", "step size, device to device", low=0.0, high=2.0, step=0.05)
+    cycle: float = knob(1.0, "cycle noise", "standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
+
+
+@comparison(
+    "synapse/factors",
+    version=3,
+    fit=network,
+    figure=figures.draw_factors,
+    presets=SCALES,
+    swept=("scheme", "device", "published_noise"),
+    paper="not in the public text: which imperfection costs what",
+)
+def factors(config: FactorsConfig) -> Iterator[Point]:
+    """Which imperfection costs what: one taken away at a time."""
+    # with more levels a pulse is smaller: its noise shrinks along in one convention, and stays in the other
+    sigma = config.cycle_of_range(config.levels)
+    spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
+    without: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "4096 levels, noise shrinks along": {
+            "levels": 4096,
+            "cycle": sigma * config.levels,
+            "cycle_unit": "mean step",
+        },
+        "4096 levels, noise stays": {"levels": 4096, "cycle": 100 * sigma, "cycle_unit": "% of range"},
+        "linear response": LINEAR,
+        "no device spread": dict.fromkeys(spreads, 0.0),
+        "no cycle noise": {"cycle": 0.0},
+        "ideal refresh": {"refresh": "ideal"},
+    }
+    yield config.point("software", {"without": "-"}, **SOFTWARE)
+    for factor, knobs in without.items():
+        names = ("uni",) if factor == "ideal refresh" else ("uni", "push-pull")  # which is never refreshed
+        yield from config.schemes({"without": factor}, names, **knobs)

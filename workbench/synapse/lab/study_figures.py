@@ -1,0 +1,257 @@
+"""Rows of comparisons in, matplotlib figures out: every point at its best rate, chosen on validation digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from workbench.experiment import Record
+from workbench.intervals import chosen, interval, scores, summary
+from workbench.plotting import cells, dots, figure, key, name_ends, reach, series
+from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
+
+
+def accuracies(records: Sequence[Record], *places: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy in percent of each point, with its interval, and apart from the others that of software."""
+    table = summary(
+        [{**r, "accuracy": 100 * r["accuracy"]} if "accuracy" in r else r for r in records],
+        "accuracy",
+        *places,
+    )
+    table = table[table["label"].isin(COLOURS)]
+    software = table["label"] == "software"
+    return table[~software], table[software]
+
+
+def setting(records: Sequence[Record]) -> str:
+    """What a picture of these records owes to its reader, below its title."""
+    judged = chosen(records)
+    seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
+    spread = "mean and 95 % interval" if seeds >= 5 else "mean, dots:"
+    text = (
+        f"test accuracy, each point at its best rate (chosen on validation digits); {spread} of {seeds} runs"
+    )
+    if any(r.get("edge") for r in judged):
+        text += "; diamond: that rate is an end of those tried"
+    if stopped:
+        text += f"\n{stopped} of all {len(records)} runs stopped early: all hidden units saturated"
+    return text
+
+
+def _finish(fig: Figure, title: str, records: Sequence[Record]) -> Figure:
+    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
+    return fig
+
+
+def lead(records: Sequence[Record], over: str, **where: object) -> str:
+    """How far unidirectional updating is ahead of another label at one place, in words; "" where one of them is missing yet."""
+    gap = 100 * (
+        scores(records, "accuracy", label="uni", **where) - scores(records, "accuracy", label=over, **where)
+    )
+    gap = gap.dropna()
+    return f"{interval(gap).mean:+.1f} points over {SHORT[over]}" if len(gap) else ""
+
+
+def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: str = "", **settings) -> Figure:
+    """Accuracy along `x`, a line a series, a panel for each value of `panel`."""
+    table, software = accuracies(records, x, *([panel] if panel else []))
+    parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
+    with figure(7.2 if len(parts) < 2 else 9.0, 4.3) as fig:
+        axes = None
+        for axes, (name, part) in zip(
+            fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0], parts, strict=False
+        ):
+            series(axes, part, x, COLOURS, STYLES)
+            if len(software):
+                reach(axes, software["mean"].iloc[0], "software")
+            axes.set(xlabel=xlabel.format(str(name).replace("nu", "ν")), **settings)
+            if "xscale" in settings:
+                ticks = sorted(set(part[x]))
+                axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+                axes.minorticks_off()
+        if axes is not None:
+            name_ends(axes, SHORT)
+        fig.axes[0].set_ylabel("accuracy (%)")
+        return _finish(fig, title, records)
+
+
+def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
+    """Accuracy in groups, a dot a series with its interval; software is a line."""
+    table, software = accuracies(records, group, *([panel] if panel else []))
+    parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
+    with figure(7.2 if len(parts) < 2 else 9.6, 4.6) as fig:
+        grid = fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0]
+        for axes, (name, part) in zip(grid, parts, strict=False):
+            dots(axes, part, group, COLOURS)
+            if len(software):
+                reach(axes, software["mean"].iloc[0], "software", across=True)
+            axes.set(xlabel="accuracy (%)" + (f", {str(name).replace('nu', 'ν')}" if name else ""))
+        key(fig, {n: SHORT[n] for n in dict.fromkeys([*software["label"], *table["label"]])}, COLOURS)
+        return _finish(fig, title, records)
+
+
+def draw_nonlinearity(records: Sequence[Record]) -> Figure:
+    """Accuracy against nu."""
+    found = lead(records, "push-pull", nu=5.0)
+    title = f"Nonlinear devices (ν = 5): unidirectional {found}" if found else "Accuracy against nonlinearity"
+    return _lines(records, "nu", title, "nonlinearity ν of LTP and of mirrored LTD (0: linear)")
+
+
+def draw_abruptness(records: Sequence[Record]) -> Figure:
+    """Accuracy against nu of LTD."""
+    found = lead(records, "push-pull", nu=10.0)
+    title = (
+        f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
+    )
+    return _lines(records, "nu", title, "nonlinearity ν of LTD (LTP: 1); 20 is a device that falls at once")
+
+
+def draw_levels(records: Sequence[Record]) -> Figure:
+    """Accuracy against the number of levels."""
+    table, software = accuracies(records, "levels")
+    uni, title = table[table["label"] == "uni"], "Accuracy against the number of levels"
+    if len(uni) and len(software):
+        last = uni.sort_values("levels").iloc[-1]
+        gap = software["mean"].iloc[0] - last["mean"]
+        title = f"With {last['levels']} levels unidirectional updating is {gap:.1f} points below software"
+    return _lines(records, "levels", title, "levels (pulses from Gmin to Gmax)", xscale="log")
+
+
+def draw_variation(records: Sequence[Record]) -> Figure:
+    """Accuracy against the spread, a panel a kind."""
+    lost = _loss(records, {"kind": "step", "sigma": 0.0}, {"kind": "step", "sigma": 0.3})
+    title = f"A step spread of 0.3 costs {lost}" if lost else "Accuracy against variation"
+    return _lines(records, "sigma", title, "relative deviation of the {} from device to device", "kind")
+
+
+def _loss(records: Sequence[Record], alike: dict, spread: dict) -> str:
+    """What schemes lose from one place to another, in words."""
+    words = []
+    for label in ("uni", "alternating", "push-pull"):
+        lost = 100 * (
+            scores(records, "accuracy", label=label, **alike)
+            - scores(records, "accuracy", label=label, **spread)
+        )
+        if len(lost.dropna()):
+            words.append(f"{SHORT[label]} {lost.mean():.1f}")
+    return f"{', '.join(words)} points" if words else ""
+
+
+def draw_batches(records: Sequence[Record]) -> Figure:
+    """Accuracy against the batch size, a panel a device."""
+    lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
+    title = f"Batch 10 costs on linear devices: {lost}" if lost else "Accuracy against the batch size"
+    return _lines(records, "batch", title, "batch size ({})", "response", xscale="log")
+
+
+def draw_schemes(records: Sequence[Record]) -> Figure:
+    """Schemes on each device, software as a line."""
+    parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
+    found = [(name, lead(records, "alternating", response=response)) for response, name in parts]
+    words = ", ".join(f"{name} {words.partition(' ')[0]}" for name, words in found if words)
+    return _dots(
+        records,
+        "response",
+        f"Unidirectional over alternating: {words} points" if words else "Schemes on devices",
+    )
+
+
+def draw_factors(records: Sequence[Record]) -> Figure:
+    """Accuracy with one imperfection taken away at a time."""
+    table, _ = accuracies(records, "without")
+    uni = table[table["label"] == "uni"].set_index("without")["mean"]
+    title = "What each imperfection costs"
+    if "as it is" in uni and len(uni) > 1:
+        gain = (uni - uni["as it is"]).drop("as it is")
+        title = f"Unidirectional gains most from: {gain.idxmax()} ({gain.max():+.1f} points)"
+    return _dots(records, "without", title)
+
+
+def draw_rules(records: Sequence[Record]) -> Figure:
+    """Schemes under each rule, a panel a device."""
+    table, _ = accuracies(records, "rule", "response")
+    uni, title = table[table["label"] == "uni"], "Accuracy under each update rule"
+    if len(uni):
+        best, worst = uni.loc[uni["mean"].idxmax()], uni.loc[uni["mean"].idxmin()]
+        low = f"{worst['mean']:.0f} % ({worst['rule']}, {worst['response']})"
+        title = f"Unidirectional: {low} to {best['mean']:.0f} % ({best['rule']})"
+    return _dots(records, "rule", title.replace("nu", "ν"), "response")
+
+
+def draw_compensation(records: Sequence[Record]) -> Figure:
+    """Points of accuracy that each kind of variation costs, a map a scheme: kinds by rules."""
+    table, _ = accuracies(records, "rule", "kind")
+    lost = {label: _lost(part) for label, part in table.groupby("label", sort=False)}
+    most = max((part.max().max() for part in lost.values() if part.size), default=1.0)
+    kinds = list(dict.fromkeys(kind for part in lost.values() for kind in part.index))
+    with figure(9.6, 4.4) as fig:
+        grid = fig.subplots(1, max(len(lost), 1), sharey=True, squeeze=False)[0]
+        for axes, (label, part) in zip(grid, lost.items(), strict=False):
+            cells(axes, part.reindex(kinds), max(most, 1.0))
+            axes.set_title(SHORT[label])
+            axes.tick_params(axis="x", rotation=60)
+        worst = {
+            label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()
+        }
+        words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
+        return _finish(
+            fig,
+            f"Points lost to variation, at most: {words}" if words else "Points lost to variation",
+            records,
+        )
+
+
+def _lost(part: pd.DataFrame) -> pd.DataFrame:
+    """Points that each kind (rows) costs one scheme under each rule (columns), from its device without variation."""
+    wide = part.pivot_table(index="kind", columns="rule", values="mean", sort=False)
+    found = {}
+    for kind in wide.index:
+        alike = "nu = 3" if kind.startswith("nu = 3") else "none"
+        if kind != alike and alike in wide.index:
+            found[kind] = wide.loc[alike] - wide.loc[kind]
+    return pd.DataFrame(found, index=wide.columns).T.clip(lower=0)
+
+
+def draw_refresh(records: Sequence[Record]) -> Figure:
+    """Accuracy against the refresh period, and what each period and policy costs."""
+    never = 30_000
+    with figure(9.0, 4.3) as fig:
+        both = fig.subplots(1, 2)
+        for axes, column, factor in zip(both, ("accuracy", "refresh_cost"), (100, 1), strict=True):
+            rows = [{**r, column: factor * r[column]} for r in records if r.get(column) is not None]
+            rows = [{**r, "period": r["period"] or never, "label": _line_of(r)} for r in rows]
+            table = summary(rows, column, "period") if rows else pd.DataFrame(columns=["label"])
+            series(axes, table, "period", REFRESH_COLOURS, {"nu = 3": "--"})
+            axes.set(xlabel="samples between refreshes", xscale="log")
+            axes.set_xticks(
+                [100, 300, 1000, 3000, 10_000, never], labels=["100", "300", "1k", "3k", "10k", "never"]
+            )
+            axes.minorticks_off()
+        both[0].set_ylabel("accuracy (%)")
+        both[1].set_ylabel("refresh pulses a training pulse")
+        key(fig, {name: name.replace("nu", "ν") for name in REFRESH_COLOURS}, REFRESH_COLOURS)
+        best = {r["response"]: "" for r in records if r["label"] == "uni"}
+        for response in best:
+            part = [r for r in records if r["label"] == "uni" and r["response"] == response]
+            means = summary(part, "accuracy", "period").set_index("period")["mean"]
+            best[response] = f"{response.replace('nu', 'ν')}: every {means.idxmax()}" if len(means) else ""
+        words = "; ".join(word for word in best.values() if word)
+        return _finish(
+            fig, f"Refresh serves best, {words} samples" if words else "How often to refresh", records
+        )
+
+
+REFRESH_COLOURS = {
+    "linear": COLOURS["uni"],
+    "nu = 3": COLOURS["uni, no refresh"],
+    "open-loop": COLOURS["push-pull"],
+    "write-verify": COLOURS["alternating"],
+    "ideal": COLOURS["reference"],
+}
+
+
+def _line_of(record: Record) -> str:
+    return record["response"] if record["label"] == "uni" else record["label"]
