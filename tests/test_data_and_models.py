@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import datasets, models
+from workbench import checkpoints, datasets, models
 from workbench.datasets import DataError, Dataset
 
 HERE = datasets.bundled_folder()
@@ -111,7 +111,7 @@ def test_the_gguf_reader_equals_transformers():
     pytest.importorskip("gguf")
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    source = datasets.package_file(models.GGUF_FILE)
+    source = datasets.package_file(checkpoints.GGUF_FILE)
     theirs = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import experiment
-from workbench.experiment import Config, KnobError, knob, plain_record
+from workbench.experiment import plain_record
+from workbench.knobs import Config, KnobError, knob
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_ranges_with_one_end_and_text_knobs_are_read_as_meant():
     with pytest.raises(KnobError, match="group_size=0: expected a whole number of at least 1 or none"):
         experiment.get("quantization/layer-trace").config(group_size=0)
     terms = experiment.get("quantization/terms").config
-    assert terms.parse(["blocks=4"]) == {"blocks": "4"}
+    assert terms.parse(["blocks=4"]) == {"blocks": (4,)}
     with pytest.raises(KnobError, match="'scale' is not a knob"):
         terms.at("smoke", scale="laptop")
 

@@ -14,7 +14,8 @@ import torch
 import toy
 
 from workbench import runs
-from workbench.experiment import KnobError, get
+from workbench.experiment import get
+from workbench.knobs import KnobError
 
 WALK = get("toy/walk")
 

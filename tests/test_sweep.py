@@ -6,7 +6,8 @@ import pytest
 import toy
 
 from workbench import runs, sweep
-from workbench.experiment import KnobError, get
+from workbench.experiment import get
+from workbench.knobs import KnobError
 
 
 def test_a_grid_is_validated_before_anything_runs():

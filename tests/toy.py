@@ -5,14 +5,15 @@ import time
 
 import torch
 
-from workbench.experiment import Config, experiment, knob
+from workbench.experiment import experiment
+from workbench.knobs import Config, knob
 from workbench.plotting import figure
 
 
 class ToyConfig(Config):
     steps: int = knob(10, "number of records", low=1, high=100_000)
     rate: float = knob(0.1, "step size", low=1e-4, high=1.0, log=True)
-    mode: str = knob("plain", "plain, fail or die", choices=("plain", "fail", "die"), free=True)
+    mode: str = knob("plain", "mode", "plain, fail or die", choices=("plain", "fail", "die"), free=True)
     symmetric: bool = knob(True, "a truth value")
     group_size: int | None = knob(None, "a number or none", low=1, choices=(None, 8, 16))
     pause: float = knob(0.0, "sleep after each record", low=0.0, high=1.0, unit="s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from workbench import datasets, models
 
@@ -23,8 +25,34 @@ Stream = list[tuple[Tensor, dict[str, Any]]]
 
 @lru_cache(maxsize=2)
 def load_model(name: str, dtype: torch.dtype = torch.float32) -> models.LanguageModel:
-    """The model, kept while it is looked at."""
-    return models.load(name, dtype)
+    """The model, kept while it is looked at; in float64 its buffers (rotary frequencies) are too."""
+    found = models.load(name, dtype)
+    if dtype == torch.float64:
+        found.model.double()
+    return found
+
+
+class _Double(TorchFunctionMode):
+    """Norms, rotary angles and softmax go down to float32 whatever a model's dtype: inside this, they stay in float64.
+
+    Sums in float32 differ from processor to processor, and one code that flips moves all that follow.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.float:
+            return args[0].double()
+        if func is torch.Tensor.to and torch.float32 in args[1:]:
+            args = (args[0], *(torch.float64 if a is torch.float32 else a for a in args[1:]))
+        if kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
+
+
+def precision_of(module: nn.Module) -> contextlib.AbstractContextManager:
+    """Inside it a float64 module stays in float64 throughout; nothing is changed for others."""
+    double = next(module.parameters()).dtype == torch.float64
+    return _Double() if double else contextlib.nullcontext()
 
 
 def linear_parts(block: nn.Module) -> dict[str, nn.Module]:
@@ -98,7 +126,8 @@ def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Str
     try:
         for window in ids:
             try:
-                lm.model(input_ids=window[None].to(lm.model.device), use_cache=False)
+                with precision_of(lm.model):
+                    lm.model(input_ids=window[None].to(lm.model.device), use_cache=False)
             except _Stop:
                 continue
     finally:
@@ -111,7 +140,8 @@ def advance(block: nn.Module, stream: Stream) -> Stream:
     """The stream after `block`."""
     out: Stream = []
     for hidden, kwargs in stream:
-        answer = block(hidden, **kwargs)
+        with precision_of(block):
+            answer = block(hidden, **kwargs)
         out.append((answer[0] if isinstance(answer, tuple) else answer, kwargs))
     return out
 

@@ -73,7 +73,8 @@ def knob(
     the panel disables it, and the command line warns, with the reason.
     """
     shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when)
-    span = {} if isinstance(default, tuple) or callable(high) else {"ge": low, "le": high}
+    tuples = any(isinstance(value, tuple) for value in (default, *choices))
+    span = {} if tuples or callable(high) else {"ge": low, "le": high}
     return Field(default, description=help or label, json_schema_extra={"knob": shown}, **span)  # type: ignore[arg-type]
 
 
@@ -313,8 +314,7 @@ def _explain(error: ValidationError, config: type[Config]) -> str:
     for wrong in error.errors():
         name = str(wrong["loc"][0]) if wrong["loc"] else ""
         if name in config.model_fields:
-            value = wrong["input"] if len(wrong["loc"]) == 1 else f"... {wrong['input']!r} ..."
-            lines[name] = f"{name}={value!r}: expected {_expected(config, name)}"
+            lines[name] = f"{name}={wrong['input']!r}: expected {_expected(config, name)}"
         elif name:
             near = difflib.get_close_matches(name, config.model_fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"knobs: {', '.join(config.model_fields)}"

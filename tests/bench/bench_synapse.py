@@ -113,7 +113,7 @@ def _turn(
 def rate_of(config: SynapseConfig, samples: int, compiled: bool = True) -> float:
     """Samples per second of one network in one thread, after a start that is not counted."""
     data = digits_of(config)
-    network = Perceptron([data.x.shape[1], *config.sizes(), 10], config)
+    network = Perceptron([data.x.shape[1], *config.hidden, 10], config)
     order = torch.arange(samples + 200) % len(data.x)
     network.train_samples(data.x, data.labels, order[:200], compiled)
     start = time.perf_counter()

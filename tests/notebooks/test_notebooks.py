@@ -13,7 +13,8 @@ import papermill
 import pytest
 
 from workbench import notebooks, papers, runs
-from workbench.experiment import KnobError, get
+from workbench.experiment import get
+from workbench.knobs import KnobError
 from workbench.runs import RunError
 
 ROOT = Path(__file__).parents[2]

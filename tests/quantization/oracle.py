@@ -1,4 +1,4 @@
-"""An independent reference in float64, written from the note's formulas and as slow as they read.
+"""An independent reference in float64, written from the papers' formulas and as slow as they read.
 
 One column at a time over the whole layer, an inverse of the free block at each step, ResComp's second matrix formed
 in full: nothing is shared with `workbench.quantization` but the meaning of the names.

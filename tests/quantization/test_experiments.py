@@ -7,8 +7,10 @@ import torch
 from drawing import runs_and_draws
 
 from workbench import datasets, models, runs
+from workbench.blocks import blocks_of, load_model
 from workbench.experiment import discover, get
-from workbench.quantization import METHODS, layer_statistics, layers, quantize_layer
+from workbench.quantization import METHODS, layer_statistics, quantize_layer
+from workbench.quantization.lab import layers
 from workbench.quantization.lab.experiments import TwoWeightsConfig, round_two
 from workbench.quantization.lab.inside import (
     r2_contributions,
@@ -17,17 +19,24 @@ from workbench.quantization.lab.inside import (
     small_layer,
     update_terms,
 )
-from workbench.quantization.lab.layers import LayerSource, blocks_of, load_layer, load_model
+from workbench.quantization.lab.layers import LayerSource, load_layer
 from workbench.quantization.objective import Objective
 
-OPTIONS = (("bits", 3), ("group_size", 32))
+SOLVER = (("bits", 3), ("group_size", 32))
 SMALL = {"model": "tiny-llama", "block": 1, "part": "o_proj", "tokens": 512}
+
+
+def forget():
+    layers._load_layer.cache_clear()
+    layers._streams.cache_clear()
+
+
 NAMES = [n for n in discover() if n.startswith("quantization/")]
 
 
 @pytest.fixture(scope="module")
 def real():
-    return load_layer(LayerSource("tiny-llama", 2, "down_proj", tokens=2048, upstream_options=OPTIONS))
+    return load_layer(LayerSource("tiny-llama", 2, "down_proj", tokens=2048, upstream_solver=SOLVER))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,7 +47,7 @@ def test_every_experiment_runs_and_draws_at_every_stage(name):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"every": 7}, {"every": 200}, {"compat": "reference"}, {"group_size": 100}, {"bits": 16}]
+    "changes", [{"every": 7}, {"every": 200}, {"compat": "published"}, {"group_size": 100}, {"bits": 16}]
 )
 def test_the_trace_ends_where_the_solver_does(changes):
     trace = get("quantization/layer-trace")
@@ -50,10 +59,10 @@ def test_the_trace_ends_where_the_solver_does(changes):
         assert len(records) == trace.steps(config)
         assert sum(len(r.get("before", ())) for r in records) == 128
     layer = load_layer(config.source())
-    moments = layer_statistics(layer.inputs, layer.reference_inputs)
+    moments = layer_statistics(layer.inputs, layer.full_precision)
     names = ("method", "bits", "group_size", "compat", "block_size")
     whole = quantize_layer(layer.weight, *moments, **{n: getattr(config, n) for n in names})
-    error = Objective(layer.weight, layer.inputs, layer.reference_inputs).error(whole.weight)
+    error = Objective(layer.weight, layer.inputs, layer.full_precision).error(whole.weight)
     assert last["error"] == pytest.approx(error, rel=2e-2 if config.compat == "clean" else 1e-5)
 
 
@@ -78,11 +87,11 @@ def test_a_comparison_goes_on_where_it_was_cut(tmp_path):
 
 
 def test_the_objective_is_the_norm_it_says(real):
-    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.reference_inputs))
-    objective = Objective(real.weight, real.inputs, real.reference_inputs)
+    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.full_precision))
+    objective = Objective(real.weight, real.inputs, real.full_precision)
     for method in METHODS:
         q = quantize_layer(
-            real.weight, *layer_statistics(real.inputs, real.reference_inputs), method=method
+            real.weight, *layer_statistics(real.inputs, real.full_precision), method=method
         ).weight
         direct = ((x @ q.double().T - reference @ w.T).norm() / (reference @ w.T).norm()).item()
         assert objective.error(q) == pytest.approx(direct, rel=1e-9)
@@ -93,8 +102,8 @@ def test_the_objective_is_the_norm_it_says(real):
 
 
 def test_residuals_and_their_orthogonal_parts(real):
-    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.reference_inputs))
-    objective = Objective(real.weight, real.inputs, real.reference_inputs)
+    w, x, reference = (t.double() for t in (real.weight, real.inputs, real.full_precision))
+    objective = Objective(real.weight, real.inputs, real.full_precision)
     half = quantize_layer(real.weight, objective.hessian.float(), method="rtn").weight.double()
     size = (reference @ w.T).norm()
     for free in (torch.arange(384), torch.arange(100, 384), torch.tensor([], dtype=torch.long)):
@@ -118,19 +127,19 @@ def test_the_streams_are_the_models_own(real):
     with torch.no_grad():
         lm.model(input_ids=ids[None])
     handle.remove()
-    torch.testing.assert_close(caught[0][0], real.reference_inputs[:256], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(caught[0][0], real.full_precision[:256], atol=1e-5, rtol=1e-4)
     assert torch.equal(real.weight, layer.weight)
-    assert (real.inputs - real.reference_inputs).norm() / real.reference_inputs.norm() > 0.05
+    assert (real.inputs - real.full_precision).norm() / real.full_precision.norm() > 0.05
 
 
 def test_upstream_none_means_equal_streams_and_the_first_layer_has_them():
     none = load_layer(LayerSource("tiny-llama", 2, "o_proj", tokens=512, upstream="none"))
-    first = load_layer(LayerSource("tiny-llama", 0, "v_proj", tokens=512, upstream_options=OPTIONS))
-    later = load_layer(LayerSource("tiny-llama", 0, "o_proj", tokens=512, upstream_options=OPTIONS))
+    first = load_layer(LayerSource("tiny-llama", 0, "v_proj", tokens=512, upstream_solver=SOLVER))
+    later = load_layer(LayerSource("tiny-llama", 0, "o_proj", tokens=512, upstream_solver=SOLVER))
     for layer in (none, first):
-        assert torch.equal(layer.inputs, layer.reference_inputs)
-        assert torch.equal(layer.held_out, layer.held_out_reference)
-    assert not torch.equal(later.inputs, later.reference_inputs)
+        assert torch.equal(layer.inputs, layer.full_precision)
+        assert torch.equal(layer.held_out, layer.held_out_full_precision)
+    assert not torch.equal(later.inputs, later.full_precision)
 
 
 def test_other_seeds_are_other_tokens_and_held_out_stays():
@@ -143,7 +152,7 @@ def test_damaged_activations_are_computed_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     source = LayerSource("tiny-llama", 0, "k_proj", tokens=256)
     good = load_layer(source)
-    layers._load_layer.cache_clear()
+    forget()
     (path,) = (tmp_path / "activations").iterdir()
     path.write_bytes(path.read_bytes()[:-100])
     again = load_layer(source)
@@ -154,18 +163,18 @@ def test_damaged_activations_are_computed_again(monkeypatch, tmp_path, capsys):
 def test_two_threads_do_not_mix_their_activations(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     sources = [
-        LayerSource("tiny-llama", block, "o_proj", tokens=512, upstream_options=OPTIONS)
+        LayerSource("tiny-llama", block, "o_proj", tokens=512, upstream_solver=SOLVER)
         for block in (0, 1, 2, 3)
     ]
-    layers._load_layer.cache_clear()
+    forget()
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(load_layer, sources))
     for path in (tmp_path / "activations").iterdir():
         path.unlink()
-    layers._load_layer.cache_clear()
+    forget()
     for source, found in zip(sources, together, strict=True):
         assert torch.equal(load_layer(source).inputs, found.inputs)
-        assert len(found.held_out_reference) == 2048
+        assert len(found.held_out_full_precision) == 2048
 
 
 def test_models_that_cannot_be_quantized_say_so(tmp_path):
@@ -188,10 +197,10 @@ def test_gpt2s_transposed_layers_are_layers_too(tmp_path):
         GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=2048, n_positions=256)
     ).save_pretrained(tmp_path / "gpt2")
     models.load(models.TINY).tokenizer.save_pretrained(tmp_path / "gpt2")
-    layer = load_layer(LayerSource(str(tmp_path / "gpt2"), 1, "c_fc", tokens=512, upstream_options=OPTIONS))
+    layer = load_layer(LayerSource(str(tmp_path / "gpt2"), 1, "c_fc", tokens=512, upstream_solver=SOLVER))
     assert layer.weight.shape == (128, 32)
     assert layer.inputs.shape == (512, 32)
-    assert not torch.equal(layer.inputs, layer.reference_inputs)
+    assert not torch.equal(layer.inputs, layer.full_precision)
 
 
 # -- what the teaching notebook shows ---------------------------------------------------------------------------------

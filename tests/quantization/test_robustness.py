@@ -4,7 +4,7 @@ import pytest
 import torch
 from made import make_layer
 
-from workbench.experiment import KnobError
+from workbench.knobs import KnobError
 from workbench.quantization import METHODS, layer_statistics, quantize_layer
 
 

@@ -165,7 +165,7 @@ def test_codes_and_scales_are_the_weight(layer, symmetric, act_order, static):
             assert torch.equal(r.group, torch.arange(48) // 16)
 
 
-# -- the note's invariants --------------------------------------------------------------------------------------------
+# -- invariants --------------------------------------------------------------------------------------------
 
 
 def result(layer, **options):
@@ -297,11 +297,11 @@ def test_the_exact_method_is_sequential_least_squares(layer):
 
 
 def test_measured_order_of_the_methods_on_a_real_layer():
-    """r1 lowers the calibration error, exact is least, and r2 does not lower it (the note's section 2.4)."""
-    options = (("bits", 3), ("group_size", 32))
-    real = load_layer(LayerSource("tiny-llama", 1, "down_proj", tokens=2048, upstream_options=options))
-    moments = layer_statistics(real.inputs, real.reference_inputs)
-    objective = Objective(real.weight, real.inputs, real.reference_inputs)
+    """r1 lowers the calibration error, exact is least, and r2 does not lower it ."""
+    solver = (("bits", 3), ("group_size", 32))
+    real = load_layer(LayerSource("tiny-llama", 1, "down_proj", tokens=2048, upstream_solver=solver))
+    moments = layer_statistics(real.inputs, real.full_precision)
+    objective = Objective(real.weight, real.inputs, real.full_precision)
     e = {
         m: objective.error(quantize_layer(real.weight, *moments, method=m, group_size=32).weight)
         for m in METHODS

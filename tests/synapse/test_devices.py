@@ -1,4 +1,4 @@
-"""Devices against step-by-step float64 loops, the closed forms of the note, NeuroSim's labels and aihwkit's own curves."""
+"""Devices against step-by-step float64 loops, closed forms, NeuroSim's labels and aihwkit's own curves."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parity.aihwkit_devices import DEVICES, parameters
 
 from workbench.synapse import (
-    PRESETS,
+    CATALOGUE,
     AffineStep,
     Exponential,
     LinearStep,
@@ -30,7 +30,7 @@ CURVES = json.loads((Path(__file__).parents[1] / "parity" / "aihwkit_curves.json
 
 
 def grown(nu, levels, n):
-    """The note's curve from 0 after n pulses, in high precision: (1 - e^(-nu n / N)) / (1 - e^-nu)."""
+    """The curve from 0 after n pulses, in high precision: (1 - e^(-nu n / N)) / (1 - e^-nu)."""
     from mpmath import mp, mpf
 
     mp.dps = 50
@@ -164,7 +164,7 @@ def test_equal_random_pulses_settle_at_the_symmetry_point(up, down):
 
 def test_the_symmetry_point_is_the_middle_only_for_equal_mirrored_curves():
     assert Exponential(64, 4.0, 4.0).symmetry_point() == pytest.approx(0.5)
-    assert Exponential(64, 1.0, 10.0).symmetry_point() == pytest.approx(0.1531, abs=1e-4)  # the note's figure
+    assert Exponential(64, 1.0, 10.0).symmetry_point() == pytest.approx(0.1531, abs=1e-4)
     assert Exponential(64).symmetry_point() is None
     assert Exponential(64, 2.0, 5.0, True).symmetry_point() is None, "equal pulses leave where they cancel"
 
@@ -290,7 +290,7 @@ def test_aihwkits_presets_are_their_parameters():
     g = torch.tensor(
         [0.0, 0.4138, 0.5, 1.0], dtype=torch.float64
     )  # w = 0 at g = .4138 for bounds -.8276, 1.1724
-    ecram = PRESETS["EcRAM"].make()
+    ecram = CATALOGUE["EcRAM"].make()
     torch.testing.assert_close(
         1000 * ecram.rise(g),
         torch.tensor([1.0814, 1.0, 0.9830, 0.8847], dtype=torch.float64),
@@ -305,18 +305,18 @@ def test_aihwkits_presets_are_their_parameters():
     )
     assert ecram.symmetry_point() == pytest.approx(0.4138, abs=1e-4)
     for name in ("PCM (rise only)", "ReRAM-ES"):
-        device = PRESETS[name].make()
+        device = CATALOGUE[name].make()
         up, down = device.staircase()
         assert up[-1] == 1 > up[-2]
         assert down[-1] == 0 < down[-2]
 
 
 def test_every_preset_is_a_device_with_a_source():
-    assert set(PRESETS) < set(Law.__args__)
-    for name, preset in PRESETS.items():
+    assert set(CATALOGUE) < set(Law.__args__)
+    for name, preset in CATALOGUE.items():
         device = preset.make()
         assert (device.ladder().diff() >= 0).all()
         assert preset.source
         assert ("recalled" in name) == (not preset.verified)
-    assert PRESETS["Ag:a-Si"].make() == Exponential(97, nonlinearity(2.4), nonlinearity(4.88), False, 100)
-    assert PRESETS["FeFET (DNN default)"].make().retraced  # labels of one sign
+    assert CATALOGUE["Ag:a-Si"].make() == Exponential(97, nonlinearity(2.4), nonlinearity(4.88), False, 100)
+    assert CATALOGUE["FeFET (DNN default)"].make().retraced  # labels of one sign

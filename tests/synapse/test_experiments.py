@@ -7,7 +7,8 @@ import torch
 from drawing import runs_and_draws
 
 from workbench import datasets, papers, runs
-from workbench.experiment import KnobError, discover, get
+from workbench.experiment import discover, get
+from workbench.knobs import KnobError
 from workbench.synapse import PRESETS, SynapseConfig, claims, histories, retention, study_figures
 from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.training import train
@@ -248,7 +249,7 @@ def test_one_synapse_under_noise_settles_or_climbs():
     shape = {"levels": 64, "nonlinearity_up": 1.0, "nonlinearity_down": 10.0}
     pair = walk(SynapseConfig(scheme="push-pull", **shape), noise)
     assert sum(pair["plus"][500:]) / 2001 == pytest.approx(0.153, abs=0.03)
-    single = walk(SynapseConfig(scheme="reference", reference="symmetry point", **shape), noise)
+    single = walk(SynapseConfig(scheme="reference", reference_point="symmetry point", **shape), noise)
     assert abs(sum(single["weight"][500:]) / 2001) < 0.08  # the zero lies where the device settles
     uni = walk(SynapseConfig(scheme="uni", refresh="none", **shape), noise)
     assert uni["plus"] == sorted(uni["plus"])

@@ -57,6 +57,9 @@ class Designs:
 
         A batch is not cut: a design stops at the end of the batch in which `until` lies.
         """
+        if len(self.configs) == 1:
+            self._advance(0, until)
+            return
         with ThreadPoolExecutor(min(len(self.configs), cores())) as pool:
             list(pool.map(lambda index: self._advance(index, until), range(len(self.configs))))
 

@@ -25,7 +25,7 @@ def input_for(name: str, hint: Any, config: Config, shown: Knob, live: bool = Fa
     label = f"{name} ({shown.unit})" if shown.unit and shown.unit != name else name
     common = {
         "description": label,
-        "tooltip": shown.help,
+        "tooltip": shown.help or shown.label,
         "style": {"description_width": "9.5em"},
         "layout": w.Layout(width="22em"),
     }

@@ -87,7 +87,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         axes.axvline(100, color=BLACK, linewidth=0.9)
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
-        axes.set_ylim(len(ratios) - 0.5, -0.5)
+        axes.set_ylim(max(len(ratios), 1) - 0.5, -0.5)
         # rounding is so far off that the others would be one dot
         near = [v for row in ratios if row["label"] != "rtn" for v in row["values"]]
         if near:

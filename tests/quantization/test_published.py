@@ -1,4 +1,4 @@
-"""``compat="reference"``: the published programs, read and rewritten, in float64 and code for code."""
+"""``compat="published"``: the published programs, read and rewritten, in float64 and code for code."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ CASES = [
 def program(
     layer, method, bits, group, act_order, static, symmetric, block, alpha=0.25, beta=0.25, damping=0.01
 ):
-    """The programs as the note's section 1.8 and 1.3 describe them: two full matrices, stale groups, lazy updates."""
+    """The programs as published (list0830/ResComp, commit 354a962): two full matrices, stale groups, lazy updates."""
     W, H, D = (t.numpy().copy() for t in (layer.weight, layer.hessian, layer.cross))
     n = W.shape[1]
     alpha = alpha if method.startswith("gptaq") else 0.0
@@ -78,7 +78,7 @@ def test_equals_the_programs(method, bits, group, act_order, static, symmetric):
     theirs = program(layer, method, bits, group, act_order, static, symmetric, 32)
     ours = quantize_layer(
         layer.weight, layer.hessian, layer.cross, method=method, bits=bits, group_size=group, act_order=act_order,
-        static_groups=static, symmetric=symmetric, clip_search=True, block_size=32, compat="reference",
+        static_groups=static, symmetric=symmetric, clip_search=True, block_size=32, compat="published",
     )  # fmt: skip
     np.testing.assert_allclose(ours.weight, theirs, atol=1e-11)
 
@@ -86,7 +86,7 @@ def test_equals_the_programs(method, bits, group, act_order, static, symmetric):
 def test_the_programs_depend_on_their_block_size():
     layer = make_layer(32, 128, 500)
     for method in ("gptaq", "gptaq+rescomp"):
-        options = {"method": method, "compat": "reference", "bits": 2}
+        options = {"method": method, "compat": "published", "bits": 2}
         one, other = (
             quantize_layer(layer.weight, layer.hessian, layer.cross, block_size=b, **options)
             for b in (32, 128)
@@ -99,7 +99,7 @@ def test_with_one_block_the_programs_are_the_clean_form():
     for method in ("gptq", "gptaq", "gptaq+rescomp"):
         clean = quantize_layer(layer.weight, layer.hessian, layer.cross, method=method)
         theirs = quantize_layer(
-            layer.weight, layer.hessian, layer.cross, method=method, compat="reference", block_size=64
+            layer.weight, layer.hessian, layer.cross, method=method, compat="published", block_size=64
         )
         torch.testing.assert_close(clean.weight, theirs.weight, atol=1e-12, rtol=0)
 
@@ -130,7 +130,7 @@ def test_equals_the_authors_class(bits, act_order, monkeypatch):
     method = "gptaq+rescomp" if path.stem.endswith("_r") else "gptaq"
     ours = quantize_layer(
         made.weight, made.hessian, made.cross, method=method, bits=bits, act_order=act_order, clip_search=True,
-        block_size=32, compat="reference",
+        block_size=32, compat="published",
     )  # fmt: skip
     torch.testing.assert_close(ours.weight, linear.weight.data, atol=1e-11, rtol=0)
 

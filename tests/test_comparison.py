@@ -1,0 +1,335 @@
+"""A fair comparison: chosen by validation, judged on fresh seeds, in order, the same on any executor, and nothing is lost."""
+
+import importlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pandas as pd
+import pytest
+import toy_fit
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from workbench import runs
+from workbench.comparison import CHOOSING, compare
+from workbench.experiment import EXPERIMENTS, discover, get
+from workbench.intervals import Interval, exactly, interval, scores, summary
+from workbench.knobs import KnobError
+
+STUDY = get("toy/study")
+
+
+def made(folder, executor="threads", config=None, **knobs):
+    config = config or STUDY.config(**knobs)
+    if executor == "threads":
+        with ThreadPoolExecutor(2) as pool:
+            return list(runs.stream(STUDY, config, folder, executor=pool))
+    return list(runs.stream(STUDY, config, folder, executor=executor))
+
+
+def file_of(folder):
+    (path,) = folder.glob("toy-study-*/records.jsonl")
+    return path.read_bytes()
+
+
+def test_settings_are_chosen_on_validation_and_judged_on_other_seeds(tmp_path):
+    rows = made(tmp_path)
+    assert len(rows) == STUDY.steps(STUDY.config()) == 3 * (3 * 2 + 5)
+    assert [(r["k"], r["phase"]) for r in rows] == [
+        (k, phase) for k in range(3) for phase in ["choose"] * 6 + ["judge"] * 5
+    ]
+    assert {r["seed"] for r in rows if r["phase"] == "choose"} == {CHOOSING, CHOOSING + 1}
+    judged = [r for r in rows if r["phase"] == "judge"]
+    assert {r["rate"] for r in judged} == {1.0}
+    assert [r["seed"] for r in judged] == [0, 1, 2, 3, 4] * 3
+    table = summary(rows, "accuracy", "k")
+    assert table["fits"].tolist() == [11] * 3
+    assert table["setting"].tolist() == ["rate=1"] * 3
+    assert (table["edge"] == "").all()
+
+
+def test_an_end_of_the_candidates_is_marked_and_lower_may_be_better(tmp_path):
+    rows = made(tmp_path, rates=(1.0, 2.0, 3.0))
+    assert {r["edge"] for r in rows if r["phase"] == "judge"} == {"rate"}
+    down = replace(toy_fit.fitted, higher=False)
+    run = runs.Run(tmp_path / "down" / "x", ThreadPoolExecutor(1))
+    config = STUDY.config(points=1)
+    rows = list(compare(down, config, list(toy_fit.study(config)), run))
+    assert {r["rate"] for r in rows if r["phase"] == "judge"} == {2.0}  # the worst
+
+
+def test_any_executor_gives_the_same_bytes(tmp_path):
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        made(tmp_path / "given", pool)
+    made(tmp_path / "threads")
+    made(tmp_path / "own", None)
+    assert file_of(tmp_path / "given") == file_of(tmp_path / "threads") == file_of(tmp_path / "own")
+
+
+def test_one_more_seed_or_point_computes_nothing_else_again(tmp_path):
+    marks = str(tmp_path)
+    made(tmp_path / "runs", marks=marks, points=2)
+    first = (tmp_path / "all").read_text().count("\n")
+    assert first == 22
+    made(tmp_path / "runs", marks=marks, points=2, seeds=6)
+    assert (tmp_path / "all").read_text().count("\n") == first + 2
+    made(tmp_path / "runs", marks=marks, points=3, seeds=6)
+    assert (tmp_path / "all").read_text().count("\n") == first + 2 + 12
+
+
+def test_a_fresh_start_reaches_the_fits(tmp_path):
+    config = STUDY.config(marks=str(tmp_path), points=1)
+    made(tmp_path / "runs", config=config)
+    list(runs.stream(STUDY, config, tmp_path / "runs"))
+    assert (tmp_path / "all").read_text().count("\n") == 11
+    with ThreadPoolExecutor(2) as pool:
+        list(runs.stream(STUDY, config, tmp_path / "runs", fresh=True, executor=pool))
+    assert (tmp_path / "all").read_text().count("\n") == 22
+
+
+def test_the_cost_is_summed_over_fits_whenever_they_were_made(tmp_path):
+    made(tmp_path, points=2)
+    made(tmp_path, points=3)
+    for path in tmp_path.glob("toy-study-*/run.json"):
+        about = json.loads(path.read_text())
+        assert about["fits"]["count"] == 11 * about["config"]["points"]
+        assert about["fits"]["wall_seconds"] > 0
+
+
+def test_what_a_fit_means_is_part_of_what_its_comparison_means():
+    assert "toy/fit@1" in STUDY.inputs(STUDY.config())
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("fail", "rate=2.0: too high"),
+        ("nan", "validation=nan: expected a finite"),
+        ("none", "validation=None"),
+    ],
+)
+def test_a_candidate_that_fails_is_a_row_and_cannot_win(tmp_path, mode, said):
+    rows = made(tmp_path, mode=mode, rates=(2.0, 0.5), points=1)
+    failed = [r for r in rows if "failed" in r]
+    assert len(failed) == 2
+    assert all(said.replace(": ", "; ") in r["failed"] or said in r["failed"] for r in failed)
+    assert {r["rate"] for r in rows if r["phase"] == "judge"} == {0.5}
+
+
+def test_where_all_candidates_fail_the_point_is_a_row_that_says_so(tmp_path):
+    rows = made(tmp_path, mode="fail", rates=(2.0, 2.0), points=1)
+    judged = [r for r in rows if r["phase"] == "judge"]
+    assert len(judged) == 5
+    assert all("no candidate could be judged; the first: rate=2.0: too high" in r["failed"] for r in judged)
+    (row,) = summary(rows, "accuracy", "k").to_dict("records")
+    assert row["n"] == 0
+    assert math.isnan(row["mean"])
+    assert row["failed"] == len(rows)
+    assert math.isnan(interval(scores(rows, "accuracy")).low)
+
+
+def test_a_worker_that_dies_on_one_fit_again_and_again_fails_only_that_one(tmp_path):
+    rows = made(tmp_path / "runs", None, mode="die", marks=str(tmp_path), points=2)
+    failed = [r for r in rows if "failed" in r]
+    assert [(r["k"], r["rate"]) for r in failed] == [(0, 2.0)] * 2 + [(1, 2.0)] * 2
+    assert all("its process died" in r["failed"] for r in failed)
+    assert {r["rate"] for r in rows if r["phase"] == "judge"} == {1.0}
+
+
+def test_a_worker_that_dies_once_costs_nothing(tmp_path):
+    rows = made(tmp_path / "runs", None, mode="die once", marks=str(tmp_path), points=1)
+    assert (tmp_path / "died").exists()
+    assert not [r for r in rows if "failed" in r]
+
+
+def test_stop_keeps_what_was_made(tmp_path):
+    config = STUDY.config(marks=str(tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        stream = runs.stream(STUDY, config, tmp_path / "runs", executor=pool)
+        for _ in range(8):
+            next(stream)
+        stream.close()
+    kept = (tmp_path / "all").read_text().count("\n")
+    rows = made(tmp_path / "runs", config=config)
+    assert (tmp_path / "all").read_text().count("\n") == 33  # none was made twice
+    assert 8 <= kept <= 33
+    assert rows == made(tmp_path / "whole", config=config)
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = {paths!r}
+import toy_fit
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+from workbench import runs
+from workbench.experiment import get
+study = get("toy/study")
+for row in runs.stream(study, study.config(points=12), Path({folder!r}), executor=ThreadPoolExecutor(1)):
+    print("row", flush=True)
+    time.sleep(0.02)
+"""
+
+
+def test_kill_9_loses_at_most_the_fits_under_way(tmp_path):
+    script = KILLED.format(paths=[str(Path(__file__).parent)], folder=str(tmp_path / "runs"))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for _ in range(30):
+        process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {p.parent.name: p.stat().st_mtime_ns for p in (tmp_path / "runs" / "fits").glob("*/run.json")}
+    assert len(kept) >= 30
+    config = STUDY.config(points=12)
+    rows = made(tmp_path / "runs", config=config)
+    for name, when in kept.items():
+        assert (tmp_path / "runs" / "fits" / name / "run.json").stat().st_mtime_ns == when
+    assert rows == made(tmp_path / "whole", config=config)
+
+
+def test_the_next_points_begin_before_the_last_have_ended(tmp_path):
+    """While one judging fit of the first point hangs, fits of other points are made."""
+    gate = threading.Event()
+
+    class Gated(ThreadPoolExecutor):
+        def submit(self, fn, *args, **kwargs):
+            name, configs, root = args
+            slow = any(c.offset == 0.0 and c.seed == 4 for c in configs)
+            return super().submit(lambda: (gate.wait(20) if slow else None, fn(*args, **kwargs))[1])
+
+    with Gated(2) as pool:
+        stream = runs.stream(STUDY, STUDY.config(marks=str(tmp_path)), tmp_path / "runs", executor=pool)
+        rows = []
+        reader = threading.Thread(target=lambda: rows.extend(stream))
+        reader.start()
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            lines = (tmp_path / "all").read_text() if (tmp_path / "all").exists() else ""
+            if any(line.split()[1] == "2.0" for line in lines.splitlines()):
+                break
+            time.sleep(0.05)
+        assert any(line.split()[1] == "2.0" for line in lines.splitlines())
+        assert len(rows) < 11
+        gate.set()
+        reader.join()
+    assert len(rows) == 33
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("toy/unequal", "two: 2 candidates, others have 3; expected as many"),
+        ("toy/none", "one: no candidates"),
+    ],
+)
+def test_unfair_plans_are_refused_before_anything_runs(tmp_path, name, said):
+    experiment = get(name)
+    with pytest.raises(ValueError, match=said):
+        list(runs.stream(experiment, experiment.config(), tmp_path))
+    assert not (tmp_path / "fits").exists()
+
+
+# -- intervals -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
+def test_the_interval_is_scipys(values):
+    found = interval(pd.Series(values, pd.Index(range(len(values)), name="seed")))
+    assert found.n == len(values)
+    spread = pd.Series(values).sem()
+    if spread > 1e-9:
+        low, high = stats.t.interval(0.95, len(values) - 1, sum(values) / len(values), spread)
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
+
+
+def test_units_are_averaged_first_and_one_unit_has_no_interval():
+    index = pd.MultiIndex.from_product([["a", "b"], range(40)], names=["layer", "seed"])
+    values = pd.Series([1.0] * 40 + [3.0] * 40, index)
+    assert interval(values, "layer").n == 2
+    assert interval(values, "layer").high - interval(values, "layer").low == pytest.approx(
+        2 * 12.706, rel=1e-3
+    )
+    assert math.isnan(interval(values.loc[["a"]], "layer").low)
+    assert exactly(3) == Interval(3, 3, 3, 1)
+
+
+# -- the comparisons of the methods --------------------------------------------------------------------------------------
+
+COMPARISONS = [
+    n for n, e in discover().items() if "choosing" in e.config.model_fields and not n.startswith("toy/")
+]
+
+
+def fits_of(name, config):
+    """The configs of all fits that choose or judge with one seed."""
+    experiment = get(name)
+    module = importlib.import_module(experiment.generate.__module__)
+    points = next(v for v in vars(module).values() if getattr(v, "config", None) is experiment.config)
+    fit = next(i.partition("@")[0] for i in experiment.inputs(config) if i.partition("@")[0] in EXPERIMENTS)
+    return [
+        config.of(get(fit).config, **{**point.knobs, **setting, "seed": 0})
+        for point in points(config)
+        for setting in point.candidates
+    ]
+
+
+def others(config, name):
+    """Other values of a knob, some of which are valid."""
+    value, shown = getattr(config, name), type(config).knobs()[name]
+    hint = get_type_hints(type(config))[name]
+    options = [o for part in (hint, *get_args(hint)) for o in get_args(part) if get_origin(part) is Literal]
+    found = [not value] if isinstance(value, bool) else [*options, *shown.choices]
+    if not found and isinstance(value, (int, float)):
+        found = [value + 1, value * 2, value / 2, value + 0.1, shown.low]
+    if isinstance(value, tuple):
+        found += [
+            value[:1],
+            value[::-1],
+            *(tuple(v * f for v in value) for f in (2, 0.5) if not isinstance(value[0], str)),
+        ]
+    if value is None:
+        found += [32, (0.5,), 0.1]
+    return [v for v in found if v != value]
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_each_shown_knob_changes_some_fit_and_no_swept_one_is_taken(name):
+    config = get(name).config.at("smoke")
+    before = fits_of(name, config)
+    for knob in config.knobs():
+        if knob in ("seeds", "choosing", "curve", "device", "smooth", "model", "text"):
+            continue  # how many fits, not which; or what needs files of its own
+        changed = []
+        for value in others(config, knob):
+            with suppress(KnobError):
+                changed.append(fits_of(name, config.replace(**{knob: value})) != before)
+        assert any(changed), f"{knob}: {others(config, knob)}"
+    for knob in config.swept:
+        for value in () if knob == "device" else others_of_swept(config, knob):
+            with pytest.raises(KnobError):
+                config.replace(**{knob: value})
+
+
+def others_of_swept(config, name):
+    value = getattr(config, name)
+    return (
+        [not value]
+        if isinstance(value, bool)
+        else [value + 1]
+        if isinstance(value, (int, float))
+        else ["other"]
+    )
