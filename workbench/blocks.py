@@ -151,12 +151,19 @@ def inputs_of(block: nn.Module, parts: Sequence[str], stream: Stream) -> dict[st
     caught: dict[str, list[Tensor]] = {}
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda module, args: caught.setdefault(name, []).append(args[0].flatten(0, -2))
+        def catch(module: nn.Module, args: tuple[Any, ...]) -> None:
+            caught.setdefault(name, []).append(args[0].flatten(0, -2))
+            if len({len(caught.get(part, ())) for part in parts}) == 1:
+                raise _Stop  # what follows in the block is not asked for
+
+        return catch
 
     layers = linear_parts(block)
     handles = [layers[name].register_forward_pre_hook(hook(name)) for name in parts]
     try:
-        advance(block, stream)
+        for window in stream:
+            with contextlib.suppress(_Stop):
+                advance(block, [window])
     finally:
         for handle in handles:
             handle.remove()

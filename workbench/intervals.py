@@ -26,7 +26,8 @@ class Interval(NamedTuple):
         if not self.low < self.high:
             return f"{self.mean:.3g} (one unit, no interval)"
         digits = min(max(1 - math.floor(math.log10((self.high - self.low) / 2)), 0), 4)
-        return f"{self.mean:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+        mean, low, high = (f"{round(v, digits) + 0:.{digits}f}" for v in self[:3])  # no -0.0
+        return f"{mean} ({low} to {high})"
 
 
 def interval(values: pd.Series, unit: str = "seed") -> Interval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -181,9 +182,24 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
         )
 
 
-def key(figure: Figure, names: Mapping[str, str], colours: Mapping[str, str], columns: int = 6) -> None:
-    """Names in their colours above the axes, for dots and where lines end in too many places."""
-    marks = [Line2D([], [], linestyle="", marker="o", markersize=4.5, color=colours[name]) for name in names]
-    if marks:
-        spacing = {"handletextpad": 0.2, "columnspacing": 1.0}
-        figure.legend(marks, [*names.values()], loc="outside upper left", ncols=columns, **spacing)
+def finish(
+    figure: Figure, title: str, note: str = "", names: Mapping[str, str] = {}, colours: Mapping[str, str] = {}
+) -> Figure:
+    """Write the finding above a figure of constrained layout, names in their colours below it, and a note at the foot."""
+    width, height = figure.get_size_inches()
+    figure.suptitle(title, fontsize=11, x=0.01, y=1 - 0.05 / height, ha="left", va="top").set_in_layout(False)
+    top, rows = 0.32, 0
+    if names:
+        marks = [
+            Line2D([], [], linestyle="", marker="o", markersize=4.5, color=colours[name]) for name in names
+        ]
+        columns = max(int(width / 1.25), 1)
+        rows = -(-len(marks) // columns)
+        place = {"loc": "upper left", "bbox_to_anchor": (0, 1 - top / height), "borderaxespad": 0}
+        spacing = {"handletextpad": 0.2, "columnspacing": 1.2, "ncols": columns}
+        figure.legend(marks, [*names.values()], **place, **spacing).set_in_layout(False)
+    lines = textwrap.wrap(note, int(17 * width))
+    figure.text(0.01, 0.04 / height, "\n".join(lines), fontsize=7.5, va="bottom").set_in_layout(False)
+    foot, top = 0.13 * len(lines) / height, (top + 0.19 * rows) / height
+    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot - top))
+    return figure

@@ -520,7 +520,7 @@ def test_stuck_devices_never_move_and_their_partners_make_up_for_them(policy):
     layer.refresh(3)
     assert torch.equal(layer.g[stuck], before[stuck])
     torch.testing.assert_close(layer.weight, weight, rtol=0, atol=1 / 64 / 2 + 1e-12)
-    assert layer.stats[STATS.index("failed")] == 0
+    assert layer.stats[STATS.index("missed")] == 0
 
 
 @pytest.mark.parametrize("policy", ["open-loop", "write-verify", "ideal"])

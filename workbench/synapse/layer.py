@@ -27,7 +27,7 @@ STATS = (
     "reads",  # of devices, by refresh
     "resets",  # of devices, by refresh
     "refresh_pulses",
-    "failed",  # refreshed pairs that missed their weight by more than one first step
+    "missed",  # refreshed pairs that missed their weight by more than one first step
     "active",  # hidden outputs with derivative 1
     "high",  # hidden outputs at their upper end
 )
@@ -237,7 +237,7 @@ class SynapseLayer(nn.Module):
         else:
             self._write_verify(sides, wanted, step)
         missed = (self.g[0] - self.g[1] - wanted).abs() > self.ladder[1]
-        self.count("failed", (hit & missed).sum())
+        self.count("missed", (hit & missed).sum())
         fresh = self._read_out(counter.key(config.seed, step, self.index, counter.WRITE, 1))
         self.weight.copy_(torch.where(hit, fresh, self.weight))
 

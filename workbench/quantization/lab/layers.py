@@ -99,9 +99,8 @@ def _compute(source: LayerSource) -> dict[str, Tensor]:
     part = find_part(streams.lm, source.block, source.part)
     streams.reach(source.block)
     block = streams.blocks[source.block]
-    mended = _quantized_block(block, part, streams.quantized[: streams.split], source)
     full = inputs_of(block, [part], streams.full_precision)[part]
-    quantized = inputs_of(mended, [part], streams.quantized)[part]
+    quantized = inputs_of(streams.mended(part), [part], streams.quantized)[part]
     found = {"weight": weight_of(linear_parts(block)[part]).contiguous().clone()}
     end, test = streams.split * source.window, streams.split * source.window + HELD_OUT
     for first, last, name in ((0, end, ""), (end, test, "held_out"), (test, None, "validation")):
@@ -115,31 +114,86 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
+@lru_cache(
+    maxsize=15
+)  # a few blocks of as many calibration samples, which all numbers of bits and groups share
+def _full_precision(
+    model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int
+) -> Stream:
+    """The full-precision stream at the entry of `block`: of calibration, then of test and validation windows."""
+    lm = load_model(model, getattr(torch, dtype))
+    if block:
+        return advance(
+            blocks_of(lm)[block - 1], _full_precision(model, dtype, text, window, skip, tokens, block - 1)
+        )
+    calibration, evaluation = TEXTS[text]
+    parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
+    return block_inputs(lm, blocks_of(lm)[0], torch.cat(parts))
+
+
 class _Streams:
     """Both streams of a text at the entry of a block, from where the next layer looked at is often not far."""
 
     def __init__(self, origin: LayerSource):
         self.origin, self.lm = origin, load_model(origin.model, getattr(torch, origin.dtype))
-        self.blocks = blocks_of(self.lm)
-        calibration, evaluation = TEXTS[origin.text]
-        windows = _windows(self.lm, calibration, origin.window, origin.skip, origin.tokens)
-        self.split = len(windows)
-        windows = torch.cat([windows, _windows(self.lm, evaluation, origin.window, 0, 2 * HELD_OUT)])
-        self._start = block_inputs(self.lm, self.blocks[0], windows)
-        self._begin()
+        self.blocks, self.split = blocks_of(self.lm), origin.tokens // origin.window
+        self._enter(0, self._full(0))
 
-    def _begin(self) -> None:
-        self.block, self.full_precision, self.quantized = 0, self._start, self._start
+    def _full(self, block: int) -> Stream:
+        o = self.origin
+        return _full_precision(o.model, o.dtype, o.text, o.window, o.skip, o.tokens, block)
+
+    def _enter(self, block: int, quantized: Stream) -> None:
+        self.block, self.quantized, self.full_precision = block, quantized, self._full(block)
+        self._sisters: list[
+            tuple[list[str], Tensor]
+        ] = []  # layers of one input, in the order of their calls; its Hessian
+        self._rounded: dict[str, Tensor] = {}
 
     def reach(self, block: int) -> None:
         """Run on to the entry of `block`, every block before it quantized on the way."""
         if block < self.block:
-            self._begin()
-        for index in range(self.block, block):
-            mended = _quantized_block(self.blocks[index], None, self.quantized[: self.split], self.origin)
-            self.quantized = advance(mended, self.quantized)
-            self.full_precision = advance(self.blocks[index], self.full_precision)
-            self.block = index + 1
+            self._enter(0, self._full(0))
+        while self.block < block:
+            self._enter(self.block + 1, advance(self.mended(), self.quantized))
+
+    def mended(self, until: str = "") -> nn.Module:
+        """A copy of this block whose linear layers called before `until` (or all) are quantized on the stream's statistics."""
+        block = self.blocks[self.block]
+        if self.origin.upstream == "none":
+            return block
+        if not self._sisters:
+            self._sisters = _by_input(inputs_of(block, [*linear_parts(block)], self.quantized[: self.split]))
+        mended, before = copy.deepcopy(block), [*linear_parts(block)] if not until else []
+        for names, _ in self._sisters if until else ():
+            if until in names:  # its sisters too: called before, but not upstream of it
+                break
+            before += names
+        for names, hessian in self._sisters:
+            if names[0] in before and names[0] not in self._rounded:
+                self._round(names, hessian)
+        for name in before:
+            set_weight(linear_parts(mended)[name], self._rounded[name])
+        return mended
+
+    def _round(self, names: list[str], hessian: Tensor) -> None:
+        """Quantize layers of one input together: their outputs are rows of one weight."""
+        weights = [weight_of(linear_parts(self.blocks[self.block])[name]) for name in names]
+        solver = dict(self.origin.upstream_solver)
+        result = quantize_layer(torch.cat(weights), hessian, method=self.origin.upstream, **solver)
+        self._rounded |= zip(names, result.weight.split([len(weight) for weight in weights]), strict=True)
+
+
+def _by_input(inputs: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
+    """Names of layers with the same input, in the order in which they were called, and that input's Hessian."""
+    found: list[tuple[list[str], Tensor]] = []
+    for name, x in inputs.items():
+        last = inputs[found[-1][0][0]] if found else None
+        if last is not None and last.shape == x.shape and torch.equal(last, x):
+            found[-1][0].append(name)
+        else:
+            found.append(([name], layer_statistics(x)[0]))
+    return found
 
 
 def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens: int) -> Tensor:
@@ -150,22 +204,3 @@ def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens
             "are skipped: use fewer tokens or a smaller seed"
         )
     return found[skip:]
-
-
-def _quantized_block(block: nn.Module, until: str | None, stream: Stream, source: LayerSource) -> nn.Module:
-    """A copy of `block` whose linear layers called before `until` (or all) are quantized on this stream's statistics."""
-    if source.upstream == "none":
-        return block
-    mended = copy.deepcopy(block)
-    inputs = inputs_of(block, list(linear_parts(block)), stream)
-    order = list(inputs)
-    for name in order[: order.index(until)] if until else order:
-        linear = linear_parts(mended)[name]
-        if until and inputs[name].shape == inputs[until].shape and torch.equal(inputs[name], inputs[until]):
-            continue  # a sister that shares the input (q, k, v): called before, but not upstream of it
-        hessian, _ = layer_statistics(inputs[name])
-        solver = dict(source.upstream_solver)
-        set_weight(
-            linear, quantize_layer(weight_of(linear), hessian, method=source.upstream, **solver).weight
-        )
-    return mended

@@ -26,7 +26,6 @@ from workbench.quantization.lab.layer_config import (
 from workbench.quantization.lab.layers import LayerSource, load_layer
 from workbench.quantization.objective import Objective
 from workbench.quantization.quantize import quantize_layer
-from workbench.quantization.statistics import layer_statistics
 from workbench.runs import Run
 
 
@@ -44,10 +43,12 @@ class _Measured(NamedTuple):
 def measured(source: LayerSource) -> _Measured:
     """The weight of a layer, its statistics, and the objective on each part of the text."""
     layer = load_layer(source)
+    calibration = Objective(layer.weight, layer.inputs, layer.full_precision)
+    dtype = layer.weight.dtype
     return _Measured(
         layer.weight,
-        layer_statistics(layer.inputs, layer.full_precision),
-        Objective(layer.weight, layer.inputs, layer.full_precision),
+        (calibration.hessian.to(dtype), calibration.cross.to(dtype)),  # what `layer_statistics` gives
+        calibration,
         Objective(layer.weight, layer.validation, layer.validation_full_precision),
         Objective(layer.weight, layer.held_out, layer.held_out_full_precision),
     )

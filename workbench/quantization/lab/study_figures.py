@@ -11,16 +11,10 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.intervals import chosen, interval, judged, scores, summary
-from workbench.plotting import BLACK, BLUE, GREEN, ORANGE, RED, dots, figure, key, point, series
+from workbench.plotting import BLACK, BLUE, GREEN, ORANGE, RED, dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
-
-
-def _finish(fig: Figure, title: str, below: str) -> Figure:
-    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
-    fig.supxlabel(below, fontsize=7.5, x=0.01, ha="left")
-    return fig
 
 
 def _spread(records: Sequence[Record]) -> str:
@@ -36,8 +30,8 @@ def _percent(records: Sequence[Record], *columns: str) -> list[Record]:
     return [{**r, **{c: 100 * r[c] for c in columns if r.get(c) is not None}} for r in records]
 
 
-def _methods(fig: Figure, table: pd.DataFrame) -> None:
-    key(fig, {name: LABELS[name] for name in dict.fromkeys(table["label"])}, COLOURS)
+def _names(table: pd.DataFrame) -> dict[str, str]:
+    return {name: LABELS[name] for name in dict.fromkeys(table["label"])}
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
@@ -56,8 +50,7 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
             dots(axes, table[table["bits"] == b], "groups", COLOURS)
             axes.set(title=f"{b} bits", xlabel=f"held-out {ERROR}" if b == bits[len(bits) // 2] else "")
         fig.axes[0].set_ylabel("columns that share a scale")
-        _methods(fig, table)
-        return _finish(fig, _fewest(table, "held-out error"), _spread(records))
+        return finish(fig, _fewest(table, "held-out error"), _spread(records), _names(table), COLOURS)
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
@@ -95,7 +88,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
             title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
-        return _finish(fig, title, f"a small dot is a layer ({layers}), mean and 95 % interval over layers")
+        return finish(fig, title, f"a small dot is a layer ({layers}), mean and 95 % interval over layers")
 
 
 def draw_terms(records: Sequence[Record]) -> Figure:
@@ -116,13 +109,9 @@ def draw_terms(records: Sequence[Record]) -> Figure:
             near = [v for line in axes.lines for v in line.get_xdata() if v < 130]
             axes.set_xlim(min(*near, 99.0) - 1, 130 if max(near) > 110 else max(*near, 101.0) + 1)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
-        key(fig, {name: name for name in colours}, colours)
         layers = len({r["layer"] for r in records})
-        return _finish(
-            fig,
-            _terms_title(records),
-            f"a dot is a layer and sample; mean and 95 % interval over {layers} layers",
-        )
+        note = f"a dot is a layer and sample; mean and 95 % interval over {layers} layers"
+        return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
 
 
 def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:
@@ -173,7 +162,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
             if column == "held_out":
                 title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
         axes.legend(loc="upper left", labelcolor="white")
-        return _finish(fig, title, f"mean of {table['seed'].nunique()} calibration samples")
+        return finish(fig, title, f"mean of {table['seed'].nunique()} calibration samples")
 
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
@@ -193,12 +182,8 @@ def draw_tokens_damping(records: Sequence[Record]) -> Figure:
             axes.set_xticks(part["tokens"].unique(), [str(t) for t in part["tokens"].unique()])
             axes.set(title=f"damping {damping:g}", xlabel="calibration tokens")
         grid[0].set_ylabel(ERROR)
-        _methods(fig, table)
-        return _finish(
-            fig,
-            _fewest(table, "held-out error"),
-            f"held out (lines) and calibration (dotted); {_spread(records)}",
-        )
+        note = f"held out (lines) and calibration (dotted); {_spread(records)}"
+        return finish(fig, _fewest(table, "held-out error"), note, _names(table), COLOURS)
 
 
 def draw_block_size(records: Sequence[Record]) -> Figure:
@@ -215,8 +200,7 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
                 error.plot(rows["error"].mean() * 100, "-o", color=colour)
         codes.set(title="codes that differ from the smallest block's", xlabel="block size", ylabel="%")
         error.set(title="error", xlabel="block size", ylabel=ERROR)
-        key(fig, {"clean": "clean form", "published": "published program"}, colours)
         words = ", ".join(f"{compat} form {value:.0f} %" for compat, value in changed.items())
-        return _finish(
-            fig, f"Codes that change with the block size, at most: {words}", "mean over calibration samples"
-        )
+        title = f"Codes that change with the block size, at most: {words}"
+        names = {"clean": "clean form", "published": "published program"}
+        return finish(fig, title, "mean over calibration samples", names, colours)

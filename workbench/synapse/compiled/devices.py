@@ -19,7 +19,7 @@ from workbench.synapse.layer import STATS
 
 U = np.uint32
 STRIDE, FIRST, SECOND = U(counter.STRIDE), U(counter.FIRST), U(counter.SECOND)
-PULSES, CLIPPED, REFRESHED, READS, RESETS, REFRESH_PULSES, FAILED, ACTIVE, HIGH = range(len(STATS))
+PULSES, CLIPPED, REFRESHED, READS, RESETS, REFRESH_PULSES, MISSED, ACTIVE, HIGH = range(len(STATS))
 UNI, PUSH_PULL, ALTERNATING, REFERENCE = range(4)
 STOCHASTIC, COINCIDENCE, DETERMINISTIC, SINGLE, NETTED, FLOAT = range(6)
 OPEN_LOOP, WRITE_VERIFY, IDEAL, NONE = range(4)
@@ -232,7 +232,7 @@ def refresh_layer(s, t, state, layer, step):
                 else:
                     _write_verify(s, t, g, laws, i, j, which, wanted, step, layer, stats)
                 if abs(g[0, i, j] - g[1, i, j] - wanted) > t.ladder[1]:
-                    stats[FAILED] += 1
+                    stats[MISSED] += 1
                 fresh = extend(start_key(s.seed, step, layer, WRITE), 1)
                 _read_out(s, g, state.weight[layer], state.scales[layer], i, j, fresh)
 

@@ -82,7 +82,7 @@ def _compensates(records: list[Record]) -> Verdict:
                 findings.append(Finding("uni loses", interval(uni), high=LITTLE))
                 findings += [Finding("others more by", interval(other - uni), low=0) for other in others]
             cases.append(verdict(*findings))
-            points = " | ".join("/".join(f"{each.mean():.0f}" for each in kind) for kind in lost)
+            points = " | ".join("/".join(f"{round(each.mean())}" for each in kind) for kind in lost)
             parts.append(f"{prefix}{rule} {points} ({cases[-1].verdict})")
     text = "points lost by step .3 | range .3 (uni/alternating/push-pull): "
     return verdict(
@@ -97,7 +97,7 @@ def _mismatch(records: list[Record]) -> Verdict:
         for kind in KINDS:
             lost, left = (_lost(records, "uni", rule, k) for k in (kind, f"{kind}, pairs alike"))
             if interval(lost).low > CLOSE or len(lost) < 2:
-                text = f"{rule}, {kind} costs {lost.mean():.0f}, pairs alike {left.mean():.0f}: half of it is more by"
+                text = f"{rule}, {kind} costs {round(lost.mean())}, pairs alike {round(left.mean())}: half of it is more by"
                 findings.append(Finding(text, interval(lost / 2 - left), low=0))
     return verdict(*findings)
 

@@ -244,7 +244,7 @@ FOLLOWED = 3  # synapses
 
 
 @experiment(
-    "synapse/train", version=2, inputs=inputs, figure=network_figures.draw_train,
+    "synapse/train", version=3, inputs=inputs, figure=network_figures.draw_train,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )  # fmt: skip
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:

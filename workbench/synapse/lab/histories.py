@@ -90,7 +90,7 @@ class HistogramsConfig(SynapseConfig):
 
 @experiment(
     "synapse/histograms",
-    version=2,
+    version=3,
     inputs=inputs,
     figure=history_figures.draw_histograms,
     steps=lambda c: 2 * (c.samples // max(c.refresh_every, 1)),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.intervals import chosen, summary
-from workbench.plotting import BLUE, FEW, GREEN, ORANGE, PINK, RED, figure, key, name_ends, series
+from workbench.plotting import BLUE, FEW, GREEN, ORANGE, PINK, RED, figure, finish, name_ends, series
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, STYLES
 from workbench.synapse.lab.study_figures import setting
 
@@ -43,8 +43,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
                 gap = last["uni"] - last["uni, no refresh"]
                 title = f"In the end refresh is worth {gap:.1f} points, each at its best rate"
         axes.set(xlabel="samples seen", ylabel="accuracy (%)")
-        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
-        fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
+        finish(fig, title, setting(records))
     return fig
 
 
@@ -76,8 +75,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             if len(last):
                 lost = (last["first"] - last["last"]).sort_values()
                 title = f"Unidirectional, after {table['x'].max():.0e} s: {lost.index[-1]} costs {lost.iloc[-1]:.0f} points"
-        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
-        fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
+        finish(fig, title, setting(records))
     return fig
 
 
@@ -103,12 +101,11 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
             yscale="log",
         )
         full.set(title="full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
-        key(fig, {"before": "before refresh", "after": "after"}, colours)
         moved = last["largest_change"] if last["when"] == "after" else None
         title = (
             "Conductances about a refresh"
             if moved is None
             else f"Refresh moves weights by {moved:.2f} first steps at most"
         )
-        fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+        finish(fig, title, "", {"before": "before refresh", "after": "after"}, colours)
     return fig

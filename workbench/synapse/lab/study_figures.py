@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import cells, dots, figure, key, name_ends, reach, series
+from workbench.plotting import cells, dots, figure, finish, name_ends, reach, series
 from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
 
 
@@ -36,14 +36,8 @@ def setting(records: Sequence[Record]) -> str:
     if any(r.get("edge") for r in judged):
         text += "; diamond: that rate is an end of those tried"
     if stopped:
-        text += f"\n{stopped} of all {len(records)} runs stopped early: all hidden units saturated"
+        text += f". {stopped} of all {len(records)} runs stopped early: all hidden units saturated"
     return text
-
-
-def _finish(fig: Figure, title: str, records: Sequence[Record]) -> Figure:
-    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
-    fig.supxlabel(setting(records), fontsize=7.5, x=0.01, ha="left")
-    return fig
 
 
 def lead(records: Sequence[Record], over: str, **where: object) -> str:
@@ -75,7 +69,7 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
         if axes is not None:
             name_ends(axes, SHORT)
         fig.axes[0].set_ylabel("accuracy (%)")
-        return _finish(fig, title, records)
+        return finish(fig, title, setting(records))
 
 
 def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
@@ -89,8 +83,8 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
             if len(software):
                 reach(axes, software["mean"].iloc[0], "software", across=True)
             axes.set(xlabel="accuracy (%)" + (f", {str(name).replace('nu', 'ν')}" if name else ""))
-        key(fig, {n: SHORT[n] for n in dict.fromkeys([*software["label"], *table["label"]])}, COLOURS)
-        return _finish(fig, title, records)
+        names = {n: SHORT[n] for n in dict.fromkeys([*software["label"], *table["label"]])}
+        return finish(fig, title, setting(records), names, COLOURS)
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
@@ -197,11 +191,8 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
             label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()
         }
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
-        return _finish(
-            fig,
-            f"Points lost to variation, at most: {words}" if words else "Points lost to variation",
-            records,
-        )
+        title = f"Points lost to variation, at most: {words}" if words else "Points lost to variation"
+        return finish(fig, title, setting(records))
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
@@ -232,16 +223,15 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             axes.minorticks_off()
         both[0].set_ylabel("accuracy (%)")
         both[1].set_ylabel("refresh pulses a training pulse")
-        key(fig, {name: name.replace("nu", "ν") for name in REFRESH_COLOURS}, REFRESH_COLOURS)
         best = {r["response"]: "" for r in records if r["label"] == "uni"}
         for response in best:
             part = [r for r in records if r["label"] == "uni" and r["response"] == response]
             means = summary(part, "accuracy", "period").set_index("period")["mean"]
             best[response] = f"{response.replace('nu', 'ν')}: every {means.idxmax()}" if len(means) else ""
         words = "; ".join(word for word in best.values() if word)
-        return _finish(
-            fig, f"Refresh serves best, {words} samples" if words else "How often to refresh", records
-        )
+        title = f"Refresh serves best, {words} samples" if words else "How often to refresh"
+        names = {name: name.replace("nu", "ν") for name in REFRESH_COLOURS}
+        return finish(fig, title, setting(records), names, REFRESH_COLOURS)
 
 
 REFRESH_COLOURS = {
