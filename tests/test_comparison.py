@@ -207,7 +207,7 @@ def test_the_next_points_begin_before_the_last_have_ended(tmp_path):
 
     class Gated(ThreadPoolExecutor):
         def submit(self, fn, *args, **kwargs):
-            name, configs, root = args
+            _, configs, _ = args
             slow = any(c.offset == 0.0 and c.seed == 4 for c in configs)
             return super().submit(lambda: (gate.wait(20) if slow else None, fn(*args, **kwargs))[1])
 

@@ -7,9 +7,10 @@ import toy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import experiment
+from workbench import checkpoints, experiment
+from workbench.blocks import load_weight
 from workbench.experiment import plain_record
-from workbench.knobs import Config, KnobError, knob
+from workbench.knobs import Config, KnobError, describe, knob
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,90 @@ def test_every_experiment_is_documented_and_has_presets():
             assert isinstance(preset, str) or e.config.at(scale), name
         assert all(k.help for k in e.config.knobs().values()), name
         assert set(e.config.knobs()) | set(e.config.swept) == set(e.config.model_fields), f"{name}: no knob"
+
+
+def test_every_knob_has_a_label_in_few_words_and_essentials_are_few():
+    for name, e in experiment.discover().items():
+        if name.startswith("toy/"):
+            continue
+        knobs = e.config.knobs()
+        assert all(k.label and len(k.label) < 20 for k in knobs.values()), name
+        assert len({k.label for k in knobs.values()}) == len(knobs), f"{name}: a label stands twice"
+        assert sum(k.essential for k in knobs.values()) <= 8, name
+        idle = e.config().idle()
+        assert all(reason.strip() for reason in idle.values())
+        assert all(line for line in describe(e.config))
+
+
+def test_tuples_are_read_from_text_numbers_and_lists():
+    class Several(Config):
+        rates: tuple[float, ...] = knob((0.1, 0.2), "rates", low=0.0, high=1.0)
+        sizes: tuple[int, ...] | None = knob(None, "sizes", low=1, choices=(None, (3, 4)))
+        names: tuple[str, ...] = knob(("a", "b"), "names")
+        three: tuple[float, float, float] = knob((1.0, 2.0, 3.0), "three")
+
+    made = Several(**Several.parse(["rates=0.5,1", "sizes=3, 4", "names=x,y", "three=[1,2,3]"]))
+    assert made.rates == (0.5, 1.0)
+    assert made.sizes == (3, 4)
+    assert made.names == ("x", "y")
+    assert Several(rates=0.3, sizes=[7], names="q").model_dump() == {
+        "rates": (0.3,),
+        "sizes": (7,),
+        "names": ("q",),
+        "three": (1.0, 2.0, 3.0),
+    }
+    assert Several(**Several.parse(["sizes=none"])).sizes is None
+    assert Several.model_validate_json(made.model_dump_json()) == made
+    for knobs, said in (
+        (
+            {"rates": (0.5, 2.0)},
+            r"rates=(0.5, 2.0): expected numbers from 0 to 1, separated by commas (rates)",
+        ),
+        ({"rates": (0.5, float("nan"))}, "rates=(0.5, nan): expected numbers from 0 to 1"),
+        ({"sizes": (0,)}, "sizes=(0,): expected whole numbers of at least 1, separated by commas or none"),
+        ({"three": (1, 2)}, "expected 3 numbers, separated by commas (three)"),
+    ):
+        with pytest.raises(KnobError) as error:
+            Several(**knobs)
+        assert said in str(error.value)
+
+
+def test_a_range_may_depend_on_other_knobs():
+    trace = experiment.get("quantization/layer-trace").config
+    with pytest.raises(KnobError, match="block=30: expected a whole number from 0 to 29"):
+        trace(block=30)
+    with pytest.raises(KnobError, match="block=4: expected a whole number from 0 to 3"):
+        trace(model="tiny-llama", block=4)
+    with pytest.raises(KnobError, match="row=192: expected a whole number from 0 to 191"):
+        trace(part="k_proj", row=192)
+
+
+def test_the_sizes_of_the_bundled_models_are_theirs():
+    about = checkpoints.describe(checkpoints.SMOLLM2)
+    known = checkpoints.sizes(checkpoints.SMOLLM2)
+    assert {k: about[k] for k in known if k in about} == {k: v for k, v in known.items() if k in about}
+    assert known["key_value_size"] == load_weight(checkpoints.SMOLLM2, 0, "k_proj").shape[0]
+    assert (
+        checkpoints.sizes(checkpoints.TINY)["key_value_size"]
+        == load_weight(checkpoints.TINY, 0, "k_proj").shape[0]
+    )
+
+
+def test_a_condition_on_a_knob_that_is_swept_decides_nothing():
+    update = experiment.get("synapse/update").config()
+    assert not {"slots", "input_threshold", "error_threshold"} & {*update.idle()}  # every rule is shown
+    assert "slots" in experiment.get("synapse/train").config().idle()
+
+
+def test_two_declarations_of_one_name_are_refused():
+    walk = experiment.get("toy/walk")
+
+    def generate(config: toy.ToyConfig, run):
+        yield {}
+
+    with pytest.raises(ValueError, match="'toy/walk' is declared in toy and in"):
+        experiment.experiment("toy/walk", version=1, figure=toy.draw)(generate)
+    assert experiment.get("toy/walk") is walk
 
 
 def test_a_knob_that_the_experiment_sweeps_is_refused():

@@ -53,6 +53,80 @@ def test_functions_fit_on_a_screen_and_modules_in_an_evening():
                 assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is too long"
 
 
+METHODS = sorted(p.parent.name for p in (ROOT / "workbench").glob("*/lab"))
+HOUSE = ("datasets", "models", "blocks", "digits", "images", "checkpoints", "knobs", "provenance")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file names in its imports, at its top or in its functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_do_not_know_each_other_and_algorithms_know_only_what_they_compute_with(method):
+    folder = ROOT / "workbench" / method
+    others = [f"workbench.{other}" for other in (*METHODS, "ui", "notebooks") if other != method]
+    for path in folder.rglob("*.py"):
+        assert not [m for m in imported(path) if m.startswith(tuple(others))], path
+    for path in {*folder.rglob("*.py")} - {*(folder / "lab").rglob("*.py")}:
+        ours = {m.split(".")[1] for m in imported(path) if m.startswith("workbench.")}
+        assert ours <= {method, *HOUSE}, f"{path}: {ours}"
+        assert not [m for m in imported(path) if m.partition(".")[0] in ("matplotlib", "ipywidgets")], path
+
+
+def test_the_house_knows_no_method():
+    for path in [*(ROOT / "workbench").glob("*.py"), *(ROOT / "workbench" / "ui").glob("*.py")]:
+        named = [m for m in imported(path) for method in METHODS if m.startswith(f"workbench.{method}")]
+        assert not named, f"{path}: {named}"
+
+
+def test_private_names_stay_in_their_module():
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        own = {
+            n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
+        }
+        own |= {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workbench"):
+                private = [a.name for a in node.names if a.name.startswith("_")]
+                assert not private, f"{path}: imports {private}"
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and not node.attr.startswith("__")
+            ):
+                of = node.value.id if isinstance(node.value, ast.Name) else ""
+                known = of in ("self", "cls") or node.attr in own or node.attr in NAMED_TUPLE
+                assert known, f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
+NAMED_TUPLE = ("_asdict", "_replace", "_fields", "_repr_mimebundle_")
+
+
+def test_what_a_reader_is_sent_to_can_be_found():
+    """No text cites a note that is not in the repository."""
+    files = [
+        *SOURCES,
+        *(ROOT / "tests").rglob("*.py"),
+        ROOT / "README.md",
+        *(ROOT / "notebooks").rglob("*.ipynb"),
+    ]
+    for path in files:
+        if path.name != "test_house.py":
+            found = re.findall(
+                r"(?i)our note|the note's|research note|\(note, \d|note, section|notes? \d\.\d|of the note\b",
+                path.read_text(),
+            )
+            assert not found, f"{path}: {found}"
+
+
 def test_nothing_is_unpickled():
     for path in SOURCES:
         text = path.read_text()

@@ -13,7 +13,7 @@ import pytest
 import torch
 import toy
 
-from workbench import runs
+from workbench import provenance, runs
 from workbench.experiment import get
 from workbench.knobs import KnobError
 
@@ -78,7 +78,7 @@ def test_fresh_means_from_the_start():
 KILLED = """
 import sys; sys.path.insert(0, {tests!r})
 import toy
-from workbench import runs
+from workbench import provenance, runs
 from workbench.experiment import get
 list(runs.stream(get("toy/walk"), toy.ToyConfig(steps=1000, pause=0.002)))
 """
@@ -192,6 +192,55 @@ def test_artefacts_are_plain_names(tmp_path):
     assert run.path("big.bin").parent.is_dir()
     with pytest.raises(runs.RunError, match="plain file name"):
         run.path("../escape")
+
+
+def test_files_have_the_mode_that_the_umask_says(tmp_path):
+    before = os.umask(0o002)
+    try:
+        runs.write_atomic(tmp_path / "shared", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o664
+
+
+def test_what_a_kill_left_half_written_is_swept_at_the_next_start(tmp_path):
+    toy_walk, config = get("toy/walk"), toy.ToyConfig(steps=3)
+    folder = tmp_path / runs.run_id(toy_walk, config)
+    folder.mkdir()
+    (folder / ".checkpoint.pt.deadbeef").write_bytes(b"half")
+    list(runs.stream(toy_walk, config, tmp_path))
+    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_overlapping_runs_leave_torch_with_as_many_threads_as_before(tmp_path, order):
+    torch.set_num_threads(2)
+    try:
+        streams = [runs.stream(get("toy/walk"), toy.ToyConfig(steps=5, seed=s), tmp_path) for s in (1, 2)]
+        for stream in streams:
+            next(stream)
+        assert torch.get_num_threads() == 1
+        streams[order[0]].close()
+        assert torch.get_num_threads() == 1
+        streams[order[1]].close()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_git_is_asked_once_a_process(tmp_path, monkeypatch):
+    provenance.provenance()
+    monkeypatch.setattr(provenance.subprocess, "run", None)
+    assert provenance.provenance()["commit"]
+
+
+def test_workers_are_as_many_as_the_process_may_use():
+    script = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "from workbench.provenance import cores; print(cores())"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert said.stdout.strip() == "1"
 
 
 def test_atomic_writes_leave_the_old_file(tmp_path, monkeypatch):

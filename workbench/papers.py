@@ -274,9 +274,9 @@ def time_of(experiment: Experiment, scale: str) -> str:
         about = reference_about(experiment.name) if scale == "laptop" else {}
     if experiment.instant:
         return "at once"
-    if not about:
-        return "time not known: no run of it is kept"
     spent = about.get("fits", about)
+    if "wall_seconds" not in spent:
+        return "time not known: no run of it is kept"
     return f"{_duration(spent['wall_seconds'])} of work on {about['machine']} ({about['finished'][:10]})"
 
 

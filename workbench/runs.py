@@ -14,10 +14,9 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from filelock import FileLock, Timeout
 from workbench.experiment import Experiment, Record, get, plain_record
 from workbench.knobs import Config
 from workbench.provenance import provenance
+from workbench.threads import torch_threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -297,36 +297,6 @@ def preview(experiment: Experiment, config: Config) -> list[Record]:
     """The records, computed and not kept: for instant experiments, where each slider position is a run."""
     with tempfile.TemporaryDirectory() as folder, torch_threads(experiment.threads):
         return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
-
-
-class _Threads:
-    """Torch's threads while runs, which may overlap, are under way: the fewest that one asks for; at the end what they were."""
-
-    def __init__(self) -> None:
-        self.lock, self.asked, self.before = threading.Lock(), [], 0
-
-    def change(self, how: Callable[[int], None], count: int) -> None:
-        """Add `count` to what is asked for, or remove it."""
-        import torch
-
-        with self.lock:
-            if not self.asked:
-                self.before = torch.get_num_threads()
-            how(count)
-            torch.set_num_threads(min(self.asked, default=self.before))
-
-
-_THREADS = _Threads()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch's threads inside the block, in this process."""
-    _THREADS.change(_THREADS.asked.append, count)
-    try:
-        yield
-    finally:
-        _THREADS.change(_THREADS.asked.remove, count)
 
 
 def run(

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from rounds import PEERS, environment, medians
 
+from workbench.digits import load_digits
 from workbench.synapse import Perceptron, SynapseConfig
-from workbench.synapse.training import digits_of, load_digits, train, warm_up
+from workbench.synapse.training import digits_of, train, warm_up
 
 PEER = PEERS / "aihwkit"
 WIDE = {"data": "mnist-10k", "pool": 1, "hidden": "250,125", "rate": 0.01, "rule": "coincidence"}

@@ -49,7 +49,7 @@ def quantize(W0, H, D, *, a1=0.0, a2=0.0, rho=None, bits=3, group=None, symmetri
     D = np.zeros_like(H) if D is None else D.astype(np.float64).copy()
     dead = np.diag(H) == 0
     W0[:, dead], D[:, dead] = 0, 0
-    H[dead, dead] = 1
+    H[dead, dead] = np.diag(H)[~dead].mean()
     group = min(group or n, n)
     order = np.argsort(-np.diag(H), kind="stable") if act_order else np.arange(n)
     back = np.argsort(order)

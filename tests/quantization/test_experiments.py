@@ -1,12 +1,16 @@
 """The experiments on real layers: records, figures at every stage, the objective, the layer's two streams."""
 
+import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from drawing import runs_and_draws
 
-from workbench import datasets, models, runs
+from workbench import blocks, datasets, models, runs
 from workbench.blocks import blocks_of, load_model
 from workbench.experiment import discover, get
 from workbench.quantization import METHODS, layer_statistics, quantize_layer
@@ -158,6 +162,64 @@ def test_damaged_activations_are_computed_again(monkeypatch, tmp_path, capsys):
     again = load_layer(source)
     assert "are damaged" in capsys.readouterr().err
     assert torch.equal(again.inputs, good.inputs)
+
+
+EMULATED = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "2",
+}
+JUDGED = """
+import json
+from workbench.quantization.config import METHODS
+from workbench.quantization.lab.layer_config import LayerConfig
+from workbench.quantization.lab.studies import quantized
+config = LayerConfig(model="tiny-llama", block=2, part="down_proj", tokens=1024, bits=2, group_size=32, dtype="float64")
+made = [config.replace(method=method) for method in METHODS]
+print(json.dumps([next(quantized.experiment.generate(c, None)) for c in made]))
+"""
+
+
+def test_what_is_judged_is_the_same_on_another_processor(tmp_path):
+    """All digits that are kept, on one thread or two and on two instruction sets."""
+    found = []
+    for number, more in enumerate(({"OMP_NUM_THREADS": "1"}, EMULATED)):
+        env = {**os.environ, **more, "WORKBENCH_CACHE": str(tmp_path / str(number))}
+        said = subprocess.run([sys.executable, "-c", JUDGED], capture_output=True, text=True, env=env)
+        assert said.returncode == 0, said.stderr
+        found.append(json.loads(said.stdout))
+    assert found[0] == found[1]
+    assert len(found[0]) == len(METHODS)
+
+
+def test_a_float64_model_stays_in_float64():
+    """Norms and rotary angles too, which go down to float32 in the model's own code."""
+    lm = load_model("tiny-llama", torch.float64)
+    ids = models.encode(lm, datasets.load("prose-calibration"), 256)[None]
+    ours = blocks.block_inputs(lm, blocks_of(lm)[0], ids)
+    after = blocks.advance(blocks_of(lm)[0], ours)[0][0]
+    single = load_model("tiny-llama")
+    theirs = blocks.advance(blocks_of(single)[0], blocks.block_inputs(single, blocks_of(single)[0], ids))[0][
+        0
+    ]
+    assert after.dtype == torch.float64
+    torch.testing.assert_close(after.float(), theirs, atol=1e-4, rtol=1e-4)
+    assert ours[0][1]["position_embeddings"][0].dtype == torch.float64
+    one_way = blocks.advance(blocks_of(lm)[0], [(ours[0][0] * (1 + 1e-12), ours[0][1])])[0][0]
+    moved = ((one_way - after).norm() / after.norm()).item()
+    assert 1e-14 < moved < 1e-10, "rounded to float32 on the way, so small a change would vanish or grow"
+
+
+def test_validation_text_is_neither_calibration_nor_test_text(real):
+    assert real.validation.shape == real.held_out.shape == (2048, 384)
+    assert not torch.equal(real.validation, real.held_out)
+    lm = load_model("tiny-llama")
+    ids = models.encode(lm, datasets.load("prose-evaluation"), 4096)
+    first = blocks.block_inputs(lm, blocks_of(lm)[0], ids[2048:2304][None])
+    source = LayerSource("tiny-llama", 0, "q_proj", tokens=256)
+    expected = blocks.inputs_of(blocks_of(lm)[0], ["self_attn.q_proj"], first)["self_attn.q_proj"]
+    torch.testing.assert_close(load_layer(source).validation[:256], expected)
 
 
 def test_two_threads_do_not_mix_their_activations(monkeypatch, tmp_path):

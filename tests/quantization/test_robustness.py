@@ -27,6 +27,21 @@ def test_dead_columns_are_cleared_and_counted(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_with_dead_columns_the_common_scale_of_the_statistics_changes_nothing(method, scale):
+    """A unit in place of a dead column's zero would count in the mean that damping is a share of, more or less."""
+    layer = make_layer()
+    layer.x[:, [3, 17]] = 0
+    hessian, cross = layer_statistics(layer.x, layer.reference)
+    one, other = (quantize_layer(layer.weight, f * hessian, f * cross, method=method) for f in (1, scale))
+    assert torch.equal(one.codes, other.codes)
+    if method != "rtn" and scale < 1:  # where the unit is the mean
+        form = {"method": method, "compat": "published", "damping": 0.3}
+        one, other = (quantize_layer(layer.weight, f * hessian, f * cross, **form) for f in (1, scale))
+        assert not torch.equal(one.codes, other.codes), "the published program's form stays as it is"
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_layer_that_no_token_reached_is_rounded(method):
     layer = make_layer()
     zero = torch.zeros(48, 48, dtype=torch.float64)

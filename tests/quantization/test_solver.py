@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made import make_layer
 from oracle import quantize
 
-from workbench.quantization import METHODS, layer_solver, layer_statistics, quantize_layer
+from workbench.quantization import METHODS, column_loop, layer_solver, layer_statistics, quantize_layer
 from workbench.quantization import SolverConfig as Options
 from workbench.quantization.lab.inside import best_free_columns
 from workbench.quantization.lab.layers import LayerSource, load_layer
@@ -43,6 +43,68 @@ def rows_without_ties(result, before):
     scale, zero = result.scale[:, result.group], result.zero[:, result.group]
     part = (before / scale + zero).frac().abs()
     return ((part - 0.5).abs() > 1e-7).all(1)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "method": st.sampled_from([*METHODS, "foem"]),
+            "bits": st.sampled_from([2, 3, 4, 8]),
+            "group_size": st.sampled_from([None, 5, 16, 48]),
+            "symmetric": st.booleans(),
+            "grid": st.sampled_from(["quarot", "ist"]),
+            "damping": st.sampled_from([0.001, 0.01, 0.3]),
+            "alpha": st.floats(0, 1),
+            "beta": st.floats(0, 1),
+            "rho": st.floats(0, 1),
+            "r2_part": st.sampled_from(["full", "x", "dx"]),
+        }
+    ),
+    st.integers(0, 5),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_loop_to_read_is_the_fast_solver(options, seed):
+    """But for weights that lie on the middle between two levels, as IST's largest does by design."""
+    made = make_layer(seed=seed)
+    read = column_loop(made.weight, made.hessian, made.cross, Options(**options))
+    fast = quantize_layer(made.weight, made.hessian, made.cross, trace=True, **options)
+    rows = rows_without_ties(fast, fast.trace.before)
+    torch.testing.assert_close(read[rows], fast.weight[rows], atol=1e-9, rtol=0)
+
+
+CHANGES = {
+    "grid": "ist",
+    "damping": 0.2,
+    "act_order": True,
+    "static_groups": True,
+    "block_size": 16,
+    "alpha": 0.9,
+    "beta": 0.9,
+    "rho": 0.4,
+    "r2_part": "x",
+    "compat": "published",
+}
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "method": st.sampled_from([*METHODS, "foem"]),
+            "group_size": st.sampled_from([None, 16]),
+            "symmetric": st.booleans(),
+            "beta": st.sampled_from([0.0, 0.25]),
+        }
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_a_knob_that_is_said_to_change_nothing_changes_nothing(options):
+    made, config = make_layer(), Options(**options)
+    before = quantize_layer(made.weight, made.hessian, made.cross, **options).weight
+    for name, reason in config.idle().items():
+        after = quantize_layer(
+            made.weight, made.hessian, made.cross, **{**options, name: CHANGES[name]}
+        ).weight
+        torch.testing.assert_close(after, before, atol=1e-9, rtol=0, msg=f"{name}: {reason}")
 
 
 @pytest.mark.parametrize("method", STRENGTHS)

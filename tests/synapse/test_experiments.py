@@ -8,8 +8,10 @@ from drawing import runs_and_draws
 
 from workbench import datasets, papers, runs
 from workbench.experiment import discover, get
+from workbench.intervals import summary
 from workbench.knobs import KnobError
-from workbench.synapse import PRESETS, SynapseConfig, claims, histories, retention, study_figures
+from workbench.synapse import CATALOGUE, SynapseConfig, retention
+from workbench.synapse.lab import networks
 from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.training import train
 
@@ -20,7 +22,7 @@ QUICK = {"samples": 300, "seeds": 1}
 def quick(experiment):
     fields = experiment.config.model_fields
     swept = experiment.config.swept
-    return {k: v for k, v in {**QUICK, "rates": "0.03"}.items() if k in fields and k not in swept}
+    return {k: v for k, v in {**QUICK, "rates": (0.03,)}.items() if k in fields and k not in swept}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,7 +35,7 @@ def test_every_experiment_runs_and_draws_at_every_stage(name):
 @pytest.mark.parametrize(
     "knobs",
     [
-        *({"device": name} for name in PRESETS),
+        *({"device": name} for name in CATALOGUE),
         {"levels": 1_000_000},
         {"levels": 1},
         {"levels": 10_000, "levels_down": 16},
@@ -89,8 +91,8 @@ def test_runs_that_died_are_owned_up_in_the_title():
     experiment = get("synapse/nonlinearity")
     config = experiment.config.at("smoke", levels=1, samples=200, seeds=1, weight_scale="2")
     records = list(runs.stream(experiment, config))
-    assert any("died" in record for record in records)
-    assert "stopped early" in experiment.figure(records).get_suptitle()
+    assert any("failed" in record for record in records)
+    assert any("stopped early" in text.get_text() for text in experiment.figure(records).texts)
 
 
 def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):
@@ -111,45 +113,47 @@ def test_the_paper_scale_says_why_there_is_none():
         get("synapse/schemes").config.at("paper")
 
 
-def test_rates_are_chosen_on_validation_and_shown_on_test_digits():
-    records = [
-        {"name": "uni", "x": 1, "rate": rate, "seed": seed, "validation": v, "accuracy": a}
-        for rate, v, a in ((0.01, 0.8, 0.9), (0.03, 0.85, 0.7))
-        for seed in (0, 1)
-    ]
-    (row,) = study_figures.mean_accuracy(records).to_dict("records")
-    assert row["rate"] == 0.03
-    assert row["mean"] == pytest.approx(70)
-    assert row["seeds"] == 2
+CLAIMS = papers.claims("synapse")
 
 
-def made_up(values, spread=0.002):
-    """Records of a study with given accuracies."""
+def made_up(values, spread=0.002, seeds=5):
+    """Judging records of a comparison with given accuracies."""
     return [
-        {**point, "rate": 0.01, "seed": seed, "validation": mean, "accuracy": mean + spread * (seed - 1)}
+        {**point, "phase": "judge", "rate": 0.01, "seed": seed, "accuracy": mean + spread * (seed % 3 - 1)}
         for point, mean in values
-        for seed in (0, 1, 2)
+        for seed in range(seeds)
     ]
 
 
-def test_claims_can_hold_and_can_fail():
-    def on_abrupt(uni):
+def check_of(name):
+    return next(claim for claim in CLAIMS if claim.id == name).check
+
+
+def test_claims_can_hold_and_can_fail_and_can_be_open():
+    def on_abrupt(uni, seeds=5):
         others = [
-            ({"name": n, "device_name": "abrupt LTD"}, 0.8)
+            ({"label": n, "response": "abrupt LTD"}, 0.8)
             for n in ("push-pull", "reference", "reference, shifted", "alternating")
         ]
-        return made_up([({"name": "uni", "device_name": "abrupt LTD"}, uni), *others])
+        return made_up([({"label": "uni", "response": "abrupt LTD"}, uni), *others], seeds=seeds)
 
-    check = next(c for c in papers.claims("synapse") if c.id == "abrupt").check
-    assert check(on_abrupt(0.9)).verdict == "holds"
-    assert check(on_abrupt(0.8)).verdict == "fails"
+    abrupt = check_of("abrupt")
+    assert abrupt(on_abrupt(0.9)).verdict == "holds"
+    assert abrupt(on_abrupt(0.8)).verdict == "fails"  # not ahead of any, exactly
+    assert abrupt(on_abrupt(0.7)).verdict == "fails"
+    assert abrupt(on_abrupt(0.9, seeds=1)).verdict == "open"
+    noisy = [
+        {**r, "accuracy": r["accuracy"] + 0.2 * (r["seed"] - 2) * (r["label"] == "uni")}
+        for r in on_abrupt(0.81)
+    ]
+    assert abrupt(noisy).verdict == "open"
 
     def variation(uni_loses, others_lose, nonlinear=None):
         lost = {"": uni_loses, "nu = 3, ": uni_loses if nonlinear is None else nonlinear}
         return made_up(
             [
                 (
-                    {"name": scheme, "x": "stochastic", "device_name": kind},
+                    {"label": scheme, "rule": "stochastic", "kind": kind},
                     0.9 - (0 if kind in ("none", "nu = 3") else uni if scheme == "uni" else others_lose),
                 )
                 for scheme in ("uni", "alternating", "push-pull")
@@ -158,22 +162,22 @@ def test_claims_can_hold_and_can_fail():
             ]
         )
 
-    compensates = next(c for c in papers.claims("synapse") if c.id == "variation").check
+    compensates = check_of("variation")
     assert compensates(variation(0.01, 0.2)).verdict == "holds"
     assert compensates(variation(0.2, 0.01)).verdict == "fails"
     assert compensates(variation(0.2, 0.1, nonlinear=0.01)).verdict == "holds"
     assert "20/1/1" in compensates(variation(0.2, 0.01)).measured
 
 
-@pytest.mark.parametrize(
-    "claim", [claim for claim in claims.CLAIMS if claim.needs], ids=lambda claim: claim.id
-)
-def test_one_run_decides_no_claim(claim):
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.needs], ids=lambda claim: claim.id)
+def test_one_run_decides_no_claim(claim, seeds):
     records = papers.reference_records(claim.needs)
-    assert claim.check(records).verdict in ("holds", "fails")
-    verdict = claim.check([record for record in records if record["seed"] == 0])
-    assert verdict.verdict == "undecidable here"
-    assert "one run" in verdict.measured
+    few = [r for r in records if r["phase"] == "choose" or r["seed"] < seeds]
+    if seeds == 1:
+        assert claim.check(few).verdict == "open"
+    else:  # and five judge each that is decided
+        assert {r["seed"] for r in records if r["phase"] == "judge"} == set(range(5))
 
 
 @pytest.mark.parametrize(
@@ -206,34 +210,33 @@ def test_the_seed_draws_other_noise_for_the_devices_shown():
 
 
 def test_every_claim_names_an_experiment_of_a_figure():
-    ids = [claim.id for claim in claims.CLAIMS]
-    assert len(ids) == len(set(ids))
-    for claim in claims.CLAIMS:
+    for claim in CLAIMS:
         assert not claim.needs or get(claim.needs).paper
 
 
-def test_the_acceptance_figures_of_the_note():
-    """Note 6.19, on the committed reference: full MNIST, 14 x 14, 20,000 samples, three seeds, each at its best rate."""
+def means_of(records):
+    table = summary(records, "accuracy", "response")
+    assert (table["n"] == 5).all() or len({r["seed"] for r in records}) < 7
+    return 100 * table.set_index(["label", "response"])["mean"]
+
+
+def test_what_the_reference_must_show():
+    """Full MNIST, 14 x 14, 20,000 samples, five judging seeds, each at its best rate."""
     records = papers.reference_records("synapse/schemes")
-    about = (papers.reference_path("synapse/schemes").with_suffix(".json")).read_text()
-    assert '"data": "mnist"' in about
-    table = study_figures.mean_accuracy(records)
-    assert (table["seeds"] == 3).all()
-    mean = table.set_index(["name", "device_name"])["mean"]
+    assert papers.reference_about("synapse/schemes")["config"]["data"] == "mnist"
+    mean = means_of(records)
     assert mean["software", "-"] >= 92.5
     assert mean["uni", "linear"] >= 92.5
     assert mean["uni", "nu = 5"] - mean["push-pull", "nu = 5"] >= 2
     assert mean["uni", "abrupt LTD"] - mean["reference", "abrupt LTD"] >= 10
-    rate = table.set_index(["name", "device_name"])["rate"]["uni", "linear"]
-    without = [r["accuracy"] for r in records if r["name"] == "uni, no refresh" and r["rate"] == rate]
-    assert 100 * sum(without) / len(without) <= mean["uni", "linear"] - 15
+    rate = next(r["setting"] for r in records if r["label"] == "uni" and r["phase"] == "judge")
+    assert mean[f"uni, no refresh, {rate.replace('=', ' ')}", "linear"] <= mean["uni", "linear"] - 15
 
 
-def test_a_smaller_version_of_the_acceptance_on_the_bundled_digits():
+def test_a_smaller_version_of_it_on_the_bundled_digits():
     """The same order on 8 x 8 digits, trained here."""
     schemes = get("synapse/schemes")
-    mean = study_figures.mean_accuracy(list(runs.stream(schemes, schemes.config.at("smoke", seeds=3))))
-    mean = mean.set_index(["name", "device_name"])["mean"]
+    mean = means_of(list(runs.stream(schemes, schemes.config.at("smoke", seeds=3))))
     assert mean["software", "-"] >= 92.5
     assert mean["uni", "linear"] >= 88
     assert mean["uni", "nu = 5"] - mean["push-pull", "nu = 5"] >= 2
@@ -289,7 +292,7 @@ def test_stuck_devices_do_not_age_and_others_stay_within_their_range():
     for layer in net.layers:
         g = layer.g.clone()
         for kind in ("to Gmin", "to Gmax"):
-            histories._age(layer, g, 1e6, kind, drift, 0)
+            networks.age(layer, g, 1e6, kind, drift, 0)
             low, high = layer.laws[..., 4], layer.laws[..., 5]
             assert torch.equal(layer.g[low == high], g[low == high])
             assert ((layer.g >= low) & (layer.g <= high)).all()

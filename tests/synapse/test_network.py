@@ -161,6 +161,59 @@ def test_any_design_is_the_same_in_both_forms_and_stays_within_its_devices_range
         assert (layer.g[devices] <= layer.laws[devices, ..., 5]).all()
 
 
+OTHER = {
+    "levels": 7,
+    "levels_down": 5,
+    "nonlinearity_up": 1.5,
+    "nonlinearity_down": 1.5,
+    "step_law": (-1.0, -0.1, 4.0, 4.0, -0.5, -0.5),
+    "on_off": 20.0,
+    "step_spread": 0.2,
+    "range_spread": 0.2,
+    "shape_spread": 0.2,
+    "pair_correlation": 0.7,
+    "cycle": 0.7,
+    "cycle_unit": "% of range",
+    "write_noise": 0.03,
+    "scheme": "push-pull",
+    "rate": 0.05,
+    "slots": 5,
+    "input_threshold": 0.3,
+    "error_threshold": 0.3,
+    "reference_point": "symmetry point",
+    "refresh": "ideal",
+    "refresh_every": 30,
+    "refresh_above": 0.5,
+    "refresh_below": 0.1,
+    "published_noise": True,
+    "retraced": True,
+    "smooth": True,
+}
+
+
+def trained(knobs):
+    net, (x, labels) = network(**knobs), digits()
+    with suppress(SaturationError):
+        net.train_samples(x, labels, torch.arange(60))
+    return net
+
+
+@given(DESIGNS)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_a_knob_that_is_said_to_change_nothing_changes_nothing(knobs):
+    try:
+        before = trained(knobs)
+    except ValueError:
+        reject()
+    for name, reason in before.config.idle().items():
+        if name in ("curve", "shape_spread") or (name, knobs["rule"]) == ("scheme", "float"):
+            continue  # whose other values are refused, or leave the same weights in another state
+        after = trained({**knobs, name: OTHER[name]})
+        assert all(
+            torch.equal(a.weight, b.weight) for a, b in zip(before.layers, after.layers, strict=True)
+        ), f"{name}: {reason}"
+
+
 # -- an independent loop: plain Python numbers, no closed form, no shared code -------------------------------------------
 
 

@@ -64,7 +64,7 @@ class ImperfectionConfig(Config):
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.spreads() or _own_noise(c), "nothing is spread"),
+        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "no device differs from the others"),
     )
     asymmetry: float = knob(
         0.0, "asymmetry", "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05
