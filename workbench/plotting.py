@@ -124,7 +124,7 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
         place = (labels.index(row["label"]) + 0.5) / len(labels) - 0.5
         point(axes, groups.index(row[group]) + 0.7 * place, row, colours[row["label"]], across=True)
     axes.set_yticks(range(len(groups)), labels=[str(g).replace("nu", "ν") for g in groups])
-    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_ylim(max(len(groups), 1) - 0.5, -0.5)
     for edge in range(1, len(groups)):
         axes.axhline(edge - 0.5, color=STYLE["grid.color"], linewidth=0.8)
     axes.grid(visible=False, axis="y")

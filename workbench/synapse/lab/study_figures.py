@@ -184,7 +184,8 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
     with figure(9.6, 4.4) as fig:
         grid = fig.subplots(1, max(len(lost), 1), sharey=True, squeeze=False)[0]
         for axes, (label, part) in zip(grid, lost.items(), strict=False):
-            cells(axes, part.reindex(kinds), max(most, 1.0))
+            if kinds:
+                cells(axes, part.reindex(kinds), max(most, 1.0))
             axes.set_title(SHORT[label])
             axes.tick_params(axis="x", rotation=60)
         worst = {
