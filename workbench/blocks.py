@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from workbench import datasets, models
 
-KEPT = 64  # cached sets of activations
+KEPT = 32  # cached sets of activations
 
 # hidden states (1, window, width) and the block's other arguments, a window each
 Stream = list[tuple[Tensor, dict[str, Any]]]

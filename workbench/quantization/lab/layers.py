@@ -79,13 +79,18 @@ def references(model: str, text: str) -> list[str]:
 
 
 def load_layer(source: LayerSource) -> Layer:
-    """The layer's weight and inputs, from the cache or computed; one thread at a time, since hooks sit on the model."""
+    """The layer's weight and inputs, computed or (float32) from the cache; one thread at a time: hooks sit on the model."""
     with _ONE_AT_A_TIME:
         return _load_layer(source)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _load_layer(source: LayerSource) -> Layer:
+    name = f"{source.model} block {source.block} {source.part}"
+    if (
+        source.dtype == "float64"
+    ):  # twice as large, and needed once: fits are kept, not what they are made from
+        return Layer(name, **_compute(source))
     identity = [VERSION, source.__dict__, references(source.model, source.text)]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return Layer(
@@ -114,21 +119,18 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
-@lru_cache(
-    maxsize=15
-)  # a few blocks of as many calibration samples, which all numbers of bits and groups share
+@lru_cache(maxsize=5)  # as many as calibration samples, which all numbers of bits and groups share
 def _full_precision(
     model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int
 ) -> Stream:
     """The full-precision stream at the entry of `block`: of calibration, then of test and validation windows."""
     lm = load_model(model, getattr(torch, dtype))
-    if block:
-        return advance(
-            blocks_of(lm)[block - 1], _full_precision(model, dtype, text, window, skip, tokens, block - 1)
-        )
     calibration, evaluation = TEXTS[text]
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
-    return block_inputs(lm, blocks_of(lm)[0], torch.cat(parts))
+    stream = block_inputs(lm, blocks_of(lm)[0], torch.cat(parts))
+    for index in range(block):
+        stream = advance(blocks_of(lm)[index], stream)
+    return stream
 
 
 class _Streams:
@@ -137,14 +139,19 @@ class _Streams:
     def __init__(self, origin: LayerSource):
         self.origin, self.lm = origin, load_model(origin.model, getattr(torch, origin.dtype))
         self.blocks, self.split = blocks_of(self.lm), origin.tokens // origin.window
-        self._enter(0, self._full(0))
+        self._enter(0, self._full_precision(0))
 
-    def _full(self, block: int) -> Stream:
+    def _full_precision(self, block: int) -> Stream:
         o = self.origin
         return _full_precision(o.model, o.dtype, o.text, o.window, o.skip, o.tokens, block)
 
+    @property
+    def full_precision(self) -> Stream:
+        """The full-precision stream where this one is."""
+        return self._full_precision(self.block)
+
     def _enter(self, block: int, quantized: Stream) -> None:
-        self.block, self.quantized, self.full_precision = block, quantized, self._full(block)
+        self.block, self.quantized = block, quantized
         self._sisters: list[
             tuple[list[str], Tensor]
         ] = []  # layers of one input, in the order of their calls; its Hessian
@@ -153,7 +160,7 @@ class _Streams:
     def reach(self, block: int) -> None:
         """Run on to the entry of `block`, every block before it quantized on the way."""
         if block < self.block:
-            self._enter(0, self._full(0))
+            self._enter(0, self._full_precision(0))
         while self.block < block:
             self._enter(self.block + 1, advance(self.mended(), self.quantized))
 
