@@ -93,9 +93,7 @@ def _load_layer(source: LayerSource) -> Layer:
         return Layer(name, **_compute(source))
     identity = [VERSION, source.__dict__, references(source.model, source.text)]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return Layer(
-        f"{source.model} block {source.block} {source.part}", **cached(key, lambda: _compute(source))
-    )
+    return Layer(name, **cached(key, lambda: _compute(source)))
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ def _fewest(table: pd.DataFrame, what: str) -> str:
     """Which method has the least error in how many places, in words."""
     places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
     least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
-    return f"{LABELS[least.index[0]]} has the least {what} in {least.iloc[0]} of {least.sum()} settings"
+    return f"Least {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
 
 
 def draw_bits_groups(records: Sequence[Record]) -> Figure:
