@@ -23,7 +23,9 @@ from workbench.quantization.lab.inside import (
     small_layer,
     update_terms,
 )
+from workbench.quantization.lab.layer_config import LayerConfig
 from workbench.quantization.lab.layers import LayerSource, load_layer
+from workbench.quantization.lab.studies import quantized
 from workbench.quantization.objective import Objective
 
 SOLVER = (("bits", 3), ("group_size", 32))
@@ -220,6 +222,18 @@ def test_validation_text_is_neither_calibration_nor_test_text(real):
     source = LayerSource("tiny-llama", 0, "q_proj", tokens=256)
     expected = blocks.inputs_of(blocks_of(lm)[0], ["self_attn.q_proj"], first)["self_attn.q_proj"]
     torch.testing.assert_close(load_layer(source).validation[:256], expected)
+
+
+def test_what_reaches_the_layers_before_matters_for_plain_rounding_too():
+    config = LayerConfig(**SMALL, method="rtn", bits=2)
+    assert not {"damping", "act_order"} & {*config.idle()}
+    assert "damping" in config.replace(upstream_damping=0.01).idle()
+    assert {"damping", "act_order", "upstream_damping"} <= {*config.replace(upstream="none").idle()}
+    before = next(quantized.experiment.generate(config, None))
+    assert before != next(quantized.experiment.generate(config.replace(damping=0.5), None))
+    for name, value in (("alpha", 0.9), ("block_size", 16), ("rho", 0.3), ("compat", "published")):
+        assert name in config.idle()
+        assert before == next(quantized.experiment.generate(config.replace(**{name: value}), None)), name
 
 
 def test_two_threads_do_not_mix_their_activations(monkeypatch, tmp_path):

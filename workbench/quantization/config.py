@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -12,7 +12,19 @@ Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp"
 # each method once, to compare them all: foem is gptq+rescomp under another name
 METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 REPAYS_R2 = ("gptq+rescomp", "gptaq+rescomp", "foem")
-COMPENSATES = (lambda c: c.method != "rtn", "rounding to nearest compensates nothing")
+
+
+def _upstream(config: Any) -> bool:
+    """Whether layers before this one, if the config has any, are quantized by GPTQ, which some of these knobs reach too."""
+    return getattr(config, "upstream", "none") == "gptq"
+
+
+def _damped(config: Any) -> bool:
+    return config.method != "rtn" or (_upstream(config) and config.upstream_damping is None)
+
+
+ROUNDS = "rounding to nearest compensates nothing"
+COMPENSATES = (lambda c: c.method != "rtn", ROUNDS)
 
 
 class GridConfig(Config):
@@ -54,10 +66,13 @@ class SolverConfig(GridConfig):
         low=0.0,
         high=1.0,
         log=True,
-        when=COMPENSATES,
+        when=(_damped, ROUNDS),
     )
     act_order: bool = knob(
-        False, "activation order", "quantize the columns with the largest inputs first", when=COMPENSATES
+        False,
+        "activation order",
+        "quantize the columns with the largest inputs first",
+        when=(lambda c: c.method != "rtn" or _upstream(c), ROUNDS),
     )
     static_groups: bool = knob(
         False,
