@@ -92,7 +92,7 @@ class SolverConfig(GridConfig):
         choices=(1, 16, 32, 64, 128, 256),
         when=(
             lambda c: c.compat == "published" and c.method != "rtn",
-            "in the clean form it changes only the speed",
+            "in the clean form, and in plain rounding, it changes only the speed",
         ),
     )
     alpha: float = knob(
@@ -103,7 +103,10 @@ class SolverConfig(GridConfig):
         high=1.0,
         step=0.05,
         essential=True,
-        when=(lambda c: c.method.startswith("gptaq"), "only GPTAQ has this term"),
+        when=(
+            lambda c: c.method.startswith("gptaq") and getattr(c, "upstream", "") != "none",
+            "only GPTAQ has this term, and only where the streams differ",
+        ),
     )
     beta: float = knob(
         0.25,
@@ -122,13 +125,16 @@ class SolverConfig(GridConfig):
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.method == "exact", "only the exact target shifts"),
+        when=(
+            lambda c: c.method == "exact" and getattr(c, "upstream", "") != "none",
+            "only the exact target shifts, and only where the streams differ",
+        ),
     )
     r2_part: Literal["full", "x", "dx"] = knob(
         "full",
         "part of r2",
         "which is repaid: all, its X part, its dX part",
-        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "only ResComp (and FOEM) has this term"),
+        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is repaid"),
     )
     compat: Literal["clean", "published"] = knob(
         "clean", "form", "clean, or the published program code for code", when=COMPENSATES

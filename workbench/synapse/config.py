@@ -51,7 +51,7 @@ class UpdateConfig(Config):
     batch: int = knob(
         1,
         "batch size",
-        "samples that see the same weights: hardware has 1, beyond 50 nonlinear devices suffer",
+        "samples that see the same weights: hardware has 1",
         low=1,
         high=1000,
         choices=(1, 10, 32, 50, 100),
@@ -103,7 +103,7 @@ class UpdateConfig(Config):
         "how a saturating pair is rewritten: counted pulses, pulse and read in turn, without rounding, never",
         when=(
             lambda c: c.scheme == "uni" and c.rule != "float" and c.refresh_every > 0,
-            "only unidirectional pairs are refreshed",
+            "only unidirectional pairs are refreshed, and only where refresh is on",
         ),
     )
     refresh_every: int = knob(
@@ -115,7 +115,7 @@ class UpdateConfig(Config):
         choices=(0, 100, 300, 1000, 3000, 10_000),
         when=(
             lambda c: c.scheme == "uni" and c.rule != "float" and c.refresh != "none",
-            "only unidirectional pairs are refreshed",
+            "only unidirectional pairs are refreshed, and only where refresh is on",
         ),
     )
     refresh_above: float = knob(

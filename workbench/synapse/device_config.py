@@ -31,7 +31,9 @@ def _scheme(config: Any) -> str:
 
 
 HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have their own")
-NO_LTD = "unidirectional updating never uses LTD; published devices have their own"
+NO_LTD = (
+    "unidirectional updating never uses LTD; linear, published and measured devices have a shape of their own"
+)
 SHAPED = ("exponential", "linear-step", "power")
 
 
@@ -91,7 +93,7 @@ class DeviceConfig(Config):
         "LTD walks the LTP curve backwards, in place of its mirror image",
         when=(
             lambda c: c.device == "exponential" and c.nonlinearity_down > 0 and _scheme(c) != "uni",
-            "only a curved exponential LTD can be turned round",
+            "only a curved exponential LTD can be turned round, and unidirectional updating never uses it",
         ),
     )
     step_law: tuple[float, float, float, float, float, float] = knob(

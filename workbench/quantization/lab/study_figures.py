@@ -88,7 +88,11 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
             title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
-        return finish(fig, title, f"a small dot is a layer ({layers}), mean and 95 % interval over layers")
+        return finish(
+            fig,
+            title,
+            f"a small dot is a layer ({layers}), mean and 95 % interval over layers; diamond: a setting at an end of those tried",
+        )
 
 
 def draw_terms(records: Sequence[Record]) -> Figure:

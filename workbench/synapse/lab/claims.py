@@ -84,6 +84,10 @@ def _compensates(records: list[Record]) -> Verdict:
             cases.append(verdict(*findings))
             points = " | ".join("/".join(f"{round(each.mean())}" for each in kind) for kind in lost)
             parts.append(f"{prefix}{rule} {points} ({cases[-1].verdict})")
+    every = dict.fromkeys(r["rule"] for r in records)
+    for alike, prefix in RESPONSES.items():
+        unable = [rule for rule in every if rule not in _learned(records, *SCHEMES, alike=alike)]
+        parts += [f"{prefix}{rule}: not all schemes learn" for rule in unable]
     text = "points lost by step .3 | range .3 (uni/alternating/push-pull): "
     return verdict(
         *cases, any_of=True, measured=text + ("; ".join(parts) or "no rule learns under all three")
@@ -192,7 +196,7 @@ declare(
         "abstract", "comparable; no number is public", "synapse/levels", _many_levels,
     ),
     Claim(
-        "nonlinear", "Unidirectional updating beats the usual (push-pull, one-device) updating on nonlinear devices", "abstract",
+        "nonlinear", "Unidirectional updating beats the usual (push-pull, one-device) updating on nonlinear devices (stochastic rule)", "abstract",
         "better than the other methods tried", "synapse/schemes", _beats("nu = 5", "push-pull", "reference"),
     ),
     Claim(
@@ -220,7 +224,7 @@ declare(
         OURS, "-", "synapse/variation", _transfer,
     ),
     Claim(
-        "refresh", "Ours: unidirectional training needs refresh", OURS, "-", "synapse/schemes", _needs_refresh,
+        "refresh", "Ours: on linear devices unidirectional training needs refresh", OURS, "-", "synapse/schemes", _needs_refresh,
     ),
     Claim(
         "granularity",

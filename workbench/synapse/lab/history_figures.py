@@ -74,7 +74,10 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             last = table[table["scheme"] == "uni"].groupby("label", sort=False)["mean"].agg(["first", "last"])
             if len(last):
                 lost = (last["first"] - last["last"]).sort_values()
-                title = f"Unidirectional, after {table['x'].max():.0e} s: {lost.index[-1]} costs {lost.iloc[-1]:.0f} points"
+                after = table[table["label"] == lost.index[-1]]["x"].max()
+                title = (
+                    f"Unidirectional, after {after:.0e} s: {lost.index[-1]} costs {lost.iloc[-1]:.0f} points"
+                )
         finish(fig, title, setting(records))
     return fig
 

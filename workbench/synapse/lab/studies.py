@@ -26,7 +26,11 @@ SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # of the
 # where LTP and LTD differ one device settles at its symmetry point; there it is fair to put weight 0
 SHIFTED = {"scheme": "reference", "reference_point": "symmetry point"}
 # counts rounded to nearest have a dead zone, and want higher rates
-RULE_SCALES = {**SCALES, "smoke": {**JUDGED, "samples": 1500, "rates": (0.03, 0.1)}}
+RULE_SCALES = {
+    "smoke": {**JUDGED, "samples": 1500, "rates": (0.03, 0.1)},
+    "laptop": {**SCALES["laptop"], "rates": (0.003, 0.01, 0.03, 0.1, 0.3)},
+    "paper": SCALES["paper"],
+}
 
 
 @comparison(

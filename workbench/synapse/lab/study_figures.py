@@ -137,7 +137,9 @@ def _loss(records: Sequence[Record], alike: dict, spread: dict) -> str:
 def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
-    title = f"Batch 10 costs on linear devices: {lost}" if lost else "Accuracy against the batch size"
+    title = (
+        f"Batch 10 less than batch 1, linear devices: {lost}" if lost else "Accuracy against the batch size"
+    )
     return _lines(records, "batch", title, "batch size ({})", "response", xscale="log")
 
 
@@ -204,7 +206,7 @@ def _lost(part: pd.DataFrame) -> pd.DataFrame:
         alike = "nu = 3" if kind.startswith("nu = 3") else "none"
         if kind != alike and alike in wide.index:
             found[kind] = wide.loc[alike] - wide.loc[kind]
-    return pd.DataFrame(found, index=wide.columns).T.clip(lower=0)
+    return pd.DataFrame(found, index=wide.columns).T
 
 
 def draw_refresh(records: Sequence[Record]) -> Figure:
@@ -224,13 +226,23 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             axes.minorticks_off()
         both[0].set_ylabel("accuracy (%)")
         both[1].set_ylabel("refresh pulses a training pulse")
-        best = {r["response"]: "" for r in records if r["label"] == "uni"}
-        for response in best:
-            part = [r for r in records if r["label"] == "uni" and r["response"] == response]
-            means = summary(part, "accuracy", "period").set_index("period")["mean"]
-            best[response] = f"{response.replace('nu', 'ν')}: every {means.idxmax()}" if len(means) else ""
-        words = "; ".join(word for word in best.values() if word)
-        title = f"Refresh serves best, {words} samples" if words else "How often to refresh"
+        words = []
+        for response in dict.fromkeys(r["response"] for r in records if r["label"] == "uni"):
+            at = {"label": "uni", "response": response}
+            gain = (
+                100
+                * (
+                    scores(records, "accuracy", period=1000, **at)
+                    - scores(records, "accuracy", period=0, **at)
+                )
+            ).dropna()
+            if len(gain):
+                words.append(f"{response.replace('nu', 'ν')} {interval(gain).mean:+.1f}")
+        title = (
+            f"Refresh every 1,000 samples against never: {', '.join(words)} points"
+            if words
+            else "How often to refresh"
+        )
         names = {name: name.replace("nu", "ν") for name in REFRESH_COLOURS}
         return finish(fig, title, setting(records), names, REFRESH_COLOURS)
 
