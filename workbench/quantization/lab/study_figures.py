@@ -62,9 +62,9 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         if len(ratio):
             each = ratio.groupby(level="layer", sort=False).mean()
             found = interval(ratio, "layer")._asdict()
-            ratios.append(
-                {"label": label, "name": LABELS[label], **found, "values": each.tolist(), "edge": ""}
-            )
+            edge = any(r["edge"] for r in chosen(records) if r["label"] == label)
+            row = {"label": label, "name": LABELS[label], "values": each.tolist(), "edge": edge}
+            ratios.append(row | found)
     with figure(7.2, 4.0) as fig:
         axes, title = fig.subplots(), "Methods at their best settings"
         for y, row in enumerate(ratios):
@@ -88,11 +88,8 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
             title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
-        return finish(
-            fig,
-            title,
-            f"a small dot is a layer ({layers}), mean and 95 % interval over layers; diamond: a setting at an end of those tried",
-        )
+        note = f"a small dot is a layer ({layers}); mean and 95 % interval over layers; diamond: an end of what was tried"
+        return finish(fig, title, note)
 
 
 def draw_terms(records: Sequence[Record]) -> Figure:

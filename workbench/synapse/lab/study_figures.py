@@ -30,9 +30,9 @@ def setting(records: Sequence[Record]) -> str:
     judged = chosen(records)
     seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
     spread = "mean and 95 % interval" if seeds >= 5 else "mean, dots:"
-    text = (
-        f"test accuracy, each point at its best rate (chosen on validation digits); {spread} of {seeds} runs"
-    )
+    tuned = any(r.get("tried", 1) > 1 for r in judged)
+    how = "each point at its best rate (chosen on validation digits)" if tuned else "one rate"
+    text = f"test accuracy, {how}; {spread} of {seeds} runs"
     if any(r.get("edge") for r in judged):
         text += "; diamond: that rate is an end of those tried"
     if stopped:
