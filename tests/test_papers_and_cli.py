@@ -161,6 +161,13 @@ def test_claims_of_what_is_not_there():
         papers.declare("toy", *[papers.Claim("a", "", "", "", "", papers.undecidable(""))] * 2)
 
 
+def test_a_lab_without_claims_has_an_empty_ledger(monkeypatch):
+    monkeypatch.setitem(papers.CLAIMS, "synapse", [])
+    table = papers.ledger("synapse")
+    assert list(table.columns)[:2] == ["claim", "verdict"]
+    assert papers.lines(table) == ["no claims are declared"]
+
+
 def test_the_styled_ledger_escapes_what_it_shows():
     table = papers.ledger("quantization", "reference")
     table.loc["rescomp", "claim"] = "<script>alert(1)</script>"

@@ -196,7 +196,7 @@ declare(
         "abstract", "comparable; no number is public", "synapse/levels", _many_levels,
     ),
     Claim(
-        "nonlinear", "Unidirectional updating beats the usual (push-pull, one-device) updating on nonlinear devices (stochastic rule)",
+        "nonlinear", "Unidirectional updating beats push-pull and one-device updating on nonlinear devices (stochastic rule)",
         "abstract",
         "better than the other methods tried", "synapse/schemes", _beats("nu = 5", "push-pull", "reference"),
     ),
