@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
+import psutil
 import pytest
 import toy_fit
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from workbench import runs
-from workbench.comparison import CHOOSING, compare
+from workbench import fits, runs, sweep
+from workbench.comparison import CHOOSING, Point, compare
 from workbench.experiment import EXPERIMENTS, discover, get
 from workbench.intervals import Interval, exactly, interval, scores, summary
 from workbench.knobs import KnobError
@@ -333,3 +334,86 @@ def others_of_swept(config, name):
         if isinstance(value, (int, float))
         else ["other"]
     )
+
+
+# -- what a careful reader found ------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_over_a_comparison_ends(tmp_path):
+    configs = [STUDY.config(points=n) for n in (1, 2)]
+    result = sweep.sweep(STUDY, configs, root=tmp_path, progress=False)
+    assert [len(records) for _, records in result.done] == [11, 22]
+    assert not result.failed
+
+
+def test_stop_is_seen_while_a_fit_is_waited_for(tmp_path):
+    gate, seen = threading.Event(), []
+
+    class Stuck(ThreadPoolExecutor):
+        def submit(self, fn, *args, **kwargs):
+            return super().submit(lambda: (gate.wait(20), fn(*args, **kwargs))[1])
+
+    with Stuck(1) as pool:
+        stream = runs.stream(
+            STUDY, STUDY.config(), tmp_path, executor=pool, stopped=lambda: seen.append(1) or len(seen) > 2
+        )
+        with pytest.raises(runs.Stopped, match="0 fits are kept"):
+            next(stream)
+        gate.set()
+    assert runs.find(STUDY, STUDY.config(), tmp_path) is None
+
+
+def test_the_fit_that_kills_its_process_takes_the_blame_and_no_other(tmp_path):
+    configs = [toy_fit.FitConfig(rate=2.0, mode=mode) for mode in ("fail", "die", "plain")]
+    found = fits.alone("toy/fit", configs, tmp_path)
+    assert [r.get("failed") for r in found] == ["rate=2.0: too high", fits.DIED, None]
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import toy_fit\nfrom workbench import runs\nruns.run('toy/study', points=1)\n"
+    )
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert said.returncode
+    assert "__main__" in said.stderr
+
+
+def test_workers_end_with_their_parent_however_it_ends(tmp_path):
+    script = (
+        "import os, time\nfrom workbench.fits import processes\n"
+        "if __name__ == '__main__':\n"
+        "    print(processes(1).submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
+    )
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while time.monotonic() < until and psutil.pid_exists(worker):
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+
+def test_candidates_may_name_different_knobs(tmp_path):
+    config = STUDY.config(points=1)
+    run = runs.Run(tmp_path / "x", ThreadPoolExecutor(1))
+    points = [Point("toy", {}, {}, [{}, {"rate": 1.0}, {"rate": 2.0, "offset": 0.0}])]
+    rows = list(compare(toy_fit.fitted, config, points, run))
+    assert {r["setting"] for r in rows if r["phase"] == "judge"} == {"rate=1"}
+
+
+def test_a_fit_that_failed_leaves_no_interval_but_its_neighbours_are_shown():
+    rows = [
+        {"label": "a", "phase": "judge", "seed": s, "setting": "", "edge": "", "accuracy": 1.0 + s}
+        for s in range(5)
+    ]
+    rows[2] = {k: v for k, v in rows[2].items() if k != "accuracy"} | {"failed": "broken"}
+    (row,) = summary(rows, "accuracy").to_dict("records")
+    assert (row["n"], row["failed"], len(row["values"])) == (4, 1, 4)
+    assert math.isnan(row["low"])
+    assert str(interval(scores(rows, "accuracy"))) == "not measured: a fit failed"

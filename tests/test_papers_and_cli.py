@@ -148,7 +148,7 @@ def test_at_smoke_nothing_is_decided_and_each_row_says_its_scale():
 
 
 def test_a_claim_on_records_of_another_version_is_open(monkeypatch):
-    monkeypatch.setattr(papers, "reference_about", lambda name: {"version": 0})
+    monkeypatch.setattr(papers, "reference_about", lambda name: {"version": 0, "config": {}})
     row = papers.ledger("quantization", "reference").loc["rescomp"]
     assert row["verdict"] == "open"
     assert "are of version 0 of quantization/terms, which is at 2" in row["measured"]

@@ -137,7 +137,8 @@ def sweep_(
         axes = dict(_axis(found.config, text) for text in axis)
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
         if out is not None:
-            runs.write_atomic(out, b"")  # before the work: can it be written?
+            runs.write_atomic(out.with_name(f".{out.name}.probe"), b"")  # before the work: can it be written?
+            out.with_name(f".{out.name}.probe").unlink()
         result = sweep.sweep(found, configs)
         table = result.frame()
         if out is not None:
@@ -181,6 +182,10 @@ def figures(
     from workbench.plotting import encode
 
     with _one_line():
+        if reference and scale != "laptop":
+            raise ValueError(
+                f"--reference with --scale {scale}: expected laptop, the scale of the reference records"
+            )
         every = discover().values()
         chosen = [e for e in every if method in (None, e.method)]
         if not chosen:
@@ -191,7 +196,7 @@ def figures(
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
             runs.write_atomic(path, encode(experiment.figure(records)))
-            failed = sum("failed" in record for record in records)
+            failed = sum(bool(record.get("failed")) for record in records)
             words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]
             if experiment.paper and scale == "laptop":
                 words.append(papers.against_reference(experiment, config, records))

@@ -289,7 +289,7 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
     """Whether the chosen value is the least or the largest that was tried, of three or more."""
-    every = {candidate[name] for candidate in point.candidates}
+    every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
     return (
         len(every) > 2
         and all(isinstance(v, (int, float)) for v in every)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures as futures
 import json
+import os
+import threading
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,7 +80,9 @@ class Fits:
         self._begin()
 
     def wait(self) -> None:
-        """Wait until another fit has ended."""
+        """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
+        if self.run.stopped():
+            raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are kept")
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
             jobs, rest = self._working.pop(future)
@@ -122,25 +126,25 @@ class Fits:
     def _submit(self, jobs: list[Job]) -> None:
         part, rest = jobs[:CHUNK], jobs[CHUNK:]
         task = self.fit.experiment.name, [job.config for job in part], self.root
-        try:
-            future = (
-                self._alone().submit(alone, *task)
-                if self._careful
-                else self._executor(part[0]).submit(work, *task)
-            )
-        except futures.BrokenExecutor:
-            future = self._alone().submit(alone, *task)
+        if not self._careful:
+            try:
+                future = self._executor(part[0]).submit(work, *task)
+            except futures.BrokenExecutor:  # while it was idle: a new one
+                _shared.pop("pool", None)
+                future = self._executor(part[0]).submit(work, *task)
+        else:
+            future = self._careful.submit(alone, *task)
         self._working[future] = part, rest
 
     def _executor(self, job: Job) -> futures.Executor:
         if self.run.executor is not None:
             return self.run.executor
-        if self.fit.threads(job.config):
+        if self.fit.threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
             if not self._own:
-                self._own.append(futures.ThreadPoolExecutor(cores()))
+                self._own.append(futures.ThreadPoolExecutor(1 if parent_process() else cores()))
             return self._own[0]
         if "pool" not in _shared:
-            _shared["pool"] = futures.ProcessPoolExecutor(cores(), get_context("spawn"))
+            _shared["pool"] = processes(cores())
         return _shared["pool"]
 
     def _alone(self) -> futures.Executor:
@@ -162,13 +166,26 @@ class Fits:
         return []
 
 
+def processes(count: int) -> futures.ProcessPoolExecutor:
+    """Spawned processes that end with this one, however it ends."""
+    return futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
     """The records of fits, one after another in this process; one that is refused, or goes wrong, says so."""
     found: list[Record] = []
     for config in configs:
         try:
             found += runs.stream(get(name), config, root)
-        except (runs.RunError, DataError):  # nothing that another fit would not meet
+        except (runs.RunError, DataError, OSError, MemoryError):  # of the machine, not of this fit
             raise
         except Exception as error:
             known = isinstance(error, (ValueError, ArithmeticError))
@@ -177,14 +194,20 @@ def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
 
 
 def alone(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
-    """The same in a process of its own; a fit on which it dies has failed, the others go on."""
+    """The same, one by one in a process of its own; a fit on which it dies has failed, the others go on."""
     found: list[Record] = []
     while len(found) < len(configs):
-        with futures.ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with processes(1) as pool:
             try:
-                found += pool.submit(work, name, configs[len(found) :], root).result()
+                pool.submit(os.getpid).result()
             except futures.BrokenExecutor:
-                while kept := runs.find(get(name), configs[len(found)], root):
-                    found += kept
-                found.append({"failed": DIED})
+                raise runs.RunError(
+                    "no worker process can be started: a script must have what it runs under if __name__ == '__main__':"
+                ) from None
+            for config in configs[len(found) :]:
+                try:
+                    found += pool.submit(work, name, [config], root).result()
+                except futures.BrokenExecutor:
+                    found.append({"failed": DIED})
+                    break
     return found

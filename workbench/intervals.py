@@ -23,6 +23,8 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         if self.low == self.high:
             return f"{self.mean:.4g}"
+        if math.isnan(self.mean):
+            return "not measured: a fit failed"
         if not self.low < self.high:
             return f"{self.mean:.3g} (one unit, no interval)"
         digits = min(max(1 - math.floor(math.log10((self.high - self.low) / 2)), 0), 4)
@@ -76,11 +78,13 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
         if not len(part):
             continue
         values = part.set_index(unit)[column] if column in part else pd.Series(math.nan, part[unit])
-        values = values.dropna()
-        found = interval(values, unit) if len(values) else Interval(*(math.nan,) * 3, 0)
+        measured = values.dropna()
+        found = interval(values, unit) if len(measured) else Interval(*(math.nan,) * 3, 0)
+        if len(measured) < len(values):  # no interval over those that did not fail
+            found = Interval(float(measured.mean()), math.nan, math.nan, measured.index.nunique())
         row = dict(zip(keys, at, strict=True)) | {"setting": part["setting"].iloc[0], **found._asdict()}
-        row |= {"values": values.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}
-        rows.append(row | {"fits": len(every), "failed": int(every["failed"].notna().sum())})
+        row |= {"values": measured.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}
+        rows.append(row | {"fits": len(every), "failed": int(every["failed"].fillna("").astype(bool).sum())})
     return pd.DataFrame(
         rows, columns=[*keys, "setting", *Interval._fields, "values", "edge", "fits", "failed"]
     )

@@ -214,7 +214,14 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
     experiment = get(claim.needs)
     if scale == "reference":
         records, version = reference_records(claim.needs), reference_about(claim.needs).get("version")
-        if records is not None and version != experiment.version:
+        config = reference_about(claim.needs).get("config", {})
+        if records is not None and version == experiment.version:
+            if config != experiment.config.at("laptop").model_dump(mode="json"):
+                return Verdict(
+                    "open",
+                    f"the reference records of {claim.needs} were made with other knobs than scale laptop's",
+                )
+        elif records is not None:
             return Verdict(
                 "open",
                 f"the reference records are of version {version} of {claim.needs}, which is at {experiment.version}: "

@@ -95,7 +95,7 @@ FEW = 5  # units: of fewer, an interval says little, and each is a dot
 
 def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False) -> None:
     """One mean with its 95 % interval, or its units where they are few; a diamond where its setting is an end of those tried."""
-    ends = [row["low"], row["high"]] if row["n"] >= FEW else []
+    ends = [row["low"], row["high"]] if row["n"] >= FEW and row["low"] <= row["high"] else []
     style = {"color": colour, "zorder": 3}
     for values, more in (
         (ends, {"linewidth": 1.4, "alpha": 0.6}),

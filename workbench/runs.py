@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 class RunError(RuntimeError):
     """A run that cannot be written or read; the message says what to do."""
+
+
+class Stopped(RunError):
+    """A comparison that was asked to stop while it waited for a fit."""
 
 
 def runs_folder() -> Path:
@@ -86,11 +91,17 @@ class Run:
     """What a generator sees of its run: a place for artefacts and a checkpoint.
 
     A comparison also sees the folder of `fits`, the `executor` that whoever pulls has chosen (None: its own), whether to
-    begin `fresh`, and `about`, which it may add to what is kept of the run.
+    begin `fresh`, whether it is `stopped`, and `about`, which it may add to what is kept of the run.
     """
 
-    def __init__(self, folder: Path, executor: Executor | None = None, fresh: bool = False):
-        self.folder, self.executor, self.fresh = folder, executor, fresh
+    def __init__(
+        self,
+        folder: Path,
+        executor: Executor | None = None,
+        fresh: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ):
+        self.folder, self.executor, self.fresh, self.stopped = folder, executor, fresh, stopped
         self.fits, self.about = folder.parent / "fits", {}
         self._written = Progress(0, 0, hashlib.sha256().hexdigest())
         self._state: Any = None
@@ -211,11 +222,13 @@ def stream(
     root: Path | None = None,
     fresh: bool = False,
     executor: Executor | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """The run's records one at a time: read if it is complete, else computed and written as they come.
 
     Whoever stops pulling stops the run. A second process that asks for the same run waits for the first. `fresh` computes
-    again what is there, the fits of a comparison too; `executor` is what a comparison's fits run on, in place of its own.
+    again what is there, the fits of a comparison too; `executor` is what a comparison's fits run on, in place of its own;
+    a comparison asks `stopped` while it waits for fits, and raises Stopped.
     Raises RunError where the folder cannot be written.
     """
     folder = (root or runs_folder()) / run_id(experiment, config)
@@ -228,7 +241,7 @@ def stream(
         if fresh:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         stored = None if fresh else load(folder)  # another process may have finished it meanwhile
-        run = _RunWriter(folder, executor, fresh)
+        run = _RunWriter(folder, executor, fresh, stopped)
         yield from _compute(experiment, config, run) if stored is None else stored
     finally:
         lock.release()
@@ -274,11 +287,17 @@ def _lock(folder: Path) -> FileLock:
         try:
             return lock.acquire(timeout=0).lock
         except Timeout:
-            print(
-                f"another run of {folder.name}, in this process or another, is not finished: waiting for it",
-                file=sys.stderr,
+            pass
+        # a worker that reads its parent's script would wait for the parent, which waits for the worker
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RunError(
+                "a script must have what it runs under if __name__ == '__main__': its workers read it too"
             )
+        print(f"another run of {folder.name} is not finished: waiting for it", file=sys.stderr)
+        try:
             return lock.acquire().lock
+        except RuntimeError as error:
+            raise RunError(f"{folder.name} is under way in this thread: close that stream first") from error
 
 
 @contextmanager

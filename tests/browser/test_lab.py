@@ -58,6 +58,7 @@ def test_explore_live_run_stop(page, lab, record_property):
     picture = page.locator("img.widget-image").first
     before = picture.get_attribute("src")
 
+    page.locator(".lm-TabBar-tab:has-text('text')").first.click()
     slider = page.locator(".widget-slider:has(label:text-is('every (columns)'))").first
     slider.locator(".noUi-handle").focus()
     value = slider.locator(".widget-readout").inner_text()

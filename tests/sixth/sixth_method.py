@@ -48,8 +48,8 @@ def draw(records):
 
 def tell(records, config=None, pinned=None) -> str:
     """The state in one sentence."""
-    fits = sum("error" in record for record in records)
-    return f"{fits} samples averaged; mean error {sum(r['error'] for r in records) / max(fits, 1):.2f}"
+    errors = [r["error"] for r in records if "error" in r]
+    return f"{len(errors)} samples averaged; mean error {sum(errors) / max(len(errors), 1):.2f}"
 
 
 class MeansConfig(ComparisonConfig, DrawsConfig):

@@ -205,7 +205,7 @@ class Panel(w.VBox):
         start, total = monotonic(), self.experiment.steps(config) if self.experiment.steps else 0
         self.records, self._shown_config, stopped = [], config, False
         self.progress.value = 0
-        stream: Iterator[Record] = runs.stream(self.experiment, config)
+        stream: Iterator[Record] = runs.stream(self.experiment, config, stopped=self._stop.is_set)
         try:
             for record in stream:
                 self.records.append(record)
@@ -214,6 +214,8 @@ class Panel(w.VBox):
                 stopped = self._stop.is_set()
                 if stopped:
                     break
+        except runs.Stopped:
+            stopped = True
         finally:
             stream.close()
         self._draw(force=True)
@@ -221,10 +223,7 @@ class Panel(w.VBox):
         of = f" of {total}" if total else ""
         self.left.value = ""
         if stopped:
-            self.message.value = (
-                f"stopped after {len(self.records)}{of} records, {spent}; "
-                "Run goes on from the last checkpoint, or begins again"
-            )
+            self.message.value = f"stopped after {len(self.records)}{of} records, {spent}; Run goes on from what is kept, or begins again"
         else:
             self.progress.value = 1
             self.message.value = (
