@@ -223,7 +223,9 @@ class Panel(w.VBox):
         of = f" of {total}" if total else ""
         self.left.value = ""
         if stopped:
-            self.message.value = f"stopped after {len(self.records)}{of} records, {spent}; Run goes on from what is kept, or begins again"
+            self.message.value = (
+                f"stopped after {len(self.records)}{of} records, {spent}; Run goes on from what is kept"
+            )
         else:
             self.progress.value = 1
             self.message.value = (
