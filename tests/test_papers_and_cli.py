@@ -162,6 +162,7 @@ def test_claims_of_what_is_not_there():
 
 
 def test_a_lab_without_claims_has_an_empty_ledger(monkeypatch):
+    assert papers.claims("synapse")  # now its lab is loaded
     monkeypatch.setitem(papers.CLAIMS, "synapse", [])
     table = papers.ledger("synapse")
     assert list(table.columns)[:2] == ["claim", "verdict"]
