@@ -147,20 +147,19 @@ class Fits:
             _shared["pool"] = processes(cores())
         return _shared["pool"]
 
-    def _alone(self) -> futures.Executor:
+    def _be_careful(self) -> None:
         """After a worker has died and taken its pool along: a process of its own for each group, on as many cores."""
         if self._careful is None:
             _shared.pop("pool", None)
             self._careful = futures.ThreadPoolExecutor(cores())
             self._own.append(self._careful)
-        return self._careful
 
     def _take(self, jobs: list[Job], future: futures.Future) -> list[Job]:
         """Take what a worker has found; returns the jobs that it did not get to, since it died."""
         try:
             found = future.result()
         except futures.BrokenExecutor:
-            self._alone()
+            self._be_careful()
             return [job for job in jobs if not self._kept(job)]
         self._records.update({job.id: record for job, record in zip(jobs, found, strict=True)})
         return []

@@ -213,10 +213,10 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
         return claim.check([])
     experiment = get(claim.needs)
     if scale == "reference":
-        records, version = reference_records(claim.needs), reference_about(claim.needs).get("version")
-        config = reference_about(claim.needs).get("config", {})
+        records, about = reference_records(claim.needs), reference_about(claim.needs)
+        version = about.get("version")
         if records is not None and version == experiment.version:
-            if config != experiment.config.at("laptop").model_dump(mode="json"):
+            if about["config"] != experiment.config.at("laptop").model_dump(mode="json"):
                 return Verdict(
                     "open",
                     f"the reference records of {claim.needs} were made with other knobs than scale laptop's",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from workbench import runs
 from workbench.experiment import Experiment, Record, get
+from workbench.fits import DIED, processes
 from workbench.knobs import Config
 from workbench.provenance import cores
 
@@ -62,7 +62,7 @@ def sweep(
     if executor is not None:
         outcomes = _outcomes(executor, found, configs, root, progress)
     else:
-        with _processes(len(configs)) as pool:
+        with processes(max(1, min(len(configs), cores()))) as pool:
             try:
                 outcomes = _outcomes(pool, found, configs, root, progress)
             except BaseException:  # Ctrl-C: do not wait for what has not begun
@@ -70,22 +70,17 @@ def sweep(
                 raise
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, BrokenExecutor):  # a worker died and took the pool along: one by one
-                with _processes(1) as pool:
+                with processes(1) as pool:
                     outcomes[index] = _outcomes(pool, found, configs[index : index + 1], root, False)[0]
     result = Sweep()
     for config, outcome in zip(configs, outcomes, strict=True):
         if isinstance(outcome, BrokenExecutor):
-            result.failed.append((config, "its process died: out of memory, or a crash in compiled code"))
+            result.failed.append((config, DIED))
         elif isinstance(outcome, BaseException):
             result.failed.append((config, f"{type(outcome).__name__}: {outcome}"))
         else:
             result.done.append((config, outcome))
     return result
-
-
-def _processes(points: int) -> ProcessPoolExecutor:
-    workers = max(1, min(points, cores()))
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
 def _outcomes(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.intervals import chosen, interval, judged, scores, summary
-from workbench.plotting import BLACK, BLUE, GREEN, ORANGE, RED, dots, figure, finish, point, series
+from workbench.plotting import BLACK, BLUE, FEW, GREEN, ORANGE, RED, dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
@@ -21,7 +21,7 @@ def _spread(records: Sequence[Record]) -> str:
     seeds = len({r["seed"] for r in chosen(records)})
     return (
         f"mean and 95 % interval of {seeds} samples"
-        if seeds >= 5
+        if seeds >= FEW
         else f"mean, dots: {seeds} calibration samples"
     )
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import cells, dots, figure, finish, name_ends, reach, series
+from workbench.plotting import FEW, cells, dots, figure, finish, name_ends, reach, series
 from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
 
 
@@ -29,7 +29,7 @@ def setting(records: Sequence[Record]) -> str:
     """What a picture of these records owes to its reader, below its title."""
     judged = chosen(records)
     seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
-    spread = "mean and 95 % interval" if seeds >= 5 else "mean, dots:"
+    spread = "mean and 95 % interval" if seeds >= FEW else "mean, dots:"
     tuned = any(r.get("tried", 1) > 1 for r in judged)
     how = "each point at its best rate (chosen on validation digits)" if tuned else "one rate"
     text = f"test accuracy, {how}; {spread} of {seeds} runs"
