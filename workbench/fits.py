@@ -6,7 +6,6 @@ import concurrent.futures as futures
 import json
 import os
 import threading
-from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -44,7 +43,7 @@ class Fits:
     def __init__(self, fit: Fit, run: runs.Run):
         self.fit, self.run, self.root = fit, run, run.fits
         self._records: dict[str, Record | None] = {}  # by id; None while a fit is under way
-        self._waiting: deque[list[Job]] = deque()  # jobs that share work, to be done in turn
+        self._waiting: dict[Hashable, list[Job]] = {}  # jobs that share work, to be done in turn
         self._working: dict[
             futures.Future, tuple[list[Job], list[Job]]
         ] = {}  # what is under way, and what follows it
@@ -66,7 +65,6 @@ class Fits:
 
     def start(self, jobs: Iterable[Job]) -> None:
         """Read the fits of `jobs`, or have them computed."""
-        groups: dict[Hashable, list[Job]] = {}
         for job in jobs:
             if job.id in self._records:
                 continue
@@ -75,8 +73,8 @@ class Fits:
                     (self.root / job.id / file).unlink(missing_ok=True)
             if not self._kept(job):
                 key = self.fit.together(job.config) if self.fit.together else job.id
-                groups.setdefault(key, []).append(job)
-        self._waiting.extend(groups.values())
+                # beside those that wait already: what they share is made once for all of them
+                self._waiting.setdefault(key, []).append(job)
         self._begin()
 
     def wait(self) -> None:
@@ -121,7 +119,7 @@ class Fits:
         """Have work done: jobs that share some on as many cores as there are, so that none is taken up twice; others at once."""
         own = self.run.executor is None and self.fit.together is not None
         while self._waiting and not (own and len(self._working) >= cores()):
-            self._submit(self._waiting.popleft())
+            self._submit(self._waiting.pop(next(iter(self._waiting))))
 
     def _submit(self, jobs: list[Job]) -> None:
         part, rest = jobs[:CHUNK], jobs[CHUNK:]
