@@ -6,7 +6,7 @@ import difflib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from workbench import methods
@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]  # numbers, strings and small arrays
 LARGEST_RECORD = 64 * 1024  # bytes of JSON
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to guess at before it is measured: the panel sets `knobs`, asks, runs, and judges by the records.
+
+    ``right(records, rival)`` says which of the `answers` was right. `rival` are knobs set on top for a run that is made and
+    pinned first, so that the two can be compared; None: there is none, and `rival` records are empty.
+    """
+
+    title: str
+    text: str
+    answers: Sequence[str]
+    right: Callable[[list[Record], list[Record]], int]
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    rival: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,9 @@ class Experiment:
     paper: str = ""
     threads: int = 1
     story: Callable[..., str] | None = None
+    place: Callable[[Record], str] | None = None
+    together: int = 1
+    questions: Sequence[Question] = ()
     hidden: bool = False
 
     @property
@@ -76,7 +95,8 @@ def experiment(
     records) can compare. Further fields of `Experiment`, by name: ``inputs(config)`` are references (name and checksum) of
     the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw at each
     move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config, pinned)``
-    says the present state in one sentence; `threads` are torch's while it runs: one, unless its products are large, since
+    says the present state in one sentence; ``place(record)`` where in the run a record stands, in a few words; `together` are
+    the records that make one moment of the run; `questions` are asked in its panel; `threads` are torch's while it runs: one, unless its products are large, since
     more are slower on a busy machine and may change the last digit; `hidden` keeps it out of lists.
     """
 

@@ -23,7 +23,14 @@ Bound = (
 
 
 class KnobError(ValueError):
-    """A knob that does not exist or whose value is refused; the message is one line a knob."""
+    """A knob that does not exist or whose value is refused; the message is one line a knob.
+
+    `knobs`: what is said of each knob, by its name; "" for what concerns several.
+    """
+
+    def __init__(self, message: str, knobs: Mapping[str, str] = {}):
+        super().__init__(message)
+        self.knobs = dict(knobs)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class Config(BaseModel):
         try:
             super().__init__(**knobs)
         except ValidationError as error:
-            raise KnobError(_explain(error, type(self))) from None
+            found = _explain(error, type(self))
+            raise KnobError("\n".join(found.values()), found) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -240,6 +248,19 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def text_of(value: Any) -> str:
+    """A value as one types it: tuples as numbers separated by commas; what `Config.read` reads back."""
+    if isinstance(value, tuple):
+        return ", ".join(text_of(v) for v in value)
+    return "none" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def differences(config: Config, other: Config) -> str:
+    """The knobs in which `config` differs from `other`, in a few words: of words only the value."""
+    changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
+    return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
+
+
 @cache
 def _hints(config: type[Config]) -> dict[str, Any]:
     return get_type_hints(config)
@@ -308,7 +329,7 @@ def describe(config: type[Config]) -> Iterator[str]:
             yield from (f"{'':22}{note}" for note in notes if note)
 
 
-def _explain(error: ValidationError, config: type[Config]) -> str:
+def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
     """One line for each knob that is wrong: its name, its value, what was expected, what to do."""
     lines: dict[str, str] = {}
     for wrong in error.errors():
@@ -319,6 +340,8 @@ def _explain(error: ValidationError, config: type[Config]) -> str:
             near = difflib.get_close_matches(name, config.model_fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"knobs: {', '.join(config.model_fields)}"
             lines[name] = f"{name!r} is not a knob of {config.__name__}; {hint}"
-        else:
-            lines[wrong["msg"]] = wrong["msg"].removeprefix("Value error, ")
-    return "\n".join(lines.values())
+        else:  # raised by a check of the whole: it begins with the knob that it refuses
+            text = wrong["msg"].removeprefix("Value error, ")
+            begins = text.partition("=")[0]
+            lines[begins if begins in config.model_fields else ""] = text
+    return lines

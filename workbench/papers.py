@@ -138,6 +138,18 @@ def reference_about(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def outdated(experiment: Experiment, config: Config) -> str:
+    """Why the committed reference is not one of `config` as the experiment is now; "" where it is."""
+    about, name = reference_about(experiment.name), experiment.name
+    if about.get("version") != experiment.version:
+        return (
+            f"the reference records are of version {about.get('version')} of {name}, which is at {experiment.version}: "
+            f"workbench figures {experiment.method} --reference"
+        )
+    other = about["config"] != config.model_dump(mode="json")
+    return f"the reference records of {name} were made with other knobs" if other else ""
+
+
 def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
     """Write `records` as the committed reference, with how and where they were made."""
     path, run = reference_path(experiment.name), runs.run_id(experiment, config)
@@ -149,11 +161,11 @@ def write_reference(experiment: Experiment, config: Config, records: list[Record
 
 def against_reference(experiment: Experiment, config: Config, records: list[Record]) -> str:
     """Whether `records` are those of the committed reference, or how far from them, in words."""
-    about, reference = reference_about(experiment.name), reference_records(experiment.name)
+    reference = reference_records(experiment.name)
     if reference is None:
         return "no reference to compare with"
-    if about["version"] != experiment.version or about["config"] != config.model_dump(mode="json"):
-        return "the reference is of another version or other knobs"
+    if reason := outdated(experiment, config):
+        return reason
     if records == reference:
         return "equal to the reference"
     if [_words(r) for r in records] != [_words(r) for r in reference]:
@@ -213,20 +225,9 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
         return claim.check([])
     experiment = get(claim.needs)
     if scale == "reference":
-        records, about = reference_records(claim.needs), reference_about(claim.needs)
-        version = about.get("version")
-        if records is not None and version == experiment.version:
-            if about["config"] != experiment.config.at("laptop").model_dump(mode="json"):
-                return Verdict(
-                    "open",
-                    f"the reference records of {claim.needs} were made with other knobs than scale laptop's",
-                )
-        elif records is not None:
-            return Verdict(
-                "open",
-                f"the reference records are of version {version} of {claim.needs}, which is at {experiment.version}: "
-                f"workbench figures {experiment.method} --reference",
-            )
+        records = reference_records(claim.needs)
+        if records is not None and (reason := outdated(experiment, experiment.config.at("laptop"))):
+            return Verdict("open", reason)
     else:
         try:
             records = runs.find(experiment, experiment.config.at(scale), root)

@@ -1,18 +1,27 @@
-"""One style for all figures: matplotlib's object API, never pyplot (it is not thread-safe), and one colour a method."""
+"""One style for all figures: matplotlib's object API, never pyplot (it is not thread-safe), and one colour a method.
+
+A figure is made for a panel: 670 x 430 pixels of a web page. In a page it is an SVG whose inks are the theme's; in a file, or
+for readers without a kernel, a PNG, SVG or PDF on white.
+"""
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+import re
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,54 +29,165 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart by the colour-blind; the same method has the same colour in all notebooks.
-ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK, BLACK, GREY = (
-    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000", "#999999",
+    from workbench.experiment import Record
+
+# Okabe and Ito's colours, told apart by the colour-blind; orange, sky and red darker, so that lines have a contrast of 3:1 on
+# white. The same method has the same colour in all notebooks.
+ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
+    "#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ba4b00", "#cc79a7", "#8a8a8a",
 )  # fmt: skip
+INK, FAINT, HAIR = "#212122", "#616163", "#dcdcdd"  # of text; of axes and what stands back; of what is hardly there
+BLACK = INK
+# the same colours for text (4.5:1), then lines and text in the dark theme
+TEXT = {
+    ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#b94a00", PINK: "#a55883", GREY: "#737373",
+}  # fmt: skip
+DARK = {
+    ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#8f8f8f",
+    INK: "#dedede", FAINT: "#9e9e9e", HAIR: "#424242",
+}  # fmt: skip
+DARK_TEXT = {
+    ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#0fa97d", BLUE: "#4b9fdc", RED: "#ec7420", PINK: "#d486b1", GREY: "#9e9e9e",
+}  # fmt: skip
+
+
+def text(colour: str) -> str:
+    """The shade of a line's colour that is readable as text."""
+    return TEXT.get(colour, colour)
+
+
+def theme() -> str:
+    """The inks as CSS variables, for the light theme and for JupyterLab's dark one."""
+    names = {colour: _variable(colour) for colour in _SHADES}
+    dark = {**DARK, **{TEXT[colour]: shade for colour, shade in DARK_TEXT.items()}}
+    light = "".join(f"{name}:{colour};" for colour, name in names.items())
+    night = "".join(f"{names[colour]}:{shade};" for colour, shade in dark.items())
+    return f":root{{{light}}}\n[data-jp-theme-light='false']{{{night}}}\n"
+
+
+_SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, *TEXT.values())
+
+
+def _variable(colour: str) -> str:
+    return f"--wb-{colour[1:]}"
+
 
 STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.titlesize": 10,
+    "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "grid.color": "#e6e6e6",
+    "axes.titleweight": "bold",
+    "grid.color": HAIR,
     "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
-    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "workbench",
 }
 
 
 _DRAWING = threading.RLock()  # rc_context is process-wide: two threads would leave each other's style behind
-DPI = 100
+PIXELS = 96  # of a web page, an inch
+WIDTH, HEIGHT = 670, 430
+SHARP = 1.5  # pixels of a PNG for one of the page
 
 
 @contextmanager
-def figure(width: float = 9.0, height: float = 4.2, layout: str | None = "constrained") -> Iterator[Figure]:
-    """Make a figure in the common style, to be filled inside the with block.
+def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "constrained") -> Iterator[Figure]:
+    """Make a figure in the common style, `width` x `height` pixels of a web page, to be filled inside the with block.
 
-    The constrained layout is half the cost of a picture: one that is drawn live may do without.
+    The constrained layout is half the cost of a picture: one that is drawn live does without.
     """
     with _DRAWING, matplotlib.rc_context(STYLE):
-        made = Figure(figsize=(width, height), layout=layout)
+        made = Figure(figsize=(width / PIXELS, height / PIXELS), layout=layout)
         FigureCanvasAgg(made)
         yield made
 
 
+def live(draw: Callable[..., None]) -> Callable[..., Figure]:
+    """Make ``draw(figure, records, pinned=())``, which fills a figure, a pure function of records with an `update`.
+
+    ``update(figure, records, pinned)`` fills a figure again, so that it equals a new one: the axes, which are most of the
+    cost, stay (see `part`), and only what lies on them is made anew.
+    """
+
+    @wraps(draw)
+    def pure(records: Sequence[Record], pinned: Sequence[tuple[str, Sequence[Record]]] = ()) -> Figure:
+        with figure(layout=None) as made:
+            draw(made, records, pinned)
+            return made
+
+    def update(kept: Figure, records: Sequence[Record], pinned: Sequence[Any] = ()) -> None:
+        with _DRAWING, matplotlib.rc_context(STYLE):
+            for held in kept.texts[:]:
+                held.remove()
+            draw(kept, records, pinned)
+
+    pure.update, pure.pins = update, True  # type: ignore[attr-defined]
+    return pure
+
+
+def part(figure: Figure, name: str, left: float, top: float, width: float, height: float) -> Axes:
+    """The axes `name` of a live figure, empty: those that it has, or new ones. Places are in pixels, from the upper left."""
+    whole_width, whole_height = figure.get_size_inches() * PIXELS
+    place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    found = next((axes for axes in figure.axes if axes.get_label() == name), None)
+    if found is None:
+        return figure.add_axes(place, label=name)
+    for artist in (*found.lines, *found.collections, *found.patches, *found.texts, *found.images):
+        artist.remove()
+    found.set_position(place)
+    found.set_axis_on()
+    found.relim()
+    found.autoscale(True)
+    return found
+
+
+PINS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
+Pins = Sequence[tuple[str, Sequence["Record"]]]  # pinned runs: a label and the records of each
+
+
+def heading(figure: Figure, title: str, setting: str = "") -> None:
+    """The finding, and below it the setting, at the top of a live figure."""
+    width, height = figure.get_size_inches() * PIXELS
+    figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
+    if setting:
+        figure.text(8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False)
+
+
+def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
+    """A legend in a line above the upper right corner: words, each in its colour."""
+    left = 0
+    for said, colour in reversed(parts):
+        axes.annotate(said, (1, 1), xycoords="axes fraction", xytext=(left, 5), textcoords="offset points", ha="right", fontsize=8,
+                      color=colour, parse_math=False)  # fmt: skip
+        left -= 4.35 * len(said) + 1  # points: near enough, and cheaper than measuring
+
+
 def encode(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as PNG, SVG or PDF, without a version stamp, so that equal figures are equal bytes."""
+    """The figure as a file, PNG, SVG or PDF on white, without a version stamp, so that equal figures are equal bytes."""
     if kind == "png":
         return _small(figure)
     buffer = io.BytesIO()
     stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with _DRAWING, matplotlib.rc_context({"svg.hashsalt": "workbench"}):
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=stamp)
+    with _DRAWING, matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, metadata=stamp, facecolor="white")
     return buffer.getvalue()
 
 
@@ -77,15 +197,47 @@ def _small(figure: Figure) -> bytes:
     By octree: median cut gives a thin line of a rare colour the colour of its neighbours.
     """
     canvas = FigureCanvasAgg(figure)
-    with _DRAWING:
-        figure.set_dpi(DPI)
+    with _DRAWING, matplotlib.rc_context(STYLE):
+        before = figure.get_dpi()
+        figure.set_dpi(PIXELS * SHARP)
         canvas.draw()
-    picture = PIL.Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        size = canvas.get_width_height()
+        figure.set_dpi(before)
+    picture = PIL.Image.frombuffer("RGBA", size, canvas.buffer_rgba())
+    white = PIL.Image.new("RGBA", size, "white")
+    picture = PIL.Image.alpha_composite(white, picture).convert("RGB")
     buffer = io.BytesIO()
     picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(
         buffer, "png"
     )
     return buffer.getvalue()
+
+
+def markup(figure: Figure) -> str:
+    """The figure as an SVG element for a page: inks and font are the page's, numbers have two decimals.
+
+    All text of the figure is escaped, by matplotlib's SVG writer; nothing else of it comes from outside.
+    """
+    buffer = io.StringIO()
+    with _DRAWING, matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = _COMMENT.sub("", svg[svg.index("<svg") :])
+    svg = _PATH.sub(lambda path: _DIGITS.sub(r"\1", path.group()), svg)
+    svg = _COLOUR.sub(lambda colour: f"var({_variable(colour.group())},{colour.group()})", svg)
+    return _FONT.sub("font-family: var(--jp-ui-font-family,sans-serif)", _SHORT_FONT.sub(_font, svg))
+
+
+_COMMENT = re.compile(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", re.S)
+_PATH = re.compile(r' (?:d|x|y|transform|width|height)="[^"]*"')
+_DIGITS = re.compile(r"(\.\d\d)\d+")
+_COLOUR = re.compile("|".join(_SHADES))
+_SHORT_FONT = re.compile(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*")
+_FONT = re.compile(r"font-family: '?DejaVu Sans[^;\"]*")
+
+
+def _font(found: re.Match[str]) -> str:
+    return f"font: {found.group(1)}var(--jp-ui-font-family,sans-serif)"
 
 
 # -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------

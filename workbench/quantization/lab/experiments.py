@@ -16,7 +16,7 @@ from workbench.knobs import Config, knob
 from workbench.quantization.config import GridConfig, SolverConfig
 from workbench.quantization.fast_solver import LayerSolver
 from workbench.quantization.grids import fit_grid
-from workbench.quantization.lab import figures
+from workbench.quantization.lab import figures, stories
 from workbench.quantization.lab.inside import small_layer, update_terms
 from workbench.quantization.lab.layer_config import (
     NO_PAPER,
@@ -63,7 +63,14 @@ def _steps(config: LayerTraceConfig) -> int:
 
 
 @experiment(
-    "quantization/layer-trace", version=1, inputs=inputs, figure=figures.draw_layer_trace, steps=_steps
+    "quantization/layer-trace",
+    version=2,
+    inputs=inputs,
+    figure=figures.draw_layer_trace,
+    story=stories.tell_layer_trace,
+    place=lambda record: f"column {record['columns']} of {record['of']}",
+    questions=stories.LAYER_TRACE,
+    steps=_steps,
 )
 def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
     """One layer of a real model being quantized: weights, residuals and the objective as columns are done."""
@@ -91,25 +98,25 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
             "r2": r2.norm,
             "r2_orthogonal": r2.orthogonal,
             "drift": ((weight - layer.weight).norm() / layer.weight.norm()).item(),
+            # of one output, in the order of rounding: rounded up to `columns`, the rest moved; five decimals for a picture
+            "row": (weight[row, solver.permutation].double() * 1e5).round() / 1e5,
         }
 
     yield state(layer.weight, 0)
     done = 0
     for now in solver.steps():
         current = solver.current()
-        yield state(current, now) | _columns(solver, current, done, now, row)
+        yield state(current, now) | _columns(solver, done, now, row)
         done = now
     if config.bits >= 16:
         yield state(layer.weight, layer.weight.shape[1])
 
 
-def _columns(solver: LayerSolver, current: Tensor, first: int, last: int, row: int) -> Record:
-    """The columns just done: their errors, and one row of them before and after rounding, on its levels."""
-    columns, trace = solver.permutation[first:last], solver.trace()
+def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
+    """The columns just done: their errors, and the levels on which one row of them lies."""
+    columns = solver.permutation[first:last]
     return {
-        "column_error": trace.error[:, columns].square().sum(0),  # ||e_q||^2
-        "before": trace.before[row, columns],
-        "after": current[row, columns],
+        "column_error": solver.trace().error[:, columns].square().sum(0),  # ||e_q||^2
         "levels": solver.levels(row),
     }
 
@@ -126,6 +133,7 @@ class LayerGridConfig(GridConfig, PlaceConfig):
     version=1,
     inputs=lambda c: [checkpoints.ref(c.model)],
     figure=figures.draw_grid,
+    story=stories.tell_grid,
     instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
@@ -203,7 +211,14 @@ def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[
     return [w1, w2], [q1, float(round(w2))]
 
 
-@experiment("quantization/two-weights", version=1, figure=figures.draw_two_weights, instant=True)
+@experiment(
+    "quantization/two-weights",
+    version=1,
+    figure=figures.draw_two_weights,
+    story=stories.tell_two_weights,
+    questions=stories.TWO_WEIGHTS,
+    instant=True,
+)
 def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
     """Two weights: where rounding, GPTQ, GPTAQ and the exact target go, and the best of all grid points."""
     weight, hessian, cross = two_weight_statistics(config)
@@ -238,9 +253,13 @@ class UpdateConfig(Config):
 
 
 @experiment(
-    "quantization/update", version=1, inputs=lambda c: inputs(LayerConfig(model=checkpoints.TINY)), figure=figures.draw_update,
+    "quantization/update",
+    version=1,
+    inputs=lambda c: inputs(LayerConfig(model=checkpoints.TINY)),
+    figure=figures.draw_update,
+    story=stories.tell_update,
     instant=True,
-)  # fmt: skip
+)
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
     """What one column sends to the others: GPTQ's term, r1's, r2's, and the one fused update that is their sum."""
     layer = small_layer(columns=32, damping=0.0)

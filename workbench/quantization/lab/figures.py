@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out."""
+"""Records in, matplotlib figures out: what is looked at live."""
 
 from __future__ import annotations
 
@@ -9,228 +9,246 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
-from workbench.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure
+from workbench.plotting import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    HAIR,
+    INK,
+    ORANGE,
+    PINK,
+    PINS,
+    RED,
+    SKY,
+    Pins,
+    figure,
+    heading,
+    live,
+    part,
+    text,
+    words,
+)
 
-Pinned = tuple[str, list[Record]] | None
 COLOURS = {
     "rtn": GREY, "gptq": BLUE, "gptq+rescomp": SKY, "foem": SKY, "gptaq": RED, "gptaq+rescomp": ORANGE,
-    "exact": GREEN, "best": BLACK,
+    "exact": GREEN, "best": INK,
 }  # fmt: skip
 LABELS = {
     "rtn": "RTN", "gptq": "GPTQ", "gptq+rescomp": "GPTQ + ResComp", "foem": "FOEM", "gptaq": "GPTAQ",
-    "gptaq+rescomp": "GPTAQ + ResComp", "exact": "exact target", "best": "best of all grid points",
+    "gptaq+rescomp": "GPTAQ + ResComp", "exact": "exact target", "best": "best grid point",
 }  # fmt: skip
-ERROR = "error of the output, % of $\\|W_0\\tilde X\\|$"
+ERROR = "error, % of the output"
+WINDOW = 96  # columns in sight around the one being rounded
 
 
-def draw_layer_trace(records: Sequence[Record], pinned: Pinned = None) -> Figure:
-    """A layer half-way: weights of a row, error column by column, residuals, and the objective."""
+@live
+def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """One row of weights around the column being rounded, the output's error so far, and now against the pinned."""
     last = records[-1]
-    with figure(10.5, 6.4, layout=None) as fig:
-        margins = {"left": 0.065, "right": 0.985, "bottom": 0.075, "top": 0.9, "wspace": 0.16, "hspace": 0.36}
-        weights, errors, residuals, objective = fig.subplots(2, 2, gridspec_kw=margins).flat
-        title = f"{last['layer']}, {LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns"
-        fig.suptitle(title, fontsize=11)
-        _row_of_weights(weights, records)
-        for series, style, name in _with_pinned(records, pinned):
-            colour = COLOURS[series[-1]["method"]]
-            _column_errors(errors, series, colour, style, name)
-            _objective(objective, series, colour, style, name)
-            _residuals(residuals, series, style, name)
-        for axes in (residuals, objective):  # room for the legends
-            axes.set_ylim(0, 1.5 * max(axes.dataLim.y1, 1e-9))
-        for axes in (weights, errors, residuals, objective):
-            axes.set_xlim(0, last["of"])
-            axes.set_xlabel("column, in the order in which they are quantized")
-    return fig
-
-
-def _with_pinned(records: Sequence[Record], pinned: Pinned) -> list[tuple[Sequence[Record], str, str]]:
-    """The series to draw, with line style and, for the pinned one, its word in the legend."""
-    now = [(records, "-", "")]
-    return now if pinned is None else [(pinned[1], ":", f"pinned: {_short(pinned[0])}"), *now]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
+    heading(fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"])
+    _row_of_weights(part(fig, "row", 52, 52, 606, 142), records)
+    _error_so_far(part(fig, "error", 52, 256, 368, 126), records, pinned)
+    _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    at = 0
-    for record in records[1:] if "before" not in records[0] else records:
-        if "before" not in record:
-            continue
-        x = np.arange(at, at + len(record["before"]))
-        at += len(x)
-        if len(record["levels"]) <= 16:
-            axes.hlines(record["levels"], x[0] - 0.5, x[-1] + 0.5, color="#dddddd", linewidth=0.7, zorder=1)
-        axes.plot(x, record["before"], ".", color=GREY, markersize=3, zorder=2)
-        axes.plot(x, record["after"], "_", color=BLACK, markersize=4, zorder=3)
-    axes.plot([], [], ".", color=GREY, label="just before rounding")
-    axes.plot([], [], "_", color=BLACK, label="rounded")
-    axes.legend(loc="upper right", ncols=2)
+    """The weights in sight: rounded ones on their levels, free ones where compensation has moved them."""
+    done, columns = records[-1]["columns"], records[-1]["of"]
+    before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
+    first = max(0, min(done - 40, columns - WINDOW))
+    x = np.arange(first, min(columns, first + WINDOW))
+    w0, w = before[x], now[x]
+    fixed, free = x < done, x >= done
+    start = 0
+    for record in records[1:]:
+        end = record["columns"]
+        if end > first and start < x[-1] and len(record["levels"]) <= 16:
+            axes.hlines(record["levels"], max(start, first) - 0.5, min(end, x[-1] + 1) - 0.5, color=HAIR, linewidth=0.8)
+        start = end
+    axes.vlines(x[fixed], w0[fixed], w[fixed], color=FAINT, linewidth=0.8)
+    axes.vlines(x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
+    axes.plot(x, w0, ".", color=FAINT, markersize=3.5)
+    axes.plot(x[free], w[free], ".", color=ORANGE, markersize=6)
+    axes.plot(x[fixed], w[fixed], "_", color=INK, markersize=5, markeredgewidth=1.8)
+    if 0 < done < columns:
+        axes.axvline(done - 0.5, color=BLUE, linewidth=1.2)
+    most = 1.12 * max(np.abs(w0).max(), np.abs(w).max(), 1e-9)
+    axes.set(xlim=(x[0] - 1, x[-1] + 1), ylim=(-most, most), ylabel="weight", xlabel="input column, in the order of rounding")
     axes.grid(visible=False)
-    axes.set(title="weights of one output row on their grid", ylabel="weight")
+    axes.set_title("One output's weights")
+    moved = [("– rounded, ", INK), ("● still free, moved to repay", text(ORANGE))] if done < columns else [("– rounded", INK)]
+    words(axes, [("• original, ", text(GREY)), *moved])
 
 
-def _column_errors(axes: Axes, records: Sequence[Record], colour: str, style: str, name: str) -> None:
-    found = [value for record in records for value in record.get("column_error", ())]
-    if found:
-        x, larger = np.arange(1, len(found) + 1), len(found) / 10
-        axes.plot(x, np.cumsum(found), style, color=colour, label=name or "sum so far")
-        if not name:
-            each = np.array(found) * larger
-            axes.plot(x, each, color=colour, alpha=0.25, linewidth=0.6, label=f"each column, x {larger:.0f}")
-        axes.legend(loc="upper left")
-    axes.set(title="error sent on by each column (GPTQ's printed loss)", ylabel="$\\|e_q\\|^2$")
+def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
+    last, columns = records[-1], records[-1]["of"]
+    colour, most = COLOURS[last["method"]], 0.0
+    for (_, series), shade in zip(pinned, PINS, strict=False):
+        most = max(most, _errors(axes, series, shade, 1.2))
+    most = max(most, _errors(axes, records, colour, 2.0))
+    axes.axhline(100 * last["floor"], color=FAINT, linewidth=1, linestyle=":")
+    end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
+    axes.set(xlim=(0, end), ylim=(0, 1.25 * most), xlabel="columns rounded", ylabel=ERROR)
+    for key, name in (("held_out", "unseen text"), ("error", "calibration text")):
+        late = last["columns"] > 0.5 * end
+        place = (last["columns"], 100 * last[key])
+        style = {"xytext": (-3 if late else 5, 4), "textcoords": "offset points", "ha": "right" if late else "left"}
+        axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
+    axes.annotate("if nothing were rounded", (end, 100 * last["floor"]), xytext=(-2, 3), textcoords="offset points", ha="right",
+                  color=FAINT, fontsize=8)  # fmt: skip
+    axes.set_title("Error so far")
 
 
-def _residuals(axes: Axes, records: Sequence[Record], style: str, name: str) -> None:
+def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> float:
+    """Draw both errors of a run; returns the largest."""
+    x = [r["columns"] for r in series]
+    held_out, error = ([100 * r[key] for r in series] for key in ("held_out", "error"))
+    axes.plot(x, held_out, "--", color=colour, linewidth=width)
+    axes.plot(x, error, color=colour, linewidth=width)
+    return max(held_out)
+
+
+def at_column(records: Sequence[Record], columns: int) -> Record:
+    """The record of a run when as many columns were rounded."""
+    return next((r for r in records if r["columns"] >= columns), records[-1])
+
+
+def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
+    """Both errors now, of this run and of the pinned ones at the same column."""
+    last = records[-1]
+    rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
+    rows += [(name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PINS, strict=False)]
+    for y, (name, record, colour) in enumerate(rows):
+        ends = [100 * record["error"], 100 * record["held_out"]]
+        axes.plot(ends, [y, y], color=colour, linewidth=1.2)
+        axes.plot(ends[0], y, "o", color=colour, markersize=6)
+        axes.plot(ends[1], y, "o", color=colour, markerfacecolor="none", markeredgewidth=1.6, markersize=6)
+        said = f"{_short(name)}  {ends[0]:.1f}, {ends[1]:.1f}"
+        axes.annotate(said, (0, y), xycoords=("axes fraction", "data"), xytext=(2, 6), textcoords="offset points", fontsize=8,
+                      parse_math=False)  # fmt: skip
+    found = [100 * r[key] for _, r, _ in rows for key in ("error", "held_out")]
+    room = max(0.15 * (max(found) - min(found)), 0.5)
+    axes.set(xlim=(min(found) - room, max(found) + room), ylim=(len(rows) - 0.5, -0.75), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False)
+    axes.set(xlabel="● calibration  ○ unseen, %", title="Now, against the pinned" if pinned else "Now")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 22 else name[:21] + "…"
+
+
+def draw_residuals(records: Sequence[Record]) -> Figure:
+    """The two residuals as columns are rounded, what of them no free column can repay, and the loss that GPTQ prints."""
+    last = records[-1]
     x = [r["columns"] for r in records]
-    for key, colour, label in (("r1", RED, "$r_1=W(\\tilde X-X)$"), ("r2", BLUE, "$r_2=(W_0-W)\\tilde X$")):
-        axes.plot(x, [100 * r[key] for r in records], style, color=colour, label=None if name else label)
-        lost = [100 * r[f"{key}_orthogonal"] for r in records]
-        axes.plot(
-            x,
-            lost,
-            style,
-            color=colour,
-            alpha=0.45,
-            linewidth=1.0,
-            label=None if name else "   lost for good",
-        )
-    if not name:
-        axes.legend(loc="upper left", ncols=2)
-    axes.set(title="residuals, and (faint) what no free column can repay", ylabel="% of $\\|W_0\\tilde X\\|$")
+    with figure(670, 260) as fig:
+        residuals, losses = fig.subplots(1, 2)
+        for key, colour, name in (("r1", RED, "r₁ = W(X̃ − X)"), ("r2", BLUE, "r₂ = (W₀ − W)X̃")):
+            lost = [100 * r[f"{key}_orthogonal"] for r in records]
+            residuals.plot(x, [100 * r[key] for r in records], color=colour, label=name)
+            residuals.plot(x, lost, color=colour, alpha=0.5, linewidth=1, label="  beyond repair")
+        residuals.set(title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"]))
+        residuals.set_ylim(0, 1.5 * max(residuals.dataLim.y1, 1e-9))
+        residuals.legend(loc="upper left", ncols=2)
+        found = [value for record in records for value in record.get("column_error", ())]
+        losses.plot(np.arange(1, len(found) + 1), np.cumsum(found), color=COLOURS[last["method"]])
+        losses.set(title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"]))
+    return fig
 
 
-def _objective(axes: Axes, records: Sequence[Record], colour: str, style: str, name: str) -> None:
-    x, last = [r["columns"] for r in records], records[-1]
-    axes.plot(x, [100 * r["error"] for r in records], style, color=colour, label=name or "calibration")
-    held_out = [100 * r["held_out"] for r in records]
-    axes.plot(x, held_out, style, color=colour, alpha=0.5, label=None if name else "held out")
-    if not name:
-        axes.axhline(
-            100 * last["floor"],
-            color=BLACK,
-            linewidth=0.9,
-            linestyle="--",
-            label="floor (no rounding at all)",
-        )
-        for key in ("error", "held_out"):
-            place = {"xytext": (-4, 5), "textcoords": "offset points", "ha": "right", "fontsize": 8}
-            axes.annotate(f"{100 * last[key]:.2f}", (x[-1], 100 * last[key]), **place)
-    axes.legend(loc="upper left", ncols=2)
-    axes.set(title="one objective for all: $\\|QX-W_0\\tilde X\\|$", ylabel="% of $\\|W_0\\tilde X\\|$")
-
-
-def draw_grid(records: Sequence[Record], pinned: Pinned = None) -> Figure:
-    """The weights of a row against their rounded values, and how the group's weights fall on the levels."""
+@live
+def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """The weights of a row and the nearest levels of their grid, and how many weights lie near each level."""
     record = records[-1]
-    with figure(9.5, 3.6) as fig:
-        left, right = fig.subplots(1, 2, width_ratios=[3, 2])
-        fig.suptitle(
-            f"{record['layer']}: {record['bits']} bits, {record['grid']} grid, groups of {record['group_size']}, "
-            f"rounding error {100 * record['weight_error']:.1f} % of the weights",
-            fontsize=10,
-        )
-        x = np.arange(len(record["before"]))
-        for series, colour in ((pinned[1][-1], PINK), (record, BLACK)) if pinned else ((record, BLACK),):
-            levels = np.array(series["levels"])
-            left.hlines(
-                levels[np.abs(levels) < 2 * np.abs(record["before"]).max()],
-                0,
-                len(x),
-                color=colour,
-                alpha=0.2,
-                linewidth=0.7,
-            )
-            left.plot(np.arange(len(series["after"])), series["after"], "_", color=colour, markersize=5)
-        left.plot(x, record["before"], ".", color=BLUE, markersize=4)
-        left.set(
-            title="one row, first group: weight and nearest level", xlabel="input column", ylabel="weight"
-        )
-        right.hist(record["before"], bins=40, color=BLUE, alpha=0.6, orientation="horizontal")
-        right.hlines(record["levels"], 0, right.get_xlim()[1], color=BLACK, linewidth=0.8)
-        right.set(title="how many weights lie near each level", xlabel="weights", ylim=left.get_ylim())
-        left.grid(visible=False)
-        right.grid(visible=False)
-    return fig
+    weights, levels = np.array(record["before"]), np.array(record["levels"])
+    heading(fig, f"{2 ** record['bits']} levels: rounding moves the weights by {100 * record['weight_error']:.1f} %",
+            f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale")  # fmt: skip
+    row, counts = part(fig, "row", 52, 52, 420, 330), part(fig, "counts", 510, 52, 148, 330)
+    x = np.arange(min(len(weights), WINDOW))
+    seen = levels[np.abs(levels) < 2 * np.abs(weights).max()]
+    row.hlines(seen, -1, len(x), color=HAIR, linewidth=0.8)
+    after = np.array(record["after"])
+    row.vlines(x, weights[x], after[x], color=FAINT, linewidth=0.8)
+    row.plot(x, weights[x], ".", color=FAINT, markersize=4)
+    row.plot(x, after[x], "_", color=INK, markersize=5, markeredgewidth=1.8)
+    legend = [("• weight, ", text(GREY)), ("– its level", INK)]
+    for (name, series), shade in zip(pinned, PINS, strict=False):
+        other = np.array(series[-1]["after"][:WINDOW])
+        row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
+        legend.append((f", – {_short(name)}", text(shade)))
+    most = 1.1 * max(np.abs(weights).max(), np.abs(seen).max() if len(seen) else 0)
+    row.set(xlim=(-1, len(x)), ylim=(-most, most), xlabel="input column", ylabel="weight", title="One output's weights")
+    row.grid(visible=False)
+    words(row, legend)
+    shares, edges = np.histogram(weights, bins=40, range=(-most, most))
+    counts.stairs(shares, edges, orientation="horizontal", color=BLUE, fill=True, alpha=0.5)
+    counts.hlines(seen, 0, 1.05 * shares.max(), color=FAINT, linewidth=0.8)
+    counts.set(xlim=(0, 1.05 * shares.max()), ylim=(-most, most), xlabel="weights", yticks=[], title="How many lie where")
+    counts.grid(visible=False)
 
 
-def draw_two_weights(records: Sequence[Record]) -> Figure:
-    """The plane of two weights: contours of the objective, grid points, and where each method goes."""
-    with figure(9.5, 4.6) as fig:
-        plane, bars = fig.subplots(1, 2, width_ratios=[3, 2])
-        hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
-        start = np.array(records[0]["w"])
-        centre = np.round((start + target) / 2)
-        a, b = np.meshgrid(np.linspace(-2.4, 2.4, 121) + centre[0], np.linspace(-2.4, 2.4, 121) + centre[1])
-        gap = np.stack([a, b], -1) - target
-        plane.contour(
-            a,
-            b,
-            np.sqrt(np.einsum("...i,ij,...j", gap, hessian, gap)),
-            levels=9,
-            colors="#bbbbbb",
-            linewidths=0.7,
-        )
-        plane.plot(
-            *np.meshgrid(np.arange(-2, 3) + centre[0], np.arange(-2, 3) + centre[1]),
-            "+",
-            color=GREY,
-            markersize=6,
-        )
-        plane.plot(*start, "o", color=BLACK, markersize=6)
-        plane.annotate("$w_0$", start, xytext=(5, 5), textcoords="offset points")
-        plane.plot(*target, "*", color=GREEN, markersize=10)
-        plane.annotate("$w^*$", target, xytext=(5, -10), textcoords="offset points")
-        for offset, r in enumerate(records):
-            path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.025 * (offset - 2)
-            plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4, label=LABELS[r["method"]])
-        plane.set(
-            title="rounding the first weight, mending with the second",
-            xlabel="$w_1$ (steps)",
-            ylabel="$w_2$ (steps)",
-        )
-        plane.set_aspect("equal")
-        names = [r["method"] for r in records]
-        bars.barh(
-            [LABELS[n] for n in names],
-            [max(r["error"], 0) for r in records],
-            color=[COLOURS[n] for n in names],
-        )
-        bars.invert_yaxis()
-        bars.set(title="error against the full-precision stream", xlabel="$\\|QX-W_0\\tilde X\\|^2$")
-    return fig
+@live
+def draw_two_weights(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """The plane of two weights: rings of equal error, grid points, and where each method ends."""
+    errors = {r["method"]: max(r["error"], 0.0) for r in records}
+    best, ours = errors["best"], {m: e for m, e in errors.items() if m != "best"}
+    found = [LABELS[m] for m, e in ours.items() if e <= best + 1e-9]
+    heading(fig, f"The best grid point is found by {', '.join(found)}" if found else "No method finds the best grid point")
+    plane, ranks = part(fig, "plane", 46, 40, 350, 350), part(fig, "ranks", 520, 40, 138, 350)
+    hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
+    start = np.array(records[0]["w"])
+    centre = np.round((start + target) / 2)
+    _rings(plane, hessian, target)
+    points = np.arange(-3, 4)
+    plane.plot(*np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle="")
+    for offset, r in enumerate(records):
+        path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.03 * (offset - 2)
+        plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
+    plane.plot(*start, "o", color=INK, markersize=7)
+    plane.annotate("w₀, the weights", start, xytext=(7, 6), textcoords="offset points", weight="bold")
+    plane.plot(*target, "*", color=GREEN, markersize=12)
+    plane.annotate("w*, best if not rounded", target, xytext=(8, -12), textcoords="offset points", color=text(GREEN), weight="bold")
+    plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
+    plane.set(xlabel="first weight, in steps of the grid", ylabel="second weight", title="Rings: equal error")
+    plane.grid(visible=False)
+    for y, (method, error) in enumerate(errors.items()):
+        ranks.plot(error, y, "o", color=COLOURS[method], markersize=8)
+        ranks.annotate(f"{error:.2f}", (error, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
+    most = max(errors.values())
+    ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
+    ranks.set(xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3), ylim=(len(errors) - 0.5, -0.6), xlabel="squared error", title="Error of each")
 
 
-def draw_update(records: Sequence[Record], pinned: Pinned = None) -> Figure:
-    """The three terms that a column sends to the free ones, stacked, and the fused update as dots."""
+def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
+    """Where the error ``(w - w*) H (w - w*)'`` is 0.25, 1, 2.25, ...: ellipses, since H is a correlation."""
+    angles = np.linspace(0, 2 * np.pi, 73)
+    values, vectors = np.linalg.eigh(hessian)
+    circle = vectors @ (np.array([np.cos(angles), np.sin(angles)]) / np.sqrt(values)[:, None])
+    for k in range(1, 10):
+        axes.plot(*(centre[:, None] + 0.5 * k * circle), color=HAIR, linewidth=0.9)
+
+
+@live
+def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """The three terms that a column sends to the free ones, side by side, and the fused update, which is their sum."""
     record = records[-1]
-    with figure(9.5, 3.4) as fig:
-        axes = fig.subplots()
-        x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
-        width = 0.27
-        for place, (key, colour, label) in enumerate(
-            (("gptq", BLUE, "GPTQ's term"), ("r1", RED, "$r_1$, GPTAQ"), ("r2", ORANGE, "$r_2$, ResComp"))
-        ):
-            axes.bar(x + width * (place - 1), record[key], width, color=colour, label=label)
-        axes.plot(x, record["fused"], "D", color=BLACK, markersize=4, label="fused update (their sum)")
-        if pinned:
-            axes.plot(
-                x[-len(pinned[1][-1]["fused"]) :],
-                pinned[1][-1]["fused"][-len(x) :],
-                "D",
-                color=PINK,
-                markersize=3,
-                label="pinned",
-            )
-        axes.axhline(0, color=BLACK, linewidth=0.6)
-        axes.legend(ncols=5)
-        axes.set(
-            title=f"what column {record['column']} adds to the columns still free, one output row",
-            xlabel="column",
-            ylabel="change of weight",
-        )
-    return fig
+    size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
+    whole = sum(size.values()) or 1.0
+    shares = ", ".join(f"{name} {100 * size[key] / whole:.0f} %" for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂")))
+    heading(fig, f"What column {record['column']} sends on: {shares}", "to the columns still free, one output row")
+    axes = part(fig, "terms", 68, 56, 590, 326)
+    x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
+    for place, (key, colour) in enumerate((("gptq", BLUE), ("r1", RED), ("r2", ORANGE))):
+        axes.vlines(x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)
+    axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
+    legend = [("▮ GPTQ's term  ", text(BLUE)), ("▮ r₁, GPTAQ  ", text(RED)), ("▮ r₂, ResComp  ", text(ORANGE)), ("◆ their sum", INK)]
+    for name, series in pinned[-1:]:
+        other = series[-1]
+        y = np.arange(other["column"] + 1, other["column"] + 1 + len(other["fused"]))
+        axes.plot(y, other["fused"], "D", color=PINK, markerfacecolor="none", markersize=4.5)
+        legend.append((f"  ◇ {_short(name)}", text(PINK)))
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    axes.set(xlabel="column", ylabel="change of the weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1))
+    words(axes, legend)

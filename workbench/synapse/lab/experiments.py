@@ -12,6 +12,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from workbench.digits import Digits
 from workbench.experiment import Record, experiment
 from workbench.knobs import knob
 from workbench.synapse import counter
@@ -28,7 +29,7 @@ from workbench.synapse.config import (
 from workbench.synapse.conversions import neurosim_label
 from workbench.synapse.device_config import DeviceConfig
 from workbench.synapse.devices import Device, Exponential
-from workbench.synapse.lab import figures, network_figures
+from workbench.synapse.lab import figures, network_figures, stories
 from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.lab.scales import LAPTOP, NO_PAPER
 from workbench.synapse.layer import SynapseLayer
@@ -61,7 +62,14 @@ def _curve_inputs(config: ResponseConfig) -> list[str]:
     ]
 
 
-@experiment("synapse/device", version=2, inputs=_curve_inputs, figure=figures.draw_device, instant=True)
+@experiment(
+    "synapse/device",
+    version=2,
+    inputs=_curve_inputs,
+    figure=figures.draw_device,
+    story=stories.tell_device,
+    instant=True,
+)
 def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """A device's LTP and LTD staircase, its steps, and what a handful of real ones would do."""
     law = config.make_device().biased(config.asymmetry)
@@ -157,7 +165,14 @@ class OneSynapseConfig(SynapseConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-@experiment("synapse/one-synapse", version=2, figure=figures.draw_one_synapse, instant=True)
+@experiment(
+    "synapse/one-synapse",
+    version=2,
+    figure=figures.draw_one_synapse,
+    story=stories.tell_one_synapse,
+    questions=stories.ONE_SYNAPSE,
+    instant=True,
+)
 def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
     """The two conductances of one synapse under a train of pulses, on their trajectory, and the weight they make."""
     law = config.make_device().biased(config.asymmetry)
@@ -192,7 +207,9 @@ class OneUpdateConfig(SynapseConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-@experiment("synapse/update", version=2, figure=figures.draw_update, instant=True)
+@experiment(
+    "synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True
+)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """How many pulses each rule sends for one input and one error, against the number that the gradient asks for."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
@@ -244,9 +261,16 @@ FOLLOWED = 3  # synapses
 
 
 @experiment(
-    "synapse/train", version=3, inputs=inputs, figure=network_figures.draw_train,
+    "synapse/train",
+    version=3,
+    inputs=inputs,
+    figure=network_figures.draw_train,
+    story=stories.tell_train,
+    place=lambda record: f"{record['samples']:,} of {record['of']:,} digits",
+    together=2,
+    questions=stories.TRAIN,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
-)  # fmt: skip
+)
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
     """Two update schemes trained side by side on the same devices and digits: accuracy, conductances, pulses, refresh."""
     names = (config.scheme, config.rival)
@@ -291,7 +315,10 @@ class CurrentsConfig(UnitConfig):
     """A trained network and one digit."""
 
     title: ClassVar[str] = "digit"
-    digit: int = knob(0, "test digit", "which of the test digits is shown", low=0, high=199)
+    kind: Literal["right", "wrong", "any"] = knob(
+        "right", "digits shown", "those that the network gets right, those it gets wrong, or all", essential=True
+    )
+    digit: int = knob(0, "test digit", "which of these is shown", low=0, high=199, essential=True)
     presets = {"smoke": {"samples": 4000}, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
@@ -303,12 +330,20 @@ def _trained(text: str) -> Perceptron:
     return designs.networks[0]
 
 
-@experiment("synapse/currents", version=2, inputs=inputs, figure=network_figures.draw_currents, instant=True)
+@experiment(
+    "synapse/currents",
+    version=3,
+    inputs=inputs,
+    figure=network_figures.draw_currents,
+    story=stories.tell_currents,
+    instant=True,
+)
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
     base = config.of(SynapseConfig)
     network, data = _trained(base.model_dump_json()), digits_of(config)
-    layer, x = network.layers[0], data.x_test[config.digit : config.digit + 1]
+    chosen = _chosen_digit(config, network, data)
+    layer, x = network.layers[0], data.x_test[chosen : chosen + 1]
     activations = network.activations(x)
     side, low = round(x.shape[1] ** 0.5), 1 / config.conductance_ratio()
     pair = low + (1 - low) * layer.g[:, : x.shape[1], config.unit]  # in units of Gmax
@@ -321,5 +356,16 @@ def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
         "scheme": config.scheme,
         "hidden": activations[1][0, : network.sizes[1]],
         "outputs": activations[-1][0],
-        "label": int(data.labels_test[config.digit]),
+        "label": int(data.labels_test[chosen]),
     }
+
+
+def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> int:
+    """The place of the shown digit among the test digits; raises ValueError where there are not so many of its kind."""
+    if config.kind == "any":
+        return config.digit
+    right = network.activations(data.x_test)[-1].argmax(1) == data.labels_test
+    found = (right if config.kind == "right" else ~right).nonzero().flatten()
+    if config.digit >= len(found):
+        raise ValueError(f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}")
+    return int(found[config.digit])

@@ -10,11 +10,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
-from workbench.plotting import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure
+from workbench.plotting import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    HAIR,
+    INK,
+    ORANGE,
+    PINK,
+    PINS,
+    RED,
+    SKY,
+    Pins,
+    heading,
+    live,
+    part,
+    text,
+    words,
+)
 
-Pinned = tuple[str, list[Record]] | None
 COLOURS = {
-    "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": BLACK,
+    "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
     "uni, no refresh": ORANGE, "software, then written": GREY, "reference, shifted": SKY,
 }  # fmt: skip
 LABELS = {
@@ -32,167 +49,148 @@ STYLES = {"reference": "--"}  # on linear devices it lies on push-pull
 PLUS, MINUS = RED, SKY  # the two conductances of a pair
 
 
-def draw_device(records: Sequence[Record], pinned: Pinned = None) -> Figure:
+@live
+def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """The staircase of a device, its steps against conductance, and a few devices as they come out of the fab."""
     record = records[-1]
-    # drawn at each move of a slider: no constrained layout, few artists
-    with figure(8.6, 3.1, layout=None) as fig:
-        stairs, steps = fig.subplots(
-            1,
-            2,
-            width_ratios=[3, 2],
-            gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.215, "top": 0.84, "wspace": 0.2},
-        )
-        if pinned:
-            _staircase(stairs, pinned[1][-1], PINK, "pinned")
-        for curve in record["varied"]:
-            stairs.plot(record["at"], curve, color=GREY, linewidth=0.6, alpha=0.7)
-        _staircase(stairs, record, BLACK, "conductance")
-        if record["fit"]:
-            stairs.plot(record["at"], record["fitted"], color=ORANGE, linewidth=1)
-        stairs.set_title(_device_title(record), fontsize=9)
-        top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
-        stairs.set(xlabel="pulses: LTP up, then LTD down", ylabel="g", ylim=(-0.04, top), yticks=(0, 0.5, 1))
-        fig.text(0.075, 0.015, _source(record), fontsize=7, color=GREY)
-        up, down = record["levels"], record["levels_down"]
-        stairs.set_xticks((0, up, up + down) if down > 0.1 * up else (0, up))  # a tick costs 2 ms
-        g = np.linspace(0, 1, len(record["rise"]))
-        steps.plot(g, record["rise"], color=PLUS, label="LTP, up")
-        steps.plot(g, record["fall"], "--", color=BLUE, label="LTD, down")
-        steps.set_title(_step_title(record), fontsize=9)
-        if record["symmetry_point"] is not None:
-            steps.axvline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1)
-        steps.set(
-            xlabel="g",
-            xticks=(0, 0.5, 1),
-            ylabel="step, in 1 / levels",
-            ylim=(0, max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)),
-        )
-        steps.yaxis.set_major_locator(MaxNLocator(4))
-        for place, (colour, label) in enumerate(
-            ((PLUS, "LTP, up"), (BLUE, "LTD, down"))
-        ):  # a legend costs 10 ms
-            steps.text(0.3 + 0.25 * place, 0.9, label, color=colour, transform=steps.transAxes)
-    return fig
+    up, down = record["levels"], record["levels_down"]
+    heading(fig, _device_title(record), _source(record))
+    stairs, steps = part(fig, "stairs", 46, 56, 376, 326), part(fig, "steps", 476, 56, 182, 326)
+    legend = []
+    for (name, series), shade in zip(pinned, PINS, strict=False):
+        _staircase(stairs, series[-1], shade)
+        legend.append((f"– {name[:24]}  ", text(shade)))
+    for curve in record["varied"]:
+        stairs.plot(record["at"], curve, color=GREY, linewidth=0.7, alpha=0.7)
+    if record["varied"]:
+        legend.append(("– as devices come  ", text(GREY)))
+    _staircase(stairs, record, INK)
+    if record["fit"]:
+        stairs.plot(record["at"], record["fitted"], color=ORANGE, linewidth=1.2)
+        legend.append(("– nearest exponential  ", text(ORANGE)))
+    top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
+    stairs.axvline(up, color=HAIR, linewidth=1)
+    stairs.set(xlim=(0, up + down), ylim=(-0.04, top), yticks=(0, 0.5, 1), ylabel="conductance g", title="Pulse after pulse")
+    stairs.set(xlabel=f"{up} pulses up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up))
+    words(stairs, legend)
+    g = np.linspace(0, 1, len(record["rise"]))
+    steps.plot(g, record["rise"], color=PLUS)
+    steps.plot(g, record["fall"], "--", color=BLUE)
+    if record["symmetry_point"] is not None:
+        steps.axvline(record["symmetry_point"], color=FAINT, linestyle=":", linewidth=1.2)
+        side = "left" if record["symmetry_point"] < 0.5 else "right"
+        steps.annotate(" symmetry point ", (record["symmetry_point"], 0.02), xycoords=("data", "axes fraction"), ha=side, color=FAINT, fontsize=8)
+    most = max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)
+    steps.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", title="Size of a step")
+    steps.yaxis.set_major_locator(MaxNLocator(4))
+    words(steps, [("– up  ", text(PLUS)), ("- - down", text(BLUE))])
 
 
-def _staircase(axes: Axes, record: Record, colour: str, label: str) -> None:
-    style = {"linewidth": 1.4, "drawstyle": "steps-mid"}
-    axes.plot(record["at"], record["g"], color=colour, label=label, **style)
+def _staircase(axes: Axes, record: Record, colour: str) -> None:
+    axes.plot(record["at"], record["g"], color=colour, linewidth=1.5, drawstyle="steps-mid")
 
 
 def _device_title(record: Record) -> str:
-    return f"{record['device']}: {record['levels']} up, {record['levels_down']} down, Gmax/Gmin {record['on_off']:.3g}"
+    where = matching(record)
+    return f"{record['levels']} levels up, {record['levels_down']} down: {where}"
+
+
+def matching(record: Record) -> str:
+    """Where a device's steps up and down are equal, in words."""
+    if record["symmetry_point"] is not None:
+        return f"steps up and down match at g = {record['symmetry_point']:.2f}"
+    apart = np.abs(np.subtract(record["rise"], record["fall"])).max()
+    return f"steps up and down match {'everywhere' if apart < 0.05 else 'nowhere'}"
 
 
 def _source(record: Record) -> str:
-    if record["fit"] is None:
-        return record["source"]
-    up, down, retraced, distance, residual = record["fit"]
-    kind = "retraced" if retraced else "mirrored"
-    smoothed = f"; smoothing moved the curve by {100 * residual:.2g} %" if residual else ""
-    return (
-        f"orange: the nearest exponential device, ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away "
-        f"(rms){smoothed}"
-    )
+    """Where the device comes from, or how well an exponential one fits it; its shapes in both notations."""
+    parts = [f"Gmax/Gmin {record['on_off']:.3g}"]
+    if record["labels"] is not None:
+        up, down, label_up, label_down = record["labels"]
+        parts.append(f"ν {up:.2g} up, {down:.2g} down (NeuroSim: {label_up:.2g}, {label_down:.2g})")
+    if record["fit"] is not None:
+        up, down, retraced, distance, residual = record["fit"]
+        kind = "retraced" if retraced else "mirrored"
+        parts.append(f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away")
+        if residual:
+            parts.append(f"smoothing moved it by {100 * residual:.2g} %")
+    elif record["source"]:
+        parts.append(record["source"])
+    said = "; ".join(parts)
+    return said if len(said) <= 118 else said[:117] + "…"
 
 
-def _step_title(record: Record) -> str:
-    point = record["symmetry_point"]
-    where = "no symmetry point" if point is None else f"g* = {point:.2f}"
-    if record["labels"] is None:
-        return where
-    up, down, label_up, label_down = record["labels"]
-    return f"ν {up:.2g} / {down:.2g}, NL {label_up:.2g} / {label_down:.2g}, {where}"
-
-
-def draw_one_synapse(records: Sequence[Record], pinned: Pinned = None) -> Figure:
-    """The pair against the pulses, its weight against an ideal one, and its path in the plane of (G+, G-)."""
+@live
+def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """The pair against the pulses, its path in the plane of (g+, g-), and its weight against an ideal one."""
     record = records[-1]
-    with figure(10.0, 3.2, layout=None) as fig:
-        pair, weight, plane = fig.subplots(
-            1, 3, gridspec_kw={"left": 0.055, "right": 0.99, "bottom": 0.16, "top": 0.86, "wspace": 0.22}
-        )
-        pulses = _pulses(record, "plus")
-        single = record["scheme"] == "reference"
-        for key, colour, label in (
-            ("plus", PLUS, "$g^+$"),
-            ("minus", MINUS, "$g_{ref}$" if single else "$g^-$"),
-        ):
-            pair.plot(pulses, record[key], color=colour, label=label)
-            if pinned:
-                other = pinned[1][-1]
-                pair.plot(_pulses(other, key), other[key], ":", color=colour, linewidth=1)
-        if record["symmetry_point"] is not None and record["scheme"] != "uni":
-            pair.axhline(record["symmetry_point"], color=GREY, linestyle="--", linewidth=1, label="$g^*$")
-        for step in record["refreshed"]:
-            pair.axvline(step, color=ORANGE, linewidth=0.7)
-        pair.legend(ncols=3, loc="upper right")
-        pair.set(
-            title=f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up",
-            xlabel="pulses",
-            ylabel="g",
-            ylim=(-0.03, 1.18),
-        )
-        weight.plot(pulses, record["ideal"], color=GREY, label="without limits", linewidth=1)
-        weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]], label="of the devices")
-        if pinned:
-            other = pinned[1][-1]
-            weight.plot(
-                _pulses(other, "weight"),
-                other["weight"],
-                ":",
-                color=COLOURS[other["scheme"]],
-                label="pinned",
-            )
-        reach = 1.15 * max(map(abs, record["weight"])) + 0.05
-        weight.set(
-            title="the weight" + (", lines: refresh" if record["refreshed"] else ""),
-            xlabel="pulses",
-            ylabel="w",
-            ylim=(-reach, reach),
-        )
-        weight.legend(loc="lower left", ncols=2)
-        plane.plot(record["plus"], record["minus"], color=BLACK, linewidth=0.8)
-        plane.plot(record["plus"][-1], record["minus"][-1], "o", color=RED, markersize=5)
-        pair_plane(plane, "its path (dashed: weight 0)")
-    return fig
+    pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
+    count = len(record["refreshed"])
+    kept = f", refreshed {count} times" if count else ""
+    heading(fig, f"After {pulses[-1]} pulses the weight is {record['weight'][-1]:+.2f}, without limits {record['ideal'][-1]:+.2f}",
+            f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}")  # fmt: skip
+    pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
+    plane = part(fig, "plane", 462, 56, 196, 196)
+    legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
+    if count:
+        refreshed = record["refreshed"]
+        pair.vlines(refreshed, -0.03, 1.05, color=ORANGE, linewidth=0.7, rasterized=count > 300)
+        legend.append(("  | refresh", text(ORANGE)))
+    for key, colour in (("plus", PLUS), ("minus", MINUS)):
+        for _, series in pinned:
+            pair.plot(_pulses(series[-1], key), series[-1][key], ":", color=colour, linewidth=1)
+        pair.plot(pulses, record[key], color=colour)
+    if record["symmetry_point"] is not None and record["scheme"] != "uni":
+        pair.axhline(record["symmetry_point"], color=FAINT, linestyle="--", linewidth=1)
+        legend.append(("  - - symmetry point", FAINT))
+    pair.set(xlim=(0, pulses[-1]), ylim=(-0.03, 1.05), ylabel="conductance", title="Two devices", xlabel="")
+    words(pair, legend)
+    legend = [("– without limits  ", text(GREY)), ("– of the devices", text(COLOURS[record["scheme"]]))]
+    weight.plot(pulses, record["ideal"], color=GREY, linewidth=1)
+    for name, series in pinned:
+        weight.plot(_pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]])
+        legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
+    weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
+    reach = 1.15 * max(map(abs, record["weight"])) + 0.05
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight")
+    words(weight, legend)
+    plane.plot(record["plus"], record["minus"], color=INK, linewidth=0.8)
+    plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
+    pair_plane(plane, "Their path, to the dot")
 
 
 def pair_plane(axes: Axes, title: str) -> None:
     """The plane of the two conductances of a pair, with the line of weight 0."""
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle="--")
-    ends = {"xlim": (-0.03, 1.03), "ylim": (-0.03, 1.03)}
-    axes.set(title=title, xlabel="$g^+$", ylabel="$g^-$", **ends)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
+    axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    for said, x, y, side in (("weight −", 0.03, 0.9, "left"), ("weight +", 0.97, 0.04, "right"), ("0", 0.86, 0.93, "center")):
+        axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
 
 
 def _pulses(record: Record, key: str) -> np.ndarray:
     return record["every"] * np.arange(len(record[key]))
 
 
-def draw_update(records: Sequence[Record]) -> Figure:
+@live
+def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
-    with figure(9.6, 2.8, layout=None) as fig:
-        axes = fig.subplots(
-            1,
-            len(records),
-            sharey=True,
-            squeeze=False,
-            gridspec_kw={"left": 0.06, "right": 0.99, "bottom": 0.18, "top": 0.8, "wspace": 0.08},
-        )
-        most = max([4, *(max(record["sizes"]) + 1 for record in records)])
-        for place, (record, axis) in enumerate(zip(records, axes[0], strict=True)):
-            axis.bar(record["sizes"], record["share"], color=SKY, width=0.8)
-            axis.axvline(record["asked"], color=BLACK, linestyle="--", linewidth=1.2)
-            axis.axvline(record["mean"], color=RED, linewidth=1.2)
-            axis.set(title=record["rule"], xlabel="pulses", xlim=(-0.6, most), ylim=(0, 1.02))
-            if not place:
-                axis.set_ylabel("share of tries")
-        first = records[0]
-        direction = "raise" if first["sign"] > 0 else "lower"
-        fig.suptitle(
-            f"one update ({direction} the weight): dashed, what the gradient asks for, {first['asked']:.2f} pulses "
-            f"of {first['unit']:.4f}; red, what is sent on average",
-            fontsize=10, x=0.06, ha="left",
-        )  # fmt: skip
-    return fig
+    first = records[0]
+    direction = "raise" if first["sign"] > 0 else "lower"
+    heading(fig, f"The gradient asks for {first['asked']:.2f} pulses, to {direction} the weight",
+            f"a pulse moves it by {first['unit']:.4f}; 200 tries of each rule")  # fmt: skip
+    most = max([4, *(max(record["sizes"]) + 1 for record in records)])
+    height = 320 / len(records) - 24
+    for place, record in enumerate(records):
+        axes = part(fig, record["rule"], 66, 72 + place * (height + 24), 440, height)
+        axes.vlines(record["sizes"], 0, record["share"], color=SKY, linewidth=9)
+        axes.axvline(record["asked"], color=INK, linestyle="--", linewidth=1.3)
+        axes.axvline(record["mean"], color=RED, linewidth=1.5)
+        axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), title=record["rule"])
+        axes.tick_params(labelbottom=place == len(records) - 1)
+        said = f"sends {record['mean']:.2f} on average"
+        axes.annotate(said, (1, 0.5), xycoords="axes fraction", xytext=(10, -3), textcoords="offset points", fontsize=8.5, color=text(RED))
+        if not place:
+            words(axes, [("▮ share of tries  ", text(SKY)), ("- - asked  ", INK), ("– mean sent", text(RED))])
+    axes.set_xlabel("pulses sent")

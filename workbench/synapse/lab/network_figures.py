@@ -6,47 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
-from workbench.plotting import GREEN, GREY, RED, figure
-from workbench.synapse.lab.figures import COLOURS, LABELS, Pinned, pair_plane
+from workbench.plotting import BLUE, FAINT, GREEN, GREY, RED, Pins, heading, live, part, text, words
+from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
+
+EDGES = "empty", "half", "full"
 
 
-def draw_train(records: Sequence[Record], pinned: Pinned = None) -> Figure:
-    """Two schemes in training: accuracy, conductances of three synapses, the histogram, what it cost."""
-    with figure(10.5, 6.0, layout=None) as fig:
-        margins = {"left": 0.06, "right": 0.985, "bottom": 0.08, "top": 0.93, "wspace": 0.2, "hspace": 0.38}
-        accuracy, paths, histogram, cost = fig.subplots(2, 2, gridspec_kw=margins).flat
-        series = _by_scheme(records)
-        if pinned:
-            for name, rows in _by_scheme(pinned[1]).items():
-                accuracy.plot(
-                    _of(rows, "samples"),
-                    100 * _of(rows, "accuracy"),
-                    ":",
-                    color=COLOURS[name],
-                    label=f"{LABELS[name]}, pinned",
-                )
-        for place, (name, rows) in enumerate(series.items()):
-            label = f"{LABELS[name]}: {100 * rows[-1]['accuracy']:.1f} %"
-            width = 1.6 if place else 2.4  # so that both are seen where they coincide
-            accuracy.plot(
-                _of(rows, "samples"),
-                100 * _of(rows, "accuracy"),
-                color=COLOURS[name],
-                linewidth=width,
-                label=label,
-            )
-        accuracy.set(title="test accuracy (%)", xlabel="samples", ylim=(0, 102), xlim=(0, records[-1]["of"]))
-        accuracy.legend(loc="lower right")
-        _paths(paths, series)
-        _histograms(histogram, series)
-        _cost(cost, series, records[-1]["of"])
-    return fig
+@live
+def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """Two schemes in training: accuracy of both, three pairs on their way, how full all devices are."""
+    series = by_scheme(records)
+    ours, *others = series.items()
+    now = f"{LABELS[ours[0]]} {100 * ours[1][-1]['accuracy']:.1f} %"
+    beside = f", {LABELS[others[0][0]]} {100 * others[0][1][-1]['accuracy']:.1f} %" if others else ""
+    heading(fig, f"{now}{beside} right", f"{records[-1]['samples']:,} of {records[-1]['of']:,} digits seen, unseen ones asked")
+    _accuracy(part(fig, "accuracy", 46, 62, 312, 320), series, pinned)
+    plane = part(fig, "plane", 428, 62, 230, 158)
+    _paths(plane, series)
+    _fullness(part(fig, "full", 428, 282, 230, 100), series)
 
 
-def _by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
+def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each scheme, in the order in which they first appear."""
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(record["scheme"], []).append(record)
@@ -57,105 +42,98 @@ def _of(rows: Sequence[Record], key: str) -> np.ndarray:
     return np.array([row[key] for row in rows], float)
 
 
+def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None:
+    lowest, ends = 100.0, []
+    for _, records in pinned:
+        for name, rows in by_scheme(records).items():
+            axes.plot(_of(rows, "samples"), 100 * _of(rows, "accuracy"), ":", color=COLOURS[name], linewidth=1.3)
+    for name, rows in series.items():
+        x, y = _of(rows, "samples"), 100 * _of(rows, "accuracy")
+        axes.plot(x, y, color=COLOURS[name], linewidth=2.2)
+        axes.plot(x[-1], y[-1], "o", color=COLOURS[name], markersize=5)
+        lowest = min(lowest, y[1:].min() if len(y) > 1 else y.min())
+        ends.append((y[-1], x[-1], name))
+    low = max(0.0, lowest - 8)
+    seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
+    end = max(1.02 * seen, 0.1 * of)
+    late, gap, place = seen > 0.5 * end, 0.045 * (101 - low), -np.inf
+    for rank, (y, x, name) in enumerate(sorted(ends)):
+        above = rank == len(ends) - 1
+        place = max(y + (gap if above else -1.6 * gap), place + 1.2 * gap)
+        style = {"ha": "right" if late else "left", "xytext": (-4 if late else 8, 0), "textcoords": "offset points"}
+        axes.annotate(f"{SHORT[name]} {y:.1f}", (x, place), color=text(COLOURS[name]), fontsize=9, weight="bold", **style)
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="digits trained on", title="Right answers, %")
+    if pinned:
+        words(axes, [(f"⋯ pinned: {'; '.join(name for name, _ in pinned)[:30]}", FAINT)])
+
+
 def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
-    """(G+, G-) of the followed synapses, from a cross to a dot."""
+    """(g+, g-) of the followed synapses: where they were, faint; the last steps; where they are."""
     for name, rows in series.items():
         if "plus" not in rows[-1]:
             continue
         plus, minus = (np.array([row[key] for row in rows]) for key in ("plus", "minus"))
-        for k in range(plus.shape[1]):
-            axes.plot(plus[:, k], minus[:, k], "-", color=COLOURS[name], linewidth=0.9, alpha=0.8)
-            axes.plot(plus[0, k], minus[0, k], "x", color=COLOURS[name], markersize=4)
-            axes.plot(plus[-1, k], minus[-1, k], "o", color=COLOURS[name], markersize=4)
-    pair_plane(axes, "three synapses on their way, x to dot (dashed: weight 0)")
+        axes.plot(plus, minus, color=COLOURS[name], linewidth=0.6, alpha=0.35)
+        axes.plot(plus[-6:], minus[-6:], color=COLOURS[name], linewidth=1.5)
+        axes.plot(plus[-1], minus[-1], "o", color=COLOURS[name], markersize=6)
+    pair_plane(axes, "Three synapses' pairs of devices")
 
 
-def _histograms(axes: Axes, series: dict[str, list[Record]]) -> None:
+def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
+    most = 1.0
     for name, rows in series.items():
         if "histogram" in rows[-1]:
             shares = 100 * np.array(rows[-1]["histogram"])
-            axes.stairs(
-                shares, np.linspace(0, 1, len(shares) + 1), color=COLOURS[name], fill=True, alpha=0.25
-            )
-            axes.stairs(
-                shares,
-                np.linspace(0, 1, len(shares) + 1),
-                color=COLOURS[name],
-                label=f"{100 * rows[-1]['full']:.1f} % full (g > .99)",
-            )
-    axes.set(title="all conductances now", xlabel="g", ylabel="% of devices", xlim=(0, 1))
-    axes.legend(loc="upper right")
+            edges = np.linspace(0, 1, len(shares) + 1)
+            axes.stairs(shares, edges, color=COLOURS[name], fill=True, alpha=0.3)
+            axes.stairs(shares, edges, color=COLOURS[name], linewidth=1.2)
+            most = max(most, 1.08 * shares.max())
+    axes.set(title="How full all devices are", xlim=(0, 1), ylim=(0, most), ylabel="% of them")
+    axes.set_xticks((0, 0.5, 1), labels=EDGES)
 
 
-def _cost(axes: Axes, series: dict[str, list[Record]], samples: int) -> None:
-    for name, rows in series.items():
-        seen = _of(rows, "samples")
-        spent, refreshed, refresh = (
-            np.diff(_of(rows, key)) / np.maximum(np.diff(seen), 1)
-            for key in ("pulses", "refreshed", "refresh_pulses")
-        )
-        axes.plot(seen[1:], spent, color=COLOURS[name])
-        if refreshed.any():
-            axes.plot(seen[1:], refresh, "--", color=COLOURS[name], linewidth=1)
-            axes.plot(
-                seen[1:][refreshed > 0],
-                np.zeros(int((refreshed > 0).sum())),
-                "|",
-                color=COLOURS[name],
-                markersize=9,
-            )
-    axes.set(
-        title="pulses a sample (dashed: of refresh; ticks: when)",
-        xlabel="samples",
-        xlim=(0, samples),
-    )
-    axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1))
+def _clear(colour: str, low: str = "") -> LinearSegmentedColormap:
+    """From nothing to `colour`, so that the page shows through; from `low` over nothing where there are two signs."""
+    rgb = to_rgb(colour)
+    stops = [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)] if low else [(*rgb, 0.0), (*rgb, 1.0)]
+    places = [0, 0.5, 0.5, 1] if low else [0, 1]
+    return LinearSegmentedColormap.from_list("clear", list(zip(places, stops, strict=True)), N=256)
 
 
-def draw_currents(records: Sequence[Record]) -> Figure:
+INKED, PLUS_MAP, MINUS_MAP, SIGNED = _clear(GREY), _clear(RED), _clear(BLUE), _clear(RED, BLUE)
+
+
+@live
+def draw_currents(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """A digit, the currents that it drives through the two devices of each pixel's synapse, and the sums they make."""
     record = records[-1]
-    side = record["side"]
-    with figure(10.0, 4.4, layout=None) as fig:
-        grid = fig.add_gridspec(2, 4, left=0.045, right=0.99, top=0.87, bottom=0.1, hspace=0.5, wspace=0.2)
-        plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
-        most = max(plus.max(), minus.max(), 1e-6)
-        second = "$x\\,G_{ref}$" if record["scheme"] == "reference" else "$x\\,G^-$"
-        pictures = (
-            (np.array(record["pixels"]).reshape(side, side), "Greys", 0, 1, f"digit, a {record['label']}"),
-            (plus, "Reds", 0, most, f"$x\\,G^+$, unit {record['unit']}: {plus.sum():.2f}"),
-            (minus, "Blues", 0, most, f"{second}: {minus.sum():.2f}"),
-            (plus - minus, "RdBu_r", -most, most, f"difference: {(plus - minus).sum():+.2f}"),
-        )
-        for place, (picture, colours, low, high, title) in enumerate(pictures):
-            axes = fig.add_subplot(grid[0, place])
-            axes.imshow(picture, cmap=colours, vmin=low, vmax=high)
-            axes.set(title=title, xticks=[], yticks=[])
-            axes.grid(visible=False)
-        hidden, outputs = fig.add_subplot(grid[1, :2]), fig.add_subplot(grid[1, 2:])
-        colours = [RED if i == record["unit"] else GREY for i in range(len(record["hidden"]))]
-        hidden.bar(np.arange(len(record["hidden"])), record["hidden"], color=colours)
-        hidden.set(
-            title="hidden activations (red: this unit)",
-            xlabel="hidden unit",
-            ylim=(min(0, *record["hidden"]), 1.05),
-        )
-        answer = int(np.argmax(record["outputs"]))
-        outputs.bar(
-            np.arange(10),
-            record["outputs"],
-            color=[GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)],
-        )
-        outputs.set(
-            title=f"outputs: answer {answer}, {'right' if answer == record['label'] else 'wrong'}",
-            xlabel="digit",
-            ylim=(0, 1.05),
-            xticks=range(10),
-        )
-        fig.suptitle(
-            f"currents in units of Gmax x full drive, {LABELS[record['scheme']]}",
-            fontsize=10,
-            x=0.045,
-            ha="left",
-        )
-    return fig
+    side, answer = record["side"], int(np.argmax(record["outputs"]))
+    right = answer == record["label"]
+    heading(fig, f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
+            f"{LABELS[record['scheme']]}; currents in units of Gmax at full drive")  # fmt: skip
+    plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
+    most = max(plus.max(), minus.max(), 1e-6)
+    second = "g_ref" if record["scheme"] == "reference" else "g⁻"
+    pictures = (
+        (np.array(record["pixels"]).reshape(side, side), INKED, 0, 1, f"the digit, a {record['label']}"),
+        (plus, PLUS_MAP, 0, most, f"through g⁺: {plus.sum():.2f}"),
+        (minus, MINUS_MAP, 0, most, f"through {second}: {minus.sum():.2f}"),
+        (plus - minus, SIGNED, -most, most, f"difference: {(plus - minus).sum():+.2f}"),
+    )
+    for place, (picture, colours, low, high, title) in enumerate(pictures):
+        axes = part(fig, f"picture {place}", 10 + 164 * place, 62, 156, 156)
+        axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=8.5, weight="normal")
+        axes.spines[["top", "right"]].set_visible(True)
+        axes.grid(visible=False)
+    hidden, outputs = part(fig, "hidden", 40, 262, 290, 120), part(fig, "outputs", 368, 262, 290, 120)
+    x = np.arange(len(record["hidden"]))
+    hidden.vlines(x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
+    hidden.plot(record["unit"], record["hidden"][record["unit"]], "o", color=RED, markersize=6)
+    hidden.set(xlim=(-1, len(x)), ylim=(min(0, *record["hidden"]), 1.05), xlabel="hidden unit", title="Hidden units")
+    words(hidden, [(f"● unit {record['unit']}, shown above", text(RED))])
+    shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
+    outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
+    outputs.set(xlim=(-0.7, 9.7), ylim=(0, 1.05), xticks=range(10), xlabel="digit", title="Answers")
+    words(outputs, [("▮ the digit" if right else "▮ the digit  ", text(GREEN)), *([] if right else [("▮ its answer", text(RED))])])

@@ -1,0 +1,62 @@
+"""One line that holds the state of a panel: ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``.
+
+Only what differs from the defaults is said; a pinned run stands as the knobs in which it differs from the one shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+from workbench.experiment import Experiment, get
+from workbench.knobs import Config, KnobError, text_of
+
+PIN, MOMENT = "~pin", "~at"
+
+
+@dataclass(frozen=True)
+class State:
+    """An experiment, its knobs, the knobs of pinned runs, and the moment shown (None: the end); `note`: what to know of it."""
+
+    experiment: Experiment
+    config: Config
+    pins: Sequence[Config] = ()
+    moment: int | None = None
+    note: str = ""
+
+
+def link(state: State) -> str:
+    """The state as one line."""
+    pairs = _pairs(state.config, state.experiment.config())
+    pairs += [(PIN, urlencode(_pairs(pin, state.config))) for pin in state.pins]
+    if state.moment is not None:
+        pairs.append((MOMENT, str(state.moment)))
+    head = f"{state.experiment.name}@{state.experiment.version}"
+    return f"{head}?{urlencode(pairs, safe='~,/')}" if pairs else head
+
+
+def _pairs(config: Config, other: Config) -> list[tuple[str, str]]:
+    return [(n, text_of(v)) for n, v in config.model_dump().items() if v != getattr(other, n)]
+
+
+def parse(line: str) -> State:
+    """The state that a line holds; raises KnobError where it names what does not exist, or a value that is refused."""
+    head, _, rest = line.strip().partition("?")
+    name, _, version = head.partition("@")
+    if not name:
+        raise KnobError(f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it")
+    experiment = get(name)
+    pairs = parse_qsl(rest, keep_blank_values=True)
+    config = _config(experiment.config(), [p for p in pairs if p[0] not in (PIN, MOMENT)])
+    pins = [_config(config, parse_qsl(text, keep_blank_values=True)) for key, text in pairs if key == PIN]
+    moment = next((text for key, text in pairs if key == MOMENT), None)
+    if moment is not None and not moment.isdecimal():
+        raise KnobError(f"link {line!r}: {MOMENT}={moment!r}; expected a whole number")
+    other = version not in ("", str(experiment.version))
+    note = f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ" if other else ""
+    return State(experiment, config, pins, None if moment is None else int(moment), note)
+
+
+def _config(base: Config, pairs: Sequence[tuple[str, str]]) -> Config:
+    return base.replace(**{name: type(base).read(name, text) for name, text in pairs})

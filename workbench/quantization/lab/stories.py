@@ -1,0 +1,145 @@
+"""Records in, one sentence out: the present state of what is looked at live; and what to guess at before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.experiment import Question, Record
+from workbench.knobs import Config
+from workbench.plotting import Pins
+from workbench.quantization.lab.figures import LABELS, at_column
+
+
+def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """How many columns are rounded, what that did to the output, and how that is against the first pinned run."""
+    last = records[-1]
+    if not last["columns"]:
+        off = 100 * last["error"]
+        return f"Nothing is rounded yet. The layers before this one were quantized, so the output is already {off:.1f} % off."
+    told = (
+        f"{last['columns']} of {last['of']} columns rounded to {2 ** last['bits']} levels; the output is off by "
+        f"{100 * last['error']:.1f} % on the calibration text, {100 * last['held_out']:.1f} % on unseen text"
+    )
+    if pinned:
+        name, other = pinned[0]
+        gap = 100 * (last["held_out"] - at_column(other, last["columns"])["held_out"])
+        told += f": {abs(gap):.1f} points {'worse' if gap > 0 else 'better'} than {name} at the same column"
+    return f"{told}."
+
+
+def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """How many levels there are, and what rounding to the nearest does."""
+    record = records[-1]
+    told = f"{2 ** record['bits']} levels for every {record['group_size']} weights; rounding to the nearest moves the weights by "
+    told += f"{100 * record['weight_error']:.1f} %"
+    if pinned:
+        told += f", {pinned[0][0]} by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
+    return f"{told}."
+
+
+def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """Which method comes nearest to the best grid point."""
+    errors = {r["method"]: r["error"] for r in records}
+    best = errors.pop("best")
+    first = min(errors, key=lambda m: errors[m])
+    return (
+        f"Nearest comes {LABELS[first]}, with an error of {errors[first]:.2f}; the best of all grid points has {best:.2f}, "
+        f"plain rounding {errors['rtn']:.2f}."
+    )
+
+
+def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """Where the largest change goes."""
+    record = records[-1]
+    fused = np.array(record["fused"])
+    if not len(fused):
+        return f"Column {record['column']} is the last: nobody is left to repay."
+    at = int(np.abs(fused).argmax())
+    return (
+        f"Column {record['column']} is rounded; what that broke is repaid by {len(fused)} free columns, most of it by column "
+        f"{record['column'] + 1 + at}, which moves by {fused[at]:+.4f}."
+    )
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------
+
+
+def _nearest(value: float, marks: Sequence[float]) -> int:
+    return min(range(len(marks)), key=lambda k: abs(marks[k] - value))
+
+
+def _saved(records: list[Record], rival: list[Record]) -> float:
+    return 1 - records[-1]["held_out"] / rival[-1]["held_out"]
+
+
+LAYER_TRACE = (
+    Question(
+        "What does compensation buy?",
+        "Plain rounding (RTN) is run and pinned, then GPTQ, which lets the free columns repay. How much of the error on unseen text "
+        "does that take away?",
+        ("nothing", "about a seventh", "about half"),
+        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
+        {"method": "gptq"},
+        {"method": "rtn"},
+    ),
+    Question(
+        "Does ResComp help this layer?",
+        "GPTAQ is pinned; ResComp adds its second residual, r₂, with the published strength. Does the error on unseen text fall?",
+        ("it falls", "it rises or stays"),
+        lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
+        {"method": "gptaq+rescomp", "beta": 0.25},
+        {"method": "gptaq"},
+    ),
+    Question(
+        "Two bits: where does it break?",
+        "3 bits are pinned: 8 levels a weight. At 2 bits there are 4. How much larger is the error on the calibration text?",
+        ("less than 2 times", "2 to 4 times", "more than 4 times"),
+        lambda now, rival: int(np.searchsorted((2, 4), now[-1]["error"] / rival[-1]["error"])),
+        {"method": "gptq", "bits": 2},
+        {"method": "gptq", "bits": 3},
+    ),
+    Question(
+        "What if the layers before were not quantized?",
+        "GPTQ is pinned and GPTAQ run with upstream 'none': both streams of inputs are then the same. Which has less error?",
+        ("GPTQ", "GPTAQ", "equal to the last digit"),
+        lambda now, rival: 2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"]),
+        {"method": "gptaq", "upstream": "none"},
+        {"method": "gptq"},
+    ),
+    Question(
+        "Can one calibrate too well?",
+        "The exact target has the least calibration error of all. With only 256 tokens it is run against GPTQ (pinned). Which is "
+        "better on text that neither has seen?",
+        ("GPTQ", "the exact target"),
+        lambda now, rival: int(now[-1]["held_out"] < rival[-1]["held_out"]),
+        {"method": "exact", "tokens": 256},
+        {"method": "gptq"},
+    ),
+    Question(
+        "Fewer columns share a scale",
+        "All 576 columns of a row share one scale (pinned); then groups of 32 have their own. How much of the error on unseen text "
+        "goes?",
+        ("almost nothing", "about a quarter", "more than half"),
+        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
+        {"method": "gptq", "group_size": 32},
+        {"method": "gptq", "group_size": None},
+    ),
+)  # fmt: skip
+
+TWO_WEIGHTS = (
+    Question(
+        "Does GPTQ find the best point?",
+        "Two weights, correlated inputs, equal streams: GPTQ rounds the first and repairs with the second. Does it end on the best of "
+        "all grid points?",
+        ("yes", "no"),
+        lambda now, rival: _finds(now, "gptq"),
+        {"w1": 0.44, "w2": 0.44, "correlation": 0.8, "shift": 0.0},
+    ),
+)  # fmt: skip
+
+
+def _finds(records: list[Record], method: str) -> int:
+    errors = {r["method"]: r["error"] for r in records}
+    return int(errors[method] > errors["best"] + 1e-9)

@@ -1,0 +1,85 @@
+"""What the browser needs to know of a config's knobs: for each the input that fits it, its marks and its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log2, log10
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from workbench.knobs import Config, Knob, text_of
+
+WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
+SMALLEST_LOG = 1e-6  # a log slider cannot show 0
+
+
+def inputs(config: Config) -> list[dict[str, Any]]:
+    """The inputs of a config's knobs, in their order, as plain data."""
+    kind, hints = type(config), get_type_hints(type(config))
+    return [_input(name, hints[name], config, shown) for name, shown in kind.knobs().items()]
+
+
+def _input(name: str, hint: Any, config: Config, shown: Knob) -> dict[str, Any]:
+    value = getattr(config, name)
+    common = {
+        "name": name,
+        "label": shown.label,
+        "help": shown.help or shown.label,
+        "unit": shown.unit,
+        "file": shown.file,
+        "options": [],
+    }
+    options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
+    free = shown.free or shown.file or any(isinstance(v, tuple) for v in (value, *options))
+    if options and not free:
+        return common | {"kind": "select", "options": [[text_of(v), v] for v in options]}
+    if hint is bool:
+        return common | {"kind": "check"}
+    top = shown.top(config)
+    if hint in (int, float) and shown.low is not None and top is not None and not free:
+        if shown.log:
+            return common | {"kind": "slider", "marks": _round_numbers(hint, shown.low, top)}
+        if hint is float or top - shown.low <= WIDEST_SLIDER:
+            step = shown.step or (1 if hint is int else (top - shown.low) / 100)
+            return common | {"kind": "slider", "low": shown.low, "high": top, "step": step}
+    return common | {"kind": "text", "options": [[text_of(v), text_of(v)] for v in options]}
+
+
+def _round_numbers(hint: type, low: float, high: float) -> list[float]:
+    """Both ends, and between them 1, 2, 3, 4, 6, 8, 12 ... (whole numbers) or 1, 1.5, 2, 3, 5, 7 in each decade."""
+    least = low if low > 0 else SMALLEST_LOG
+    if hint is int:
+        marks = [digits * 2**k for k in range(ceil(log2(high))) for digits in (1, 3)]
+    else:
+        decades = range(floor(log10(least)), ceil(log10(high)))
+        marks = [float(f"{digits}e{decade}") for decade in decades for digits in (1, 1.5, 2, 3, 5, 7)]
+    return sorted({*(mark for mark in marks if least < mark < high), hint(low), hint(high)})
+
+
+@dataclass
+class Knobs:
+    """The knobs as a person has set them: the values as they stand, also one that is refused, and the last config that was good."""
+
+    config: Config
+
+    def __post_init__(self) -> None:
+        self.show(self.config)
+
+    def show(self, config: Config) -> None:
+        """Stand as `config` does."""
+        self.config, self.errors = config, {}
+        self.values = {name: getattr(config, name) for name in type(config).knobs()}
+
+    def set(self, changes: dict[str, Any]) -> None:
+        """Set knobs; a value that is refused stands, with the reason in `errors`. Text is read as the command line reads it."""
+        kind = type(self.config)
+        for name, value in changes.items():
+            if name not in self.values:
+                continue
+            if isinstance(value, str) and get_origin(get_type_hints(kind)[name]) is not Literal:
+                value = kind.read(name, value)
+            # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
+            self.values[name] = float(f"{value:.10g}") if isinstance(value, float) else value
+        try:
+            self.show(kind(**self.values))
+        except ValueError as error:
+            self.errors = getattr(error, "knobs", {}) or {"": str(error)}

@@ -1,0 +1,462 @@
+// The panel in the browser: knobs, Run, a picture, a scrubber. It knows no method; whatever it shows comes from the model:
+//   spec     what never changes: knobs, groups, presets, questions
+//   view     how things stand: values, errors, phase, progress, pins, code
+//   picture  the SVG now, its story, and where in the run it stands
+// and by messages: pictures of the run for the scrubber, and files to download. What a person does goes to the kernel as a
+// message {do: ...}. A page without a kernel brings a model that answers these itself (page.js).
+
+const FRAME_MS = 300; // between two pictures while playing
+
+function make(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name in node && name !== "list" && name !== "form") node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Text with its numbers in bold; never markup. */
+function story(node, text) {
+  node.replaceChildren(
+    ...text.split(/((?<![\w₀-₉])[+−-]?\d[\d,.]*(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
+  );
+}
+
+/** How a number reads beside its slider. */
+function shown(value) {
+  return typeof value === "number" ? String(+value.toPrecision(6)) : String(value);
+}
+
+let panels = 0;
+
+class Knob {
+  constructor(spec, id, set, upload) {
+    Object.assign(this, { spec, id, set });
+    this.input = this[spec.kind]();
+    this.input.id = id;
+    this.input.setAttribute("aria-describedby", `${id}-error`);
+    const name = make("b", {}, spec.label);
+    const unit = spec.unit ? make("span", { className: "wb-unit" }, ` ${spec.unit}`) : "";
+    const label = make("label", { htmlFor: id }, name, unit);
+    const code = make("code", { title: spec.help }, spec.name);
+    const help = make("button", {
+      className: "wb-help", type: "button", ariaLabel: `what is ${spec.label}?`, ariaExpanded: "false", title: spec.help,
+      onclick: () => {
+        this.about.hidden = !this.about.hidden;
+        help.ariaExpanded = String(!this.about.hidden);
+      },
+    }, "?");
+    this.about = make("div", { className: "wb-about", hidden: true }, spec.help);
+    this.reason = make("div", { className: "wb-reason", hidden: true });
+    this.error = make("div", { className: "wb-error", id: `${id}-error`, hidden: true, role: "alert" });
+    const head = make("div", { className: "wb-head" }, label, code, help);
+    const body = make("div", { className: "wb-input" }, this.input);
+    if (this.number) body.append(this.number);
+    if (spec.file) body.append(this.file(upload));
+    this.node = make("div", { className: `wb-knob wb-${spec.kind}` }, head, this.about, body, this.reason, this.error);
+    if (spec.kind === "check") head.prepend(this.input);
+    this.node.dataset.knob = spec.name;
+  }
+
+  /** A slider over numbers or a list of marks, with a box for any number between. */
+  slider() {
+    const { marks, low, high, step, label } = this.spec;
+    const range = make("input", { type: "range", min: marks ? 0 : low, max: marks ? marks.length - 1 : high, step: marks ? 1 : step });
+    this.number = make("input", { type: "text", className: "wb-number", ariaLabel: `${label}, as a number`, inputMode: "decimal" });
+    range.addEventListener("input", () => {
+      const value = marks ? marks[range.valueAsNumber] : range.valueAsNumber;
+      this.number.value = shown(value);
+      this.set({ value });
+    });
+    this.number.addEventListener("change", () => this.set({ text: this.number.value }));
+    return range;
+  }
+
+  select() {
+    const options = this.spec.options.map(([text], at) => make("option", { value: at }, text));
+    return make("select", { onchange: (event) => this.set({ value: this.options[event.target.selectedIndex] }) }, ...options);
+  }
+
+  get options() {
+    return this.extra === undefined ? this.spec.options.map((o) => o[1]) : [...this.spec.options.map((o) => o[1]), this.extra];
+  }
+
+  check() {
+    return make("input", { type: "checkbox", onchange: (event) => this.set({ value: event.target.checked }) });
+  }
+
+  text() {
+    const choices = this.spec.options.map(([text]) => make("option", { value: text }));
+    const list = make("datalist", { id: `${this.id}-list` }, ...choices);
+    const input = make("input", { type: "text", spellcheck: false, onchange: (event) => this.set({ text: event.target.value }) });
+    if (choices.length) {
+      input.setAttribute("list", list.id);
+      input.append(list);
+    }
+    return input;
+  }
+
+  file(upload) {
+    const { file, label, name } = this.spec;
+    const pick = make("input", {
+      type: "file", accept: file, ariaLabel: `upload ${label}`, className: "wb-file",
+      onchange: async () => {
+        const chosen = pick.files[0];
+        if (chosen) upload(name, chosen.name, await chosen.arrayBuffer());
+        pick.value = "";
+      },
+    });
+    return pick;
+  }
+
+  show(value, text, { error, idle, changed, high }) {
+    const { input, spec } = this;
+    if (spec.kind === "check") input.checked = value;
+    else if (spec.kind === "text") input.value = text;
+    else if (spec.kind === "select") this.choose(value, text);
+    else {
+      if (high !== undefined && high !== null && !spec.marks) input.max = high;
+      if (!error) input.value = spec.marks ? nearest(spec.marks, value) : value;
+      if (document.activeElement !== this.number) this.number.value = text;
+      this.number.disabled = Boolean(idle);
+      input.setAttribute("aria-valuetext", text);
+    }
+    input.disabled = Boolean(idle);
+    input.setAttribute("aria-invalid", String(Boolean(error)));
+    this.node.classList.toggle("wb-off", Boolean(idle));
+    this.node.classList.toggle("wb-changed", Boolean(changed));
+    this.reason.textContent = idle || "";
+    this.reason.hidden = !idle;
+    if (this.error.textContent !== (error || "")) this.error.textContent = error || "";
+    this.error.hidden = !error;
+  }
+
+  choose(value, text) {
+    const key = JSON.stringify(value);
+    let at = this.spec.options.findIndex((o) => JSON.stringify(o[1]) === key);
+    if (at < 0) { // a value that is not among those offered
+      this.extra = value;
+      at = this.spec.options.length;
+      this.input.options[at] = new Option(text, at);
+    }
+    this.input.selectedIndex = at;
+  }
+}
+
+function nearest(marks, value) {
+  const distance = marks.map((mark) => Math.abs(mark - value));
+  return distance.indexOf(Math.min(...distance));
+}
+
+/** The pictures of a run: lines of markup, each kept once, since most of a picture is as it was before. */
+class Frames {
+  constructor() {
+    this.clear(-1, 0);
+  }
+
+  clear(run, count) {
+    Object.assign(this, { run, count, lines: [], frames: new Map() });
+  }
+
+  add({ run, at, lines, ids, told, place }) {
+    if (run !== this.run) return;
+    this.lines.push(...lines);
+    this.frames.set(at, { ids, story: told, place });
+  }
+
+  get(at) {
+    const found = this.frames.get(at);
+    return found && { ...found, svg: found.ids.map((id) => this.lines[id]).join("\n") };
+  }
+}
+
+class Panel {
+  constructor(model, el) {
+    Object.assign(this, { model, id: `wb-${++panels}`, seq: 0, waiting: null, wanted: null, latencies: [] });
+    this.spec = model.get("spec");
+    this.frames = new Frames();
+    this.root = make("div", { className: "wb", role: "group", ariaLabel: this.spec.title });
+    this.root.dataset.lmSuppressShortcuts = "true"; // else arrow keys on a slider move through the notebook's cells
+    this.root.dataset.experiment = this.spec.name;
+    this.root.panel = this; // for tests: latencies
+    this.root.append(this.left(), this.right());
+    this.root.addEventListener("keydown", (event) => this.key(event));
+    el.append(this.root);
+    this.listen();
+    this.apply();
+    this.draw(model.get("picture"));
+    this.send({ do: "hello" });
+  }
+
+  listen() {
+    const on = { "change:view": () => this.apply(), "change:picture": () => this.draw(this.model.get("picture")) };
+    on["msg:custom"] = (message, buffers) => this.told(message, buffers);
+    for (const [name, act] of Object.entries(on)) this.model.on(name, act);
+    this.stopListening = () => {
+      for (const [name, act] of Object.entries(on)) this.model.off(name, act);
+      clearInterval(this.timer);
+    };
+  }
+
+  send(message, buffers) {
+    this.model.send(message, undefined, buffers);
+  }
+
+  // -- what is there ---------------------------------------------------------------------------------------------------
+
+  left() {
+    const { spec } = this;
+    this.knobs = Object.fromEntries(
+      spec.knobs.map((knob) => [
+        knob.name,
+        new Knob(knob, `${this.id}-${knob.name}`, (what) => this.set(knob.name, what), (name, file, data) =>
+          this.send({ do: "upload", name, file }, [data])),
+      ]),
+    );
+    const parts = [];
+    if (spec.questions.length) {
+      const offered = spec.questions.map((question, at) => make("option", { value: at }, question.title));
+      this.question = make("select", {
+        className: "wb-question", ariaLabel: "a question to guess at",
+        onchange: (event) => this.send({ do: "ask", at: Number(event.target.value) }),
+      }, make("option", { value: -1 }, "Guess first: choose a question…"), ...offered);
+      parts.push(this.question);
+    }
+    for (const [title, names, open] of spec.groups) {
+      const inside = names.map((name) => this.knobs[name].node);
+      if (open) parts.push(...inside);
+      else parts.push(make("details", {}, make("summary", {}, `${title} (${names.length})`), ...inside));
+    }
+    if (spec.presets.length) {
+      const preset = (scale) => make("button", { type: "button", onclick: () => this.send({ do: "preset", scale }) }, scale);
+      parts.push(make("div", { className: "wb-presets" }, "all knobs as for ", ...spec.presets.map(preset)));
+    }
+    return make("div", { className: "wb-left", role: "group", ariaLabel: "knobs" }, ...parts);
+  }
+
+  right() {
+    const button = (text, title, act, style = "") =>
+      make("button", { type: "button", className: style, title, onclick: act }, text);
+    this.run = button("▶ Run", "Run (Enter in a knob)", () => this.send({ do: "run" }), "wb-primary");
+    this.stop = button("■ Stop", "Stop after this step (Escape)", () => this.send({ do: "stop" }));
+    this.pin = button("Pin", "Keep this run in the picture, to compare the next ones with it", () => this.send({ do: "pin" }));
+    this.reset = button("Reset", "All knobs as they were at first", () => this.send({ do: "reset" }));
+    this.bar = make("progress", { max: 1, value: 0, ariaLabel: "progress of the run" });
+    this.phase = make("span", { className: "wb-phase", role: "status" });
+    const actions = make("div", { className: "wb-bar" },
+      ...(this.spec.instant ? [] : [this.run, this.stop]), ...(this.spec.pins ? [this.pin] : []), this.reset,
+      ...(this.spec.instant ? [] : [this.bar]), this.phase);
+    this.ask = make("div", { className: "wb-ask", hidden: true, role: "group", ariaLabel: "question" });
+    this.pins = make("div", { className: "wb-pins", hidden: true });
+    this.story = make("div", { className: "wb-story", ariaLive: "polite" });
+    this.stale = make("div", { className: "wb-stale", hidden: true, role: "status" });
+    this.image = make("div", { className: "wb-image" });
+    this.picture = make("div", { className: "wb-picture" }, this.image, this.stale);
+    this.code = make("textarea", { className: "wb-code", readOnly: true, hidden: true, ariaLabel: "code that repeats this run", rows: 5 });
+    return make("div", { className: "wb-right" }, actions, this.ask, this.story, this.pins, this.picture, this.code, this.time(), this.foot(button));
+  }
+
+  time() {
+    this.play = make("button", { type: "button", title: "Play the run again", ariaLabel: "Play", onclick: () => this.toggle() }, "▶");
+    this.scrub = make("input", { type: "range", min: 0, max: 0, step: 1, ariaLabel: "moment of the run", oninput: () => this.at(this.scrub.valueAsNumber) });
+    this.place = make("output", { className: "wb-place" });
+    this.timeline = make("div", { className: "wb-time" }, this.play, this.scrub, this.place);
+    return this.timeline;
+  }
+
+  foot(button) {
+    this.message = make("span", { className: "wb-message", role: "status" });
+    this.kind = make("select", { ariaLabel: "format of the figure" }, ...["png", "svg", "pdf"].map((kind) => make("option", {}, kind)));
+    const figure = button("Figure", "Save the picture beside the runs, and download it", () => this.send({ do: "save", kind: this.kind.value }));
+    const kernel = this.spec.kernel ? [figure, this.kind, button("CSV", "Save the records beside the runs, and download them", () => this.send({ do: "save", kind: "csv" }))] : [];
+    return make("div", { className: "wb-foot" }, this.message,
+      button("Code", "Copy the call that repeats this run, and show it", () => this.copy("code")),
+      button("Link", "Copy one line that holds the state of this panel", () => this.copy("link")), ...kernel);
+  }
+
+  // -- how things stand ------------------------------------------------------------------------------------------------
+
+  apply() {
+    const view = this.model.get("view");
+    this.view = view;
+    if (view.seq >= this.seq) { // else an answer to an older move: the slider is already elsewhere
+      for (const [name, knob] of Object.entries(this.knobs)) {
+        const [value, text] = view.values[name];
+        knob.show(value, text, {
+          error: view.errors[name], idle: view.idle[name], changed: view.changed.includes(name), high: view.high[name],
+        });
+      }
+      if (this.waiting !== null) this.next();
+    }
+    this.run.disabled = view.busy;
+    this.stop.disabled = !view.busy;
+    this.root.classList.toggle("wb-busy", view.busy);
+    this.bar.value = view.progress;
+    this.phase.textContent = view.phase;
+    this.phase.title = view.phase;
+    this.message.textContent = view.message;
+    this.message.title = view.about || view.message;
+    this.message.classList.toggle("wb-error", view.failed);
+    this.stale.textContent = view.stale;
+    this.stale.hidden = !view.stale;
+    this.picture.classList.toggle("wb-dim", view.dim || Boolean(view.stale));
+    if (!this.code.hidden) this.code.value = view[this.copied];
+    this.showPins(view.pins);
+    this.showQuestion(view.question);
+    this.showTimeline(view.frames);
+  }
+
+  showPins(pins) {
+    this.pins.hidden = !pins.length;
+    this.pins.replaceChildren("pinned: ", ...pins.map((label, at) =>
+      make("button", { type: "button", title: `let go of ${label}`, ariaLabel: `unpin ${label}`, onclick: () => this.send({ do: "unpin", at }) }, `${label} ×`)));
+  }
+
+  showQuestion(question) {
+    const key = JSON.stringify(question);
+    if (key === this.asked) return;
+    this.asked = key;
+    this.ask.hidden = !question;
+    if (this.question) this.question.value = question ? question.at : -1;
+    if (!question) return;
+    const { title, text } = this.spec.questions[question.at];
+    const answers = this.spec.questions[question.at].answers.map((answer, guess) =>
+      make("button", {
+        type: "button", disabled: question.guess !== null, ariaPressed: String(question.guess === guess),
+        className: question.right === guess ? "wb-right-answer" : "", onclick: () => this.send({ do: "guess", guess }),
+      }, answer));
+    const words = make("span", { ariaLive: "polite" }, make("b", {}, `${title} `), question.verdict || text);
+    this.ask.replaceChildren(words, make("div", { className: "wb-answers" }, ...answers,
+      make("button", { type: "button", className: "wb-close", ariaLabel: "close the question", title: "close", onclick: () => this.send({ do: "ask", at: -1 }) }, "×")));
+  }
+
+  showTimeline({ run, count }) {
+    this.timeline.hidden = this.spec.instant;
+    if (run === this.frames.run && count === this.frames.count) return;
+    this.frames.clear(run, count);
+    this.halt();
+    this.scrub.max = Math.max(count - 1, 0);
+    this.scrub.value = this.scrub.max;
+    this.scrub.disabled = this.play.disabled = count < 2;
+  }
+
+  draw({ svg, story: told, place, seq }) {
+    this.paint(svg, told, place);
+    if (seq && this.moved?.[0] <= seq) {
+      const [, when] = this.moved;
+      this.moved = null;
+      requestAnimationFrame(() => this.latencies.push(performance.now() - when));
+    }
+  }
+
+  paint(svg, told, place) {
+    if (svg !== this.svg) {
+      this.svg = svg;
+      this.image.innerHTML = svg; // made by the kernel's SVG writer, which escapes all text
+      const drawn = this.image.firstElementChild;
+      drawn?.setAttribute("role", "img");
+      drawn?.setAttribute("aria-label", told);
+    }
+    if (told !== this.said) story(this.story, (this.said = told));
+    this.place.textContent = place;
+  }
+
+  // -- what a person does ----------------------------------------------------------------------------------------------
+
+  /** Tell the kernel of a knob; while it works on one move, of those that follow only the last is sent. */
+  set(name, what) {
+    this.seq += 1;
+    this.moved ??= [this.seq, performance.now()];
+    if (this.waiting !== null) {
+      this.wanted = { ...this.wanted, [name]: what };
+      return;
+    }
+    this.waiting = this.seq;
+    this.send({ do: "set", seq: this.seq, knobs: { [name]: what } });
+  }
+
+  next() {
+    if (this.view.seq < this.waiting) return;
+    this.waiting = null;
+    if (this.wanted) {
+      this.waiting = this.seq;
+      this.moved = [this.seq, performance.now()];
+      this.send({ do: "set", seq: this.seq, knobs: this.wanted });
+      this.wanted = null;
+    }
+  }
+
+  key(event) {
+    const field = event.target.matches("input, select") && !event.target.classList.contains("wb-file");
+    if (event.key === "Enter" && field && !this.spec.instant && !this.view.busy) {
+      event.preventDefault();
+      event.target.dispatchEvent(new Event("change"));
+      this.send({ do: "run" });
+    } else if (event.key === "Escape" && this.view.busy) this.send({ do: "stop" });
+    else return;
+    event.stopPropagation();
+  }
+
+  at(moment) {
+    this.scrub.value = moment;
+    this.moment = moment;
+    const found = this.frames.get(moment);
+    if (found) this.paint(found.svg, found.story, found.place);
+    else this.send({ do: "frame", run: this.frames.run, at: moment });
+  }
+
+  toggle() {
+    if (this.timer) return this.halt();
+    if (this.scrub.value === this.scrub.max) this.at(0);
+    this.play.textContent = "❚❚";
+    this.play.ariaLabel = "Pause";
+    this.timer = setInterval(() => {
+      const moment = this.scrub.valueAsNumber + 1;
+      if (moment >= this.frames.count) this.halt();
+      else this.at(moment);
+    }, FRAME_MS);
+  }
+
+  halt() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.play.textContent = "▶";
+    this.play.ariaLabel = "Play";
+  }
+
+  async copy(what) {
+    this.copied = what;
+    this.code.hidden = false;
+    this.code.value = this.view[what];
+    this.code.ariaLabel = what === "code" ? "code that repeats this run" : "link to the state of this panel";
+    try {
+      await navigator.clipboard.writeText(this.view[what]);
+      this.message.textContent = `${what} copied to the clipboard`;
+    } catch {
+      this.code.select();
+      this.message.textContent = `press Ctrl+C to copy the ${what}`;
+    }
+  }
+
+  told(message, buffers) {
+    if (message.do === "frame") {
+      this.frames.add(message);
+      if (this.moment === message.at && this.scrub.valueAsNumber === message.at) this.at(message.at);
+    } else if (message.do === "download") {
+      const url = URL.createObjectURL(new Blob([buffers[0]], { type: message.mime }));
+      make("a", { href: url, download: message.name }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    }
+  }
+}
+
+export default {
+  render({ model, el }) {
+    el.classList.add("wb-outer");
+    const panel = new Panel(model, el);
+    return () => panel.stopListening();
+  },
+};

@@ -1,0 +1,117 @@
+"""An experiment's picture: drawn as records come, shown in a cell or in a panel, as SVG in the inks of the page."""
+
+from __future__ import annotations
+
+import base64
+import pathlib
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from workbench import phases, plotting, runs
+from workbench.experiment import Experiment, Record, get
+from workbench.knobs import Config
+
+HERE = pathlib.Path(__file__).parent
+SHARE, EVERY = 0.1, 0.25  # of the time spent drawing at most; seconds between two pictures at least
+
+Pins = Sequence[tuple[str, Sequence[Record]]]
+
+
+class Drawing:
+    """The figure of an experiment, kept between pictures where it can be filled again (see `plotting.live`)."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment, self.figure, self._due = experiment, None, 0.0
+
+    def due(self) -> bool:
+        """Whether it is time: drawing takes a share of the time however slow the machine; a fixed period would not do that."""
+        return monotonic() >= self._due
+
+    def markup(self, records: Sequence[Record], pinned: Pins = ()) -> str:
+        """The picture of `records` now."""
+        start = monotonic()
+        try:
+            return plotting.markup(self.draw(records, pinned))
+        finally:
+            end = monotonic()
+            self._due = end + max(EVERY, (end - start) * (1 / SHARE - 1))
+
+    def draw(self, records: Sequence[Record], pinned: Pins = ()) -> Figure:
+        """The figure of `records`."""
+        draw = self.experiment.figure
+        more = {"pinned": pinned} if self.experiment.pins and pinned else {}
+        update = getattr(draw, "update", None)
+        if update is None or self.figure is None:
+            self.figure = None  # should it raise, the next one begins anew
+            self.figure = draw(records, **more)
+            return self.figure
+        kept, self.figure = self.figure, None
+        update(kept, records, **more)
+        self.figure = kept
+        return kept
+
+    def story(self, records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+        """The present state in one sentence."""
+        tell = self.experiment.story
+        return tell(records, config, pinned) if tell else f"{len(records):,} records."
+
+    def place(self, records: Sequence[Record]) -> str:
+        """Where in the run the last record stands."""
+        place = self.experiment.place
+        return place(records[-1]) if place else f"record {len(records):,}"
+
+
+class Picture(anywidget.AnyWidget):
+    """A picture with its story; for readers without a kernel its bundle holds a PNG."""
+
+    _esm = HERE / "panel.js"
+    _css = (HERE / "panel.css").read_text() + plotting.theme()
+    spec = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+    picture = traitlets.Dict({"svg": "", "story": "", "place": "", "seq": 0}).tag(sync=True)
+
+    def __init__(self, experiment: str | Experiment, **more: Any):
+        self.experiment = get(experiment)
+        self.drawing = Drawing(self.experiment)
+        super().__init__(**more)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.experiment.name})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget, and its picture for readers without a kernel (web pages, PDF)."""
+        found = super()._repr_mimebundle_(**kwargs)
+        bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
+        if self.drawing.figure is not None:
+            bundle["image/png"] = base64.b64encode(plotting.encode(self.drawing.figure)).decode()
+        return {**bundle, "text/plain": f"{self!r}: {self.picture['story']}".rstrip(": ")}
+
+
+def show(experiment: str | Experiment, config: Config) -> list[Record]:
+    """Run an experiment in this cell with a live picture, and return its records.
+
+    A run that is complete is read, not computed; the picture is the same.
+    """
+    picture = Picture(experiment)
+    found, drawing, records = picture.experiment, picture.drawing, []
+    handle = display(picture, display_id=True)
+
+    def draw() -> None:
+        svg, told = drawing.markup(records), drawing.story(records, config)
+        picture.picture = {"svg": svg, "story": told, "place": drawing.place(records), "seq": 0}
+
+    with phases.heard(lambda phase: picture.set_trait("picture", {**picture.picture, "story": phase})):
+        for record in runs.stream(found, config):
+            records.append(record)
+            if drawing.due():
+                draw()
+    if records:
+        draw()
+    if handle is not None:  # in plain Python there is no cell to draw in
+        handle.update(picture)  # the saved notebook has the last picture
+    return records
