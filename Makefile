@@ -49,6 +49,8 @@ notebooks: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count \
 		--extra-keys "metadata.widgets cell.metadata.execution metadata.language_info.version" $(NOTEBOOKS)
+	$(BIN)/python -c "import pathlib, sys; from workbench.notebooks import settle; [settle(pathlib.Path(p)) for p in sys.argv[1:]]" \
+		$(NOTEBOOKS)
 
 figures: .venv/ready
 	$(BIN)/workbench figures

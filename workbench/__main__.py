@@ -20,6 +20,7 @@ Scale = Annotated[str | None, typer.Option(help="preset: smoke (seconds), laptop
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="knob=value, any number of times; tuples as 1,2,3")
 ]
+Link = Annotated[str, typer.Option(help="one line, as a panel's Link button gives it")]
 DESCRIBE = "Its knobs, presets and times: workbench describe EXPERIMENT."
 
 
@@ -76,25 +77,48 @@ def describe(experiment: str) -> None:
 
 @app.command(epilog=DESCRIBE)
 def run(
-    experiment: str,
+    experiment: Annotated[str | None, typer.Argument(help="none where --link names it")] = None,
     scale: Scale = None,
     set: Set = None,
+    link: Link = "",
     fresh: Annotated[
         bool, typer.Option(help="compute again from the start, also where the run is complete")
     ] = False,
 ) -> None:
-    """Run one experiment, or read it if it is complete; prints its last record and its id."""
+    """Run one experiment, or read it if it is complete; prints its last record, what it says in a sentence, and its id."""
     from workbench import runs
-    from workbench.experiment import get
 
     with _one_line():
+        found, config = _asked(experiment, scale, set, link)
+        records = _pull(found, config, fresh)
+        typer.echo("  ".join(f"{k}={v}" for k, v in records[-1].items() if not isinstance(v, list)))
+        typer.echo(found.tell(records, config))
+        typer.echo(runs.run_id(found, config))
+
+
+def _asked(
+    experiment: str | None, scale: str | None, set: list[str] | None, link: str
+) -> tuple[Experiment, Config]:
+    """The experiment and its config that a command names: by name, scale and knobs, or by a panel's link and knobs."""
+    from workbench import links
+    from workbench.experiment import get
+
+    if link:
+        state = links.parse(link)
+        if experiment not in (None, state.experiment.name) or scale:
+            raise ValueError(f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same")
+        if state.note:
+            typer.echo(f"workbench: {state.note}", err=True)
+        given = state.experiment.config.parse(set or [])
+        found, config = state.experiment, state.config.replace(**given)
+    elif experiment is None:
+        raise ValueError("which experiment? workbench list names them; or give a panel's --link")
+    else:
         found = get(experiment)
         given = found.config.parse(set or [])
         config = found.config.at(scale, **given)
-        _warn(config, given)
-        records = _pull(found, config, fresh)
-        typer.echo("  ".join(f"{k}={v}" for k, v in records[-1].items() if not isinstance(v, list)))
-        typer.echo(runs.run_id(found, config))
+    _warn(config, given)
+    return found, config
 
 
 def _warn(config: Config, given: dict[str, Any]) -> None:
@@ -216,6 +240,65 @@ def fetch(name: str) -> None:
     with _one_line():
         place = datasets.fetch(name) if name in datasets.DATASETS else checkpoints.fetch(name)
         typer.echo(f"{name}: {place}")
+
+
+@app.command("runs")
+def runs_(
+    experiment: Annotated[str | None, typer.Argument(help="only runs of it; none = all")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="knob=value, any number of times")] = None,
+    export: Annotated[Path | None, typer.Option(help="write the listed runs into this .zip file")] = None,
+    bring: Annotated[Path | None, typer.Option("--import", help="take in the runs of such a file")] = None,
+    delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete, any number of times")] = None,
+) -> None:
+    """List the runs that are kept, newest first; exchange them as one checked file, delete some."""
+    from workbench import archive
+    from workbench.experiment import get
+    from workbench.knobs import text_of
+
+    with _one_line():
+        if bring is not None:
+            new = archive.bring(bring)
+            typer.echo(f"{len(new)} runs taken in from {bring}")
+        archive.delete(delete or [])
+        wanted = get(experiment).config.parse(only or []) if experiment else {}
+        if only and not experiment:
+            raise ValueError("--only needs EXPERIMENT, whose knobs it names")
+        found = [
+            run
+            for run in archive.kept()
+            if experiment in (None, run.experiment)
+            and all(text_of(run.config.get(name)) == text_of(value) for name, value in wanted.items())
+        ]
+        for run in found:
+            knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
+            last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
+            typer.echo(f"{run.id}  {run.finished[:16].replace('T', ' ')}  {run.seconds:.1f} s  {run.size / 1e3:.0f} kB")
+            typer.echo(f"    {knobs or 'the defaults'}: {last}")
+        if export is not None:
+            typer.echo(f"{len(found)} runs written to {archive.export([run.id for run in found], export)}")
+
+
+@app.command(epilog=DESCRIBE)
+def page(
+    experiment: Annotated[str | None, typer.Argument(help="none where --link names it")] = None,
+    scale: Scale = None,
+    set: Set = None,
+    link: Link = "",
+    over: Annotated[
+        list[str] | None, typer.Option(help="knob=value,value,... that moves in the page (instant experiments)")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the file; default: beside the runs")] = None,
+) -> None:
+    """Write one HTML file that plays back a run, or lets an instant panel's knobs move, without a server."""
+    from workbench import runs
+    from workbench.ui.page import page as made
+
+    with _one_line():
+        found, config = _asked(experiment, scale, set, link)
+        lattice = dict(_axis(found.config, text) for text in over or [])
+        path = out or runs.runs_folder() / "exports" / f"{runs.run_id(found, config)}.html"
+        runs.write_atomic(path, made(found, config, lattice).encode())
+        typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()

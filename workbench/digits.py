@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from workbench import datasets
+from workbench import datasets, phases
 
 BRIGHTEST = {"digits-8x8": 16}  # value of a white pixel; 255 in the others
 
@@ -27,6 +27,7 @@ class Digits(NamedTuple):
 @lru_cache(maxsize=4)
 def load_digits(name: str, pool: int = 1) -> Digits:
     """The data set `name`, mean-pooled over squares of `pool` pixels a side."""
+    phases.say(f"reading {name}")
     images = datasets.load(name)
     side = images.x_train.shape[1]
     if side % pool:

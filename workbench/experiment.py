@@ -65,6 +65,12 @@ class Experiment:
         """Whether the figure can compare with a pinned run."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
+    def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = ()) -> str:
+        """The present state in one sentence: the story, or else what the title of the figure finds."""
+        if self.story is not None:
+            return self.story(records, config, pinned)
+        return f"{self.figure(records).get_suptitle()}." if self.figure else ""
+
     @property
     def summary(self) -> str:
         """First line of the generator's docstring."""

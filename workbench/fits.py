@@ -11,7 +11,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workbench import runs
+from workbench import phases, runs
 from workbench.datasets import DataError
 from workbench.experiment import Record, get
 from workbench.knobs import Config
@@ -81,6 +81,7 @@ class Fits:
         """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
         if self.run.stopped():
             raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are kept")
+        phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far")
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
             jobs, rest = self._working.pop(future)

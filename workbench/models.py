@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from workbench import phases
 from workbench.checkpoints import FOUR_BIT_NOTE, SMOLLM2, TINY, describe, fetch, find, first_line, ref
 from workbench.datasets import DataError
 
@@ -39,6 +40,7 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """Load a model by name, hub id or folder, in evaluation mode. Only safetensors are read, never pickles."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
+    phases.say(f"loading {name}")
     folder = find(name)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -57,6 +57,20 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
         partial.unlink(missing_ok=True)
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def settle(path: Path) -> None:
+    """Leave out of a saved notebook the views of widgets, which need their kernel: a reader sees their picture or text."""
+    import nbformat
+
+    found = nbformat.read(path, as_version=4)
+    for cell in found.cells:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(WIDGET, None)
+    nbformat.write(found, path)
+
+
 def _papermill(path: Path, out: Path, parameters: dict[str, Any], timeout: int) -> None:
     import papermill
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +52,14 @@ def runs_folder() -> Path:
 
 def run_id(experiment: Experiment, config: Config) -> str:
     """The run's content address."""
-    identity = {
-        "experiment": experiment.name,
-        "version": experiment.version,
-        "config": config.model_dump(mode="json"),
-        "inputs": sorted(experiment.inputs(config)),
-    }
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return f"{experiment.name.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return identity(experiment.name, experiment.version, config.model_dump(mode="json"), experiment.inputs(config))
+
+
+def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequence[str]) -> str:
+    """The content address of what a run says that it is."""
+    parts = {"experiment": experiment, "version": version, "config": config, "inputs": sorted(inputs)}
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return f"{experiment.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -57,6 +57,9 @@ class Designs:
 
         A batch is not cut: a design stops at the end of the batch in which `until` lies.
         """
+        from workbench.synapse.compiled.train import announce  # numba takes a second
+
+        announce()  # in this thread, where somebody may listen
         if len(self.configs) == 1:
             self._advance(0, until)
             return

@@ -1,8 +1,9 @@
 """The panel of knobs and the live picture: the only place that knows ipywidgets."""
 
-from workbench.ui.exercise import Exercise
+from workbench.ui.browser import RunBrowser
+from workbench.ui.exercise import Exercises
 from workbench.ui.gallery import Gallery
 from workbench.ui.panel import Panel
-from workbench.ui.picture import Picture, show
+from workbench.ui.picture import Picture, beside, show
 
-__all__ = ["Exercise", "Gallery", "Panel", "Picture", "show"]
+__all__ = ["Exercises", "Gallery", "Panel", "Picture", "RunBrowser", "beside", "show"]

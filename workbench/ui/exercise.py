@@ -1,53 +1,66 @@
-"""An exercise with a checked answer: a question, a box, and a reply that says why."""
+"""The exercises of a method, each with a checked answer: a box, a reply that says why, and the score."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
-
 import ipywidgets as w
 
-from workbench.knobs import parse_value
+from workbench import exercises, runs
 
 
-class Exercise(w.VBox):
-    """Ask `question`; `answer` is computed by the caller, never typed; `hint` follows a wrong reply.
+class Exercises(w.VBox):
+    """Ask the exercises of `method`; their answers lie in its package and are computed when asked for."""
 
-    Numbers are right within `tolerance` (relative); texts are compared without case.
-    """
-
-    def __init__(
-        self, question: str, answer: Callable[[], Any], hint: str, why: str, tolerance: float = 0.02
-    ):
-        self._answer, self._hint, self._why, self._tolerance = answer, hint, why, tolerance
-        self.box = w.Text(placeholder="your answer", continuous_update=False, layout=w.Layout(width="14em"))
-        check = w.Button(
-            description="Check", tooltip="Check", button_style="primary", layout=w.Layout(width="auto")
-        )
-        give_up = w.Button(
-            description="Show the answer", tooltip="Show the answer", layout=w.Layout(width="auto")
-        )
-        self.reply = w.Label("")
-        check.on_click(lambda _: setattr(self.reply, "value", self.check(self.box.value)))
-        give_up.on_click(lambda _: setattr(self.reply, "value", self.solution()))
-        self._question = question
-        super().__init__([w.Label(question), w.HBox([self.box, check, give_up]), self.reply])
+    def __init__(self, method: str):
+        self.method, self.asked = method, exercises.exercises(method)
+        self.boxes, self.replies = [], []
+        self.solved: set[int] = set()
+        self.score = w.HTML("")
+        rows = [self._row(number) for number in range(len(self.asked))]
+        export = _button("Sheet for a class", "Save the questions as a Markdown file beside the runs", self.export)
+        super().__init__([*rows, w.HBox([self.score, export])])
+        self._count()
 
     def __repr__(self) -> str:
-        return f"Exercise: {self._question}"
+        return f"Exercises({self.method}): {len(self.asked)}"
 
-    def check(self, given: Any) -> str:
-        """The reply to an answer."""
-        given, answer = parse_value(given.strip()) if isinstance(given, str) else given, self._answer()
-        if isinstance(answer, str):
-            right = str(given).strip().lower() == answer.lower()
-        else:
-            number = isinstance(given, (int, float)) and not isinstance(given, bool)
-            right = number and math.isclose(given, answer, rel_tol=self._tolerance, abs_tol=1e-9)
-        return f"right: {self._why}" if right else f"not yet: {self._hint}"
+    def _row(self, number: int) -> w.VBox:
+        box = w.Text(placeholder="your answer", description=f"answer {number + 1}", continuous_update=False)
+        reply = w.Label("")
+        self.boxes.append(box)
+        self.replies.append(reply)
+        check = _button("Check", "Check the answer", lambda: self.check(number, box.value), "primary")
+        give_up = _button("Show the answer", "Show the answer, and why", lambda: self.give_up(number))
+        question = w.Label(f"{number + 1}. {self.asked[number].question}")
+        return w.VBox([question, w.HBox([box, check, give_up]), reply])
 
-    def solution(self) -> str:
-        """The answer, and why."""
-        answer = self._answer()
-        return f"{answer if isinstance(answer, str) else format(answer, '.4g')}: {self._why}"
+    def check(self, number: int, given: str) -> str:
+        """Judge the reply to exercise `number`."""
+        exercise = self.asked[number]
+        right = exercise.right(given)
+        if right:
+            self.solved.add(number)
+        self.replies[number].value = f"right: {exercise.why}" if right else f"not yet: {exercise.hint}"
+        self._count()
+        return self.replies[number].value
+
+    def give_up(self, number: int) -> str:
+        """Show the answer to exercise `number`, which then counts no more."""
+        self.solved.discard(number)
+        self.replies[number].value = self.asked[number].solution()
+        self._count()
+        return self.replies[number].value
+
+    def export(self) -> None:
+        """Save the sheet of questions."""
+        path = runs.runs_folder() / "exports" / f"exercises-{self.method}.md"
+        runs.write_atomic(path, exercises.sheet(self.method).encode())
+        self.score.value = f"saved exports/{path.name} in the runs folder"
+
+    def _count(self) -> None:
+        self.score.value = f"<b>{len(self.solved)} of {len(self.asked)}</b> solved"
+
+
+def _button(label: str, hint: str, act, style: str = "") -> w.Button:
+    made = w.Button(description=label, tooltip=hint, button_style=style, layout=w.Layout(width="auto"))
+    made.on_click(lambda _: act())
+    return made

@@ -11,19 +11,18 @@ from workbench.ui.panel import Panel
 
 
 class Gallery(w.VBox):
-    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`."""
+    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`; it opens with the picture of the first."""
 
     def __init__(self, names: Sequence[str], scale: str = "laptop"):
         self._scale, self.panels = scale, {}
-        self.choice = w.Dropdown(
-            options=list(names), description="figure", layout=w.Layout(width="26em"), tooltip="figure"
-        )
+        options = [(f"{name.partition('/')[2]}: {get(name).summary}", name) for name in names]
+        self.choice = w.Dropdown(options=options, description="figure", layout=w.Layout(width="99%"), tooltip="figure")
         self.choice.observe(lambda change: self._open(change["new"]), "value")
         super().__init__([self.choice])
         self._open(self.choice.value)
 
     def __repr__(self) -> str:
-        return f"Gallery({', '.join(self.choice.options)})"
+        return f"Gallery({', '.join(name for _, name in self.choice.options)})"
 
     def _open(self, name: str) -> None:
         if name not in self.panels:

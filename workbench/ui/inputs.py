@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import types
 from dataclasses import dataclass
 from math import ceil, floor, log2, log10
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from workbench.knobs import Config, Knob, text_of
 
 WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
 SMALLEST_LOG = 1e-6  # a log slider cannot show 0
+
+
+def literals(hint: Any) -> list[Any]:
+    """What a Literal, or a union of them, may be; empty for other types."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if not all(get_origin(part) is Literal for part in parts):
+        return []
+    return [value for part in parts for value in get_args(part)]
 
 
 def inputs(config: Config) -> list[dict[str, Any]]:
@@ -28,7 +37,7 @@ def _input(name: str, hint: Any, config: Config, shown: Knob) -> dict[str, Any]:
         "file": shown.file,
         "options": [],
     }
-    options = list(get_args(hint)) if get_origin(hint) is Literal else list(shown.choices)
+    options = literals(hint) or list(shown.choices)
     free = shown.free or shown.file or any(isinstance(v, tuple) for v in (value, *options))
     if options and not free:
         return common | {"kind": "select", "options": [[text_of(v), v] for v in options]}
@@ -75,7 +84,7 @@ class Knobs:
         for name, value in changes.items():
             if name not in self.values:
                 continue
-            if isinstance(value, str) and get_origin(get_type_hints(kind)[name]) is not Literal:
+            if isinstance(value, str) and not literals(get_type_hints(kind)[name]):
                 value = kind.read(name, value)
             # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
             self.values[name] = float(f"{value:.10g}") if isinstance(value, float) else value

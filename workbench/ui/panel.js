@@ -5,6 +5,7 @@
 // and by messages: pictures of the run for the scrubber, and files to download. What a person does goes to the kernel as a
 // message {do: ...}. A page without a kernel brings a model that answers these itself (page.js).
 
+const KEYED = ["button", "input", "select", "summary", "textarea"];
 const FRAME_MS = 300; // between two pictures while playing
 
 function make(tag, props = {}, ...children) {
@@ -14,6 +15,8 @@ function make(tag, props = {}, ...children) {
     else if (name in node && name !== "list" && name !== "form") node[name] = value;
     else node.setAttribute(name, value);
   }
+  // else JupyterLab's shortcuts take keys that are meant for it: an arrow on a slider would move through the notebook's cells
+  if (KEYED.includes(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children);
   return node;
 }
@@ -179,7 +182,6 @@ class Panel {
     this.spec = model.get("spec");
     this.frames = new Frames();
     this.root = make("div", { className: "wb", role: "group", ariaLabel: this.spec.title });
-    this.root.dataset.lmSuppressShortcuts = "true"; // else arrow keys on a slider move through the notebook's cells
     this.root.dataset.experiment = this.spec.name;
     this.root.panel = this; // for tests: latencies
     this.root.append(this.left(), this.right());
@@ -222,7 +224,7 @@ class Panel {
       this.question = make("select", {
         className: "wb-question", ariaLabel: "a question to guess at",
         onchange: (event) => this.send({ do: "ask", at: Number(event.target.value) }),
-      }, make("option", { value: -1 }, "Guess first: choose a question…"), ...offered);
+      }, make("option", { value: -1 }, "Guess first: a question…"), ...offered);
       parts.push(this.question);
     }
     for (const [title, names, open] of spec.groups) {
@@ -249,6 +251,7 @@ class Panel {
     const actions = make("div", { className: "wb-bar" },
       ...(this.spec.instant ? [] : [this.run, this.stop]), ...(this.spec.pins ? [this.pin] : []), this.reset,
       ...(this.spec.instant ? [] : [this.bar]), this.phase);
+    actions.hidden = !this.spec.kernel;
     this.ask = make("div", { className: "wb-ask", hidden: true, role: "group", ariaLabel: "question" });
     this.pins = make("div", { className: "wb-pins", hidden: true });
     this.story = make("div", { className: "wb-story", ariaLive: "polite" });
@@ -272,9 +275,10 @@ class Panel {
     this.kind = make("select", { ariaLabel: "format of the figure" }, ...["png", "svg", "pdf"].map((kind) => make("option", {}, kind)));
     const figure = button("Figure", "Save the picture beside the runs, and download it", () => this.send({ do: "save", kind: this.kind.value }));
     const kernel = this.spec.kernel ? [figure, this.kind, button("CSV", "Save the records beside the runs, and download them", () => this.send({ do: "save", kind: "csv" }))] : [];
-    return make("div", { className: "wb-foot" }, this.message,
+    const code = this.spec.code ? [
       button("Code", "Copy the call that repeats this run, and show it", () => this.copy("code")),
-      button("Link", "Copy one line that holds the state of this panel", () => this.copy("link")), ...kernel);
+      button("Link", "Copy one line that holds the state of this panel", () => this.copy("link"))] : [];
+    return make("div", { className: "wb-foot" }, this.message, ...code, ...kernel);
   }
 
   // -- how things stand ------------------------------------------------------------------------------------------------
@@ -453,9 +457,27 @@ class Panel {
   }
 }
 
+/** A picture with its story, and nothing to turn. */
+function alone(model, el) {
+  const told = make("div", { className: "wb-story", ariaLive: "polite" });
+  const image = make("div", { className: "wb-image" });
+  el.append(make("div", { className: "wb-alone" }, told, image));
+  const draw = () => {
+    const { svg, story: said } = model.get("picture");
+    story(told, said);
+    if (image.innerHTML !== svg) image.innerHTML = svg; // see Panel.paint
+    image.firstElementChild?.setAttribute("role", "img");
+    image.firstElementChild?.setAttribute("aria-label", said);
+  };
+  model.on("change:picture", draw);
+  draw();
+  return () => model.off("change:picture", draw);
+}
+
 export default {
   render({ model, el }) {
     el.classList.add("wb-outer");
+    if (!model.get("spec")) return alone(model, el);
     const panel = new Panel(model, el);
     return () => panel.stopListening();
   },

@@ -89,6 +89,7 @@ class Panel(Picture):
             "name": self.experiment.name,
             "title": f"panel of {self.experiment.name}: {self.experiment.summary}",
             "kernel": True,
+            "code": True,
             "instant": self.experiment.instant,
             "pins": self.experiment.pins,
             "knobs": inputs(self._first),
@@ -151,8 +152,12 @@ class Panel(Picture):
     def pin(self) -> None:
         """Keep the records shown, to compare the next ones with; the oldest is let go where there are too many."""
         if self.records and all(records is not self.records for _, records in self.pinned):
-            self.pinned = [*self.pinned, (self._shown, self.records)][-PINS:]
-            self._redraw()
+            self.pin_run(self._shown, self.records)
+
+    def pin_run(self, config: Config, records: list[Record]) -> None:
+        """Pin another run of this experiment."""
+        self.pinned = [*self.pinned, (config, records)][-PINS:]
+        self._redraw()
 
     def unpin(self, at: int) -> None:
         """Let go of the pinned run `at`."""
@@ -438,12 +443,14 @@ class Panel(Picture):
     def _knobs_moved(self, draw: bool = True) -> None:
         refused, busy = bool(self.knobs.errors), self.view["busy"]
         if self.experiment.instant:
-            stale = "as it was before: a knob is refused" if refused else ""
+            stale = "this picture is as it was before: a knob is refused" if refused else ""
             if draw and not refused:
                 self._want(self.config)
         else:
             other = bool(self.records) and self.config != self._shown and not busy
-            stale = "of other knobs: press Run" if other or refused and self.records else ""
+            stale = "this picture is of other knobs: press Run" if other else ""
+            if refused and self.records:
+                stale = "this picture is as it was before: a knob is refused"
         general = self.knobs.errors.get("")
         if general:
             self._say(general, failed=True)
@@ -486,7 +493,7 @@ class Panel(Picture):
         named = lines[0].partition("=")[0]
         if named in self.knobs.values:
             self.knobs.errors = {**self.knobs.errors, named: lines[0]}
-        self._tell(phase="", dim=False, stale="as it was before" if self.records else "")
+        self._tell(phase="", dim=False, stale="this picture is as it was before" if self.records else "")
         self._say(begun + kind + " | ".join(lines), failed=True)
 
 

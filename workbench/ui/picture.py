@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import pathlib
 from collections.abc import Sequence
 from time import monotonic
@@ -13,7 +14,7 @@ import traitlets
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from workbench import phases, plotting, runs
+from workbench import papers, phases, plotting, runs
 from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config
 
@@ -58,8 +59,9 @@ class Drawing:
 
     def story(self, records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
         """The present state in one sentence."""
-        tell = self.experiment.story
-        return tell(records, config, pinned) if tell else f"{len(records):,} records."
+        if self.experiment.story or self.figure is None:
+            return self.experiment.tell(records, config, pinned)
+        return f"{self.figure.get_suptitle()}."
 
     def place(self, records: Sequence[Record]) -> str:
         """Where in the run the last record stands."""
@@ -83,13 +85,64 @@ class Picture(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.experiment.name})"
 
+    def png(self) -> bytes:
+        """The picture for readers without a kernel."""
+        return plotting.encode(self.drawing.figure)
+
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and its picture for readers without a kernel (web pages, PDF)."""
         found = super()._repr_mimebundle_(**kwargs)
         bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
         if self.drawing.figure is not None:
-            bundle["image/png"] = base64.b64encode(plotting.encode(self.drawing.figure)).decode()
+            bundle["image/png"] = base64.b64encode(self.png()).decode()
         return {**bundle, "text/plain": f"{self!r}: {self.picture['story']}".rstrip(": ")}
+
+
+class Beside(Picture):
+    """The committed reference and, small beside it on the same axes, the records at hand; both say what they are."""
+
+    def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
+        super().__init__(experiment)
+        reference = papers.reference_records(self.experiment.name)
+        here = f"here: scale {scale}, {_count(records)}"
+        self._figures = [(here, self.drawing.draw(records))]
+        told = self.drawing.story(records, config)
+        if reference:
+            laptop = self.experiment.config.at("laptop")
+            reason = papers.outdated(self.experiment, laptop)
+            caption = f"committed reference: scale laptop, {_count(reference)}{'; ' + reason if reason else ''}"
+            small, self.drawing.figure = self._figures.pop()[1], None
+            self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
+            told = self.drawing.story(reference, laptop)
+            _same_axes(self._figures[0][1], small)
+        parts = [f"<figure><figcaption>{html.escape(caption)}</figcaption>{plotting.markup(f)}</figure>" for caption, f in self._figures]
+        self.picture = {"svg": f'<div class="wb-beside">{"".join(parts)}</div>', "story": told, "place": "", "seq": 0}
+
+    def png(self) -> bytes:
+        """Both pictures in one, the second at half its size."""
+        return plotting.side_by_side(self._figures)
+
+
+def _count(records: Sequence[Record]) -> str:
+    seeds = len({r["seed"] for r in records if "seed" in r and r.get("phase", "judge") == "judge"})
+    return f"{seeds} seeds" if seeds > 1 else f"{len(records)} records"
+
+
+def _same_axes(one: Figure, other: Figure) -> None:
+    """Give the axes of `other` the limits of those of `one`, where both have as many."""
+    if len(one.axes) == len(other.axes):
+        for axes, like in zip(other.axes, one.axes, strict=True):
+            if axes.get_xscale() == like.get_xscale() and not axes.images:
+                axes.set(xlim=like.get_xlim(), ylim=like.get_ylim())
+
+
+def beside(experiment: str | Experiment, scale: str) -> list[Record]:
+    """Run an experiment at `scale` in this cell, and show it beside the committed reference; returns its records."""
+    found = get(experiment)
+    config = found.config.at(scale)
+    records = list(runs.stream(found, config))
+    display(Beside(found, config, records, scale))
+    return records
 
 
 def show(experiment: str | Experiment, config: Config) -> list[Record]:

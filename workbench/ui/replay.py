@@ -34,11 +34,12 @@ class Replay:
         config: Config,
         pins: Pins,
         send: Callable[[dict[str, Any]], None],
+        most: int = MOST,
     ):
         self.run, self.records, self.config, self.pins, self.send = run, records, config, pins, send
         # a drawing of its own: the panel's is of the last moment, and is saved from there
         self.drawing = Drawing(drawing.experiment)
-        self.moments = moments(len(records), drawing.experiment.together) if records else []
+        self.moments = moments(len(records), drawing.experiment.together, most) if records else []
         self._lines: dict[str, int] = {}
         self._sent: set[int] = set()
         self._size, self._lock, self._ended = 0, threading.Lock(), threading.Event()

@@ -47,8 +47,8 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     """One row of weights around the column being rounded, the output's error so far, and now against the pinned."""
     last = records[-1]
     heading(fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"])
-    _row_of_weights(part(fig, "row", 52, 52, 606, 142), records)
-    _error_so_far(part(fig, "error", 52, 256, 368, 126), records, pinned)
+    _row_of_weights(part(fig, "row", 52, 58, 606, 138, gap=40), records)
+    _error_so_far(part(fig, "error", 52, 256, 368, 126, gap=28), records, pinned)
     _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
 
 
@@ -165,7 +165,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     weights, levels = np.array(record["before"]), np.array(record["levels"])
     heading(fig, f"{2 ** record['bits']} levels: rounding moves the weights by {100 * record['weight_error']:.1f} %",
             f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale")  # fmt: skip
-    row, counts = part(fig, "row", 52, 52, 420, 330), part(fig, "counts", 510, 52, 148, 330)
+    row, counts = part(fig, "row", 52, 58, 420, 324, gap=40), part(fig, "counts", 510, 58, 148, 324)
     x = np.arange(min(len(weights), WINDOW))
     seen = levels[np.abs(levels) < 2 * np.abs(weights).max()]
     row.hlines(seen, -1, len(x), color=HAIR, linewidth=0.8)
@@ -196,7 +196,7 @@ def draw_two_weights(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     best, ours = errors["best"], {m: e for m, e in errors.items() if m != "best"}
     found = [LABELS[m] for m, e in ours.items() if e <= best + 1e-9]
     heading(fig, f"The best grid point is found by {', '.join(found)}" if found else "No method finds the best grid point")
-    plane, ranks = part(fig, "plane", 46, 40, 350, 350), part(fig, "ranks", 520, 40, 138, 350)
+    plane, ranks = part(fig, "plane", 46, 40, 350, 350, gap=26), part(fig, "ranks", 520, 40, 138, 350)
     hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
     start = np.array(records[0]["w"])
     centre = np.round((start + target) / 2)
@@ -238,7 +238,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     whole = sum(size.values()) or 1.0
     shares = ", ".join(f"{name} {100 * size[key] / whole:.0f} %" for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂")))
     heading(fig, f"What column {record['column']} sends on: {shares}", "to the columns still free, one output row")
-    axes = part(fig, "terms", 68, 56, 590, 326)
+    axes = part(fig, "terms", 68, 56, 590, 326, gap=54)
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     for place, (key, colour) in enumerate((("gptq", BLUE), ("r1", RED), ("r2", ORANGE))):
         axes.vlines(x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from workbench import datasets, models
+from workbench import datasets, models, phases
 from workbench.blocks import (
     Stream,
     advance,
@@ -127,6 +127,7 @@ def _full_precision(
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
     stream = block_inputs(lm, blocks_of(lm)[0], torch.cat(parts))
     for index in range(block):
+        phases.say(f"block {index + 1} of {block}, in full precision")
         stream = advance(blocks_of(lm)[index], stream)
     return stream
 
@@ -160,6 +161,7 @@ class _Streams:
         if block < self.block:
             self._enter(0, self._full_precision(0))
         while self.block < block:
+            phases.say(f"block {self.block + 1} of {block}, quantized")
             self._enter(self.block + 1, advance(self.mended(), self.quantized))
 
     def mended(self, until: str = "") -> nn.Module:

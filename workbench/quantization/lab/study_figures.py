@@ -44,7 +44,7 @@ def _fewest(table: pd.DataFrame, what: str) -> str:
 def draw_bits_groups(records: Sequence[Record]) -> Figure:
     """Held-out error against group size, a panel a bit width."""
     table = summary(_percent(records, "held_out"), "held_out", "bits", "groups")
-    with figure(9.0, 4.3) as fig:
+    with figure() as fig:
         bits = list(dict.fromkeys(table["bits"]))
         for axes, b in zip(fig.subplots(1, max(len(bits), 1), squeeze=False)[0], bits, strict=True):
             dots(axes, table[table["bits"] == b], "groups", COLOURS)
@@ -65,7 +65,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             edge = any(r["edge"] for r in chosen(records) if r["label"] == label)
             row = {"label": label, "name": LABELS[label], "values": each.tolist(), "edge": edge}
             ratios.append(row | found)
-    with figure(7.2, 4.0) as fig:
+    with figure() as fig:
         axes, title = fig.subplots(), "Methods at their best settings"
         for y, row in enumerate(ratios):
             point(axes, y, row, COLOURS[row["label"]], across=True)
@@ -96,7 +96,7 @@ def draw_terms(records: Sequence[Record]) -> Figure:
     """Error of each set of terms relative to GPTQ's on the same layer and sample; the interval is over layers."""
     names, bits = list(dict.fromkeys(r["label"] for r in records)), sorted({r["bits"] for r in records})
     colours = {"calibration": BLUE, "held out": ORANGE}
-    with figure(9.0, 4.6) as fig:
+    with figure() as fig:
         grid = fig.subplots(1, len(bits), sharey=True, squeeze=False)[0]
         for axes, b in zip(grid, bits, strict=True):
             for offset, (column, colour) in enumerate((("error", BLUE), ("held_out", ORANGE))):
@@ -105,18 +105,18 @@ def draw_terms(records: Sequence[Record]) -> Figure:
                     ratio = 100 * (scores(records, column, EACH, label=name, bits=b) / base).dropna()
                     _ratios(axes, ratio, y + 0.16 * (2 * offset - 1), colour)
             axes.axvline(100, color=BLACK, linewidth=0.8)
-            axes.set(title=f"{b} bits", xlabel="error, % of GPTQ's on the same layer and sample")
+            axes.set(title=f"{b} bits", xlabel="error, % of GPTQ's")
             axes.set_yticks(range(len(names)), labels=names)
             near = [v for line in axes.lines for v in line.get_xdata() if v < 130]
             axes.set_xlim(min(*near, 99.0) - 1, 130 if max(near) > 110 else max(*near, 101.0) + 1)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
         layers = len({r["layer"] for r in records})
-        note = f"a dot is a layer and sample; mean and 95 % interval over {layers} layers"
+        note = f"a dot is one layer and sample, against GPTQ on the same; mean and 95 % interval over {layers} layers"
         return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
 
 
 def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:
-    axes.plot(ratio, np.full(len(ratio), at), ".", color=colour, alpha=0.3, markersize=4)
+    axes.plot(ratio, np.full(len(ratio), at), ".", color=colour, alpha=0.3, markersize=4, rasterized=True)
     if len(ratio):
         row = {**interval(ratio, "layer")._asdict(), "edge": "", "values": []}
         point(axes, at, row, colour, across=True)
@@ -139,7 +139,7 @@ def _terms_title(records: Sequence[Record]) -> str:
 def draw_strengths(records: Sequence[Record]) -> Figure:
     """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
     table, title = judged(records), "Error over the strengths of both terms"
-    with figure(9.0, 4.3) as fig:
+    with figure() as fig:
         for axes, column, name in zip(
             fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True
         ):
@@ -147,7 +147,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
             picture = axes.pcolormesh(
                 mean.columns, mean.index, mean.to_numpy(), cmap="viridis_r", shading="nearest"
             )
-            fig.colorbar(picture, ax=axes, label="error, % of $\\|W_0\\tilde X\\|$")
+            fig.colorbar(picture, ax=axes, label=ERROR)
             least = mean.stack().idxmin()
             for (x, y), marker, size, label in (
                 ((least[1], least[0]), "*", 13, "least"),
@@ -158,7 +158,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
                 axes.plot(
                     x, y, marker, markeredgecolor=BLACK if marker == "*" else "white", label=label, **style
                 )
-            axes.set(title=name, xlabel="alpha, strength of $r_1$", ylabel="beta, strength of $r_2$")
+            axes.set(title=name, xlabel="alpha, strength of r₁", ylabel="beta, strength of r₂")
             axes.grid(visible=False)
             if column == "held_out":
                 title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
@@ -169,7 +169,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
     """Calibration (dotted) and held-out error against tokens, a panel a damping."""
     rows = _percent(records, "held_out", "error")
-    with figure(9.0, 4.3) as fig:
+    with figure() as fig:
         dampings = sorted({r["damping"] for r in rows})
         table = summary(rows, "held_out", "tokens", "damping")
         grid = fig.subplots(1, max(len(dampings), 1), sharey=True, squeeze=False)[0]
@@ -192,15 +192,15 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
     table = pd.DataFrame(records)
     colours = {"clean": GREEN, "published": RED}
     changed = 100 * table.groupby("compat")["codes_changed"].max()
-    with figure(8.5, 3.6) as fig:
+    with figure() as fig:
         codes, error = fig.subplots(1, 2)
         for compat, colour in colours.items():
             rows = table[table["compat"] == compat].groupby("block_size")
             if len(rows):
                 codes.plot(rows["codes_changed"].mean() * 100, "-o", color=colour)
                 error.plot(rows["error"].mean() * 100, "-o", color=colour)
-        codes.set(title="codes that differ from the smallest block's", xlabel="block size", ylabel="%")
-        error.set(title="error", xlabel="block size", ylabel=ERROR)
+        codes.set(title="Codes unlike the smallest block's", xlabel="block size", ylabel="%")
+        error.set(title="Error", xlabel="block size", ylabel=ERROR)
         words = ", ".join(f"{compat} form {value:.0f} %" for compat, value in changed.items())
         title = f"Codes that change with the block size, at most: {words}"
         names = {"clean": "clean form", "published": "published program"}

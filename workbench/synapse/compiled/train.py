@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from workbench import phases
 from workbench.synapse.compiled.devices import EXACT, KEPT_IN, TERNARY, UNIFORM
 from workbench.synapse.compiled.loop import train_loop
 from workbench.synapse.rules import thresholds
@@ -78,7 +79,7 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
         *(tuple(getattr(layer, name).numpy() for layer in layers) for name in ("g", "laws", "weight", "pending", "stats")),
         *(np.array([getattr(layer, name) for layer in layers]) for name in ("unit", "scale", "max_weight")),
     )  # fmt: skip
-    _announce()
+    announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
     right = train_loop(
         _settings(network),
@@ -95,10 +96,12 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
 
 
 @cache
-def _announce() -> None:
+def announce() -> None:
     """Say what the first run waits for, where no compiled loop is kept yet."""
     if KEPT_IN is None or not any(KEPT_IN.rglob("*.nbi")):
-        print("compiling the training loop: about twenty seconds, once", file=sys.stderr, flush=True)
+        phase = "compiling the training loop: about twenty seconds, once"
+        phases.say(phase)
+        print(phase, file=sys.stderr, flush=True)
 
 
 def _settings(network) -> Settings:

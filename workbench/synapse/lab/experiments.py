@@ -249,6 +249,14 @@ class TrainConfig(UnitConfig):
         "paper": NO_PAPER,
     }
 
+    def idle(self) -> dict[str, str]:
+        """The knobs that change nothing for either scheme."""
+        found = super().idle()
+        if self.rival == "software":
+            return found
+        beside = UnitConfig.idle(self.model_copy(update={"scheme": self.rival}))
+        return {name: reason for name, reason in found.items() if name in beside}
+
     @model_validator(mode="after")
     def _two_schemes(self) -> Self:
         if self.rival == self.scheme:

@@ -55,7 +55,7 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     record = records[-1]
     up, down = record["levels"], record["levels_down"]
     heading(fig, _device_title(record), _source(record))
-    stairs, steps = part(fig, "stairs", 46, 56, 376, 326), part(fig, "steps", 476, 56, 182, 326)
+    stairs, steps = part(fig, "stairs", 46, 56, 376, 326, gap=28), part(fig, "steps", 476, 56, 182, 326)
     legend = []
     for (name, series), shade in zip(pinned, PINS, strict=False):
         _staircase(stairs, series[-1], shade)
@@ -131,7 +131,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     heading(fig, f"After {pulses[-1]} pulses the weight is {record['weight'][-1]:+.2f}, without limits {record['ideal'][-1]:+.2f}",
             f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}")  # fmt: skip
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
-    plane = part(fig, "plane", 462, 56, 196, 196)
+    plane = part(fig, "plane", 462, 56, 196, 196, gap=24)
     legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
     if count:
         refreshed = record["refreshed"]

@@ -27,7 +27,7 @@ def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record
 def draw_learning(records: Sequence[Record]) -> Figure:
     """Learning curves, each series at its best rate."""
     rows = _unrolled(records, "accuracies", "samples")
-    with figure(7.2, 4.3) as fig:
+    with figure() as fig:
         axes, title = fig.subplots(), "Learning curves"
         if rows:
             table = summary(rows, "accuracy", "x")
@@ -61,7 +61,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
     table = summary(rows, "accuracy", "x", "scheme") if rows else pd.DataFrame(columns=["label", "scheme"])
     kinds = list(dict.fromkeys(table["label"]))
     colours = dict(zip(kinds, AGES, strict=False))
-    with figure(9.0, 4.3) as fig:
+    with figure() as fig:
         panels = fig.subplots(1, 2, sharey=True)
         for axes, scheme in zip(panels, ("uni", "push-pull"), strict=True):
             series(axes, table[table["scheme"] == scheme], "x", colours)
@@ -75,9 +75,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             if len(last):
                 lost = (last["first"] - last["last"]).sort_values()
                 after = table[table["label"] == lost.index[-1]]["x"].max()
-                title = (
-                    f"Unidirectional, after {after:.0e} s: {lost.index[-1]} costs {lost.iloc[-1]:.0f} points"
-                )
+                title = f"Unidirectional, after 10^{np.log10(after):.0f} s: {lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
         finish(fig, title, setting(records))
     return fig
 
@@ -86,7 +84,7 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
     """Conductances before and after the last refresh, and how many devices are full over time."""
     pairs = {when: [r for r in records if r["when"] == when] for when in ("before", "after")}
     colours = {"before": RED, "after": BLUE}
-    with figure(9.0, 4.0) as fig:
+    with figure() as fig:
         histogram, full = fig.subplots(1, 2)
         for when, rows in pairs.items():
             if rows:
@@ -97,13 +95,13 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
                 full.plot(samples, share, "o-", color=colours[when], markersize=3.5)
         last = records[-1]
         histogram.set(
-            title=f"all conductances about the refresh at {last['samples']:,} samples",
-            xlabel="g",
+            title=f"At {last['samples']:,} samples",
+            xlabel="conductance g",
             ylabel="% of devices",
             xlim=(0, 1),
             yscale="log",
         )
-        full.set(title="full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
+        full.set(title="Full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
         moved = last["largest_change"] if last["when"] == "after" else None
         title = (
             "Conductances about a refresh"

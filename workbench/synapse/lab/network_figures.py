@@ -25,9 +25,9 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     beside = f", {LABELS[others[0][0]]} {100 * others[0][1][-1]['accuracy']:.1f} %" if others else ""
     heading(fig, f"{now}{beside} right", f"{records[-1]['samples']:,} of {records[-1]['of']:,} digits seen, unseen ones asked")
     _accuracy(part(fig, "accuracy", 46, 62, 312, 320), series, pinned)
-    plane = part(fig, "plane", 428, 62, 230, 158)
+    plane = part(fig, "plane", 428, 62, 230, 158, gap=26)
     _paths(plane, series)
-    _fullness(part(fig, "full", 428, 282, 230, 100), series)
+    _fullness(part(fig, "full", 428, 282, 230, 100, gap=28), series)
 
 
 def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -120,20 +120,21 @@ def draw_currents(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> 
         (minus, MINUS_MAP, 0, most, f"through {second}: {minus.sum():.2f}"),
         (plus - minus, SIGNED, -most, most, f"difference: {(plus - minus).sum():+.2f}"),
     )
+    axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all: axes are most of the cost
     for place, (picture, colours, low, high, title) in enumerate(pictures):
-        axes = part(fig, f"picture {place}", 10 + 164 * place, 62, 156, 156)
-        axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(title, fontsize=8.5, weight="normal")
-        axes.spines[["top", "right"]].set_visible(True)
-        axes.grid(visible=False)
+        left = 1.05 * place
+        axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1))
+        axes.plot([left, left + 1, left + 1, left, left], [0, 0, 1, 1, 0], color=FAINT, linewidth=0.8)
+        axes.text(left, 1.03, title, fontsize=8.5)
+    axes.set(xlim=(-0.005, 4.155), ylim=(-0.005, 1.1), aspect="auto")
+    axes.set_axis_off()
     hidden, outputs = part(fig, "hidden", 40, 262, 290, 120), part(fig, "outputs", 368, 262, 290, 120)
     x = np.arange(len(record["hidden"]))
     hidden.vlines(x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
     hidden.plot(record["unit"], record["hidden"][record["unit"]], "o", color=RED, markersize=6)
-    hidden.set(xlim=(-1, len(x)), ylim=(min(0, *record["hidden"]), 1.05), xlabel="hidden unit", title="Hidden units")
+    hidden.set(xlim=(-1, len(x)), ylim=(min(0, *record["hidden"]), 1.05), yticks=(0, 1), xlabel="hidden unit", title="Hidden units")
     words(hidden, [(f"● unit {record['unit']}, shown above", text(RED))])
     shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
     outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
-    outputs.set(xlim=(-0.7, 9.7), ylim=(0, 1.05), xticks=range(10), xlabel="digit", title="Answers")
+    outputs.set(xlim=(-0.7, 9.7), ylim=(0, 1.05), yticks=(0, 1), xticks=range(10), xlabel="digit", title="Answers")
     words(outputs, [("▮ the digit" if right else "▮ the digit  ", text(GREEN)), *([] if right else [("▮ its answer", text(RED))])])

@@ -53,7 +53,7 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
     """Accuracy along `x`, a line a series, a panel for each value of `panel`."""
     table, software = accuracies(records, x, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
-    with figure(7.2 if len(parts) < 2 else 9.0, 4.3) as fig:
+    with figure() as fig:
         axes = None
         for axes, (name, part) in zip(
             fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0], parts, strict=False
@@ -76,7 +76,7 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
     """Accuracy in groups, a dot a series with its interval; software is a line."""
     table, software = accuracies(records, group, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
-    with figure(7.2 if len(parts) < 2 else 9.6, 4.6) as fig:
+    with figure() as fig:
         grid = fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0]
         for axes, (name, part) in zip(grid, parts, strict=False):
             dots(axes, part, group, COLOURS)
@@ -118,7 +118,7 @@ def draw_variation(records: Sequence[Record]) -> Figure:
     """Accuracy against the spread, a panel a kind."""
     lost = _loss(records, {"kind": "step", "sigma": 0.0}, {"kind": "step", "sigma": 0.3})
     title = f"A step spread of 0.3 costs {lost}" if lost else "Accuracy against variation"
-    return _lines(records, "sigma", title, "relative deviation of the {} from device to device", "kind")
+    return _lines(records, "sigma", title, "relative spread of the {} over devices", "kind")
 
 
 def _loss(records: Sequence[Record], alike: dict, spread: dict) -> str:
@@ -138,7 +138,7 @@ def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
     title = (
-        f"Batch 10 less than batch 1, linear devices: {lost}" if lost else "Accuracy against the batch size"
+        f"Batch 10 in place of 1, linear devices, costs: {lost}" if lost else "Accuracy against the batch size"
     )
     return _lines(records, "batch", title, "batch size ({})", "response", xscale="log")
 
@@ -183,7 +183,7 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
     lost = {label: _lost(part) for label, part in table.groupby("label", sort=False)}
     most = max((part.max().max() for part in lost.values() if part.size), default=1.0)
     kinds = list(dict.fromkeys(kind for part in lost.values() for kind in part.index))
-    with figure(9.6, 4.4) as fig:
+    with figure() as fig:
         grid = fig.subplots(1, max(len(lost), 1), sharey=True, squeeze=False)[0]
         for axes, (label, part) in zip(grid, lost.items(), strict=False):
             if kinds:
@@ -212,7 +212,7 @@ def _lost(part: pd.DataFrame) -> pd.DataFrame:
 def draw_refresh(records: Sequence[Record]) -> Figure:
     """Accuracy against the refresh period, and what each period and policy costs."""
     never = 30_000
-    with figure(9.0, 4.3) as fig:
+    with figure() as fig:
         both = fig.subplots(1, 2)
         for axes, column, factor in zip(both, ("accuracy", "refresh_cost"), (100, 1), strict=True):
             rows = [{**r, column: factor * r[column]} for r in records if r.get(column) is not None]

@@ -1,0 +1,50 @@
+"""What to work out by oneself after `02-inside`."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.exercises import Exercise, declare
+from workbench.quantization.lab.experiments import TwoWeightsConfig, round_two
+from workbench.quantization.lab.inside import second_matrix_closed, small_layer
+from workbench.quantization.quantize import quantize_layer
+
+
+def _moved() -> float:
+    return round_two(TwoWeightsConfig(w1=0.6, w2=0.0, shift=0.0), "gptq")[0][1]
+
+
+def _added() -> float:
+    upper = torch.tensor([[2.0, -0.5], [0.0, 1.0]])
+    return 0.25 * 0.4 * second_matrix_closed(torch.zeros(2, 2), upper)[0, 1].item()
+
+
+def _nearer() -> str:
+    layer, error = small_layer(4), {}
+    for method in ("gptq", "gptaq"):
+        found = quantize_layer(layer.weight, layer.hessian, layer.cross, method=method, bits=2, alpha=1.0)
+        error[method] = (layer.x @ found.weight.T - layer.full_precision @ layer.weight.T).norm().item()
+    return min(error, key=lambda method: error[method])
+
+
+declare(
+    "quantization",
+    Exercise(
+        "Two inputs with correlation 0.8; w1 = 0.6 is rounded to 1. By how much does GPTQ move w2?",
+        _moved,
+        "w2 must undo what rounding added along x1: minus (1 - 0.6), times how much of x1 lies along x2",
+        "the move is -(q1 - w1) H12 / H22 = -0.4 x 0.8",
+    ),
+    Exercise(
+        "Equal streams (D = 0), U_qq = 2, U_qj = -0.5, beta = 0.25, w0 - w = 0.4. What does r2 add to w_j?",
+        _added,
+        "with D = 0, P is zero, and P2 = I - diag(U)^-1 U",
+        "beta (w0 - w) P2_qj = 0.25 x 0.4 x 0.25",
+    ),
+    Exercise(
+        "GPTAQ often prints a larger loss than GPTQ. Which has the smaller ||QX - W0 Xref|| on the small layer at 2 bits, alpha 1?",
+        _nearer,
+        "the printed loss is the objective of GPTQ only; compute the output error of both",
+        "its printed loss measures the distance to W X of weights that have moved on purpose",
+    ),
+)

@@ -1,0 +1,157 @@
+"""A browser of the runs that are kept: what differs, what came out, and what to do with them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as w
+import traitlets
+
+from workbench import archive, plotting, runs
+from workbench.archive import Kept
+from workbench.ui.panel import Panel
+from workbench.ui.picture import HERE
+
+ALL = "all experiments"
+MOST = 2000  # rows in the table
+
+
+class _Table(anywidget.AnyWidget):
+    _esm = HERE / "browser.js"
+    _css = (HERE / "panel.css").read_text() + plotting.theme()
+    view = traitlets.Dict().tag(sync=True)
+
+
+class RunBrowser(w.VBox):
+    """The runs kept under `root` (default: where runs are kept); an opened one stands below in a panel.
+
+    What a person can do is a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`.
+    """
+
+    def __init__(self, root: Path | None = None):
+        self.root, self.experiment, self.found = root, ALL, []
+        self.table = _Table()
+        super().__init__([self.table])
+        self.show()
+        self.table.on_msg(lambda widget, content, buffers: self._told(content, buffers))
+
+    def __repr__(self) -> str:
+        return "RunBrowser"
+
+    def show(self, experiment: str = "", message: str = "", svg: str = "") -> None:
+        """Read what is there, of one experiment or of all."""
+        self.experiment = experiment or self.experiment
+        every = archive.kept(self.root)
+        names = [ALL, *sorted({run.experiment for run in every})]
+        self.experiment = self.experiment if self.experiment in names else ALL
+        self.found = [run for run in every if self.experiment in (ALL, run.experiment)][:MOST]
+        one = self.experiment != ALL
+        knobs = archive.differing(self.found) if one else []
+        numbers = list(dict.fromkeys(name for run in self.found for name in run.last)) if one else []
+        columns = [*knobs, *(n for n in numbers if n not in knobs)] if one else ["experiment", "knobs"]
+        size = sum(run.size for run in self.found) / 1e6
+        self.table.view = {
+            "experiments": names,
+            "experiment": self.experiment,
+            "columns": [*columns, "records", "seconds", "kB", "finished"],
+            "knobs": knobs or ["finished"],
+            "numbers": numbers,
+            "rows": [self._row(run, knobs, numbers) for run in self.found],
+            "message": message or f"{len(self.found)} runs, {size:.1f} MB",
+            "svg": svg,
+        }
+
+    def _row(self, run: Kept, knobs: Sequence[str], numbers: Sequence[str]) -> dict[str, Any]:
+        changed = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
+        row = {"id": run.id, "experiment": run.experiment, "knobs": changed, "records": run.records, "seconds": run.seconds}
+        row |= {"kB": round(run.size / 1e3), "finished": run.finished[:19].replace("T", " ")}
+        row |= {name: run.last.get(name) for name in numbers}
+        return row | {name: _cell(run.config.get(name)) for name in knobs}
+
+    def open_run(self, ids: Sequence[str]) -> Panel:
+        """Open the first of `ids` in a panel, the others pinned."""
+        chosen = self._chosen(ids)
+        first, *others = chosen
+        panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
+        for other in others:
+            records = runs.load(archive.folder_of(other.id, self.root))
+            if other.experiment == first.experiment and records:
+                panel.pin_run(archive.config_of(other), records)
+        self.children = [self.table, panel]
+        return panel
+
+    def compare(self, ids: Sequence[str], number: str, along: str) -> None:
+        """Draw a number of these runs' last records along a knob; runs that differ in other knobs are told apart."""
+        found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
+        self.show(message=f"{number} of {len(found)} runs along {along}", svg=plotting.markup(draw(found, number, along)))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete these runs."""
+        archive.delete(ids, self.root)
+        self.show(message=f"{len(ids)} runs deleted")
+
+    def export(self, ids: Sequence[str]) -> Path:
+        """Write these runs into one file beside the runs, and offer it for download."""
+        path = (self.root or runs.runs_folder()) / "exports" / f"runs-{len(ids)}-{ids[0] if ids else 'none'}.zip"
+        archive.export(ids, path, self.root)
+        self.table.send({"do": "download", "name": path.name}, buffers=[path.read_bytes()])
+        self.show(message=f"saved exports/{path.name} in the runs folder, and downloaded")
+        return path
+
+    def bring(self, file: str, data: bytes) -> list[str]:
+        """Take in the runs of a bundle."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(file).name
+            path.write_bytes(data)
+            new = archive.bring(path, self.root)
+        self.show(message=f"{len(new)} runs taken in from {Path(file).name}; others of it were here already" if new else
+                  f"all runs of {Path(file).name} were here already")  # fmt: skip
+        return new
+
+    def _chosen(self, ids: Sequence[str]) -> list[Kept]:
+        by_id = {run.id: run for run in self.found}
+        chosen = [by_id[name] for name in ids if name in by_id]
+        if not chosen:
+            raise runs.RunError("no run is chosen: tick one in the table")
+        return chosen
+
+    def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
+        given = {key: value for key, value in content.items() if key != "do"}
+        acts = {"show": self.show, "open": self.open_run, "compare": self.compare, "delete": self.delete, "export": self.export}
+        acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
+        try:
+            acts[content["do"]](**given)
+        except Exception as error:  # whatever it is becomes one line
+            self.show(message=f"{content.get('do')}: {error}")
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def draw(found: Sequence[Kept], number: str, along: str) -> Any:
+    """One number of runs along a knob: a line for each set of the other knobs that differ."""
+    others = [name for name in archive.differing(found) if name != along]
+    colours = (plotting.BLUE, plotting.RED, plotting.GREEN, plotting.ORANGE, plotting.PINK, plotting.SKY, plotting.GREY)
+    groups: dict[str, list[tuple[Any, float]]] = {}
+    for run in found:
+        name = ", ".join(f"{other} {_cell(run.config.get(other))}" for other in others)
+        at = run.finished if along == "finished" else _cell(run.config.get(along))
+        groups.setdefault(name, []).append((at, run.last[number]))
+    with plotting.figure() as fig:
+        axes = fig.subplots()
+        numeric = all(isinstance(at, (int, float)) for points in groups.values() for at, _ in points)
+        for place, (name, points) in enumerate(groups.items()):
+            points = sorted(points, key=lambda point: point[0] if numeric else str(point[0]))
+            xs = [at if numeric else str(at) for at, _ in points]
+            axes.plot(xs, [y for _, y in points], "o-", color=colours[place % len(colours)], label=name or number)
+        axes.set_xlabel(along, parse_math=False)
+        axes.set_ylabel(number, parse_math=False)
+        if 1 < len(groups) <= 12:
+            for entry in axes.legend().get_texts():
+                entry.set_parse_math(False)
+    return fig

@@ -1,0 +1,183 @@
+"""One HTML file that plays back a finished run, or lets an instant panel's knobs move over a lattice: no server, no kernel."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench import plotting, runs
+from workbench.experiment import Experiment, get
+from workbench.knobs import Config, KnobError
+from workbench.ui.inputs import inputs
+from workbench.ui.panel import Panel
+from workbench.ui.picture import HERE
+from workbench.ui.replay import MOST, Replay
+
+LARGEST = 3_000_000  # characters of a page
+FEWEST = 3  # pictures of a run, or values of a knob, below which a page shows nothing
+ALONG = 9  # values of a knob in a lattice, at most
+FIXED = "fixed in this page"
+COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
+    "ui-font-color1": ("#212121", "#dedede"), "ui-font-color2": ("#616161", "#9e9e9e"), "layout-color0": ("#ffffff", "#111111"),
+    "layout-color1": ("#ffffff", "#212121"), "layout-color2": ("#eeeeee", "#424242"), "border-color1": ("#bdbdbd", "#616161"),
+    "border-color2": ("#e0e0e0", "#424242"), "brand-color1": ("#1976d2", "#2196f3"),
+}  # fmt: skip
+
+
+def page(experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None) -> str:
+    """The page of one run of `experiment`, which is computed if it is not kept; of an instant one, over a lattice of knobs.
+
+    `over` are the values of the knobs that move; without it the first two essential knobs, or the first two of all, do.
+    Raises ValueError where not even a few pictures fit into a page.
+    """
+    found = get(experiment)
+    if not found.instant:
+        if over:
+            raise KnobError(f"{found.name} is played back, its knobs do not move; leave out --over")
+        return _replayed(found, config)
+    return _latticed(found, config, over)
+
+
+def _replayed(experiment: Experiment, config: Config) -> str:
+    records = list(runs.stream(experiment, config))
+    panel = Panel(experiment, config, records)
+    most = MOST
+    while most >= FEWEST:
+        frames: list[dict[str, Any]] = []
+        replay = Replay(1, panel.drawing, records, config, (), frames.append, most)
+        for at in range(len(replay.moments)):
+            replay.make(at)
+        view = {"frames": {"run": 1, "count": len(frames)}, "idle": dict.fromkeys(config.knobs(), FIXED)}
+        done = _write(panel, view, frames, None, f"run {runs.run_id(experiment, config)}")
+        if len(done) <= LARGEST:
+            return done
+        most //= 2
+    raise _too_large(experiment)
+
+
+def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None) -> str:
+    panel, along = Panel(experiment, config), ALONG
+    while along >= FEWEST:
+        lattice = dict(over) if over else _lattice(config, along)
+        frames: list[dict[str, Any]] = []
+        for values in itertools.product(*lattice.values()):
+            point = config.replace(**dict(zip(lattice, values, strict=True)))
+            records = runs.preview(experiment, point)
+            _add(frames, panel, records, point)
+        view = {"idle": dict.fromkeys((name for name in config.knobs() if name not in lattice), FIXED)}
+        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
+        if len(done) <= LARGEST:
+            return done
+        if over:
+            break
+        along -= 2
+    raise _too_large(experiment)
+
+
+def _too_large(experiment: Experiment) -> ValueError:
+    return ValueError(
+        f"{experiment.name} with these knobs is too large for a page of {LARGEST / 1e6:.0f} MB: share the run itself (workbench "
+        "runs --export), or move fewer knobs (--over)"
+    )
+
+
+def _add(frames: list[dict[str, Any]], panel: Panel, records: list[Any], config: Config) -> None:
+    """A picture as lines, each kept once in the page."""
+    known = {line: at for at, line in enumerate(line for frame in frames for line in frame["lines"])}
+    lines = panel.drawing.markup(records).split("\n")
+    new = [line for line in dict.fromkeys(lines) if line not in known]
+    known |= {line: len(known) + at for at, line in enumerate(new)}
+    told = panel.drawing.story(records, config)
+    frames.append({"lines": new, "ids": [known[line] for line in lines], "told": told, "place": ""})
+
+
+def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
+    """Values of two knobs: of a slider evenly from end to end with the value it has, of a choice all."""
+    idle = config.idle()
+    moving = [k for k in inputs(config) if k["kind"] in ("slider", "select") and k["name"] not in idle]
+    # essential ones first, and of these such as move evenly: those over decades are mostly sizes, which cost
+    moving.sort(key=lambda k: (not config.knobs()[k["name"]].essential, "low" not in k))
+    found = {}
+    for knob in moving[:2]:
+        value, name = getattr(config, knob["name"]), knob["name"]
+        if knob["kind"] == "select":
+            values = [option for _, option in knob["options"]]
+        else:
+            marks = knob.get("marks") or _steps(knob)
+            step = max((len(marks) - 1) / (along - 1), 1)
+            values = sorted({value, *(marks[round(k * step)] for k in range(along) if round(k * step) < len(marks))})
+        found[name] = [v for v in values if _accepted(config, name, v)]
+    return found
+
+
+def _steps(knob: dict[str, Any]) -> list[Any]:
+    count = round((knob["high"] - knob["low"]) / knob["step"])
+    whole = all(float(knob[key]).is_integer() for key in ("low", "step"))
+    return [(int if whole else float)(f"{knob['low'] + k * knob['step']:.10g}") for k in range(count + 1)]
+
+
+def _accepted(config: Config, name: str, value: Any) -> bool:
+    try:
+        config.replace(**{name: value})
+    except ValueError:
+        return False
+    return True
+
+
+def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str) -> str:
+    knobs = [
+        {**k, "kind": "slider", "marks": lattice[k["name"]]} if lattice and _numeric(lattice.get(k["name"])) else k
+        for k in panel.spec["knobs"]
+    ]
+    spec = {**panel.spec, "kernel": False, "code": lattice is None, "questions": [], "presets": [], "pins": False, "knobs": knobs}
+    data = {
+        "spec": spec,
+        "view": {**panel.view, "message": made, "stale": "", "busy": False, **view},
+        "picture": panel.picture,
+        "frames": frames,
+        "lattice": lattice,
+    }
+    experiment = panel.experiment
+    picture = base64.b64encode(plotting.encode(panel.drawing.draw(panel.records))).decode()
+    script = (HERE / "panel.js").read_text().replace("export default", "const widget =")
+    return _PAGE.format(
+        title=html.escape(experiment.name),
+        summary=html.escape(experiment.summary),
+        css=_style(),
+        # no "<" in it: nothing in the data can end the script
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        script=script + (HERE / "page.js").read_text(),
+        story=html.escape(panel.picture["story"]),
+        png=picture,
+        code=html.escape(panel.code),
+    )
+
+
+def _numeric(values: Sequence[Any] | None) -> bool:
+    return bool(values) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
+def _style() -> str:
+    light = "".join(f"--jp-{name}:{colours[0]};" for name, colours in COLOURS.items())
+    dark = "".join(f"--jp-{name}:{colours[1]};" for name, colours in COLOURS.items())
+    body = "body{background:var(--jp-layout-color0);color:var(--jp-ui-font-color1);font:14px system-ui,sans-serif;margin:12px auto;max-width:1100px;padding:0 12px}"
+    themes = f":root{{{light}}}\n[data-jp-theme-light='false']{{{dark}}}\n{body}\n"
+    return themes + (HERE / "panel.css").read_text() + plotting.theme()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{title}</title><style>{css}</style></head>
+<body><h1 style="font-size:18px;margin:4px 0">{title}</h1><p style="margin:4px 0 10px">{summary}</p>
+<div id="wb-panel"></div>
+<noscript><p>{story}</p><img alt="{story}" src="data:image/png;base64,{png}"></noscript>
+<details style="margin-top:12px"><summary>Made by Workbench: the call that repeats it</summary><pre>{code}</pre></details>
+<script type="application/json" id="wb-data">{data}</script>
+<script type="module">{script}</script>
+</body></html>
+"""
