@@ -1,7 +1,7 @@
 """What every experiment must do."""
 
 from workbench import runs
-from workbench.plotting import encode
+from workbench.pictures import encode
 
 
 def runs_and_draws(experiment, config):
@@ -14,4 +14,4 @@ def runs_and_draws(experiment, config):
     for part in (records[:1], records[: len(records) // 2 + 1], records):
         assert encode(experiment.figure(part))[:4] == b"\x89PNG"
     if experiment.pins:
-        assert experiment.figure(records, pinned=("other", records))
+        assert experiment.figure(records, pinned=[("other", records), ("a third", records[:1])])

@@ -7,10 +7,10 @@ import toy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import checkpoints, experiment
+from workbench import checkpoints, describe, experiment
 from workbench.blocks import load_weight
 from workbench.experiment import plain_record
-from workbench.knobs import Config, KnobError, describe, knob
+from workbench.knobs import Config, KnobError, knob
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_knob_has_a_label_in_few_words_and_essentials_are_few():
         assert sum(k.essential for k in knobs.values()) <= 8, name
         idle = e.config().idle()
         assert all(reason.strip() for reason in idle.values())
-        assert all(line for line in describe(e.config))
+        assert all(line for line in describe.knobs(e.config))
 
 
 def test_tuples_are_read_from_text_numbers_and_lists():

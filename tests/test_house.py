@@ -54,7 +54,7 @@ def test_functions_fit_on_a_screen_and_modules_in_an_evening():
 
 
 METHODS = sorted(p.parent.name for p in (ROOT / "workbench").glob("*/lab"))
-HOUSE = ("datasets", "models", "blocks", "digits", "images", "checkpoints", "knobs", "provenance")
+HOUSE = ("datasets", "models", "blocks", "digits", "images", "checkpoints", "knobs", "phases", "provenance")
 
 
 def imported(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ found = get("sixth/means")
 panel = Panel(found, found.config.at("smoke"))
 panel.start()
 panel.wait(60)
-print(panel.message.value, len(panel.records), found.story(panel.records, panel.controls.config, None))
+print(panel.view["message"], panel.picture["story"])
 print(papers.reported("sixth").to_string(), methods.data_folder("sixth").name)
 """
 

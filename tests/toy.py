@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from workbench.experiment import experiment
+from workbench.experiment import Question, experiment
 from workbench.knobs import Config, knob
 from workbench.plotting import figure
 
@@ -21,15 +21,27 @@ class ToyConfig(Config):
     presets = {"smoke": {"steps": 3}, "laptop": {"steps": 30}, "paper": "there is no paper"}
 
 
-def draw(records, pinned=None):
-    with figure(4, 2) as fig:
+def draw(records, pinned=()):
+    with figure(300, 200) as fig:
         axes = fig.subplots()
-        for series in [records] + ([pinned[1]] if pinned else []):
+        for series in [records, *(other for _, other in pinned)]:
             axes.plot([r["step"] for r in series], [r["value"] for r in series])
     return fig
 
 
-@experiment("toy/walk", version=1, figure=draw, steps=lambda c: c.steps)
+def tell(records, config, pinned=()):
+    beside = f", beside {', '.join(name for name, _ in pinned)}" if pinned else ""
+    return f"{len(records)} steps, now at {records[-1]['value']:.2f}{beside}"
+
+
+QUESTIONS = (
+    Question("Far?", "Does it end far out?", ("yes", "no"), lambda now, rival: int(abs(now[-1]["value"]) < 1), {"rate": 1.0}),
+    Question("Farther?", "Than the rival?", ("yes", "no"),
+             lambda now, rival: int(abs(now[-1]["value"]) < abs(rival[-1]["value"])), {"rate": 0.5}, {"rate": 0.1}),
+)  # fmt: skip
+
+
+@experiment("toy/walk", version=1, figure=draw, story=tell, questions=QUESTIONS, steps=lambda c: c.steps)
 def walk(config: ToyConfig, run):
     """A random walk that goes on from its checkpoint."""
     state = run.load() or {

@@ -54,24 +54,25 @@ def list_() -> None:
         typer.echo(f"model  {name:25} bundled; any hub id or folder may be given too")
 
 
-@app.command()
-def describe(experiment: str) -> None:
+@app.command("describe")
+def describe_(experiment: str) -> None:
     """The knobs of an experiment (* essential), its presets, and the time that each takes."""
-    from workbench import knobs, papers
+    from workbench import describe
     from workbench.experiment import get
+    from workbench.knobs import SCALES
 
     with _one_line():
         found = get(experiment)
         typer.echo(f"{found.name}, version {found.version}: {found.summary}")
         if found.paper:
             typer.echo(f"of the paper: {found.paper}")
-        for line in knobs.describe(found.config):
+        for line in describe.knobs(found.config):
             typer.echo(line)
-        for scale in knobs.SCALES:
+        for scale in SCALES:
             preset = found.config.presets.get(scale, "none")
             if not isinstance(preset, str):
                 settings = ", ".join(f"{name}={value!r}" for name, value in preset.items())
-                preset = f"{settings or 'the defaults'}; {papers.time_of(found, scale)}"
+                preset = f"{settings or 'the defaults'}; {describe.time_of(found, scale)}"
             typer.echo(f"-- {scale}: {preset}")
 
 
@@ -106,7 +107,9 @@ def _asked(
     if link:
         state = links.parse(link)
         if experiment not in (None, state.experiment.name) or scale:
-            raise ValueError(f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same")
+            raise ValueError(
+                f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same"
+            )
         if state.note:
             typer.echo(f"workbench: {state.note}", err=True)
         given = state.experiment.config.parse(set or [])
@@ -203,7 +206,7 @@ def figures(
     """Draw all figures of a method, computing only what is missing, and print its ledger of claims."""
     from workbench import papers, runs
     from workbench.experiment import discover
-    from workbench.plotting import encode
+    from workbench.pictures import encode
 
     with _one_line():
         if reference and scale != "laptop":
@@ -248,7 +251,9 @@ def runs_(
     only: Annotated[list[str] | None, typer.Option("--only", help="knob=value, any number of times")] = None,
     export: Annotated[Path | None, typer.Option(help="write the listed runs into this .zip file")] = None,
     bring: Annotated[Path | None, typer.Option("--import", help="take in the runs of such a file")] = None,
-    delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete, any number of times")] = None,
+    delete: Annotated[
+        list[str] | None, typer.Option(help="id of a run to delete, any number of times")
+    ] = None,
 ) -> None:
     """List the runs that are kept, newest first; exchange them as one checked file, delete some."""
     from workbench import archive
@@ -269,11 +274,8 @@ def runs_(
             if experiment in (None, run.experiment)
             and all(text_of(run.config.get(name)) == text_of(value) for name, value in wanted.items())
         ]
-        for run in found:
-            knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
-            last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
-            typer.echo(f"{run.id}  {run.finished[:16].replace('T', ' ')}  {run.seconds:.1f} s  {run.size / 1e3:.0f} kB")
-            typer.echo(f"    {knobs or 'the defaults'}: {last}")
+        for line in archive.lines(found):
+            typer.echo(line)
         if export is not None:
             typer.echo(f"{len(found)} runs written to {archive.export([run.id for run in found], export)}")
 
@@ -285,7 +287,8 @@ def page(
     set: Set = None,
     link: Link = "",
     over: Annotated[
-        list[str] | None, typer.Option(help="knob=value,value,... that moves in the page (instant experiments)")
+        list[str] | None,
+        typer.Option(help="knob=value,value,... that moves in the page (instant experiments)"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the file; default: beside the runs")] = None,
 ) -> None:

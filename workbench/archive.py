@@ -56,10 +56,17 @@ def _read(folder: Path) -> Kept | None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         config = about["config"]
         return Kept(
-            folder.name, about["experiment"], about["version"], config, _changed(about["experiment"], config),
+            folder.name,
+            about["experiment"],
+            about["version"],
+            config,
+            _changed(about["experiment"], config),
             {k: v for k, v in last.items() if isinstance(v, (int, float)) and not isinstance(v, bool)},
-            about["records"], about.get("fits", about)["wall_seconds"], size, about["finished"],
-        )  # fmt: skip
+            about["records"],
+            about.get("fits", about)["wall_seconds"],
+            size,
+            about["finished"],
+        )
     except (OSError, ValueError, KeyError, TypeError):  # not a run, or being deleted
         return None
 
@@ -104,6 +111,16 @@ def table(found: Sequence[Kept]) -> pd.DataFrame:
         for run in found
     ]
     return pd.DataFrame(rows, index=pd.Index([run.id for run in found], name="id"))
+
+
+def lines(found: Sequence[Kept]) -> Iterator[str]:
+    """The runs for a terminal: id, when, cost; below it knobs and last numbers."""
+    for run in found:
+        knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
+        last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
+        when = run.finished[:16].replace("T", " ")
+        yield f"{run.id}  {when}  {run.seconds:.1f} s  {run.size / 1e3:.0f} kB"
+        yield f"    {knobs or 'the defaults'}: {last}"
 
 
 def differing(found: Sequence[Kept]) -> list[str]:
@@ -183,7 +200,9 @@ def bring(path: Path, root: Path | None = None) -> list[str]:
         _check_run(name, parts, path)
     new = [name for name in found if runs.load(target / name) is None]
     for name in new:
-        for rest, data in sorted(found[name].items(), key=lambda part: part[0] == "run.json"):  # which closes a run: last
+        for rest, data in sorted(
+            found[name].items(), key=lambda part: part[0] == "run.json"
+        ):  # which closes a run: last
             runs.write_atomic(target / name / rest, data)
     return new
 
@@ -203,7 +222,9 @@ def _checked(bundle: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
         name, _, rest = inside.partition("/")
         plain = rest in KEPT or (rest.startswith("artefacts/") and Path(rest).name == rest.partition("/")[2])
         if Path(name).name != name or name.startswith(".") or not plain or "\\" in inside or ".." in rest:
-            raise RunError(f"{path}: a file {inside!r}; expected RUN/run.json, RUN/records.jsonl or RUN/artefacts/NAME")
+            raise RunError(
+                f"{path}: a file {inside!r}; expected RUN/run.json, RUN/records.jsonl or RUN/artefacts/NAME"
+            )
         data = bundle.read(inside)
         if len(data) != about["size"] or hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise RunError(f"{path}: {inside} does not match its checksum; it was altered or damaged")

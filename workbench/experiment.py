@@ -97,13 +97,14 @@ def experiment(
 ) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Iterator[Record]]]:
     """Register the generator ``f(config, run) -> Iterator[Record]`` as an experiment.
 
-    `version` is raised when the records' meaning changes. ``figure(records)`` draws; one that takes ``pinned=`` (a label and
-    records) can compare. Further fields of `Experiment`, by name: ``inputs(config)`` are references (name and checksum) of
-    the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw at each
-    move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config, pinned)``
-    says the present state in one sentence; ``place(record)`` where in the run a record stands, in a few words; `together` are
-    the records that make one moment of the run; `questions` are asked in its panel; `threads` are torch's while it runs: one, unless its products are large, since
-    more are slower on a busy machine and may change the last digit; `hidden` keeps it out of lists.
+    `version` is raised when the records' meaning changes. ``figure(records)`` draws; one that takes ``pinned=`` (labels and
+    records of other runs) can compare. Further fields of `Experiment`, by name: ``inputs(config)`` are references (name and
+    checksum) of the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw
+    at each move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config,
+    pinned)`` says the present state in one sentence (without it the figure's title does); ``place(record)`` says where in the
+    run a record stands, in a few words; `together` are the records that make one moment of it; `questions` are asked in its
+    panel; `threads` are torch's while it runs: one, unless its products are large, since more are slower on a busy machine
+    and may change the last digit; `hidden` keeps it out of lists.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

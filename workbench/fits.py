@@ -81,7 +81,9 @@ class Fits:
         """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
         if self.run.stopped():
             raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are kept")
-        phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far")
+        phases.say(
+            f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far"
+        )
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
             jobs, rest = self._working.pop(future)

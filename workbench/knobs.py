@@ -9,7 +9,7 @@ import difflib
 import inspect
 import json
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -123,7 +123,7 @@ class Config(BaseModel):
             if name not in cls.model_fields:
                 continue
             if isinstance(value, bool) and bool not in _plain_types(hints[name]):
-                raise ValueError(f"{name}={value}: expected {_expected(cls, name)}")
+                raise ValueError(f"{name}={value}: expected {expected(cls, name)}")
             if _tuple_of(hints[name]) and isinstance(value, (str, int, float)):
                 found[name] = cls.read(name, str(value))
         return found
@@ -139,7 +139,7 @@ class Config(BaseModel):
             for each in value if isinstance(value, tuple) else (value,):
                 low_enough = top is None or each is None or each <= top
                 if not (low_enough and (shown.low is None or each is None or each >= shown.low)):
-                    wanted = _expected(type(self), name, top)
+                    wanted = expected(type(self), name, top)
                     raise ValueError(f"{name}={value!r}: expected {wanted}")
         return self
 
@@ -170,8 +170,10 @@ class Config(BaseModel):
     def read(cls, name: str, text: str) -> Any:
         """The value of the knob `name` from text: a tuple from commas, else JSON, or the text itself."""
         hint = _hints(cls).get(name)
-        if hint is str:
-            return text
+        if hint is str or any(
+            get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)
+        ):
+            return text  # "none" too, where that is one of the words
         value = parse_value(text)
         if _tuple_of(hint) and value is not None and not isinstance(value, list):
             return tuple(parse_value(part.strip()) for part in text.strip("()[] ").split(",") if part.strip())
@@ -255,12 +257,6 @@ def text_of(value: Any) -> str:
     return "none" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def differences(config: Config, other: Config) -> str:
-    """The knobs in which `config` differs from `other`, in a few words: of words only the value."""
-    changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
-    return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
-
-
 @cache
 def _hints(config: type[Config]) -> dict[str, Any]:
     return get_type_hints(config)
@@ -282,7 +278,7 @@ def _plain_types(hint: Any) -> set[Any]:
     return found
 
 
-def _expected(config: type[Config], name: str, top: float | None = None) -> str:
+def expected(config: type[Config], name: str, top: float | None = None) -> str:
     """What a knob takes, in words; `top` is its highest value where that depends on other knobs."""
     hint, shown = _hints(config)[name], config.knobs().get(name)
     words = []
@@ -315,27 +311,13 @@ def _span(shown: Knob | None, top: float | None = None) -> str:
     return f"{span} {shown.unit}".rstrip()
 
 
-def describe(config: type[Config]) -> Iterator[str]:
-    """A line a knob: name, label, what it takes, default; then its help and when it matters."""
-    for title, names in config.groups().items():
-        yield f"-- {title or 'knobs'}"
-        for name in names:
-            shown, default = config.knobs()[name], config.model_fields[name].default
-            top = shown.top(config()) if callable(shown.high) else None
-            takes = _expected(config, name, top).rpartition(" (")[0]
-            star = "* " if shown.essential else "  "
-            yield f"{star}{name:18} {shown.label:20} {takes}; default {default!r}"
-            notes = [shown.help, f"(not always: {shown.when[1]})" if shown.when else ""]
-            yield from (f"{'':22}{note}" for note in notes if note)
-
-
 def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
     """One line for each knob that is wrong: its name, its value, what was expected, what to do."""
     lines: dict[str, str] = {}
     for wrong in error.errors():
         name = str(wrong["loc"][0]) if wrong["loc"] else ""
         if name in config.model_fields:
-            lines[name] = f"{name}={wrong['input']!r}: expected {_expected(config, name)}"
+            lines[name] = f"{name}={wrong['input']!r}: expected {expected(config, name)}"
         elif name:
             near = difflib.get_close_matches(name, config.model_fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"knobs: {', '.join(config.model_fields)}"

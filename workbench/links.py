@@ -15,6 +15,12 @@ from workbench.knobs import Config, KnobError, text_of
 PIN, MOMENT = "~pin", "~at"
 
 
+def differences(config: Config, other: Config) -> str:
+    """The knobs in which `config` differs from `other`, in a few words: of words only the value."""
+    changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
+    return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
+
+
 @dataclass(frozen=True)
 class State:
     """An experiment, its knobs, the knobs of pinned runs, and the moment shown (None: the end); `note`: what to know of it."""
@@ -45,7 +51,9 @@ def parse(line: str) -> State:
     head, _, rest = line.strip().partition("?")
     name, _, version = head.partition("@")
     if not name:
-        raise KnobError(f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it")
+        raise KnobError(
+            f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it"
+        )
     experiment = get(name)
     pairs = parse_qsl(rest, keep_blank_values=True)
     config = _config(experiment.config(), [p for p in pairs if p[0] not in (PIN, MOMENT)])
@@ -54,7 +62,11 @@ def parse(line: str) -> State:
     if moment is not None and not moment.isdecimal():
         raise KnobError(f"link {line!r}: {MOMENT}={moment!r}; expected a whole number")
     other = version not in ("", str(experiment.version))
-    note = f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ" if other else ""
+    note = (
+        f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ"
+        if other
+        else ""
+    )
     return State(experiment, config, pins, None if moment is None else int(moment), note)
 
 

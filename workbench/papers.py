@@ -268,25 +268,3 @@ def styled(table: pd.DataFrame) -> Any:
         )
         .format(escape="html")
     )
-
-
-# -- how long ------------------------------------------------------------------------------------------------------------
-
-
-def time_of(experiment: Experiment, scale: str) -> str:
-    """How long a preset takes, in words: of the newest run that is kept, else of the reference."""
-    try:
-        config = experiment.config.at(scale)
-        about = json.loads((runs.runs_folder() / runs.run_id(experiment, config) / "run.json").read_bytes())
-    except (OSError, ValueError, RuntimeError):
-        about = reference_about(experiment.name) if scale == "laptop" else {}
-    if experiment.instant:
-        return "at once"
-    spent = about.get("fits", about)
-    if "wall_seconds" not in spent:
-        return "time not known: no run of it is kept"
-    return f"{_duration(spent['wall_seconds'])} of work on {about['machine']} ({about['finished'][:10]})"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

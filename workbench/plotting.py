@@ -6,10 +6,6 @@ for readers without a kernel, a PNG, SVG or PDF on white.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import re
 import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,62 +14,29 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
-import matplotlib.font_manager
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from workbench.inks import (
+    FAINT,
+    GREEN,
+    GREY,
+    HAIR,
+    INK,
+    ORANGE,
+    PINK,
+    SKY,
+    text,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
     from workbench.experiment import Record
-
-# Okabe and Ito's colours, told apart by the colour-blind; orange, sky and red darker, so that lines have a contrast of 3:1 on
-# white. The same method has the same colour in all notebooks.
-ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
-    "#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ba4b00", "#cc79a7", "#8a8a8a",
-)  # fmt: skip
-INK, FAINT, HAIR = "#212122", "#616163", "#dcdcdd"  # of text; of axes and what stands back; of what is hardly there
-BLACK = INK
-# the same colours for text (4.5:1), then lines and text in the dark theme
-TEXT = {
-    ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#b94a00", PINK: "#a55883", GREY: "#737373",
-}  # fmt: skip
-DARK = {
-    ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#8f8f8f",
-    INK: "#dedede", FAINT: "#9e9e9e", HAIR: "#424242",
-}  # fmt: skip
-DARK_TEXT = {
-    ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#0fa97d", BLUE: "#4b9fdc", RED: "#ec7420", PINK: "#d486b1", GREY: "#9e9e9e",
-}  # fmt: skip
-
-
-def text(colour: str) -> str:
-    """The shade of a line's colour that is readable as text."""
-    return TEXT.get(colour, colour)
-
-
-def theme() -> str:
-    """The inks as CSS variables, for the light theme and for JupyterLab's dark one."""
-    names = {colour: _variable(colour) for colour in _SHADES}
-    dark = {**DARK, **{TEXT[colour]: shade for colour, shade in DARK_TEXT.items()}}
-    light = "".join(f"{name}:{colour};" for colour, name in names.items())
-    night = "".join(f"{names[colour]}:{shade};" for colour, shade in dark.items())
-    return f":root{{{light}}}\n[data-jp-theme-light='false']{{{night}}}\n"
-
-
-_SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, *TEXT.values())
-
-
-def _variable(colour: str) -> str:
-    return f"--wb-{colour[1:]}"
-
 
 STYLE: dict[str, Any] = {
     "font.size": 9,
@@ -109,7 +72,13 @@ STYLE: dict[str, Any] = {
 _DRAWING = threading.RLock()  # rc_context is process-wide: two threads would leave each other's style behind
 PIXELS = 96  # of a web page, an inch
 WIDTH, HEIGHT = 670, 430
-SHARP = 1.5  # pixels of a PNG for one of the page
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Inside it, in this thread alone, matplotlib has the common style."""
+    with _DRAWING, matplotlib.rc_context(STYLE):
+        yield
 
 
 @contextmanager
@@ -118,32 +87,37 @@ def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "const
 
     The constrained layout is half the cost of a picture: one that is drawn live does without.
     """
-    with _DRAWING, matplotlib.rc_context(STYLE):
+    with style():
         made = Figure(figsize=(width / PIXELS, height / PIXELS), layout=layout)
         FigureCanvasAgg(made)
         yield made
 
 
 def live(draw: Callable[..., None]) -> Callable[..., Figure]:
-    """Make ``draw(figure, records, pinned=())``, which fills a figure, a pure function of records with an `update`.
+    """Make ``draw(figure, records)``, which fills a figure, a pure function of records with an `update`.
 
-    ``update(figure, records, pinned)`` fills a figure again, so that it equals a new one: the axes, which are most of the
-    cost, stay (see `part`), and only what lies on them is made anew.
+    One that can compare also takes ``pinned=()``, labels and records of other runs. ``update(figure, records)`` fills a figure
+    again, so that it equals a new one: the axes, which are most of the cost, stay (see `part`), and only what lies on them is
+    made anew.
     """
 
     @wraps(draw)
-    def pure(records: Sequence[Record], pinned: Sequence[tuple[str, Sequence[Record]]] = ()) -> Figure:
+    def pure(records: Sequence[Record], **pinned: Any) -> Figure:
         with figure(layout=None) as made:
-            draw(made, records, pinned)
+            draw(made, records, **pinned)
             return made
 
-    def update(kept: Figure, records: Sequence[Record], pinned: Sequence[Any] = ()) -> None:
-        with _DRAWING, matplotlib.rc_context(STYLE):
+    def update(kept: Figure, records: Sequence[Record], **pinned: Any) -> None:
+        with style():
             for held in kept.texts[:]:
                 held.remove()
-            draw(kept, records, pinned)
+            kept.parts_drawn = []
+            draw(kept, records, **pinned)
+            if kept.parts_drawn != [axes.get_label() for axes in kept.axes]:  # it has other parts now
+                kept.clear()
+                draw(kept, records, **pinned)
 
-    pure.update, pure.pins = update, True  # type: ignore[attr-defined]
+    pure.update = update  # type: ignore[attr-defined]
     return pure
 
 
@@ -155,7 +129,13 @@ def part(
     Names of axes stand where they always do, `gap` pixels left of the y-axis: to measure the ticks would be a third of the cost.
     """
     whole_width, whole_height = figure.get_size_inches() * PIXELS
-    place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    place = (
+        left / whole_width,
+        1 - (top + height) / whole_height,
+        width / whole_width,
+        height / whole_height,
+    )
+    figure.parts_drawn = [*getattr(figure, "parts_drawn", ()), name]
     found = next((axes for axes in figure.axes if axes.get_label() == name), None)
     if found is None:
         found = figure.add_axes(place, label=name)
@@ -164,6 +144,7 @@ def part(
     for artist in (*found.lines, *found.collections, *found.patches, *found.texts, *found.images):
         artist.remove()
     found.set_position(place)
+    found.set(title="", xlabel="", ylabel="")
     found.set_axis_on()
     found.relim()
     found.autoscale(True)
@@ -179,96 +160,27 @@ def heading(figure: Figure, title: str, setting: str = "") -> None:
     width, height = figure.get_size_inches() * PIXELS
     figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
     if setting:
-        figure.text(8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False)
+        figure.text(
+            8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False
+        )
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
     """A legend in a line above the upper right corner: words, each in its colour."""
     left = 0
     for said, colour in reversed(parts):
-        axes.annotate(said, (1, 1), xycoords="axes fraction", xytext=(left, 5), textcoords="offset points", ha="right", fontsize=8,
-                      color=colour, parse_math=False)  # fmt: skip
+        axes.annotate(
+            said,
+            (1, 1),
+            xycoords="axes fraction",
+            xytext=(left, 5),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=colour,
+            parse_math=False,
+        )
         left -= 4.35 * len(said) + 1  # points: near enough, and cheaper than measuring
-
-
-def encode(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as a file, PNG, SVG or PDF on white, without a version stamp, so that equal figures are equal bytes."""
-    if kind == "png":
-        return _small(figure)
-    buffer = io.BytesIO()
-    stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with _DRAWING, matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=stamp, facecolor="white")
-    return buffer.getvalue()
-
-
-def _small(figure: Figure) -> bytes:
-    """A PNG in 256 colours, straight from the canvas: a third of the bytes, for the wire and for the committed notebooks."""
-    return _palette(_pixels(figure))
-
-
-def side_by_side(pictures: Sequence[tuple[str, Figure]]) -> bytes:
-    """A PNG of pictures with their captions above them, the first in full size, the others half."""
-    drawn = [_pixels(figure) for _, figure in pictures]
-    drawn[1:] = [p.resize((p.width // 2, p.height // 2), PIL.Image.Resampling.LANCZOS) for p in drawn[1:]]
-    size, high = round(12 * SHARP), round(20 * SHARP)
-    whole = PIL.Image.new("RGB", (sum(p.width for p in drawn), high + drawn[0].height), "white")
-    font = PIL.ImageFont.truetype(matplotlib.font_manager.findfont("DejaVu Sans"), size)
-    left = 0
-    for (caption, _), picture in zip(pictures, drawn, strict=True):
-        whole.paste(picture, (left, high))
-        PIL.ImageDraw.Draw(whole).text((left + 6, 3), caption, fill=FAINT, font=font)
-        left += picture.width
-    return _palette(whole)
-
-
-def _palette(picture: PIL.Image.Image) -> bytes:
-    """By octree: median cut gives a thin line of a rare colour the colour of its neighbours."""
-    buffer = io.BytesIO()
-    picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(
-        buffer, "png"
-    )
-    return buffer.getvalue()
-
-
-def _pixels(figure: Figure) -> PIL.Image.Image:
-    canvas = FigureCanvasAgg(figure)
-    with _DRAWING, matplotlib.rc_context(STYLE):
-        before = figure.get_dpi()
-        figure.set_dpi(PIXELS * SHARP)
-        canvas.draw()
-        size = canvas.get_width_height()
-        figure.set_dpi(before)
-    picture = PIL.Image.frombuffer("RGBA", size, canvas.buffer_rgba())
-    white = PIL.Image.new("RGBA", size, "white")
-    return PIL.Image.alpha_composite(white, picture).convert("RGB")
-
-
-def markup(figure: Figure) -> str:
-    """The figure as an SVG element for a page: inks and font are the page's, numbers have two decimals.
-
-    All text of the figure is escaped, by matplotlib's SVG writer; nothing else of it comes from outside.
-    """
-    buffer = io.StringIO()
-    with _DRAWING, matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = _COMMENT.sub("", svg[svg.index("<svg") :])
-    svg = _PATH.sub(lambda path: _DIGITS.sub(r"\1", path.group()), svg)
-    svg = _COLOUR.sub(lambda colour: f"var({_variable(colour.group())},{colour.group()})", svg)
-    return _FONT.sub("font-family: var(--jp-ui-font-family,sans-serif)", _SHORT_FONT.sub(_font, svg))
-
-
-_COMMENT = re.compile(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", re.S)
-_PATH = re.compile(r' (?:d|x|y|transform|width|height)="[^"]*"')
-_DIGITS = re.compile(r"(\.\d\d)\d+")
-_COLOUR = re.compile("|".join(_SHADES))
-_SHORT_FONT = re.compile(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*")
-_FONT = re.compile(r"font-family: '?DejaVu Sans[^;\"]*")
-
-
-def _font(found: re.Match[str]) -> str:
-    return f"font: {found.group(1)}var(--jp-ui-font-family,sans-serif)"
 
 
 # -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------
@@ -318,7 +230,9 @@ def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE) ->
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = to_rgb(colour)
-    shades[..., 3] = 0.75 * np.clip(np.nan_to_num(values) / most, 0, 1)  # the page shows through, whatever its theme
+    shades[..., 3] = 0.75 * np.clip(
+        np.nan_to_num(values) / most, 0, 1
+    )  # the page shows through, whatever its theme
     axes.imshow(shades, aspect="auto", interpolation="nearest")
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -331,7 +245,7 @@ def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE) ->
 def reach(axes: Axes, value: float, label: str, across: bool = False) -> None:
     """A dashed line: what is to be reached."""
     draw, style = (axes.axvline if across else axes.axhline), {"linestyle": "--", "linewidth": 1.1}
-    draw(value, color=BLACK, label=label, zorder=1, **style)
+    draw(value, color=INK, label=label, zorder=1, **style)
 
 
 def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> None:
@@ -375,7 +289,14 @@ def finish(
     width, height = figure.get_size_inches()
     above = textwrap.wrap(title, int(12.6 * width))
     figure.suptitle(
-        "\n".join(above), fontsize=10.5, weight="bold", x=0.01, y=1 - 0.04 / height, ha="left", va="top", parse_math=False
+        "\n".join(above),
+        fontsize=10.5,
+        weight="bold",
+        x=0.01,
+        y=1 - 0.04 / height,
+        ha="left",
+        va="top",
+        parse_math=False,
     ).set_in_layout(False)
     top, rows = 0.08 + 0.19 * len(above), 0
     if names:

@@ -52,7 +52,8 @@ def runs_folder() -> Path:
 
 def run_id(experiment: Experiment, config: Config) -> str:
     """The run's content address."""
-    return identity(experiment.name, experiment.version, config.model_dump(mode="json"), experiment.inputs(config))
+    knobs = config.model_dump(mode="json")
+    return identity(experiment.name, experiment.version, knobs, experiment.inputs(config))
 
 
 def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequence[str]) -> str:

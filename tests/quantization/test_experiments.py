@@ -63,7 +63,8 @@ def test_the_trace_ends_where_the_solver_does(changes):
     assert last["columns"] == last["of"] == 128
     if config.bits < 16:
         assert len(records) == trace.steps(config)
-        assert sum(len(r.get("before", ())) for r in records) == 128
+        assert sum(len(r.get("column_error", ())) for r in records) == 128
+        assert all(len(r["row"]) == 128 for r in records)
     layer = load_layer(config.source())
     moments = layer_statistics(layer.inputs, layer.full_precision)
     names = ("method", "bits", "group_size", "compat", "block_size")

@@ -4,10 +4,11 @@ import random
 from collections.abc import Iterator
 
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
+from workbench.inks import BLUE, RED
 from workbench.intervals import interval, scores, summary
 from workbench.knobs import Config, knob
 from workbench.papers import Claim, Finding, declare, verdict
-from workbench.plotting import BLUE, RED, dots, figure
+from workbench.plotting import dots, figure
 
 COLOURS = {"plain": BLUE, "trimmed": RED}
 

@@ -11,7 +11,7 @@ import anywidget
 import ipywidgets as w
 import traitlets
 
-from workbench import archive, plotting, runs
+from workbench import archive, inks, pictures, plotting, runs
 from workbench.archive import Kept
 from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
@@ -22,7 +22,7 @@ MOST = 2000  # rows in the table
 
 class _Table(anywidget.AnyWidget):
     _esm = HERE / "browser.js"
-    _css = (HERE / "panel.css").read_text() + plotting.theme()
+    _css = (HERE / "panel.css").read_text() + inks.theme()
     view = traitlets.Dict().tag(sync=True)
 
 
@@ -67,7 +67,13 @@ class RunBrowser(w.VBox):
 
     def _row(self, run: Kept, knobs: Sequence[str], numbers: Sequence[str]) -> dict[str, Any]:
         changed = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
-        row = {"id": run.id, "experiment": run.experiment, "knobs": changed, "records": run.records, "seconds": run.seconds}
+        row = {
+            "id": run.id,
+            "experiment": run.experiment,
+            "knobs": changed,
+            "records": run.records,
+            "seconds": run.seconds,
+        }
         row |= {"kB": round(run.size / 1e3), "finished": run.finished[:19].replace("T", " ")}
         row |= {name: run.last.get(name) for name in numbers}
         return row | {name: _cell(run.config.get(name)) for name in knobs}
@@ -76,7 +82,9 @@ class RunBrowser(w.VBox):
         """Open the first of `ids` in a panel, the others pinned."""
         chosen = self._chosen(ids)
         first, *others = chosen
-        panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
+        panel = Panel(
+            first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root))
+        )
         for other in others:
             records = runs.load(archive.folder_of(other.id, self.root))
             if other.experiment == first.experiment and records:
@@ -87,7 +95,10 @@ class RunBrowser(w.VBox):
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
         """Draw a number of these runs' last records along a knob; runs that differ in other knobs are told apart."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
-        self.show(message=f"{number} of {len(found)} runs along {along}", svg=plotting.markup(draw(found, number, along)))
+        self.show(
+            message=f"{number} of {len(found)} runs along {along}",
+            svg=pictures.markup(draw(found, number, along)),
+        )
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete these runs."""
@@ -96,7 +107,9 @@ class RunBrowser(w.VBox):
 
     def export(self, ids: Sequence[str]) -> Path:
         """Write these runs into one file beside the runs, and offer it for download."""
-        path = (self.root or runs.runs_folder()) / "exports" / f"runs-{len(ids)}-{ids[0] if ids else 'none'}.zip"
+        path = (
+            (self.root or runs.runs_folder()) / "exports" / f"runs-{len(ids)}-{ids[0] if ids else 'none'}.zip"
+        )
         archive.export(ids, path, self.root)
         self.table.send({"do": "download", "name": path.name}, buffers=[path.read_bytes()])
         self.show(message=f"saved exports/{path.name} in the runs folder, and downloaded")
@@ -108,8 +121,11 @@ class RunBrowser(w.VBox):
             path = Path(folder) / Path(file).name
             path.write_bytes(data)
             new = archive.bring(path, self.root)
-        self.show(message=f"{len(new)} runs taken in from {Path(file).name}; others of it were here already" if new else
-                  f"all runs of {Path(file).name} were here already")  # fmt: skip
+        self.show(
+            message=f"{len(new)} runs taken in from {Path(file).name}; others of it were here already"
+            if new
+            else f"all runs of {Path(file).name} were here already"
+        )
         return new
 
     def _chosen(self, ids: Sequence[str]) -> list[Kept]:
@@ -121,7 +137,13 @@ class RunBrowser(w.VBox):
 
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
         given = {key: value for key, value in content.items() if key != "do"}
-        acts = {"show": self.show, "open": self.open_run, "compare": self.compare, "delete": self.delete, "export": self.export}
+        acts = {
+            "show": self.show,
+            "open": self.open_run,
+            "compare": self.compare,
+            "delete": self.delete,
+            "export": self.export,
+        }
         acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
         try:
             acts[content["do"]](**given)
@@ -136,7 +158,7 @@ def _cell(value: Any) -> Any:
 def draw(found: Sequence[Kept], number: str, along: str) -> Any:
     """One number of runs along a knob: a line for each set of the other knobs that differ."""
     others = [name for name in archive.differing(found) if name != along]
-    colours = (plotting.BLUE, plotting.RED, plotting.GREEN, plotting.ORANGE, plotting.PINK, plotting.SKY, plotting.GREY)
+    colours = (inks.BLUE, inks.RED, inks.GREEN, inks.ORANGE, inks.PINK, inks.SKY, inks.GREY)
     groups: dict[str, list[tuple[Any, float]]] = {}
     for run in found:
         name = ", ".join(f"{other} {_cell(run.config.get(other))}" for other in others)
@@ -148,7 +170,9 @@ def draw(found: Sequence[Kept], number: str, along: str) -> Any:
         for place, (name, points) in enumerate(groups.items()):
             points = sorted(points, key=lambda point: point[0] if numeric else str(point[0]))
             xs = [at if numeric else str(at) for at, _ in points]
-            axes.plot(xs, [y for _, y in points], "o-", color=colours[place % len(colours)], label=name or number)
+            axes.plot(
+                xs, [y for _, y in points], "o-", color=colours[place % len(colours)], label=name or number
+            )
         axes.set_xlabel(along, parse_math=False)
         axes.set_ylabel(number, parse_math=False)
         if 1 < len(groups) <= 12:

@@ -11,12 +11,14 @@ from workbench.ui.panel import Panel
 
 
 class Gallery(w.VBox):
-    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`; it opens with the picture of the first."""
+    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`; it opens with the first."""
 
     def __init__(self, names: Sequence[str], scale: str = "laptop"):
         self._scale, self.panels = scale, {}
         options = [(f"{name.partition('/')[2]}: {get(name).summary}", name) for name in names]
-        self.choice = w.Dropdown(options=options, description="figure", layout=w.Layout(width="99%"), tooltip="figure")
+        self.choice = w.Dropdown(
+            options=options, description="figure", layout=w.Layout(width="99%"), tooltip="figure"
+        )
         self.choice.observe(lambda change: self._open(change["new"]), "value")
         super().__init__([self.choice])
         self._open(self.choice.value)

@@ -66,7 +66,7 @@ def _round_numbers(hint: type, low: float, high: float) -> list[float]:
 
 @dataclass
 class Knobs:
-    """The knobs as a person has set them: the values as they stand, also one that is refused, and the last config that was good."""
+    """The knobs as a person has set them: values as they stand, also refused ones, and the last config that was good."""
 
     config: Config
 
@@ -84,7 +84,7 @@ class Knobs:
         for name, value in changes.items():
             if name not in self.values:
                 continue
-            if isinstance(value, str) and not literals(get_type_hints(kind)[name]):
+            if isinstance(value, str):
                 value = kind.read(name, value)
             # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
             self.values[name] = float(f"{value:.10g}") if isinstance(value, float) else value

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench import plotting, runs
+from workbench import inks, pictures, runs
 from workbench.experiment import Experiment, get
 from workbench.knobs import Config, KnobError
 from workbench.ui.inputs import inputs
@@ -28,7 +28,9 @@ COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
 }  # fmt: skip
 
 
-def page(experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None) -> str:
+def page(
+    experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None
+) -> str:
     """The page of one run of `experiment`, which is computed if it is not kept; of an instant one, over a lattice of knobs.
 
     `over` are the values of the knobs that move; without it the first two essential knobs, or the first two of all, do.
@@ -69,7 +71,9 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
             records = runs.preview(experiment, point)
             _add(frames, panel, records, point)
         view = {"idle": dict.fromkeys((name for name in config.knobs() if name not in lattice), FIXED)}
-        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
+        done = _write(
+            panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings"
+        )
         if len(done) <= LARGEST:
             return done
         if over:
@@ -109,7 +113,9 @@ def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
         else:
             marks = knob.get("marks") or _steps(knob)
             step = max((len(marks) - 1) / (along - 1), 1)
-            values = sorted({value, *(marks[round(k * step)] for k in range(along) if round(k * step) < len(marks))})
+            values = sorted(
+                {value, *(marks[round(k * step)] for k in range(along) if round(k * step) < len(marks))}
+            )
         found[name] = [v for v in values if _accepted(config, name, v)]
     return found
 
@@ -128,12 +134,24 @@ def _accepted(config: Config, name: str, value: Any) -> bool:
     return True
 
 
-def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str) -> str:
+def _write(
+    panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str
+) -> str:
     knobs = [
-        {**k, "kind": "slider", "marks": lattice[k["name"]]} if lattice and _numeric(lattice.get(k["name"])) else k
+        {**k, "kind": "slider", "marks": lattice[k["name"]]}
+        if lattice and _numeric(lattice.get(k["name"]))
+        else k
         for k in panel.spec["knobs"]
     ]
-    spec = {**panel.spec, "kernel": False, "code": lattice is None, "questions": [], "presets": [], "pins": False, "knobs": knobs}
+    spec = {
+        **panel.spec,
+        "kernel": False,
+        "code": lattice is None,
+        "questions": [],
+        "presets": [],
+        "pins": False,
+        "knobs": knobs,
+    }
     data = {
         "spec": spec,
         "view": {**panel.view, "message": made, "stale": "", "busy": False, **view},
@@ -142,7 +160,7 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
         "lattice": lattice,
     }
     experiment = panel.experiment
-    picture = base64.b64encode(plotting.encode(panel.drawing.draw(panel.records))).decode()
+    picture = base64.b64encode(pictures.encode(panel.drawing.draw(panel.records))).decode()
     script = (HERE / "panel.js").read_text().replace("export default", "const widget =")
     return _PAGE.format(
         title=html.escape(experiment.name),
@@ -164,14 +182,18 @@ def _numeric(values: Sequence[Any] | None) -> bool:
 def _style() -> str:
     light = "".join(f"--jp-{name}:{colours[0]};" for name, colours in COLOURS.items())
     dark = "".join(f"--jp-{name}:{colours[1]};" for name, colours in COLOURS.items())
-    body = "body{background:var(--jp-layout-color0);color:var(--jp-ui-font-color1);font:14px system-ui,sans-serif;margin:12px auto;max-width:1100px;padding:0 12px}"
+    body = (
+        "body{background:var(--jp-layout-color0);color:var(--jp-ui-font-color1);font:14px system-ui,sans-serif;"
+        "margin:12px auto;max-width:1100px;padding:0 12px}"
+    )
     themes = f":root{{{light}}}\n[data-jp-theme-light='false']{{{dark}}}\n{body}\n"
-    return themes + (HERE / "panel.css").read_text() + plotting.theme()
+    return themes + (HERE / "panel.css").read_text() + inks.theme()
 
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
+ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>{title}</title><style>{css}</style></head>
 <body><h1 style="font-size:18px;margin:4px 0">{title}</h1><p style="margin:4px 0 10px">{summary}</p>
 <div id="wb-panel"></div>

@@ -13,8 +13,9 @@ import anywidget
 import traitlets
 from IPython.display import display
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
-from workbench import papers, phases, plotting, runs
+from workbench import inks, papers, phases, pictures, runs
 from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config
 
@@ -38,7 +39,7 @@ class Drawing:
         """The picture of `records` now."""
         start = monotonic()
         try:
-            return plotting.markup(self.draw(records, pinned))
+            return pictures.markup(self.draw(records, pinned))
         finally:
             end = monotonic()
             self._due = end + max(EVERY, (end - start) * (1 / SHARE - 1))
@@ -73,7 +74,7 @@ class Picture(anywidget.AnyWidget):
     """A picture with its story; for readers without a kernel its bundle holds a PNG."""
 
     _esm = HERE / "panel.js"
-    _css = (HERE / "panel.css").read_text() + plotting.theme()
+    _css = (HERE / "panel.css").read_text() + inks.theme()
     spec = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     picture = traitlets.Dict({"svg": "", "story": "", "place": "", "seq": 0}).tag(sync=True)
 
@@ -87,7 +88,7 @@ class Picture(anywidget.AnyWidget):
 
     def png(self) -> bytes:
         """The picture for readers without a kernel."""
-        return plotting.encode(self.drawing.figure)
+        return pictures.encode(self.drawing.figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget, and its picture for readers without a kernel (web pages, PDF)."""
@@ -110,17 +111,27 @@ class Beside(Picture):
         if reference:
             laptop = self.experiment.config.at("laptop")
             reason = papers.outdated(self.experiment, laptop)
-            caption = f"committed reference: scale laptop, {_count(reference)}{'; ' + reason if reason else ''}"
+            caption = (
+                f"committed reference: scale laptop, {_count(reference)}{'; ' + reason if reason else ''}"
+            )
             small, self.drawing.figure = self._figures.pop()[1], None
             self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
             told = self.drawing.story(reference, laptop)
             _same_axes(self._figures[0][1], small)
-        parts = [f"<figure><figcaption>{html.escape(caption)}</figcaption>{plotting.markup(f)}</figure>" for caption, f in self._figures]
-        self.picture = {"svg": f'<div class="wb-beside">{"".join(parts)}</div>', "story": told, "place": "", "seq": 0}
+        parts = [
+            f"<figure><figcaption>{html.escape(caption)}</figcaption>{pictures.markup(f)}</figure>"
+            for caption, f in self._figures
+        ]
+        self.picture = {
+            "svg": f'<div class="wb-beside">{"".join(parts)}</div>',
+            "story": told,
+            "place": "",
+            "seq": 0,
+        }
 
     def png(self) -> bytes:
         """Both pictures in one, the second at half its size."""
-        return plotting.side_by_side(self._figures)
+        return pictures.side_by_side(self._figures)
 
 
 def _count(records: Sequence[Record]) -> str:
@@ -134,6 +145,8 @@ def _same_axes(one: Figure, other: Figure) -> None:
         for axes, like in zip(other.axes, one.axes, strict=True):
             if axes.get_xscale() == like.get_xscale() and not axes.images:
                 axes.set(xlim=like.get_xlim(), ylim=like.get_ylim())
+                for name in axes.texts:  # of what now lies outside
+                    name.set(annotation_clip=True) if isinstance(name, Annotation) else name.set_clip_on(True)
 
 
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:

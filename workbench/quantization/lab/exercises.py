@@ -42,7 +42,8 @@ declare(
         "beta (w0 - w) P2_qj = 0.25 x 0.4 x 0.25",
     ),
     Exercise(
-        "GPTAQ often prints a larger loss than GPTQ. Which has the smaller ||QX - W0 Xref|| on the small layer at 2 bits, alpha 1?",
+        "GPTAQ often prints a larger loss than GPTQ. Which has the smaller ||QX - W0 Xref|| on the small "
+        "layer at 2 bits, alpha 1?",
         _nearer,
         "the printed loss is the objective of GPTQ only; compute the output error of both",
         "its printed loss measures the distance to W X of weights that have moved on purpose",

@@ -9,26 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
-from workbench.plotting import (
-    BLUE,
-    FAINT,
-    GREEN,
-    GREY,
-    HAIR,
-    INK,
-    ORANGE,
-    PINK,
-    PINS,
-    RED,
-    SKY,
-    Pins,
-    figure,
-    heading,
-    live,
-    part,
-    text,
-    words,
-)
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
+from workbench.plotting import PINS, Pins, figure, heading, live, part, words
 
 COLOURS = {
     "rtn": GREY, "gptq": BLUE, "gptq+rescomp": SKY, "foem": SKY, "gptaq": RED, "gptaq+rescomp": ORANGE,
@@ -46,7 +28,11 @@ WINDOW = 96  # columns in sight around the one being rounded
 def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """One row of weights around the column being rounded, the output's error so far, and now against the pinned."""
     last = records[-1]
-    heading(fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"])
+    heading(
+        fig,
+        f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded",
+        last["layer"],
+    )
     _row_of_weights(part(fig, "row", 52, 58, 606, 138, gap=40), records)
     _error_so_far(part(fig, "error", 52, 256, 368, 126, gap=28), records, pinned)
     _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
@@ -63,8 +49,14 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     start = 0
     for record in records[1:]:
         end = record["columns"]
-        if end > first and start < x[-1] and len(record["levels"]) <= 16:
-            axes.hlines(record["levels"], max(start, first) - 0.5, min(end, x[-1] + 1) - 0.5, color=HAIR, linewidth=0.8)
+        if end > first and start < x[-1] and 0 < len(record.get("levels", ())) <= 16:
+            axes.hlines(
+                record["levels"],
+                max(start, first) - 0.5,
+                min(end, x[-1] + 1) - 0.5,
+                color=HAIR,
+                linewidth=0.8,
+            )
         start = end
     axes.vlines(x[fixed], w0[fixed], w[fixed], color=FAINT, linewidth=0.8)
     axes.vlines(x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
@@ -74,10 +66,19 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     if 0 < done < columns:
         axes.axvline(done - 0.5, color=BLUE, linewidth=1.2)
     most = 1.12 * max(np.abs(w0).max(), np.abs(w).max(), 1e-9)
-    axes.set(xlim=(x[0] - 1, x[-1] + 1), ylim=(-most, most), ylabel="weight", xlabel="input column, in the order of rounding")
+    axes.set(
+        xlim=(x[0] - 1, x[-1] + 1),
+        ylim=(-most, most),
+        ylabel="weight",
+        xlabel="input column, in the order of rounding",
+    )
     axes.grid(visible=False)
     axes.set_title("One output's weights")
-    moved = [("– rounded, ", INK), ("● still free, moved to repay", text(ORANGE))] if done < columns else [("– rounded", INK)]
+    moved = (
+        [("– rounded, ", INK), ("● still free, moved to repay", text(ORANGE))]
+        if done < columns
+        else [("– rounded", INK)]
+    )
     words(axes, [("• original, ", text(GREY)), *moved])
 
 
@@ -89,14 +90,27 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     most = max(most, _errors(axes, records, colour, 2.0))
     axes.axhline(100 * last["floor"], color=FAINT, linewidth=1, linestyle=":")
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    axes.set(xlim=(0, end), ylim=(0, 1.25 * most), xlabel="columns rounded", ylabel=ERROR)
+    axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel="columns rounded", ylabel=ERROR)
     for key, name in (("held_out", "unseen text"), ("error", "calibration text")):
         late = last["columns"] > 0.5 * end
         place = (last["columns"], 100 * last[key])
-        style = {"xytext": (-3 if late else 5, 4), "textcoords": "offset points", "ha": "right" if late else "left"}
-        axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
-    axes.annotate("if nothing were rounded", (end, 100 * last["floor"]), xytext=(-2, 3), textcoords="offset points", ha="right",
-                  color=FAINT, fontsize=8)  # fmt: skip
+        style = {
+            "xytext": (-3 if late else 5, 4),
+            "textcoords": "offset points",
+            "ha": "right" if late else "left",
+        }
+        axes.annotate(
+            f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style
+        )
+    axes.annotate(
+        "if nothing were rounded",
+        (end, 100 * last["floor"]),
+        xytext=(-2, 3),
+        textcoords="offset points",
+        ha="right",
+        color=FAINT,
+        fontsize=8,
+    )
     axes.set_title("Error so far")
 
 
@@ -118,15 +132,24 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     """Both errors now, of this run and of the pinned ones at the same column."""
     last = records[-1]
     rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
-    rows += [(name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PINS, strict=False)]
+    rows += [
+        (name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PINS, strict=False)
+    ]
     for y, (name, record, colour) in enumerate(rows):
         ends = [100 * record["error"], 100 * record["held_out"]]
         axes.plot(ends, [y, y], color=colour, linewidth=1.2)
         axes.plot(ends[0], y, "o", color=colour, markersize=6)
         axes.plot(ends[1], y, "o", color=colour, markerfacecolor="none", markeredgewidth=1.6, markersize=6)
         said = f"{_short(name)}  {ends[0]:.1f}, {ends[1]:.1f}"
-        axes.annotate(said, (0, y), xycoords=("axes fraction", "data"), xytext=(2, 6), textcoords="offset points", fontsize=8,
-                      parse_math=False)  # fmt: skip
+        axes.annotate(
+            said,
+            (0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(2, 6),
+            textcoords="offset points",
+            fontsize=8,
+            parse_math=False,
+        )
     found = [100 * r[key] for _, r, _ in rows for key in ("error", "held_out")]
     room = max(0.15 * (max(found) - min(found)), 0.5)
     axes.set(xlim=(min(found) - room, max(found) + room), ylim=(len(rows) - 0.5, -0.75), yticks=[])
@@ -149,12 +172,16 @@ def draw_residuals(records: Sequence[Record]) -> Figure:
             lost = [100 * r[f"{key}_orthogonal"] for r in records]
             residuals.plot(x, [100 * r[key] for r in records], color=colour, label=name)
             residuals.plot(x, lost, color=colour, alpha=0.5, linewidth=1, label="  beyond repair")
-        residuals.set(title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"]))
+        residuals.set(
+            title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"])
+        )
         residuals.set_ylim(0, 1.5 * max(residuals.dataLim.y1, 1e-9))
         residuals.legend(loc="upper left", ncols=2)
         found = [value for record in records for value in record.get("column_error", ())]
         losses.plot(np.arange(1, len(found) + 1), np.cumsum(found), color=COLOURS[last["method"]])
-        losses.set(title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"]))
+        losses.set(
+            title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"])
+        )
     return fig
 
 
@@ -163,8 +190,11 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     """The weights of a row and the nearest levels of their grid, and how many weights lie near each level."""
     record = records[-1]
     weights, levels = np.array(record["before"]), np.array(record["levels"])
-    heading(fig, f"{2 ** record['bits']} levels: rounding moves the weights by {100 * record['weight_error']:.1f} %",
-            f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale")  # fmt: skip
+    heading(
+        fig,
+        f"{2 ** record['bits']} levels: rounding moves the weights by {100 * record['weight_error']:.1f} %",
+        f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale",
+    )
     row, counts = part(fig, "row", 52, 58, 420, 324, gap=40), part(fig, "counts", 510, 58, 148, 324)
     x = np.arange(min(len(weights), WINDOW))
     seen = levels[np.abs(levels) < 2 * np.abs(weights).max()]
@@ -179,46 +209,78 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
         row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
         legend.append((f", – {_short(name)}", text(shade)))
     most = 1.1 * max(np.abs(weights).max(), np.abs(seen).max() if len(seen) else 0)
-    row.set(xlim=(-1, len(x)), ylim=(-most, most), xlabel="input column", ylabel="weight", title="One output's weights")
+    row.set(
+        xlim=(-1, len(x)),
+        ylim=(-most, most),
+        xlabel="input column",
+        ylabel="weight",
+        title="One output's weights",
+    )
     row.grid(visible=False)
     words(row, legend)
     shares, edges = np.histogram(weights, bins=40, range=(-most, most))
     counts.stairs(shares, edges, orientation="horizontal", color=BLUE, fill=True, alpha=0.5)
     counts.hlines(seen, 0, 1.05 * shares.max(), color=FAINT, linewidth=0.8)
-    counts.set(xlim=(0, 1.05 * shares.max()), ylim=(-most, most), xlabel="weights", yticks=[], title="How many lie where")
+    counts.set(
+        xlim=(0, 1.05 * shares.max()),
+        ylim=(-most, most),
+        xlabel="weights",
+        yticks=[],
+        title="How many lie where",
+    )
     counts.grid(visible=False)
 
 
 @live
-def draw_two_weights(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
     """The plane of two weights: rings of equal error, grid points, and where each method ends."""
     errors = {r["method"]: max(r["error"], 0.0) for r in records}
-    best, ours = errors["best"], {m: e for m, e in errors.items() if m != "best"}
-    found = [LABELS[m] for m, e in ours.items() if e <= best + 1e-9]
-    heading(fig, f"The best grid point is found by {', '.join(found)}" if found else "No method finds the best grid point")
+    found = [LABELS[m] for m, e in errors.items() if m != "best" and e <= errors.get("best", 0.0) + 1e-9]
+    heading(
+        fig,
+        f"The best grid point is found by {', '.join(found)}"
+        if found
+        else "No method finds the best grid point",
+    )
     plane, ranks = part(fig, "plane", 46, 40, 350, 350, gap=26), part(fig, "ranks", 520, 40, 138, 350)
     hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
     start = np.array(records[0]["w"])
     centre = np.round((start + target) / 2)
     _rings(plane, hessian, target)
     points = np.arange(-3, 4)
-    plane.plot(*np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle="")
+    plane.plot(
+        *np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle=""
+    )
     for offset, r in enumerate(records):
         path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.03 * (offset - 2)
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.annotate("w₀, the weights", start, xytext=(7, 6), textcoords="offset points", weight="bold")
     plane.plot(*target, "*", color=GREEN, markersize=12)
-    plane.annotate("w*, best if not rounded", target, xytext=(8, -12), textcoords="offset points", color=text(GREEN), weight="bold")
+    plane.annotate(
+        "w*, best if not rounded",
+        target,
+        xytext=(8, -12),
+        textcoords="offset points",
+        color=text(GREEN),
+        weight="bold",
+    )
     plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
     plane.set(xlabel="first weight, in steps of the grid", ylabel="second weight", title="Rings: equal error")
     plane.grid(visible=False)
     for y, (method, error) in enumerate(errors.items()):
         ranks.plot(error, y, "o", color=COLOURS[method], markersize=8)
-        ranks.annotate(f"{error:.2f}", (error, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
+        ranks.annotate(
+            f"{error:.2f}", (error, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
+        )
     most = max(errors.values())
     ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
-    ranks.set(xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3), ylim=(len(errors) - 0.5, -0.6), xlabel="squared error", title="Error of each")
+    ranks.set(
+        xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3),
+        ylim=(len(errors) - 0.5, -0.6),
+        xlabel="squared error",
+        title="Error of each",
+    )
 
 
 def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
@@ -236,19 +298,31 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0
-    shares = ", ".join(f"{name} {100 * size[key] / whole:.0f} %" for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂")))
-    heading(fig, f"What column {record['column']} sends on: {shares}", "to the columns still free, one output row")
+    shares = ", ".join(
+        f"{name} {100 * size[key] / whole:.0f} %"
+        for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂"))
+    )
+    heading(
+        fig, f"What column {record['column']} sends on: {shares}", "to the columns still free, one output row"
+    )
     axes = part(fig, "terms", 68, 56, 590, 326, gap=54)
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     for place, (key, colour) in enumerate((("gptq", BLUE), ("r1", RED), ("r2", ORANGE))):
         axes.vlines(x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)
     axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
-    legend = [("▮ GPTQ's term  ", text(BLUE)), ("▮ r₁, GPTAQ  ", text(RED)), ("▮ r₂, ResComp  ", text(ORANGE)), ("◆ their sum", INK)]
+    legend = [
+        ("▮ GPTQ's term  ", text(BLUE)),
+        ("▮ r₁, GPTAQ  ", text(RED)),
+        ("▮ r₂, ResComp  ", text(ORANGE)),
+        ("◆ their sum", INK),
+    ]
     for name, series in pinned[-1:]:
         other = series[-1]
         y = np.arange(other["column"] + 1, other["column"] + 1 + len(other["fused"]))
         axes.plot(y, other["fused"], "D", color=PINK, markerfacecolor="none", markersize=4.5)
         legend.append((f"  ◇ {_short(name)}", text(PINK)))
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.set(xlabel="column", ylabel="change of the weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1))
+    axes.set(
+        xlabel="column", ylabel="change of the weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1)
+    )
     words(axes, legend)

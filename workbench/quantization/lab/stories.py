@@ -42,7 +42,7 @@ def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> s
 def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
     """Which method comes nearest to the best grid point."""
     errors = {r["method"]: r["error"] for r in records}
-    best = errors.pop("best")
+    best = errors.pop("best", min(errors.values()))
     first = min(errors, key=lambda m: errors[m])
     return (
         f"Nearest comes {LABELS[first]}, with an error of {errors[first]:.2f}; the best of all grid points has {best:.2f}, "
@@ -77,7 +77,8 @@ def _saved(records: list[Record], rival: list[Record]) -> float:
 LAYER_TRACE = (
     Question(
         "What does compensation buy?",
-        "Plain rounding (RTN) is run and pinned, then GPTQ, which lets the free columns repay. How much of the error on unseen text "
+        "Plain rounding (RTN) is run and pinned, then GPTQ, which lets the free columns repay. How much "
+        "of the error on unseen text "
         "does that take away?",
         ("nothing", "about a seventh", "about half"),
         lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
@@ -104,7 +105,9 @@ LAYER_TRACE = (
         "What if the layers before were not quantized?",
         "GPTQ is pinned and GPTAQ run with upstream 'none': both streams of inputs are then the same. Which has less error?",
         ("GPTQ", "GPTAQ", "equal to the last digit"),
-        lambda now, rival: 2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"]),
+        lambda now, rival: (
+            2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"])
+        ),
         {"method": "gptaq", "upstream": "none"},
         {"method": "gptq"},
     ),
@@ -119,25 +122,27 @@ LAYER_TRACE = (
     ),
     Question(
         "Fewer columns share a scale",
-        "All 576 columns of a row share one scale (pinned); then groups of 32 have their own. How much of the error on unseen text "
+        "All 576 columns of a row share one scale (pinned); then groups of 32 have their own. How much of "
+        "the error on unseen text "
         "goes?",
         ("almost nothing", "about a quarter", "more than half"),
         lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
         {"method": "gptq", "group_size": 32},
         {"method": "gptq", "group_size": None},
     ),
-)  # fmt: skip
+)
 
 TWO_WEIGHTS = (
     Question(
         "Does GPTQ find the best point?",
-        "Two weights, correlated inputs, equal streams: GPTQ rounds the first and repairs with the second. Does it end on the best of "
+        "Two weights, correlated inputs, equal streams: GPTQ rounds the first and repairs with the "
+        "second. Does it end on the best of "
         "all grid points?",
         ("yes", "no"),
         lambda now, rival: _finds(now, "gptq"),
         {"w1": 0.44, "w2": 0.44, "correlation": 0.8, "shift": 0.0},
     ),
-)  # fmt: skip
+)
 
 
 def _finds(records: list[Record], method: str) -> int:

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
+from workbench.inks import BLUE, GREEN, INK, ORANGE, RED
 from workbench.intervals import chosen, interval, judged, scores, summary
-from workbench.plotting import BLACK, BLUE, FEW, GREEN, ORANGE, RED, dots, figure, finish, point, series
+from workbench.plotting import FEW, dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
@@ -77,7 +78,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
                 alpha=0.4,
                 markersize=5,
             )
-        axes.axvline(100, color=BLACK, linewidth=0.9)
+        axes.axvline(100, color=INK, linewidth=0.9)
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
         axes.set_ylim(max(len(ratios), 1) - 0.5, -0.5)
@@ -104,7 +105,7 @@ def draw_terms(records: Sequence[Record]) -> Figure:
                 for y, name in enumerate(names):
                     ratio = 100 * (scores(records, column, EACH, label=name, bits=b) / base).dropna()
                     _ratios(axes, ratio, y + 0.16 * (2 * offset - 1), colour)
-            axes.axvline(100, color=BLACK, linewidth=0.8)
+            axes.axvline(100, color=INK, linewidth=0.8)
             axes.set(title=f"{b} bits", xlabel="error, % of GPTQ's")
             axes.set_yticks(range(len(names)), labels=names)
             near = [v for line in axes.lines for v in line.get_xdata() if v < 130]
@@ -156,7 +157,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
             ):
                 style = {"color": "white" if marker == "*" else "none", "markersize": size, "linestyle": ""}
                 axes.plot(
-                    x, y, marker, markeredgecolor=BLACK if marker == "*" else "white", label=label, **style
+                    x, y, marker, markeredgecolor=INK if marker == "*" else "white", label=label, **style
                 )
             axes.set(title=name, xlabel="alpha, strength of r₁", ylabel="beta, strength of r₂")
             axes.grid(visible=False)

@@ -36,7 +36,8 @@ declare(
         "below g = 0.15 a pulse up is the larger one, above it a pulse down",
     ),
     Exercise(
-        "Which scheme does not change at all when the nonlinearity of LTD goes from 1 to 10? (uni, push-pull, alternating, reference)",
+        "Which scheme does not change at all when the nonlinearity of LTD goes from 1 to 10? (uni, "
+        "push-pull, alternating, reference)",
         _unmoved,
         "one of the four never sends a depressing pulse",
         "it only ever raises g+ or g-, and a reset is no LTD pulse",

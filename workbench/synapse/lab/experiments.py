@@ -207,9 +207,7 @@ class OneUpdateConfig(SynapseConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-@experiment(
-    "synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True
-)
+@experiment("synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """How many pulses each rule sends for one input and one error, against the number that the gradient asks for."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
@@ -324,9 +322,9 @@ class CurrentsConfig(UnitConfig):
 
     title: ClassVar[str] = "digit"
     kind: Literal["right", "wrong", "any"] = knob(
-        "right", "digits shown", "those that the network gets right, those it gets wrong, or all", essential=True
+        "right", "digits shown", "those that the network gets right, those it gets wrong, or all"
     )
-    digit: int = knob(0, "test digit", "which of these is shown", low=0, high=199, essential=True)
+    digit: int = knob(0, "test digit", "which of these is shown", low=0, high=199)
     presets = {"smoke": {"samples": 4000}, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
@@ -375,5 +373,7 @@ def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> 
     right = network.activations(data.x_test)[-1].argmax(1) == data.labels_test
     found = (right if config.kind == "right" else ~right).nonzero().flatten()
     if config.digit >= len(found):
-        raise ValueError(f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}")
+        raise ValueError(
+            f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}"
+        )
     return int(found[config.digit])

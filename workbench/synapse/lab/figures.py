@@ -10,25 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
-from workbench.plotting import (
-    BLUE,
-    FAINT,
-    GREEN,
-    GREY,
-    HAIR,
-    INK,
-    ORANGE,
-    PINK,
-    PINS,
-    RED,
-    SKY,
-    Pins,
-    heading,
-    live,
-    part,
-    text,
-    words,
-)
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
+from workbench.plotting import PINS, Pins, heading, live, part, words
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -70,8 +53,16 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         legend.append(("– nearest exponential  ", text(ORANGE)))
     top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
     stairs.axvline(up, color=HAIR, linewidth=1)
-    stairs.set(xlim=(0, up + down), ylim=(-0.04, top), yticks=(0, 0.5, 1), ylabel="conductance g", title="Pulse after pulse")
-    stairs.set(xlabel=f"{up} pulses up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up))
+    stairs.set(
+        xlim=(0, up + down),
+        ylim=(-0.04, top),
+        yticks=(0, 0.5, 1),
+        ylabel="conductance g",
+        title="Pulse after pulse",
+    )
+    stairs.set(
+        xlabel=f"{up} pulses up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up)
+    )
     words(stairs, legend)
     g = np.linspace(0, 1, len(record["rise"]))
     steps.plot(g, record["rise"], color=PLUS)
@@ -79,7 +70,14 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     if record["symmetry_point"] is not None:
         steps.axvline(record["symmetry_point"], color=FAINT, linestyle=":", linewidth=1.2)
         side = "left" if record["symmetry_point"] < 0.5 else "right"
-        steps.annotate(" symmetry point ", (record["symmetry_point"], 0.02), xycoords=("data", "axes fraction"), ha=side, color=FAINT, fontsize=8)
+        steps.annotate(
+            " symmetry point ",
+            (record["symmetry_point"], 0.02),
+            xycoords=("data", "axes fraction"),
+            ha=side,
+            color=FAINT,
+            fontsize=8,
+        )
     most = max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)
     steps.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", title="Size of a step")
     steps.yaxis.set_major_locator(MaxNLocator(4))
@@ -112,7 +110,9 @@ def _source(record: Record) -> str:
     if record["fit"] is not None:
         up, down, retraced, distance, residual = record["fit"]
         kind = "retraced" if retraced else "mirrored"
-        parts.append(f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away")
+        parts.append(
+            f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away"
+        )
         if residual:
             parts.append(f"smoothing moved it by {100 * residual:.2g} %")
     elif record["source"]:
@@ -128,8 +128,11 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
     count = len(record["refreshed"])
     kept = f", refreshed {count} times" if count else ""
-    heading(fig, f"After {pulses[-1]} pulses the weight is {record['weight'][-1]:+.2f}, without limits {record['ideal'][-1]:+.2f}",
-            f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}")  # fmt: skip
+    heading(
+        fig,
+        f"After {pulses[-1]} pulses the weight is {record['weight'][-1]:+.2f}, without limits {record['ideal'][-1]:+.2f}",
+        f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}",
+    )
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
     plane = part(fig, "plane", 462, 56, 196, 196, gap=24)
     legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
@@ -149,11 +152,15 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     legend = [("– without limits  ", text(GREY)), ("– of the devices", text(COLOURS[record["scheme"]]))]
     weight.plot(pulses, record["ideal"], color=GREY, linewidth=1)
     for name, series in pinned:
-        weight.plot(_pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]])
+        weight.plot(
+            _pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]]
+        )
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.15 * max(map(abs, record["weight"])) + 0.05
-    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight")
+    weight.set(
+        xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight"
+    )
     words(weight, legend)
     plane.plot(record["plus"], record["minus"], color=INK, linewidth=0.8)
     plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
@@ -165,7 +172,11 @@ def pair_plane(axes: Axes, title: str) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
     axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    for said, x, y, side in (("weight −", 0.03, 0.9, "left"), ("weight +", 0.97, 0.04, "right"), ("0", 0.86, 0.93, "center")):
+    for said, x, y, side in (
+        ("weight −", 0.03, 0.9, "left"),
+        ("weight +", 0.97, 0.04, "right"),
+        ("0", 0.86, 0.93, "center"),
+    ):
         axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
 
 
@@ -174,12 +185,15 @@ def _pulses(record: Record, key: str) -> np.ndarray:
 
 
 @live
-def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
-    heading(fig, f"The gradient asks for {first['asked']:.2f} pulses, to {direction} the weight",
-            f"a pulse moves it by {first['unit']:.4f}; 200 tries of each rule")  # fmt: skip
+    heading(
+        fig,
+        f"The gradient asks for {first['asked']:.2f} pulses, to {direction} the weight",
+        f"a pulse moves it by {first['unit']:.4f}; 200 tries of each rule",
+    )
     most = max([4, *(max(record["sizes"]) + 1 for record in records)])
     height = 320 / len(records) - 24
     for place, record in enumerate(records):
@@ -190,7 +204,15 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), title=record["rule"])
         axes.tick_params(labelbottom=place == len(records) - 1)
         said = f"sends {record['mean']:.2f} on average"
-        axes.annotate(said, (1, 0.5), xycoords="axes fraction", xytext=(10, -3), textcoords="offset points", fontsize=8.5, color=text(RED))
+        axes.annotate(
+            said,
+            (1, 0.5),
+            xycoords="axes fraction",
+            xytext=(10, -3),
+            textcoords="offset points",
+            fontsize=8.5,
+            color=text(RED),
+        )
         if not place:
             words(axes, [("▮ share of tries  ", text(SKY)), ("- - asked  ", INK), ("– mean sent", text(RED))])
     axes.set_xlabel("pulses sent")

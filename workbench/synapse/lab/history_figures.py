@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
+from workbench.inks import BLUE, GREEN, ORANGE, PINK, RED
 from workbench.intervals import chosen, summary
-from workbench.plotting import BLUE, FEW, GREEN, ORANGE, PINK, RED, figure, finish, name_ends, series
+from workbench.plotting import FEW, figure, finish, name_ends, series
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, STYLES
 from workbench.synapse.lab.study_figures import setting
 
@@ -75,7 +76,8 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             if len(last):
                 lost = (last["first"] - last["last"]).sort_values()
                 after = table[table["label"] == lost.index[-1]]["x"].max()
-                title = f"Unidirectional, after 10^{np.log10(after):.0f} s: {lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
+                worst = f"{lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
+                title = f"Unidirectional, after 10^{np.log10(after):.0f} s: {worst}"
         finish(fig, title, setting(records))
     return fig
 

@@ -10,7 +10,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record
-from workbench.plotting import BLUE, FAINT, GREEN, GREY, RED, Pins, heading, live, part, text, words
+from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
+from workbench.plotting import Pins, heading, live, part, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
 EDGES = "empty", "half", "full"
@@ -23,7 +24,11 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     ours, *others = series.items()
     now = f"{LABELS[ours[0]]} {100 * ours[1][-1]['accuracy']:.1f} %"
     beside = f", {LABELS[others[0][0]]} {100 * others[0][1][-1]['accuracy']:.1f} %" if others else ""
-    heading(fig, f"{now}{beside} right", f"{records[-1]['samples']:,} of {records[-1]['of']:,} digits seen, unseen ones asked")
+    heading(
+        fig,
+        f"{now}{beside} right",
+        f"{records[-1]['samples']:,} of {records[-1]['of']:,} digits seen, unseen ones asked",
+    )
     _accuracy(part(fig, "accuracy", 46, 62, 312, 320), series, pinned)
     plane = part(fig, "plane", 428, 62, 230, 158, gap=26)
     _paths(plane, series)
@@ -46,7 +51,9 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
     lowest, ends = 100.0, []
     for _, records in pinned:
         for name, rows in by_scheme(records).items():
-            axes.plot(_of(rows, "samples"), 100 * _of(rows, "accuracy"), ":", color=COLOURS[name], linewidth=1.3)
+            axes.plot(
+                _of(rows, "samples"), 100 * _of(rows, "accuracy"), ":", color=COLOURS[name], linewidth=1.3
+            )
     for name, rows in series.items():
         x, y = _of(rows, "samples"), 100 * _of(rows, "accuracy")
         axes.plot(x, y, color=COLOURS[name], linewidth=2.2)
@@ -60,8 +67,19 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
     for rank, (y, x, name) in enumerate(sorted(ends)):
         above = rank == len(ends) - 1
         place = max(y + (gap if above else -1.6 * gap), place + 1.2 * gap)
-        style = {"ha": "right" if late else "left", "xytext": (-4 if late else 8, 0), "textcoords": "offset points"}
-        axes.annotate(f"{SHORT[name]} {y:.1f}", (x, place), color=text(COLOURS[name]), fontsize=9, weight="bold", **style)
+        style = {
+            "ha": "right" if late else "left",
+            "xytext": (-4 if late else 8, 0),
+            "textcoords": "offset points",
+        }
+        axes.annotate(
+            f"{SHORT[name]} {y:.1f}",
+            (x, place),
+            color=text(COLOURS[name]),
+            fontsize=9,
+            weight="bold",
+            **style,
+        )
     axes.set(xlim=(0, end), ylim=(low, 101), xlabel="digits trained on", title="Right answers, %")
     if pinned:
         words(axes, [(f"⋯ pinned: {'; '.join(name for name, _ in pinned)[:30]}", FAINT)])
@@ -95,7 +113,11 @@ def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
 def _clear(colour: str, low: str = "") -> LinearSegmentedColormap:
     """From nothing to `colour`, so that the page shows through; from `low` over nothing where there are two signs."""
     rgb = to_rgb(colour)
-    stops = [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)] if low else [(*rgb, 0.0), (*rgb, 1.0)]
+    stops = (
+        [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)]
+        if low
+        else [(*rgb, 0.0), (*rgb, 1.0)]
+    )
     places = [0, 0.5, 0.5, 1] if low else [0, 1]
     return LinearSegmentedColormap.from_list("clear", list(zip(places, stops, strict=True)), N=256)
 
@@ -104,13 +126,16 @@ INKED, PLUS_MAP, MINUS_MAP, SIGNED = _clear(GREY), _clear(RED), _clear(BLUE), _c
 
 
 @live
-def draw_currents(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     """A digit, the currents that it drives through the two devices of each pixel's synapse, and the sums they make."""
     record = records[-1]
     side, answer = record["side"], int(np.argmax(record["outputs"]))
     right = answer == record["label"]
-    heading(fig, f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
-            f"{LABELS[record['scheme']]}; currents in units of Gmax at full drive")  # fmt: skip
+    heading(
+        fig,
+        f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
+        f"{LABELS[record['scheme']]}; currents in units of Gmax at full drive",
+    )
     plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
     most = max(plus.max(), minus.max(), 1e-6)
     second = "g_ref" if record["scheme"] == "reference" else "g⁻"
@@ -123,7 +148,9 @@ def draw_currents(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> 
     axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all: axes are most of the cost
     for place, (picture, colours, low, high, title) in enumerate(pictures):
         left = 1.05 * place
-        axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1))
+        axes.imshow(
+            picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1)
+        )
         axes.plot([left, left + 1, left + 1, left, left], [0, 0, 1, 1, 0], color=FAINT, linewidth=0.8)
         axes.text(left, 1.03, title, fontsize=8.5)
     axes.set(xlim=(-0.005, 4.155), ylim=(-0.005, 1.1), aspect="auto")
@@ -132,9 +159,23 @@ def draw_currents(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> 
     x = np.arange(len(record["hidden"]))
     hidden.vlines(x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
     hidden.plot(record["unit"], record["hidden"][record["unit"]], "o", color=RED, markersize=6)
-    hidden.set(xlim=(-1, len(x)), ylim=(min(0, *record["hidden"]), 1.05), yticks=(0, 1), xlabel="hidden unit", title="Hidden units")
+    hidden.set(
+        xlim=(-1, len(x)),
+        ylim=(min(0, *record["hidden"]), 1.05),
+        yticks=(0, 1),
+        xlabel="hidden unit",
+        title="Hidden units",
+    )
     words(hidden, [(f"● unit {record['unit']}, shown above", text(RED))])
     shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
     outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
-    outputs.set(xlim=(-0.7, 9.7), ylim=(0, 1.05), yticks=(0, 1), xticks=range(10), xlabel="digit", title="Answers")
-    words(outputs, [("▮ the digit" if right else "▮ the digit  ", text(GREEN)), *([] if right else [("▮ its answer", text(RED))])])
+    outputs.set(
+        xlim=(-0.7, 9.7), ylim=(0, 1.05), yticks=(0, 1), xticks=range(10), xlabel="digit", title="Answers"
+    )
+    words(
+        outputs,
+        [
+            ("▮ the digit" if right else "▮ the digit  ", text(GREEN)),
+            *([] if right else [("▮ its answer", text(RED))]),
+        ],
+    )

@@ -72,11 +72,11 @@ def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) 
     order = np.argsort(record["outputs"])[::-1]
     answer, second = int(order[0]), int(order[1])
     right = "right" if answer == record["label"] else f"wrong, it is a {record['label']}"
-    gap = sum(record["plus"]) - sum(record["minus"])
+    lead = record["outputs"][answer] - record["outputs"][second]
+    plus, minus = sum(record["plus"]), sum(record["minus"])
     return (
-        f"The network says {answer} ({right}), before {second} by {record['outputs'][answer] - record['outputs'][second]:.2f}. Hidden "
-        f"unit {record['unit']} gets {sum(record['plus']):.2f} through its g⁺ and {sum(record['minus']):.2f} through the other: "
-        f"{gap:+.2f} in all."
+        f"The network says {answer} ({right}), before {second} by {lead:.2f}. Hidden unit {record['unit']} gets {plus:.2f} "
+        f"through its g⁺ and {minus:.2f} through the other: {plus - minus:+.2f} in all."
     )
 
 
@@ -110,7 +110,8 @@ BOTH = {"scheme": "uni", "rival": "push-pull"}
 TRAIN = (
     Question(
         "When depression is abrupt",
-        "Going down, the first pulse undoes most of what many pulses up have built (ν = 10). Which scheme gets more digits right?",
+        "Going down, the first pulse undoes most of what many pulses up have built (ν = 10). Which scheme "
+        "gets more digits right?",
         ("unidirectional", "push-pull", "both within 2 points"),
         lambda now, rival: _ahead(now, "uni", "push-pull"),
         {**BOTH, "nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
@@ -124,7 +125,8 @@ TRAIN = (
     ),
     Question(
         "No two devices are alike",
-        "A run with equal devices is pinned; then each device gets a step of its own (30 % spread). The paper's abstract says that "
+        "A run with equal devices is pinned; then each device gets a step of its own (30 % spread). The "
+        "paper's abstract says that "
         "unidirectional updating compensates this. Which scheme loses more?",
         ("unidirectional", "push-pull"),
         lambda now, rival: _loses_more(now, rival, "uni", "push-pull"),
@@ -136,11 +138,18 @@ TRAIN = (
         "Linear steps, the same up and down, 256 of them: what is left between unidirectional updating and software?",
         ("less than 3 points", "3 to 10 points", "more than 10 points"),
         lambda now, rival: int(np.searchsorted((0.03, 0.10), _ends(now)["software"] - _ends(now)["uni"])),
-        {"scheme": "uni", "rival": "software", "nonlinearity_up": 0.0, "nonlinearity_down": 0.0, "levels": 256},
+        {
+            "scheme": "uni",
+            "rival": "software",
+            "nonlinearity_up": 0.0,
+            "nonlinearity_down": 0.0,
+            "levels": 256,
+        },
     ),
     Question(
         "A handful of levels",
-        "64 levels are pinned; then a device has 8, so that each pulse is eight times as large. What happens to unidirectional updating?",
+        "64 levels are pinned; then a device has 8, so that each pulse is eight times as large. What "
+        "happens to unidirectional updating?",
         ("it gains", "it loses less than 10 points", "it loses more than 10 points"),
         lambda now, rival: int(np.searchsorted((0.0, 0.10), _ends(rival)["uni"] - _ends(now)["uni"])),
         {**BOTH, "levels": 8},
@@ -151,19 +160,24 @@ TRAIN = (
         "The rule 'single' sends one pulse whenever input and error are large enough, whatever their size. Against 'stochastic' "
         "(pinned): does unidirectional updating get more digits right?",
         ("more", "fewer", "within 2 points"),
-        lambda now, rival: (lambda gap: 2 if abs(gap) < 0.02 else int(gap < 0))(_ends(now)["uni"] - _ends(rival)["uni"]),
+        lambda now, rival: (lambda gap: 2 if abs(gap) < 0.02 else int(gap < 0))(
+            _ends(now)["uni"] - _ends(rival)["uni"]
+        ),
         {**BOTH, "rule": "single"},
         {"rule": "stochastic"},
     ),
-)  # fmt: skip
+)
 
 ONE_SYNAPSE = (
     Question(
         "Random pulses, uneven steps",
-        "Push-pull with ν = 1 up and 10 down, as many pulses up as down: a weight would stay about where it is. Where do both devices "
+        "Push-pull with ν = 1 up and 10 down, as many pulses up as down: a weight would stay about where "
+        "it is. Where do both devices "
         "end?",
         ("near the middle", "near the top", "near the bottom"),
-        lambda now, rival: int(np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])),
+        lambda now, rival: int(
+            np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])
+        ),
         {"scheme": "push-pull", "nonlinearity_up": 1.0, "nonlinearity_down": 10.0, "up": 0.5, "pulses": 1000},
     ),
-)  # fmt: skip
+)

@@ -138,7 +138,9 @@ def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
     title = (
-        f"Batch 10 in place of 1, linear devices, costs: {lost}" if lost else "Accuracy against the batch size"
+        f"Batch 10 in place of 1, linear devices, costs: {lost}"
+        if lost
+        else "Accuracy against the batch size"
     )
     return _lines(records, "batch", title, "batch size ({})", "response", xscale="log")
 

@@ -1,0 +1,44 @@
+"""An experiment in words: its knobs, and how long its presets take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from workbench import runs
+from workbench.experiment import Experiment
+from workbench.knobs import Config, expected
+from workbench.papers import reference_about
+
+
+def knobs(config: type[Config]) -> Iterator[str]:
+    """A line a knob: name, label, what it takes, default; then its help and when it matters."""
+    for title, names in config.groups().items():
+        yield f"-- {title or 'knobs'}"
+        for name in names:
+            shown, default = config.knobs()[name], config.model_fields[name].default
+            top = shown.top(config()) if callable(shown.high) else None
+            takes = expected(config, name, top).rpartition(" (")[0]
+            star = "* " if shown.essential else "  "
+            yield f"{star}{name:18} {shown.label:20} {takes}; default {default!r}"
+            notes = [shown.help, f"(not always: {shown.when[1]})" if shown.when else ""]
+            yield from (f"{'':22}{note}" for note in notes if note)
+
+
+def time_of(experiment: Experiment, scale: str) -> str:
+    """How long a preset takes, in words: of the newest run that is kept, else of the reference."""
+    try:
+        config = experiment.config.at(scale)
+        about = json.loads((runs.runs_folder() / runs.run_id(experiment, config) / "run.json").read_bytes())
+    except (OSError, ValueError, RuntimeError):
+        about = reference_about(experiment.name) if scale == "laptop" else {}
+    if experiment.instant:
+        return "at once"
+    spent = about.get("fits", about)
+    if "wall_seconds" not in spent:
+        return "time not known: no run of it is kept"
+    return f"{_duration(spent['wall_seconds'])} of work on {about['machine']} ({about['finished'][:10]})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,225 @@
+"""A picture whose records are still being made: one thread that runs, draws, and can be stopped; and what is shown of it."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import traitlets
+
+from workbench import phases, runs
+from workbench.experiment import Experiment, Record
+from workbench.knobs import Config, KnobError
+from workbench.links import differences
+from workbench.ui.picture import Picture
+from workbench.ui.replay import Replay
+
+TOLD_EVERY = 0.1  # seconds between two words on progress
+
+
+class Running(Picture):
+    """The picture of a run under way, and in `view` how it stands: stopping, pinned runs, replay. It knows no knobs.
+
+    The run goes on in one daemon thread; what is pressed only sets events, so a busy kernel cannot lose it.
+    """
+
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, experiment: str | Experiment, first: Config | None, records: list[Record]):
+        super().__init__(experiment)
+        self.first = self.shown = first = first or self.experiment.config()
+        self.records, self.pinned = records, []
+        self.error = ""  # the whole traceback of the last error
+        self._stop, self._lock = threading.Event(), threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._wanted: Config | None = None
+        self.seq, self.seen, self._made = 0, False, 0
+        self.replay = Replay(0, self.drawing, [], first, (), self.send)
+
+    def state(self) -> dict[str, Any]:
+        """What else stands in the view, computed anew each time."""
+        return {}
+
+    def knob_refused(self, error: Exception) -> None:
+        """Say an error beside the knob that it names, where there is one."""
+
+    def stop(self) -> None:
+        """End the run after the step it is at."""
+        self._stop.set()
+        self.say("stopping after this step")
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the run has ended (for scripts and tests)."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def begin(self, work: Callable[..., None], *given: Any) -> bool:
+        """Begin `work` in a thread, unless one is under way."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return False
+            self._stop.clear()
+            self.replay.end()
+            self.tell(busy=True, failed=False)
+            self._thread = threading.Thread(
+                target=self._work, args=(work, *given), name="workbench-panel", daemon=True
+            )
+            self._thread.start()
+            return True
+
+    def _work(self, work: Callable[..., None], *given: Any) -> None:
+        try:
+            with phases.heard(lambda phase: self.tell(phase=phase)):
+                work(*given)
+        except Exception as error:  # whatever an experiment raises becomes one clear line
+            self.fail(error)
+        finally:
+            self.tell(busy=False, phase="", dim=False)
+            self.offer_replay()
+
+    def pull(self, config: Config) -> bool:
+        """Run `config` into `records`; returns whether it came to its end."""
+        self.tell(
+            message=f"running: {differences(config, self.first) or 'the first knobs'}",
+            progress=0.0,
+            phase="starting",
+            dim=bool(self.picture["svg"]),
+            stale="",
+            about="",
+        )
+        start, first, told, self._made = monotonic(), None, 0.0, 0
+        total = self.experiment.steps(config) if self.experiment.steps else 0
+        records, stopped = [], False
+        stream: Iterator[Record] = runs.stream(self.experiment, config, stopped=self._stop.is_set)
+        try:
+            for record in stream:
+                records.append(record)
+                now, self._made = monotonic(), len(records)
+                if first is None:
+                    first, self.records, self.shown = now, records, config
+                if self.drawing.due():
+                    self.draw()
+                if now - told > TOLD_EVERY:
+                    told = now
+                    self._count(len(records), total, now - first)
+                stopped = self._stop.is_set()
+                if stopped:
+                    break
+        except runs.Stopped:
+            stopped = True
+        finally:
+            stream.close()
+        drawn = self.draw() if records else True
+        spent, of = f"{monotonic() - start:.1f} s", f" of {total}" if total else ""
+        if stopped:
+            self.say(f"stopped after {len(records)}{of} records, {spent}; Run goes on from what is kept")
+        elif drawn:
+            about = f"run {runs.run_id(self.experiment, config)}"
+            self.tell(progress=1.0, message=f"done: {len(records)} records, {spent}", about=about)
+        return not stopped
+
+    def _count(self, done: int, total: int, spent: float) -> None:
+        if total:
+            left = f", about {spent / (done - 1) * max(total - done, 0):.0f} s left" if done > 1 else ""
+            self.tell(progress=min(done / total, 1.0), phase=f"{done} of {total}{left}")
+        else:
+            self.tell(phase=f"{done} records")
+
+    # -- instant experiments ---------------------------------------------------------------------------------------------
+
+    def want(self, config: Config) -> None:
+        """Draw the newest config in a thread; moves that arrive meanwhile are skipped but for the last."""
+        with self._lock:
+            self._wanted = config
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._draw_wanted, name="workbench-panel", daemon=True)
+                self._thread.start()
+
+    def _draw_wanted(self) -> None:
+        while True:
+            with self._lock:
+                config, self._wanted = self._wanted, None
+                if config is None:
+                    self._thread = None
+                    return
+            self.draw_instant(config)
+
+    def draw_instant(self, config: Config) -> None:
+        """Compute and show what `config` makes, at once."""
+        seq = self.seq
+        try:
+            with phases.heard(lambda phase: self.tell(phase=phase)):
+                self.records, self.shown = runs.preview(self.experiment, config), config
+            self.draw(seq)
+            self.tell(phase="", stale="", failed=False, message=differences(config, self.first), dim=False)
+        except Exception as error:
+            self.fail(error)
+
+    # -- what is shown ---------------------------------------------------------------------------------------------------
+
+    def labelled_pins(self) -> list[tuple[str, list[Record]]]:
+        """The pinned runs other than the one shown, each by what is different in it."""
+        others = [(config, records) for config, records in self.pinned if records is not self.records]
+        return [(differences(config, self.shown) or "pinned", records) for config, records in others]
+
+    def draw(self, seq: int = 0) -> bool:
+        """Show the records as they are; a figure or a story that raises is a message, and the run goes on."""
+        pins = self.labelled_pins() if self.experiment.pins else []
+        try:
+            svg = self.drawing.markup(self.records, pins)
+            told = self.drawing.story(self.records, self.shown, pins)
+            self.picture = {"svg": svg, "story": told, "place": self.drawing.place(self.records), "seq": seq}
+            if self.view.get("dim"):
+                self.tell(dim=False)
+            return True
+        except Exception as error:
+            self.error = traceback.format_exc()
+            self.say(
+                f"the picture could not be drawn ({type(error).__name__}: {error}): the records may be of another version; "
+                "they are kept, and CSV saves them",
+                failed=True,
+            )
+            return False
+
+    def redraw(self) -> None:
+        """Show the same records anew: what they are compared with has changed."""
+        if self.records:
+            self.draw()
+        self.tell()
+        self.offer_replay()
+
+    def offer_replay(self) -> None:
+        """Pictures of the records shown, for the scrubber."""
+        self.replay.end()
+        if self.experiment.instant:
+            return
+        pins = self.labelled_pins() if self.experiment.pins else []
+        self.replay = Replay(self.replay.run + 1, self.drawing, self.records, self.shown, pins, self.send)
+        self.tell(frames={"run": self.replay.run, "count": len(self.replay.moments)})
+        if self.seen:
+            self.replay.start()
+
+    def tell(self, **changes: Any) -> None:
+        """Show how things stand, with `changes`."""
+        with self._lock:
+            self.view = {**self.view, **self.state(), **changes}
+
+    def say(self, message: str, failed: bool = False, about: str = "") -> None:
+        """Show a message; `about` is more of it, for who points at it."""
+        self.tell(message=message, failed=failed, about=about)
+
+    def fail(self, error: Exception) -> None:
+        """One line in the panel, and beside the knob that it names; the whole traceback stays in `self.error`."""
+        self.error = traceback.format_exc()
+        kind = "" if isinstance(error, (KnobError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        begun = f"failed after {self._made} records: " if self.view["busy"] and self._made else "not run: "
+        self.knob_refused(error)
+        self.tell(phase="", dim=False, stale="this picture is as it was before" if self.records else "")
+        self.say(begun + kind + " | ".join(lines), failed=True)
