@@ -12,16 +12,19 @@ export MPLBACKEND := agg
 .PHONY: lab test lint unit notebooks-test browser-test notebooks figures bench clean
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --ip=127.0.0.1 $(AS_ROOT) --LabApp.default_url=/lab/tree/notebooks/00-start.ipynb
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(AS_ROOT) --LabApp.default_url=/doc/tree/notebooks/00-start.ipynb
 
 test: lint unit notebooks-test browser-test
 
 # The packages are pinned; the model's wheel comes without its dependencies, which only its own program needs. The training
-# loop of device networks is compiled once, so that the first notebook does not have to.
-.venv/ready: pyproject.toml .ci/constraints.txt
+# loop of device networks is compiled once, so that the first notebook does not have to. In this environment JupyterLab asks for
+# no news, and runs all cells at one click.
+.venv/ready: pyproject.toml .ci/constraints.txt .ci/lab-overrides.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
+	mkdir -p .venv/share/jupyter/lab/settings
+	cp .ci/lab-overrides.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/workbench fetch smollm2-135m
 	$(BIN)/python -c "from workbench.synapse.training import warm_up; warm_up()"
 	touch $@

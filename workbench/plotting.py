@@ -151,6 +151,18 @@ def part(
     return found
 
 
+def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
+    """Upright lines from `low` to `high` at each of `x`, as one line with gaps: a tenth of the cost of one line each."""
+    x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
+    gap = np.full(x.shape, np.nan)
+    axes.plot(
+        np.stack([x, x, gap], 1).ravel(),
+        np.stack([low, high, gap], 1).ravel(),
+        solid_capstyle="butt",
+        **style,
+    )
+
+
 PINS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
 Pins = Sequence[tuple[str, Sequence["Record"]]]  # pinned runs: a label and the records of each
 

@@ -110,7 +110,8 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture
-def page():
+def window():
+    """Opens a window of a size; its clipboard may be read."""
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("no chromium on this machine; .ci/run installs it")
@@ -119,7 +120,13 @@ def page():
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1360, "height": 1000})
-        page.set_default_timeout(120_000)
-        yield page
+
+        def open_window(width, height):
+            context = browser.new_context(viewport={"width": width, "height": height})
+            context.grant_permissions(["clipboard-read", "clipboard-write"])
+            page = context.new_page()
+            page.set_default_timeout(60_000)
+            return page
+
+        yield open_window
         browser.close()

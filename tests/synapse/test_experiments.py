@@ -320,3 +320,24 @@ def test_runs_depend_on_the_data_and_the_curve(tmp_path):
     assert datasets.ref("mnist-10k") in train.inputs(config)
     path.write_text("ltp,ltd\n0,2\n0.5,1\n2,0\n")
     assert runs.run_id(train, config) != before
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"scheme": "push-pull", "nonlinearity_up": 1.0, "nonlinearity_down": 8.0},
+        {"scheme": "reference", "cycle": 0.2},
+        {"scheme": "alternating", "write_noise": 0.1, "nonlinearity_up": 2.0},
+        {"refresh": "write-verify", "refresh_every": 20, "refresh_above": 0.6},
+        {"refresh": "ideal", "refresh_every": 20, "step_spread": 0.3},
+        {"device": "Ag:a-Si"},
+        {"device": "ReRAM-ES", "scheme": "push-pull"},
+    ],
+)
+def test_the_compiled_walk_is_the_readable_one(knobs):
+    config, pulses = SynapseConfig(**knobs), random_pulses(400, 0.55, 3)
+    read, fast = walk(config, pulses), walk(config, pulses, compiled=True)
+    assert read["refreshed"] == fast["refreshed"]
+    for key in ("plus", "minus", "weight", "ideal"):
+        assert read[key] == pytest.approx(fast[key], abs=1e-12)

@@ -187,7 +187,7 @@ def test_stop_ends_the_run_before_its_last_record_and_run_goes_on():
 def test_what_is_done_before_the_first_record_is_said(monkeypatch):
     panel, phases = Panel("synapse/currents"), []
     panel.observe(lambda change: phases.append(change["new"]["phase"]), "view")
-    from workbench.synapse.lab import experiments as lab
+    from workbench.synapse.lab import network_experiments as lab
 
     lab._trained.cache_clear()
     from workbench.digits import load_digits

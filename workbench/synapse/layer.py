@@ -169,6 +169,8 @@ class SynapseLayer(nn.Module):
 
     def move(self, which: int, counts: Tensor, up: bool, key: int, refresh: bool = False) -> None:
         """Pulse device `which` (0: plus, 1: minus) of each synapse `counts` times in one direction."""
+        if not counts.any():
+            return
         old, law = self.g[which], self.laws[which]
         low, high = law[..., 4], law[..., 5]
         new, variance = self._pulsed(old, law, counts, up)
@@ -194,7 +196,8 @@ class SynapseLayer(nn.Module):
             b = law[..., 1] if up else law[..., 3]
             step = law[..., 0] - b * g if up else -(law[..., 2] + b * g)
             moved = g + step * geometric(counts, b).to(g.dtype)
-            return torch.clamp(moved, low, high), geometric(counts, b * (2 - b)).to(g.dtype)
+            variance = geometric(counts, b * (2 - b)) if self.config.cycle else torch.zeros_like(g)
+            return torch.clamp(moved, low, high), variance.to(g.dtype)
         table, variance = self.device_law, torch.zeros_like(g)
         factor, knots, steps = (
             (law[..., 0], table.knots_up, table.up) if up else (-law[..., 2], table.knots_down, table.down)

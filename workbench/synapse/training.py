@@ -12,6 +12,7 @@ from workbench.digits import Digits, load_digits
 from workbench.provenance import cores
 from workbench.synapse import counter
 from workbench.synapse.config import SynapseConfig
+from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.network import Perceptron, SaturationError
 
 
@@ -92,5 +93,8 @@ def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron
 
 
 def warm_up() -> None:
-    """Compile the training loop of one hidden layer, which takes about twenty seconds once, by training a little."""
+    """Compile what pictures and comparisons run, which takes about half a minute once, by running a little of it."""
+    from workbench.synapse.compiled.train import walk
+
     train(SynapseConfig(data="digits-8x8", pool=1, hidden=(10,), samples=100))
+    walk(SynapseLayer(1, 1, SynapseConfig(), 1.0, 0, torch.float64), torch.ones(1, dtype=torch.long))

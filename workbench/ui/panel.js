@@ -6,6 +6,7 @@
 // message {do: ...}. A page without a kernel brings a model that answers these itself (page.js).
 
 const KEYED = ["button", "input", "select", "summary", "textarea"];
+const ANSWER_MS = 4000; // without a word from the kernel, before that is said
 const FRAME_MS = 300; // between two pictures while playing
 
 function make(tag, props = {}, ...children) {
@@ -32,8 +33,6 @@ function story(node, text) {
 function shown(value) {
   return typeof value === "number" ? String(+value.toPrecision(6)) : String(value);
 }
-
-let panels = 0;
 
 class Knob {
   constructor(spec, id, set, upload) {
@@ -178,7 +177,7 @@ class Frames {
 
 class Panel {
   constructor(model, el) {
-    Object.assign(this, { model, id: `wb-${++panels}`, seq: 0, waiting: null, wanted: null, latencies: [] });
+    Object.assign(this, { model, id: `wb-${crypto.randomUUID().slice(0, 8)}`, seq: 0, waiting: null, wanted: null, latencies: [] });
     this.spec = model.get("spec");
     this.frames = new Frames();
     this.root = make("div", { className: "wb", role: "group", ariaLabel: this.spec.title });
@@ -204,7 +203,18 @@ class Panel {
   }
 
   send(message, buffers) {
-    this.model.send(message, undefined, buffers);
+    if (message.do !== "hello" && message.do !== "frame") this.unanswered ??= setTimeout(() => this.silent(), ANSWER_MS);
+    try {
+      this.model.send(message, undefined, buffers);
+    } catch {
+      this.silent();
+    }
+  }
+
+  silent() {
+    this.quiet = true;
+    this.message.textContent = "the kernel does not answer: it is busy with another cell, or was restarted; then run this cell again";
+    this.message.classList.add("wb-error");
   }
 
   // -- what is there ---------------------------------------------------------------------------------------------------
@@ -284,6 +294,8 @@ class Panel {
   // -- how things stand ------------------------------------------------------------------------------------------------
 
   apply() {
+    clearTimeout(this.unanswered);
+    this.unanswered = null;
     const view = this.model.get("view");
     this.view = view;
     if (view.seq >= this.seq) { // else an answer to an older move: the slider is already elsewhere
@@ -301,7 +313,8 @@ class Panel {
     this.bar.value = view.progress;
     this.phase.textContent = view.phase;
     this.phase.title = view.phase;
-    this.message.textContent = view.message;
+    if (view.message !== this.before || this.quiet) this.message.textContent = this.before = view.message; // else what was said here stays
+    this.quiet = false;
     this.message.title = view.about || view.message;
     this.message.classList.toggle("wb-error", view.failed);
     this.stale.textContent = view.stale;

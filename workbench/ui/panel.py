@@ -31,7 +31,7 @@ class Panel(Running):
         self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None
     ):
         super().__init__(experiment, config, list(records or []))
-        self.knobs = Knobs(self.first)
+        self.knobs, self._answered = Knobs(self.first), 0
         self._question, self._guess, self._verdict, self._right = None, None, "", None
         self.spec = self._spec()
         still = {"seq": 0, "busy": False, "progress": 0.0, "phase": "", "message": "", "about": ""}
@@ -231,10 +231,13 @@ class Panel(Running):
             "frame": self._frame,
             "upload": lambda name, file: self.upload(name, file, bytes(buffers[0])),
         }
+        self._answered += 1
         try:
             acts[content["do"]](**given)
         except Exception as error:
             self.fail(error)
+        if self.view["answered"] != self._answered:  # nothing has changed, but who asked waits for a word
+            self.tell()
 
     def _hello(self) -> None:
         """A view has opened: from now on there is somebody to make pictures for."""
@@ -323,6 +326,7 @@ class Panel(Running):
             }
         return {
             "seq": self.seq,
+            "answered": self._answered,
             "values": {name: [_plain(value), text_of(value)] for name, value in knobs.values.items()},
             "errors": knobs.errors,
             "idle": config.idle(),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.plotting import PINS, Pins, figure, heading, live, part, words
+from workbench.plotting import PINS, Pins, figure, heading, live, part, stems, words
 
 COLOURS = {
     "rtn": GREY, "gptq": BLUE, "gptq+rescomp": SKY, "foem": SKY, "gptaq": RED, "gptaq+rescomp": ORANGE,
@@ -58,8 +58,8 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
                 linewidth=0.8,
             )
         start = end
-    axes.vlines(x[fixed], w0[fixed], w[fixed], color=FAINT, linewidth=0.8)
-    axes.vlines(x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
+    stems(axes, x[fixed], w0[fixed], w[fixed], color=FAINT, linewidth=0.8)
+    stems(axes, x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
     axes.plot(x, w0, ".", color=FAINT, markersize=3.5)
     axes.plot(x[free], w[free], ".", color=ORANGE, markersize=6)
     axes.plot(x[fixed], w[fixed], "_", color=INK, markersize=5, markeredgewidth=1.8)
@@ -200,7 +200,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     seen = levels[np.abs(levels) < 2 * np.abs(weights).max()]
     row.hlines(seen, -1, len(x), color=HAIR, linewidth=0.8)
     after = np.array(record["after"])
-    row.vlines(x, weights[x], after[x], color=FAINT, linewidth=0.8)
+    stems(row, x, weights[x], after[x], color=FAINT, linewidth=0.8)
     row.plot(x, weights[x], ".", color=FAINT, markersize=4)
     row.plot(x, after[x], "_", color=INK, markersize=5, markeredgewidth=1.8)
     legend = [("• weight, ", text(GREY)), ("– its level", INK)]
@@ -308,7 +308,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     axes = part(fig, "terms", 68, 56, 590, 326, gap=54)
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     for place, (key, colour) in enumerate((("gptq", BLUE), ("r1", RED), ("r2", ORANGE))):
-        axes.vlines(x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)
+        stems(axes, x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)
     axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
     legend = [
         ("▮ GPTQ's term  ", text(BLUE)),

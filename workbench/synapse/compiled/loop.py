@@ -13,6 +13,7 @@ from workbench.synapse.compiled.devices import (
     FLOAT,
     HIGH,
     NETTED,
+    REFRESHED,
     SINGLE,
     STOCHASTIC,
     TERNARY,
@@ -254,3 +255,20 @@ def train_loop(s, t, state, stale, x, labels, order, step):
             for layer in range(layers):
                 refresh_layer(s, t, state, layer, step)
     return right
+
+
+@compiled
+def walk_loop(s, t, state, pulses, seen, refreshed):
+    """Send signed pulses to one synapse; fills `seen` (n + 1, 3) with g+, g-, weight, and `refreshed` where it was rewritten."""
+    g, weight, stats = state.g[0], state.weight[0], state.stats[0]
+    for step in range(len(pulses) + 1):
+        if step > 0 and pulses[step - 1] != 0:
+            keys = pulse_keys(s, step, 0)
+            pulse_synapse(
+                s, t, g, state.laws[0], weight, stats, state.scales[0], keys, 0, 0, pulses[step - 1]
+            )
+        if step > 0 and s.refresh_every > 0 and step % s.refresh_every == 0:
+            before = stats[REFRESHED]
+            refresh_layer(s, t, state, 0, step)
+            refreshed[step] = stats[REFRESHED] > before
+        seen[step, 0], seen[step, 1], seen[step, 2] = g[0, 0, 0], g[1, 0, 0], weight[0, 0]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from workbench import phases
 from workbench.synapse.compiled.devices import EXACT, KEPT_IN, TERNARY, UNIFORM
-from workbench.synapse.compiled.loop import train_loop
+from workbench.synapse.compiled.loop import train_loop, walk_loop
 from workbench.synapse.rules import thresholds
 from workbench.synapse.tables import Table
 
@@ -74,15 +74,11 @@ class State(NamedTuple):
 
 def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
     """Train `network` on ``x[order]``; returns how many outputs were right before their own update."""
-    layers = network.layers
-    state = State(
-        *(tuple(getattr(layer, name).numpy() for layer in layers) for name in ("g", "laws", "weight", "pending", "stats")),
-        *(np.array([getattr(layer, name) for layer in layers]) for name in ("unit", "scale", "max_weight")),
-    )  # fmt: skip
+    layers, state = network.layers, _state(network.layers)
     announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
     right = train_loop(
-        _settings(network),
+        _settings(network.config, layers[0]),
         _tables(layers[0]),
         state,
         stale,
@@ -95,6 +91,22 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
     return right
 
 
+def walk(layer, pulses: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Send signed `pulses` ``(n,)`` to a layer of one synapse; g+, g- and weight ``(n + 1, 3)``, and the steps of refreshes."""
+    announce()
+    seen, refreshed = np.zeros((len(pulses) + 1, 3)), np.zeros(len(pulses) + 1, np.bool_)
+    settings = _settings(layer.config, layer)
+    walk_loop(settings, _tables(layer), _state([layer]), pulses.numpy(), seen, refreshed)
+    return seen, refreshed.nonzero()[0]
+
+
+def _state(layers) -> State:
+    return State(
+        *(tuple(getattr(layer, name).numpy() for layer in layers) for name in ("g", "laws", "weight", "pending", "stats")),
+        *(np.array([getattr(layer, name) for layer in layers]) for name in ("unit", "scale", "max_weight")),
+    )  # fmt: skip
+
+
 @cache
 def announce() -> None:
     """Say what the first run waits for, where no compiled loop is kept yet."""
@@ -104,8 +116,8 @@ def announce() -> None:
         print(phase, file=sys.stderr, flush=True)
 
 
-def _settings(network) -> Settings:
-    config = network.config
+def _settings(config, layer) -> Settings:
+    """The knobs as numbers, of a network of which `layer` is the first."""
     inputs_above, errors_above = thresholds(config, first=True, hidden=False)
     bits = config.error.split()[0]
     return Settings(
@@ -122,14 +134,14 @@ def _settings(network) -> Settings:
         config.error_threshold,
         inputs_above,
         errors_above,
-        config.cycle_of_range(network.layers[0].device_law.levels),
-        network.layers[0].write_noise,
+        config.cycle_of_range(layer.device_law.levels),
+        layer.write_noise,
         config.read_noise,
         ("open-loop", "write-verify", "ideal", "none").index(config.refresh),
         config.refresh_every if config.refreshes else 0,
         config.refresh_above,
         config.refresh_below,
-        isinstance(network.layers[0].device_law, Table),
+        isinstance(layer.device_law, Table),
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.plotting import PINS, Pins, heading, live, part, words
+from workbench.plotting import PINS, Pins, heading, live, part, stems, words
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -138,7 +138,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
     if count:
         refreshed = record["refreshed"]
-        pair.vlines(refreshed, -0.03, 1.05, color=ORANGE, linewidth=0.7, rasterized=count > 300)
+        stems(pair, refreshed, -0.03, 1.05, color=ORANGE, linewidth=0.7, rasterized=count > 300)
         legend.append(("  | refresh", text(ORANGE)))
     for key, colour in (("plus", PLUS), ("minus", MINUS)):
         for _, series in pinned:
@@ -198,7 +198,7 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     height = 320 / len(records) - 24
     for place, record in enumerate(records):
         axes = part(fig, record["rule"], 66, 72 + place * (height + 24), 440, height)
-        axes.vlines(record["sizes"], 0, record["share"], color=SKY, linewidth=9)
+        stems(axes, record["sizes"], 0, record["share"], color=SKY, linewidth=9)
         axes.axvline(record["asked"], color=INK, linestyle="--", linewidth=1.3)
         axes.axvline(record["mean"], color=RED, linewidth=1.5)
         axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), title=record["rule"])

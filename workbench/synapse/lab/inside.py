@@ -22,13 +22,26 @@ def one_synapse(config: SynapseConfig) -> SynapseLayer:
     return layer
 
 
-def walk(config: SynapseConfig, pulses: Tensor) -> dict[str, list]:
+def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[str, list]:
     """Send signed `pulses` ``(n,)`` to one synapse, refreshing as the config says; what it did, step by step.
 
     Keys: plus, minus, weight ``(n + 1,)``; ideal: the weight of a synapse without limits and with steps of the unit;
-    refreshed: the steps after which the pair was rewritten.
+    refreshed: the steps after which the pair was rewritten. `compiled`: by the fast twin, for a picture that follows a slider.
     """
     layer = one_synapse(config)
+    ideal = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]
+    if compiled:
+        from workbench.synapse.compiled.train import walk as fast  # numba takes a second
+
+        seen, refreshed = fast(layer, pulses)
+        plus, minus, weight = seen.T.tolist()
+        return {
+            "plus": plus,
+            "minus": minus,
+            "weight": weight,
+            "refreshed": refreshed.tolist(),
+            "ideal": ideal,
+        }
     found: dict[str, list] = {"plus": [], "minus": [], "weight": [], "refreshed": []}
 
     def look() -> None:
@@ -44,7 +57,7 @@ def walk(config: SynapseConfig, pulses: Tensor) -> dict[str, list]:
             if layer.stats[REFRESHED].item() > before:
                 found["refreshed"].append(step)
         look()
-    found["ideal"] = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]
+    found["ideal"] = ideal
     return found
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
-from workbench.plotting import Pins, heading, live, part, words
+from workbench.plotting import Pins, heading, live, part, stems, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
 EDGES = "empty", "half", "full"
@@ -157,7 +157,7 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     axes.set_axis_off()
     hidden, outputs = part(fig, "hidden", 40, 262, 290, 120), part(fig, "outputs", 368, 262, 290, 120)
     x = np.arange(len(record["hidden"]))
-    hidden.vlines(x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
+    stems(hidden, x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
     hidden.plot(record["unit"], record["hidden"][record["unit"]], "o", color=RED, markersize=6)
     hidden.set(
         xlim=(-1, len(x)),
