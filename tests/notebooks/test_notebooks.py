@@ -109,7 +109,7 @@ def test_knobs_in_the_parameters_are_the_configs(experiment):
     offered = papermill.inspect_notebook(str(ROOT / "notebooks" / found.method / "01-explore.ipynb"))
     config = found.config.at("smoke")
     for name, parameter in offered.items():
-        if name != "scale":
+        if name not in ("scale", "link"):
             assert ast.literal_eval(parameter["default"]) == getattr(config, name), name
 
 
@@ -130,9 +130,17 @@ def test_papermill_the_command_line_and_the_panel_give_one_run(tmp_path, runs_fo
     from workbench.ui import Panel
 
     panel = Panel(trace, trace.config.at("smoke"))
-    panel.controls.inputs["bits"].value = 4
-    panel.controls.inputs["method"].value = "gptq"
-    assert runs.run_id(trace, panel.controls.config) == runs.run_id(trace, config)
+    panel.set(bits=4, method="gptq")
+    assert runs.run_id(trace, panel.config) == runs.run_id(trace, config)
+
+
+def test_a_link_opens_the_panel_as_it_was(tmp_path, runs_folder):
+    explore = ROOT / "notebooks/quantization/01-explore.ipynb"
+    runs.run("quantization/layer-trace", "smoke", bits=5, method="rtn")
+    link = "quantization/layer-trace@2?block=1&tokens=1024&group_size=64&every=64&bits=5&method=rtn"
+    found = notebooks.execute(explore, tmp_path / "out.ipynb", {"link": link}, timeout=180)
+    outputs = [o for c in found.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
+    assert any("rounded to 32 levels" in o.data.get("text/plain", "") for o in outputs)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,22 @@ def inputs(config: Config) -> list[dict[str, Any]]:
     return [_input(name, hints[name], config, shown) for name, shown in kind.knobs().items()]
 
 
+def groups(kind: type[Config]) -> list[list[Any]]:
+    """Title, names and whether it is open, of each group of knobs: first, and in sight, what the experiment is about and
+    what is essential; the others folded.
+    """
+    own = kind.groups()[kind.title] if "title" in vars(kind) else []
+    first = [*own, *(name for name, knob in kind.knobs().items() if knob.essential and name not in own)]
+    rest = {title: [name for name in names if name not in first] for title, names in kind.groups().items()}
+    folded = [[title or "more", names, not first] for title, names in rest.items() if names]
+    return [["", first, True], *folded] if first else folded
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _input(name: str, hint: Any, config: Config, shown: Knob) -> dict[str, Any]:
     value = getattr(config, name)
     common = {

@@ -11,7 +11,7 @@ from workbench import links, papers, pictures, runs
 from workbench.experiment import Experiment, Record
 from workbench.knobs import Config, text_of
 from workbench.links import differences
-from workbench.ui.inputs import Knobs, inputs
+from workbench.ui.inputs import Knobs, groups, inputs, plain
 from workbench.ui.running import Running
 
 PINS = 4  # runs that can be pinned: more are no longer told apart
@@ -60,14 +60,6 @@ class Panel(Running):
     def _spec(self) -> dict[str, Any]:
         """What never changes, for the browser."""
         kind = type(self.first)
-        own = (
-            kind.groups()[kind.title] if "title" in vars(kind) else []
-        )  # what this experiment is about comes first
-        first = [*own, *(name for name, knob in kind.knobs().items() if knob.essential and name not in own)]
-        folded = {
-            title: [name for name in names if name not in first] for title, names in kind.groups().items()
-        }
-        groups = [[title or "more", names, not first] for title, names in folded.items() if names]
         return {
             "name": self.experiment.name,
             "title": f"panel of {self.experiment.name}: {self.experiment.summary}",
@@ -76,7 +68,7 @@ class Panel(Running):
             "instant": self.experiment.instant,
             "pins": self.experiment.pins,
             "knobs": inputs(self.first),
-            "groups": [["", first, True], *groups] if first else groups,
+            "groups": groups(kind),
             "presets": [scale for scale, preset in kind.presets.items() if not isinstance(preset, str)],
             "questions": [
                 {"title": q.title, "text": q.text, "answers": list(q.answers)}
@@ -327,7 +319,7 @@ class Panel(Running):
         return {
             "seq": self.seq,
             "answered": self._answered,
-            "values": {name: [_plain(value), text_of(value)] for name, value in knobs.values.items()},
+            "values": {name: [plain(value), text_of(value)] for name, value in knobs.values.items()},
             "errors": knobs.errors,
             "idle": config.idle(),
             "changed": [name for name, value in knobs.values.items() if value != getattr(self.first, name)],
@@ -337,7 +329,3 @@ class Panel(Running):
             "code": self.code,
             "link": self.link,
         }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
