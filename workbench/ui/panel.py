@@ -34,9 +34,8 @@ class Panel(Running):
         self.knobs, self._answered = Knobs(self.first), 0
         self._question, self._guess, self._verdict, self._right = None, None, "", None
         self.spec = self._spec()
-        still = {"seq": 0, "busy": False, "progress": 0.0, "phase": "", "message": "", "about": ""}
-        still |= {"failed": False, "dim": False, "stale": "", "frames": {"run": 0, "count": 0}}
-        self.view = still | self.state()
+        still = {"busy": False, "progress": 0.0, "phase": "", "message": "", "about": "", "failed": False}
+        self.view = still | {"dim": False, "stale": "", "frames": {"run": 0, "count": 0}} | self.state()
         self._open()
         self.on_msg(lambda widget, content, buffers: self._told(content, buffers))
 
