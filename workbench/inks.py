@@ -45,3 +45,8 @@ SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, *TEXT.val
 def variable(colour: str) -> str:
     """The CSS variable that a page has for a colour."""
     return f"--wb-{colour[1:]}"
+
+
+def themed(colour: str) -> str:
+    """A colour as CSS: the theme's shade of it on a page that has the theme, else itself."""
+    return f"var({variable(colour)},{colour})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import methods, runs
+from workbench import inks, methods, runs
 from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config, KnobError
 
@@ -252,7 +252,7 @@ def lines(table: pd.DataFrame) -> list[str]:
     return found or ["no claims are declared"]
 
 
-COLOURS = {"holds": "#0a7d55", "fails": "#c1440e", "open": "#8a6d00", "undecidable here": "#6b6b6b"}
+COLOURS = {"holds": inks.GREEN, "fails": inks.RED, "open": inks.ORANGE, "undecidable here": inks.GREY}
 
 
 def styled(table: pd.DataFrame) -> Any:
@@ -263,7 +263,9 @@ def styled(table: pd.DataFrame) -> Any:
         table.style.set_properties(**left)
         .set_table_styles([dict(sides)])
         .map(
-            lambda verdict: f"color: {COLOURS[verdict]}; font-weight: bold; white-space: nowrap",
+            lambda verdict: (
+                f"color: {inks.themed(inks.text(COLOURS[verdict]))}; font-weight: bold; white-space: nowrap"
+            ),
             subset=["verdict"],
         )
         .format(escape="html")

@@ -13,7 +13,7 @@ import PIL.ImageFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from workbench.inks import FAINT, SHADES, variable
+from workbench.inks import FAINT, SHADES, themed
 from workbench.plotting import PIXELS, style
 
 SHARP = 1.5  # pixels of a PNG for one of the page
@@ -92,7 +92,7 @@ def _themed(found: re.Match[str]) -> str:
     if "." in tag:
         tag = _NUMBERS.sub(lambda numbers: _DIGITS.sub(r"\1", numbers.group()), tag)
     if "#" in tag:
-        tag = _COLOUR.sub(lambda colour: f"var({variable(colour.group())},{colour.group()})", tag)
+        tag = _COLOUR.sub(lambda colour: themed(colour.group()), tag)
     return _FONT.sub(r"\1var(--jp-ui-font-family,sans-serif)", tag) if "DejaVu" in tag else tag
 
 

@@ -555,3 +555,20 @@ def test_the_gallery_opens_with_a_picture_one_panel_at_a_time():
     gallery.choice.value = "toy/instant"
     assert gallery.children[1] is gallery.panels["toy/instant"]
     assert json.dumps(repr(gallery))
+
+
+def test_a_run_that_is_deleted_while_it_is_replayed_plays_on(runs_folder, monkeypatch):
+    import shutil
+
+    config, records = finished(steps=8)
+    panel, sent = Panel("toy/walk", config), []
+    assert panel.records == records
+    monkeypatch.setattr(panel.replay, "send", sent.append)
+    said(panel, do="frame", run=panel.replay.run, at=0)
+    shutil.rmtree(runs_folder / runs.run_id(get("toy/walk"), config))
+    said(panel, do="frame", run=panel.replay.run, at=7)
+    assert [frame["at"] for frame in sent] == [0, 7]
+    assert sent[1]["told"].startswith("8 steps")
+    panel.start()  # and is computed anew
+    panel.wait(30)
+    assert panel.view["message"].startswith("done: 8 records")
