@@ -109,7 +109,7 @@ def lab(tmp_path_factory):
         server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def window():
     """Opens a window of a size; its clipboard may be read."""
     if CHROMIUM is None:
@@ -121,7 +121,7 @@ def window():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
-        def open_window(width, height):
+        def open_window(width=1360, height=800):
             context = browser.new_context(viewport={"width": width, "height": height})
             context.grant_permissions(["clipboard-read", "clipboard-write"])
             page = context.new_page()

@@ -305,8 +305,8 @@ class Panel {
           error: view.errors[name], idle: view.idle[name], changed: view.changed.includes(name), high: view.high[name],
         });
       }
-      if (this.waiting !== null) this.next();
     }
+    if (this.waiting !== null) this.next();
     this.run.disabled = view.busy;
     this.stop.disabled = !view.busy;
     this.root.classList.toggle("wb-busy", view.busy);
@@ -352,12 +352,13 @@ class Panel {
 
   showTimeline({ run, count }) {
     this.timeline.hidden = this.spec.instant;
+    this.scrub.disabled = this.play.disabled = this.view.busy || count < 2;
+    if (this.view.busy) this.halt();
     if (run === this.frames.run && count === this.frames.count) return;
     this.frames.clear(run, count);
     this.halt();
     this.scrub.max = Math.max(count - 1, 0);
     this.scrub.value = this.scrub.max;
-    this.scrub.disabled = this.play.disabled = count < 2;
   }
 
   draw({ svg, story: told, place, seq }) {
@@ -410,7 +411,8 @@ class Panel {
     const field = event.target.matches("input, select") && !event.target.classList.contains("wb-file");
     if (event.key === "Enter" && field && !this.spec.instant && !this.view.busy) {
       event.preventDefault();
-      event.target.dispatchEvent(new Event("change"));
+      event.target.blur(); // so that the browser tells of a number that was typed
+      event.target.focus();
       this.send({ do: "run" });
     } else if (event.key === "Escape" && this.view.busy) this.send({ do: "stop" });
     else return;
@@ -444,9 +446,11 @@ class Panel {
     this.play.ariaLabel = "Play";
   }
 
+  /** Copy the code or the link, and show it; pressed again, put it away. */
   async copy(what) {
+    this.code.hidden = !this.code.hidden && this.copied === what;
     this.copied = what;
-    this.code.hidden = false;
+    if (this.code.hidden) return;
     this.code.value = this.view[what];
     this.code.ariaLabel = what === "code" ? "code that repeats this run" : "link to the state of this panel";
     try {

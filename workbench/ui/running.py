@@ -192,7 +192,8 @@ class Running(Picture):
         if self.records:
             self.draw()
         self.tell()
-        self.offer_replay()
+        if not self.view["busy"]:  # else at the end of the run
+            self.offer_replay()
 
     def offer_replay(self) -> None:
         """Pictures of the records shown, for the scrubber."""
