@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb)
+NOTEBOOK_RUNS := $(CURDIR)/.pytest_cache/notebook-runs
 # Jupyter refuses root, which is what one is in a container.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export TOKENIZERS_PARALLELISM := false
@@ -37,11 +38,13 @@ lint: .venv/ready
 unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests --ignore tests/notebooks --ignore tests/browser
 
-# One torch thread each. Papermill at scale smoke, two at a time; then nbval against the committed outputs, one after another:
-# two kernels that start at once may pick the same ports, and nbval, unlike our papermill, does not try again.
+# One torch thread each. Papermill at scale smoke, two at a time, into a new runs folder; then nbval against the committed
+# outputs, which goes on from those runs. One after another: two kernels that start at once may pick the same ports, and nbval,
+# unlike our papermill, does not try again.
 notebooks-test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
+	rm -rf $(NOTEBOOK_RUNS)
+	OMP_NUM_THREADS=1 NOTEBOOK_RUNS=$(NOTEBOOK_RUNS) $(BIN)/pytest -n 2 tests/notebooks
+	OMP_NUM_THREADS=1 WORKBENCH_RUNS=$(NOTEBOOK_RUNS) $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 
 browser-test: .venv/ready

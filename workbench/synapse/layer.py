@@ -198,13 +198,12 @@ class SynapseLayer(nn.Module):
             moved = g + step * geometric(counts, b).to(g.dtype)
             variance = geometric(counts, b * (2 - b)) if self.config.cycle else torch.zeros_like(g)
             return torch.clamp(moved, low, high), variance.to(g.dtype)
-        table, variance = self.device_law, torch.zeros_like(g)
-        factor, knots, steps = (
-            (law[..., 0], table.knots_up, table.up) if up else (-law[..., 2], table.knots_down, table.down)
-        )
+        variance, factor = torch.zeros_like(g), law[..., 0] if up else -law[..., 2]
+        knots, steps = self.device_law.steps(up, g.device)
+        width = high - low
         for pulse in range(int(counts.max())):
-            step, slope = interpolate((g - low) / (high - low).clamp(min=1e-12), knots, steps)
-            moved = torch.clamp(g + (high - low) * factor * step, low, high)
+            step, slope = interpolate((g - low) / width.clamp(min=1e-12), knots, steps)
+            moved = torch.clamp(g + width * factor * step, low, high)
             grown = variance * (1 + factor * slope).square() + 1
             g, variance = (
                 torch.where(counts > pulse, new, old) for new, old in ((moved, g), (grown, variance))

@@ -49,10 +49,16 @@ class Table(Device):
             )
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_up, self.up)[0]
+        return interpolate(g, *self.steps(True, g.device))[0]
 
     def fall(self, g: Tensor) -> Tensor:  # noqa: D102
-        return interpolate(g, self.knots_down, self.down)[0]
+        return interpolate(g, *self.steps(False, g.device))[0]
+
+    def steps(self, up: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Conductances of the table's points, and the step at each: both of shape (points,), float64."""
+        tables = (self.knots_up, self.up) if up else (self.knots_down, self.down)
+        knots, steps = (torch.tensor(table, dtype=torch.float64, device=device) for table in tables)
+        return knots, steps
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
         knots, steps, sign = (self.knots_up, self.up, 1) if up else (self.knots_down, self.down, -1)
@@ -69,14 +75,14 @@ class Table(Device):
         return replace(self, up=up, down=down) if bias else self
 
 
-def interpolate(x: Tensor, knots: tuple[float, ...], values: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Linear interpolation and its slope; constant, of slope 0, beyond the ends. In float64: close knots are not merged."""
-    at, found = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (knots, values))
-    i = (torch.searchsorted(at, x.double().contiguous(), right=True) - 1).clamp(0, len(at) - 2)
-    share = (x - at[i]) / (at[i + 1] - at[i])
-    rise = found[i + 1] - found[i]
-    slope = torch.where((share >= 0) & (share < 1), rise / (at[i + 1] - at[i]), 0.0)
-    return (found[i] + share.clamp(0, 1) * rise).to(x.dtype), slope.to(x.dtype)
+    i = (torch.searchsorted(knots, x.double().contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
+    left, width, value = knots[i], knots[i + 1] - knots[i], values[i]
+    share = (x - left) / width
+    rise = values[i + 1] - value
+    slope = torch.where((share >= 0) & (share < 1), rise / width, 0.0)
+    return (value + share.clamp(0, 1) * rise).to(x.dtype), slope.to(x.dtype)
 
 
 def _smooth(levels: int, down_levels: int | None, rise, fall) -> Table:
