@@ -59,21 +59,10 @@ def describe_(experiment: str) -> None:
     """The knobs of an experiment (* essential), its presets, and the time that each takes."""
     from workbench import describe
     from workbench.experiment import get
-    from workbench.knobs import SCALES
 
     with _one_line():
-        found = get(experiment)
-        typer.echo(f"{found.name}, version {found.version}: {found.summary}")
-        if found.paper:
-            typer.echo(f"of the paper: {found.paper}")
-        for line in describe.knobs(found.config):
+        for line in describe.lines(get(experiment)):
             typer.echo(line)
-        for scale in SCALES:
-            preset = found.config.presets.get(scale, "none")
-            if not isinstance(preset, str):
-                settings = ", ".join(f"{name}={value!r}" for name, value in preset.items())
-                preset = f"{settings or 'the defaults'}; {describe.time_of(found, scale)}"
-            typer.echo(f"-- {scale}: {preset}")
 
 
 @app.command(epilog=DESCRIBE)
@@ -258,7 +247,6 @@ def runs_(
     """List the runs that are kept, newest first; exchange them as one checked file, delete some."""
     from workbench import archive
     from workbench.experiment import get
-    from workbench.knobs import text_of
 
     with _one_line():
         if bring is not None:
@@ -268,12 +256,7 @@ def runs_(
         wanted = get(experiment).config.parse(only or []) if experiment else {}
         if only and not experiment:
             raise ValueError("--only needs EXPERIMENT, whose knobs it names")
-        found = [
-            run
-            for run in archive.kept()
-            if experiment in (None, run.experiment)
-            and all(text_of(run.config.get(name)) == text_of(value) for name, value in wanted.items())
-        ]
+        found = archive.chosen(experiment, wanted)
         for line in archive.lines(found):
             typer.echo(line)
         if export is not None:
@@ -302,6 +285,20 @@ def page(
         path = out or runs.runs_folder() / "exports" / f"{runs.run_id(found, config)}.html"
         runs.write_atomic(path, made(found, config, lattice).encode())
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def dashboard(
+    notebook: Annotated[Path, typer.Argument(help="such as notebooks/synapse/01-explore.ipynb")],
+    port: Annotated[int, typer.Option(help="0: a free one")] = 0,
+    theme: Annotated[str, typer.Option(help="light or dark")] = "light",
+    browser: Annotated[bool, typer.Option(help="open it in a browser")] = True,
+) -> None:
+    """Serve a notebook's prose and panels without its code (by Voila), on this machine, at a link with a token."""
+    from workbench.ui.dashboard import serve
+
+    with _one_line():
+        serve(notebook, port, theme, browser)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import runs
 from workbench.experiment import Record, get
-from workbench.knobs import Config
+from workbench.knobs import Config, text_of
 from workbench.runs import RunError
 
 if TYPE_CHECKING:
@@ -46,6 +46,17 @@ def kept(root: Path | None = None) -> list[Kept]:
     folder = root or runs.runs_folder()
     found = [run for path in folder.glob("*/run.json") if (run := _read(path.parent)) is not None]
     return sorted(found, key=lambda run: run.finished, reverse=True)
+
+
+def chosen(experiment: str | None = None, knobs: dict[str, Any] | None = None) -> list[Kept]:
+    """Of the complete runs those of an experiment (None: all) that have these values of knobs."""
+    wanted = {name: text_of(value) for name, value in (knobs or {}).items()}
+    return [
+        run
+        for run in kept()
+        if experiment in (None, run.experiment)
+        and all(text_of(run.config.get(name)) == text for name, text in wanted.items())
+    ]
 
 
 def _read(folder: Path) -> Kept | None:

@@ -7,8 +7,22 @@ from collections.abc import Iterator
 
 from workbench import runs
 from workbench.experiment import Experiment
-from workbench.knobs import Config, expected
+from workbench.knobs import SCALES, Config, expected
 from workbench.papers import reference_about
+
+
+def lines(experiment: Experiment) -> Iterator[str]:
+    """What it is, its knobs, its presets."""
+    yield f"{experiment.name}, version {experiment.version}: {experiment.summary}"
+    if experiment.paper:
+        yield f"of the paper: {experiment.paper}"
+    yield from knobs(experiment.config)
+    for scale in SCALES:
+        preset = experiment.config.presets.get(scale, "none")
+        if not isinstance(preset, str):
+            settings = ", ".join(f"{name}={value!r}" for name, value in preset.items())
+            preset = f"{settings or 'the defaults'}; {time_of(experiment, scale)}"
+        yield f"-- {scale}: {preset}"
 
 
 def knobs(config: type[Config]) -> Iterator[str]:

@@ -1,8 +1,14 @@
 """A person opens each explore notebook in JupyterLab: panels fit the screen, follow the hand, and say what they do."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 READY = """() => { const k = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
@@ -314,9 +320,6 @@ def test_a_scrubber_moves_while_the_kernel_is_busy(notebook, record):
 
 
 def test_a_page_without_a_server(window, tmp_path):
-    import subprocess
-    import sys
-
     out = tmp_path / "page.html"
     knobs = ["--set", "model=tiny-llama", "--set", "every=32"]
     subprocess.run(
@@ -337,6 +340,42 @@ def test_a_page_without_a_server(window, tmp_path):
     page.keyboard.press("ArrowRight")
     page.locator(".wb-story:has-text('32 of 128')").wait_for()
     assert not problems
+
+
+def test_a_dashboard(window, tmp_path, record):
+    """Prose and panels by Voila, warm before the first visitor comes; formulas without a network; no one without the token."""
+    log = tmp_path / "log.txt"
+    notebook = Path(__file__).parents[2] / "notebooks" / "quantization" / "01-explore.ipynb"
+    command = [sys.executable, "-m", "workbench", "dashboard", str(notebook), "--no-browser"]
+    with log.open("wb") as said:
+        server = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while "is filled" not in log.read_text():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        (kernel,) = psutil.Process(server.pid).children()
+        while kernel.cpu_percent(1.0) > 20:  # it runs the cells
+            assert time.monotonic() < end
+        url = re.search(r"http://127\S+", log.read_text()).group()
+        page, outside = window(), []
+        page.on("requestfinished", lambda r: None if "127.0.0.1" in r.url else outside.append(r.url))
+        start = time.monotonic()
+        page.goto(url)
+        panel = page.locator(".wb").first
+        panel.locator("svg").first.wait_for()
+        record("dashboard to first panel, s", round(time.monotonic() - start, 2))
+        assert time.monotonic() - start < 10  # 2 wanted
+        page.locator("mjx-container").first.wait_for()
+        panel.locator("button:has-text('Run')").click()
+        message(panel, "done")
+        assert page.locator(".jp-CodeMirrorEditor, .highlight").count() == 0, "code is in sight"
+        assert [u for u in outside if u.startswith("http")] == []
+        assert "/login" in window().goto(url.partition("?")[0]).url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
 
 
 def test_runs_are_browsed(notebook):

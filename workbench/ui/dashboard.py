@@ -1,0 +1,51 @@
+"""A notebook as a dashboard, by Voila: its prose and its panels, without its code."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+HOST = "127.0.0.1"
+# Voila's page asks a server elsewhere for icons that panels do without; where the network drops packets, it would wait for them
+OWN = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+POLICY = f"default-src {OWN}; connect-src 'self' ws: wss:; frame-ancestors 'self'"
+
+
+def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict]:
+    """Voila's configuration: on loopback, with a token; a kernel has run the notebook before somebody comes."""
+    server = {"ip": HOST, "port": port, "port_retries": 0, "token": token, "open_browser": browser}
+    headers = {"Content-Security-Policy": POLICY}
+    return {
+        "Voila": {**server, "tornado_settings": {"headers": headers}},
+        "VoilaConfiguration": {"theme": theme, "preheat_kernel": True, "strip_sources": True},
+    }
+
+
+def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = True) -> None:
+    """Serve `notebook` until Ctrl+C; port 0 is a free one. Raises ValueError where it cannot be served."""
+    if find_spec("voila") is None:
+        raise ValueError("dashboards are served by Voila, which is not installed: pip install voila")
+    if notebook.suffix != ".ipynb" or not notebook.is_file():
+        raise ValueError(f"{notebook}: expected a notebook, such as notebooks/synapse/01-explore.ipynb")
+    if theme not in ("light", "dark"):
+        raise ValueError(f"--theme {theme}: expected light or dark")
+    from traitlets.config import Config
+    from voila.app import Voila
+
+    with socket.socket() as free:
+        try:
+            free.bind((HOST, port))
+        except OSError as error:
+            raise ValueError(f"--port {port}: {error.strerror}; expected a free port, or 0") from None
+        port = free.getsockname()[1]
+    token = secrets.token_urlsafe(24)
+    app = Voila(config=Config(settings(port, token, theme, browser)))
+    app.initialize([str(notebook)])
+    typer.echo(
+        f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)"
+    )
+    app.start()
