@@ -52,6 +52,7 @@ class Experiment:
     story: Callable[..., str] | None = None
     place: Callable[[Record], str] | None = None
     together: int = 1
+    prepare: Callable[[], None] | None = None
     questions: Sequence[Question] = ()
     hidden: bool = False
 
@@ -102,9 +103,10 @@ def experiment(
     checksum) of the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw
     at each move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config,
     pinned)`` says the present state in one sentence (without it the figure's title does); ``place(record)`` says where in the
-    run a record stands, in a few words; `together` are the records that make one moment of it; `questions` are asked in its
-    panel; `threads` are torch's while it runs: one, unless its products are large, since more are slower on a busy machine
-    and may change the last digit; `hidden` keeps it out of lists.
+    run a record stands, in a few words; `together` are the records that make one moment of it; ``prepare()`` does what a
+    first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads` are torch's while it
+    runs: one, unless its products are large, since more are slower on a busy machine and may change the last digit; `hidden`
+    keeps it out of lists.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

@@ -11,6 +11,7 @@ any other name  a folder with config.json and safetensors, or a hub id, download
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from workbench import phases
 from workbench.checkpoints import FOUR_BIT_NOTE, SMOLLM2, TINY, describe, fetch, find, first_line, ref
 from workbench.datasets import DataError
 
+_IMPORTING = threading.Lock()
 __all__ = ["SMOLLM2", "TINY", "LanguageModel", "describe", "fetch", "find", "load", "ref"]
 
 
@@ -36,11 +38,18 @@ class LanguageModel:
     note: str = ""
 
 
+def warm_up() -> None:
+    """Import what `load` needs, which takes two seconds; one thread at a time, since these modules import each other."""
+    with _IMPORTING:
+        from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
+
+
 def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     """Load a model by name, hub id or folder, in evaluation mode. Only safetensors are read, never pickles."""
+    phases.say(f"loading {name}")
+    warm_up()
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
-    phases.say(f"loading {name}")
     folder = find(name)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -396,10 +396,22 @@ def test_runs_are_browsed(notebook):
     assert not visit.problems
 
 
-def test_a_kernel_that_was_restarted_under_a_panel_is_said(notebook):
+def test_a_kernel_that_was_restarted_under_a_panel_is_said_and_run_again_from_cold(notebook, record):
     visit = notebook("quantization/01-explore")
     page, panel = visit.page, visit.panel(0)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     page.wait_for_function(READY)
     panel.locator("button:has-text('Run')").click()
     message(panel, "kernel does not answer")
+
+    # its first run: the model is not loaded, and no activations are kept of a sample of another length
+    page.evaluate("""() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 5;
+        window.jupyterapp.commands.execute('notebook:run-all-above') }""")
+    panel.locator("text=kernel does not answer").wait_for(state="detached")
+    panel = visit.panel(0)
+    tokens = panel.locator("[data-knob=tokens]")
+    tokens.locator("xpath=ancestor::details").evaluate("group => { group.open = true }")
+    tokens.locator(".wb-number").fill("640")
+    tokens.locator(".wb-number").press("Tab")
+    record("Run to phase, and to first picture, cold, ms", panel.evaluate(RUN))
+    message(panel, "done")

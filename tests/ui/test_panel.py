@@ -1,8 +1,10 @@
 """Panels without a kernel: what a person does is a method call, or the message that the browser sends."""
 
 import base64
+import dataclasses
 import itertools
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -572,3 +574,11 @@ def test_a_run_that_is_deleted_while_it_is_replayed_plays_on(runs_folder, monkey
     panel.start()  # and is computed anew
     panel.wait(30)
     assert panel.view["message"].startswith("done: 8 records")
+
+
+def test_what_a_first_run_would_wait_for_is_done_once_somebody_looks():
+    asked = threading.Event()
+    panel = Panel(dataclasses.replace(get("toy/walk"), prepare=asked.set))
+    assert not asked.is_set()
+    said(panel, do="hello")
+    assert asked.wait(10)

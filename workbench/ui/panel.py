@@ -208,7 +208,7 @@ class Panel(Running):
         """One thing that a person did in the browser; what goes wrong is said in the panel."""
         given = {key: value for key, value in content.items() if key != "do"}
         acts: dict[str, Callable[..., Any]] = {
-            "hello": self._hello,
+            "hello": self.opened,
             "set": self._set,
             "run": self.start,
             "stop": self.stop,
@@ -229,14 +229,6 @@ class Panel(Running):
             self.fail(error)
         if self.view["answered"] != self._answered:  # nothing has changed, but who asked waits for a word
             self.tell()
-
-    def _hello(self) -> None:
-        """A view has opened: from now on there is somebody to make pictures for."""
-        again, self.seen = self.seen, True
-        if again:
-            self.replay.again()
-        else:
-            self.replay.start()
 
     def _set(self, seq: int, knobs: dict[str, dict[str, Any]]) -> None:
         self.seq = seq

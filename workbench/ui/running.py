@@ -161,6 +161,16 @@ class Running(Picture):
         except Exception as error:
             self.fail(error)
 
+    def opened(self) -> None:
+        """A view has opened: from now on there is somebody to make pictures for, and to get ready for."""
+        again, self.seen = self.seen, True
+        if again:
+            self.replay.again()
+            return
+        self.replay.start()
+        if self.experiment.prepare is not None:
+            threading.Thread(target=self.experiment.prepare, name="workbench-prepare", daemon=True).start()
+
     # -- what is shown ---------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:

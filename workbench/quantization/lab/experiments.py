@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from workbench import checkpoints
+from workbench import checkpoints, models
 from workbench.blocks import load_weight
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
@@ -69,6 +69,7 @@ def _steps(config: LayerTraceConfig) -> int:
     figure=figures.draw_layer_trace,
     story=stories.tell_layer_trace,
     place=lambda record: f"column {record['columns']} of {record['of']}",
+    prepare=models.warm_up,
     questions=stories.LAYER_TRACE,
     steps=_steps,
 )

@@ -17,7 +17,7 @@ from workbench.synapse.config import SOFTWARE, PulsedConfig, Scheme, SynapseConf
 from workbench.synapse.lab import network_figures, stories
 from workbench.synapse.lab.scales import LAPTOP, NO_PAPER
 from workbench.synapse.network import Perceptron
-from workbench.synapse.training import Designs, digits_of, train
+from workbench.synapse.training import Designs, digits_of, train, warm_up
 
 
 class UnitConfig(PulsedConfig):
@@ -68,6 +68,7 @@ FOLLOWED = 3  # synapses
     story=stories.tell_train,
     place=lambda record: f"{record['samples']:,} of {record['of']:,} digits",
     together=2,
+    prepare=warm_up,
     questions=stories.TRAIN,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )
