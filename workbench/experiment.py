@@ -70,12 +70,17 @@ class Experiment:
         """The present state in one sentence: the story, or else what the title of the figure finds."""
         if self.story is not None:
             return self.story(records, config, pinned)
-        return f"{self.figure(records).get_suptitle()}." if self.figure else ""
+        return f"{' '.join(self.figure(records).get_suptitle().split())}." if self.figure else ""
 
     @property
     def summary(self) -> str:
         """First line of the generator's docstring."""
         return (self.generate.__doc__ or "").strip().partition("\n")[0]
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, which is a minus and not a hyphen."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 EXPERIMENTS: dict[str, Experiment] = {}

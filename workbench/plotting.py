@@ -237,18 +237,16 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
     axes.grid(visible=False, axis="y")
 
 
-def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE) -> None:
-    """A map of the numbers in `table`, from 0 to `most`, each written in its cell; empty where there is none."""
+def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:
+    """A map of the numbers in `table`, each written in its cell: from 0 to `most`, below 0 in the colour `below`."""
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
-    shades[..., :3] = to_rgb(colour)
-    shades[..., 3] = 0.75 * np.clip(
-        np.nan_to_num(values) / most, 0, 1
-    )  # the page shows through, whatever its theme
+    shades[..., :3] = np.where(values[..., None] < 0, to_rgb(below), to_rgb(colour))
+    shades[..., 3] = 0.75 * np.clip(np.abs(np.nan_to_num(values)) / most, 0, 1)  # the page shows through
     axes.imshow(shades, aspect="auto", interpolation="nearest")
     for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            axes.text(x, y, f"{round(value)}", ha="center", va="center", fontsize=8)
+        said = f"{round(value)}" if np.isfinite(value) else "·"
+        axes.text(x, y, said.replace("-", "−"), ha="center", va="center", fontsize=8)
     axes.set_xticks(range(table.shape[1]), labels=table.columns)
     axes.set_yticks(range(table.shape[0]), labels=[str(g).replace("nu", "ν") for g in table.index])
     axes.grid(visible=False)
@@ -299,7 +297,7 @@ def finish(
 ) -> Figure:
     """Write the finding above a figure of constrained layout, names in their colours below it, and a note at the foot."""
     width, height = figure.get_size_inches()
-    above = textwrap.wrap(title, int(12.6 * width))
+    above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)
     figure.suptitle(
         "\n".join(above),
         fontsize=10.5,

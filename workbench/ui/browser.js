@@ -21,7 +21,7 @@ class Browser {
   constructor(model, el) {
     Object.assign(this, { model, chosen: new Set(), sorted: ["finished", -1] });
     const button = (text, title, act) => make("button", { type: "button", title, onclick: act }, text);
-    this.filter = make("input", { type: "text", ariaLabel: "filter", placeholder: "filter: words, or knob=value", oninput: () => this.table() });
+    this.filter = make("input", { type: "text", ariaLabel: "filter", size: 26, placeholder: "filter: words, or knob=value", oninput: () => this.table() });
     this.kind = make("select", { ariaLabel: "experiment", onchange: () => this.send("show", { experiment: this.kind.value }) });
     this.number = make("select", { ariaLabel: "number to compare" });
     this.along = make("select", { ariaLabel: "along which knob" });
@@ -40,17 +40,19 @@ class Browser {
       this.calm();
       this.send("delete", picked());
     });
-    const bar = make("div", { className: "wb-bar" }, this.kind, this.filter,
-      button("Open", "Open the chosen run in a panel", () => this.send("open", picked())), this.remove,
-      button("Export", "Write the chosen runs into one file", () => this.send("export", picked())), "import", this.file);
-    const compare = make("div", { className: "wb-bar" }, "compare", this.number, "along", this.along,
+    this.open = button("Open", "Open the chosen run in a panel, others pinned", () => this.send("open", picked()));
+    this.export = button("Export", "Write the chosen runs into one file", () => this.send("export", picked()));
+    const bring = button("Import…", "Take in the runs of such a file", () => this.file.click());
+    this.file.hidden = true;
+    const bar = make("div", { className: "wb-bar" }, this.kind, this.filter, this.open, this.remove, this.export, bring, this.file);
+    this.compare = make("div", { className: "wb-bar" }, "compare", this.number, "along", this.along,
       button("Draw", "Draw this number of the runs in the table", () =>
         this.send("compare", { ids: this.rows().map((row) => row.id), number: this.number.value, along: this.along.value })));
     this.message = make("div", { className: "wb-message", role: "status" });
     this.body = make("div", { className: "wb-table" });
     this.image = make("div", { className: "wb-image wb-compared" });
     el.classList.add("wb-outer");
-    el.append(make("div", { className: "wb-runs", role: "group", ariaLabel: "runs" }, bar, compare, this.message, this.body, this.image));
+    el.append(make("div", { className: "wb-runs", role: "group", ariaLabel: "runs" }, bar, this.compare, this.message, this.body, this.image));
     const on = { "change:view": () => this.apply(), "msg:custom": (message, buffers) => this.told(message, buffers) };
     for (const [name, act] of Object.entries(on)) model.on(name, act);
     this.stopListening = () => Object.entries(on).forEach(([name, act]) => model.off(name, act));
@@ -64,6 +66,7 @@ class Browser {
   calm() {
     this.sure = null;
     this.remove.textContent = "Delete";
+    for (const act of [this.open, this.remove, this.export]) act.disabled = !this.chosen.size;
   }
 
   apply() {
@@ -73,6 +76,7 @@ class Browser {
     };
     options(this.kind, view.experiments, view.experiment);
     options(this.number, view.numbers, this.number.value || view.numbers[0]);
+    this.compare.hidden = !view.numbers.length; // of one experiment
     options(this.along, view.knobs, this.along.value || view.knobs[0]);
     this.chosen = new Set([...this.chosen].filter((id) => view.rows.some((row) => row.id === id)));
     this.message.textContent = view.message;

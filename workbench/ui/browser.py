@@ -52,7 +52,9 @@ class RunBrowser(w.VBox):
         one = self.experiment != ALL
         knobs = archive.differing(self.found) if one else []
         numbers = list(dict.fromkeys(name for run in self.found for name in run.last)) if one else []
-        columns = [*knobs, *(n for n in numbers if n not in knobs)] if one else ["experiment", "knobs"]
+        columns = (
+            [*knobs, *(n for n in numbers if n not in knobs)] if one else ["experiment", "changed knobs"]
+        )
         size = sum(run.size for run in self.found) / 1e6
         self.table.view = {
             "experiments": names,
@@ -61,7 +63,8 @@ class RunBrowser(w.VBox):
             "knobs": knobs or ["finished"],
             "numbers": numbers,
             "rows": [self._row(run, knobs, numbers) for run in self.found],
-            "message": message or f"{len(self.found)} runs, {size:.1f} MB",
+            "message": message
+            or f"{len(self.found)} run{'s' * (len(self.found) != 1)}, {size:.1f} MB; tick some to open, export or delete",
             "svg": svg,
         }
 
@@ -70,7 +73,7 @@ class RunBrowser(w.VBox):
         row = {
             "id": run.id,
             "experiment": run.experiment,
-            "knobs": changed,
+            "changed knobs": changed,
             "records": run.records,
             "seconds": run.seconds,
         }

@@ -25,7 +25,7 @@ function make(tag, props = {}, ...children) {
 /** Text with its numbers in bold; never markup. */
 function story(node, text) {
   node.replaceChildren(
-    ...text.split(/((?<![\w₀-₉])[+−-]?\d[\d,.]*(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
+    ...text.split(/((?<![\w₀-₉])[+−-]?\d(?:[\d,.]*\d)?(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
   );
 }
 
@@ -43,7 +43,8 @@ class Knob {
     const name = make("b", {}, spec.label);
     const unit = spec.unit ? make("span", { className: "wb-unit" }, ` ${spec.unit}`) : "";
     const label = make("label", { htmlFor: id }, name, unit);
-    const code = make("code", { title: spec.help }, spec.name);
+    const letters = (said) => said.toLowerCase().replace(/[^a-z0-9]/g, "");
+    const code = letters(spec.label) === letters(spec.name) ? "" : make("code", { title: spec.help }, spec.name);
     const help = make("button", {
       className: "wb-help", type: "button", ariaLabel: `what is ${spec.label}?`, ariaExpanded: "false", title: spec.help,
       onclick: () => {
@@ -54,7 +55,7 @@ class Knob {
     this.about = make("div", { className: "wb-about", hidden: true }, spec.help);
     this.reason = make("div", { className: "wb-reason", hidden: true });
     this.error = make("div", { className: "wb-error", id: `${id}-error`, hidden: true, role: "alert" });
-    const head = make("div", { className: "wb-head" }, label, code, help);
+    const head = make("div", { className: "wb-head" }, label, make("span", { className: "wb-space" }), code, help);
     const body = make("div", { className: "wb-input" }, this.input);
     if (this.number) body.append(this.number);
     if (spec.file) body.append(this.file(upload));
@@ -480,7 +481,8 @@ function alone(model, el) {
   const image = make("div", { className: "wb-image" });
   el.append(make("div", { className: "wb-alone" }, told, image));
   const draw = () => {
-    const { svg, story: said } = model.get("picture");
+    const { svg, story: said, titled } = model.get("picture");
+    told.hidden = titled; // its own title says the same
     story(told, said);
     if (image.innerHTML !== svg) image.innerHTML = svg; // see Panel.paint
     image.firstElementChild?.setAttribute("role", "img");

@@ -10,8 +10,10 @@ from time import monotonic
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 from IPython.display import display
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
@@ -62,7 +64,7 @@ class Drawing:
         """The present state in one sentence."""
         if self.experiment.story or self.figure is None:
             return self.experiment.tell(records, config, pinned)
-        return f"{self.figure.get_suptitle()}."
+        return f"{' '.join(self.figure.get_suptitle().split())}."
 
     def place(self, records: Sequence[Record]) -> str:
         """Where in the run the last record stands."""
@@ -105,9 +107,8 @@ class Beside(Picture):
     def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
         super().__init__(experiment)
         reference = papers.reference_records(self.experiment.name)
-        here = f"here: scale {scale}, {_count(records)}"
-        self._figures = [(here, self.drawing.draw(records))]
-        told = self.drawing.story(records, config)
+        told, here = self.drawing.story(records, config), f"here: scale {scale}, {_count(records)}"
+        self._figures, notes = [(here, self.drawing.draw(records))], [""]
         if reference:
             laptop = self.experiment.config.at("laptop")
             reason = papers.outdated(self.experiment, laptop)
@@ -116,15 +117,19 @@ class Beside(Picture):
             )
             small, self.drawing.figure = self._figures.pop()[1], None
             self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
-            told = self.drawing.story(reference, laptop)
             _same_axes(self._figures[0][1], small)
+            gone = outside(small)
+            lost = f" {gone} of its points lie outside these axes." if gone else ""
+            notes, told = ["", f" It finds: {told}{lost}"], self.drawing.story(reference, laptop)
         parts = [
-            f"<figure><figcaption>{html.escape(caption)}</figcaption>{pictures.markup(f)}</figure>"
-            for caption, f in self._figures
+            f'<figure tabindex="0" title="press to enlarge"><figcaption><b>{html.escape(caption)}</b>{html.escape(note)}'
+            f"</figcaption>{pictures.markup(f)}</figure>"
+            for (caption, f), note in zip(self._figures, notes, strict=True)
         ]
         self.picture = {
             "svg": f'<div class="wb-beside">{"".join(parts)}</div>',
             "story": told,
+            "titled": True,
             "place": "",
             "seq": 0,
         }
@@ -143,10 +148,30 @@ def _same_axes(one: Figure, other: Figure) -> None:
     """Give the axes of `other` the limits of those of `one`, where both have as many."""
     if len(one.axes) == len(other.axes):
         for axes, like in zip(other.axes, one.axes, strict=True):
-            if axes.get_xscale() == like.get_xscale() and not axes.images:
+            for mesh, model in zip(axes.collections, like.collections, strict=False):
+                if isinstance(mesh, QuadMesh) and isinstance(model, QuadMesh):
+                    mesh.set_clim(model.get_clim())  # its bar of colours follows
+            if (
+                axes.get_xscale() == like.get_xscale()
+                and not axes.images
+                and axes.get_label() != "<colorbar>"
+            ):
                 axes.set(xlim=like.get_xlim(), ylim=like.get_ylim())
                 for name in axes.texts:  # of what now lies outside
                     name.set(annotation_clip=True) if isinstance(name, Annotation) else name.set_clip_on(True)
+
+
+def outside(figure: Figure) -> int:
+    """How many points of a figure's lines lie outside their axes."""
+    count = 0
+    for axes in figure.axes:
+        (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+        for line in axes.lines:
+            if line.get_transform() == axes.transData:
+                x, y = (np.asarray(v, float) for v in line.get_data())
+                seen = (left <= x) & (x <= right) & (low <= y) & (y <= high)
+                count += int((~seen & np.isfinite(x) & np.isfinite(y)).sum())
+    return count
 
 
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:
@@ -169,9 +194,13 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
 
     def draw() -> None:
         svg, told = drawing.markup(records), drawing.story(records, config)
-        picture.picture = {"svg": svg, "story": told, "place": drawing.place(records), "seq": 0}
+        titled = found.story is None  # then the figure's title says it
+        place = drawing.place(records)
+        picture.picture = {"svg": svg, "story": told, "titled": titled, "place": place, "seq": 0}
 
-    with phases.heard(lambda phase: picture.set_trait("picture", {**picture.picture, "story": phase})):
+    with phases.heard(
+        lambda phase: picture.set_trait("picture", {**picture.picture, "story": phase, "titled": False})
+    ):
         for record in runs.stream(found, config):
             records.append(record)
             if drawing.due():

@@ -28,7 +28,7 @@ from workbench.quantization.lab.layer_config import (
 )
 from workbench.quantization.lab.layers import load_layer
 from workbench.quantization.objective import Objective
-from workbench.quantization.quantize import layer_solver
+from workbench.quantization.quantize import layer_solver, quantize_layer
 from workbench.quantization.statistics import layer_statistics
 
 
@@ -64,7 +64,7 @@ def _steps(config: LayerTraceConfig) -> int:
 
 @experiment(
     "quantization/layer-trace",
-    version=2,
+    version=3,
     inputs=inputs,
     figure=figures.draw_layer_trace,
     story=stories.tell_layer_trace,
@@ -84,7 +84,9 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
     held_out = Objective(layer.weight, layer.held_out, layer.held_out_full_precision)
     floor, _ = calibration.floor_and_rounding(layer.weight)
     common = {"layer": layer.name, "method": config.method, "bits": config.bits, "of": layer.weight.shape[1]}
-    common |= {"floor": floor, "notes": "; ".join(solver.notes)}
+    rounded = quantize_layer(layer.weight, hessian, **solver_knobs(config, method="rtn")).weight
+    common |= {"floor": floor, "rounding": [calibration.error(rounded), held_out.error(rounded)]}
+    common |= {"notes": "; ".join(solver.notes)}
 
     def state(weight: Tensor, done: int) -> Record:
         free = solver.permutation[done:]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
@@ -34,8 +35,9 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         last["layer"],
     )
     _row_of_weights(part(fig, "row", 52, 58, 606, 138, gap=40), records)
-    _error_so_far(part(fig, "error", 52, 256, 368, 126, gap=28), records, pinned)
-    _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
+    _error_so_far(part(fig, "error", 52, 256, 368 if pinned else 606, 126, gap=28), records, pinned)
+    if pinned:
+        _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
@@ -62,7 +64,7 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     stems(axes, x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
     axes.plot(x, w0, ".", color=FAINT, markersize=3.5)
     axes.plot(x[free], w[free], ".", color=ORANGE, markersize=6)
-    axes.plot(x[fixed], w[fixed], "_", color=INK, markersize=5, markeredgewidth=1.8)
+    axes.plot(x[fixed], w[fixed], "_", color=INK, markersize=4, markeredgewidth=1.8)
     if 0 < done < columns:
         axes.axvline(done - 0.5, color=BLUE, linewidth=1.2)
     most = 1.12 * max(np.abs(w0).max(), np.abs(w).max(), 1e-9)
@@ -70,16 +72,16 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
         xlim=(x[0] - 1, x[-1] + 1),
         ylim=(-most, most),
         ylabel="weight",
-        xlabel="input column, in the order of rounding",
+        xlabel=f"input column, in the order of rounding: {len(x)} of {columns} in sight",
     )
     axes.grid(visible=False)
     axes.set_title("One output's weights")
     moved = (
-        [("– rounded, ", INK), ("● still free, moved to repay", text(ORANGE))]
+        [("– rounded   ", INK), ("● still free, moved to repay", text(ORANGE))]
         if done < columns
         else [("– rounded", INK)]
     )
-    words(axes, [("• original, ", text(GREY)), *moved])
+    words(axes, [("• original   ", text(GREY)), *moved])
 
 
 def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
@@ -87,10 +89,28 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     colour, most = COLOURS[last["method"]], 0.0
     for (_, series), shade in zip(pinned, PINS, strict=False):
         most = max(most, _errors(axes, series, shade, 1.2))
-    most = max(most, _errors(axes, records, colour, 2.0))
-    axes.axhline(100 * last["floor"], color=FAINT, linewidth=1, linestyle=":")
+    most = max(
+        most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"])
+    )
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel="columns rounded", ylabel=ERROR)
+    axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel="columns rounded", ylabel="error, %")
+    levels = [(last["floor"], "the least that any weights could reach", ":")]
+    if not pinned and last["method"] != "rtn":
+        calibration, unseen = last["rounding"]
+        levels += [
+            (unseen, "plain rounding, unseen text", "--"),
+            (calibration, "plain rounding, calibration text", "-"),
+        ]
+    for level, name, style in levels:
+        axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
+        axes.annotate(
+            f"{name} {100 * level:.1f}",
+            (0, 100 * level),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color=FAINT,
+            fontsize=8,
+        )
     for key, name in (("held_out", "unseen text"), ("error", "calibration text")):
         late = last["columns"] > 0.5 * end
         place = (last["columns"], 100 * last[key])
@@ -102,16 +122,7 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         axes.annotate(
             f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style
         )
-    axes.annotate(
-        "if nothing were rounded",
-        (end, 100 * last["floor"]),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        color=FAINT,
-        fontsize=8,
-    )
-    axes.set_title("Error so far")
+    axes.set_title("Error of the output so far")
 
 
 def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> float:
@@ -192,7 +203,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     weights, levels = np.array(record["before"]), np.array(record["levels"])
     heading(
         fig,
-        f"{2 ** record['bits']} levels: rounding moves the weights by {100 * record['weight_error']:.1f} %",
+        f"{2 ** record['bits']} levels: rounding changes the weights by {100 * record['weight_error']:.1f} % of their size",
         f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale",
     )
     row, counts = part(fig, "row", 52, 58, 420, 324, gap=40), part(fig, "counts", 510, 58, 148, 324)
@@ -202,32 +213,33 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     after = np.array(record["after"])
     stems(row, x, weights[x], after[x], color=FAINT, linewidth=0.8)
     row.plot(x, weights[x], ".", color=FAINT, markersize=4)
-    row.plot(x, after[x], "_", color=INK, markersize=5, markeredgewidth=1.8)
-    legend = [("• weight, ", text(GREY)), ("– its level", INK)]
+    row.plot(x, after[x], "_", color=INK, markersize=4, markeredgewidth=1.8)
+    legend = [("• weight   ", text(GREY)), ("– its level", INK)]
     for (name, series), shade in zip(pinned, PINS, strict=False):
         other = np.array(series[-1]["after"][:WINDOW])
         row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
-        legend.append((f", – {_short(name)}", text(shade)))
+        legend.append((f"   – {_short(name)}", text(shade)))
     most = 1.1 * max(np.abs(weights).max(), np.abs(seen).max() if len(seen) else 0)
     row.set(
         xlim=(-1, len(x)),
         ylim=(-most, most),
-        xlabel="input column",
+        xlabel=f"input column, {len(x)} of {len(weights)} in sight",
         ylabel="weight",
         title="One output's weights",
     )
     row.grid(visible=False)
     words(row, legend)
-    shares, edges = np.histogram(weights, bins=40, range=(-most, most))
-    counts.stairs(shares, edges, orientation="horizontal", color=BLUE, fill=True, alpha=0.5)
-    counts.hlines(seen, 0, 1.05 * shares.max(), color=FAINT, linewidth=0.8)
+    found, shares = np.unique(after, return_counts=True)
+    counts.barh(found, shares, height=0.7 * np.diff(levels).min(), color=SKY)
+    counts.plot(np.zeros(len(seen)), seen, "_", color=FAINT, markersize=5)
     counts.set(
         xlim=(0, 1.05 * shares.max()),
         ylim=(-most, most),
-        xlabel="weights",
+        xlabel="number of weights",
         yticks=[],
-        title="How many lie where",
+        title="On each level",
     )
+    counts.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.grid(visible=False)
 
 
@@ -252,32 +264,50 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
         *np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle=""
     )
     for offset, r in enumerate(records):
+        if r["method"] == "best":
+            plane.plot(
+                *r["after"], "o", color=INK, markerfacecolor="none", markeredgewidth=1.6, markersize=16
+            )
+            continue
         path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.03 * (offset - 2)
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
-    plane.annotate("w₀, the weights", start, xytext=(7, 6), textcoords="offset points", weight="bold")
-    plane.plot(*target, "*", color=GREEN, markersize=12)
-    plane.annotate(
-        "w*, best if not rounded",
-        target,
-        xytext=(8, -12),
-        textcoords="offset points",
-        color=text(GREEN),
-        weight="bold",
-    )
+    plane.plot(*target, "*", color=INK, markersize=11)
+    for said, place, below in (("w₀, the weights", start, True), ("w*, best if not rounded", target, False)):
+        left = place[0] < centre[0]
+        plane.annotate(
+            said,
+            place,
+            xytext=(10 if left else -10, -14 if below else 10),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            weight="bold",
+        )
     plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
-    plane.set(xlabel="first weight, in steps of the grid", ylabel="second weight", title="Rings: equal error")
+    plane.set(
+        xlabel="first weight, in steps of the grid",
+        ylabel="second weight, in steps",
+        title="○ best grid point; rings: equal error",
+    )
     plane.grid(visible=False)
     for y, (method, error) in enumerate(errors.items()):
-        ranks.plot(error, y, "o", color=COLOURS[method], markersize=8)
+        ranks.plot(error**0.5, y, "o", color=COLOURS[method], markersize=8)
         ranks.annotate(
-            f"{error:.2f}", (error, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
+            f"{error:.2f}",
+            (error**0.5, y),
+            xytext=(0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
         )
-    most = max(errors.values())
+    most = max(errors.values()) ** 0.5
     ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
+    for name, method in zip(ranks.get_yticklabels(), errors, strict=True):
+        name.set(color=text(COLOURS[method]), fontweight="bold")
     ranks.set(
         xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3),
         ylim=(len(errors) - 0.5, -0.6),
+        xticks=[],
         xlabel="squared error",
         title="Error of each",
     )
@@ -289,7 +319,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
     values, vectors = np.linalg.eigh(hessian)
     circle = vectors @ (np.array([np.cos(angles), np.sin(angles)]) / np.sqrt(values)[:, None])
     for k in range(1, 10):
-        axes.plot(*(centre[:, None] + 0.5 * k * circle), color=HAIR, linewidth=0.9)
+        axes.plot(*(centre[:, None] + 0.5 * k * circle), color=FAINT, alpha=0.45, linewidth=0.9)
 
 
 @live
@@ -303,26 +333,31 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂"))
     )
     heading(
-        fig, f"What column {record['column']} sends on: {shares}", "to the columns still free, one output row"
+        fig,
+        f"Corrections after rounding column {record['column']}: {shares}",
+        "of the sum of their sizes; to the columns still free, of one output",
     )
-    axes = part(fig, "terms", 68, 56, 590, 326, gap=54)
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
-    for place, (key, colour) in enumerate((("gptq", BLUE), ("r1", RED), ("r2", ORANGE))):
-        stems(axes, x + 0.22 * (place - 1), 0, record[key], color=colour, linewidth=4)
-    axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
-    legend = [
-        ("▮ GPTQ's term  ", text(BLUE)),
-        ("▮ r₁, GPTAQ  ", text(RED)),
-        ("▮ r₂, ResComp  ", text(ORANGE)),
-        ("◆ their sum", INK),
-    ]
+    whole_axes, small = (
+        part(fig, "sum", 74, 62, 584, 150, gap=58),
+        part(fig, "terms", 74, 256, 584, 126, gap=58),
+    )
+    stems(whole_axes, x, 0, record["gptq"], color=GREY, linewidth=5)
+    whole_axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
+    legend = [("▮ GPTQ's term   ", text(GREY)), ("◆ sum of all three", INK)]
     for name, series in pinned[-1:]:
         other = series[-1]
         y = np.arange(other["column"] + 1, other["column"] + 1 + len(other["fused"]))
-        axes.plot(y, other["fused"], "D", color=PINK, markerfacecolor="none", markersize=4.5)
-        legend.append((f"  ◇ {_short(name)}", text(PINK)))
-    axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.set(
-        xlabel="column", ylabel="change of the weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1)
-    )
-    words(axes, legend)
+        whole_axes.plot(y, other["fused"], "D", color=PINK, markerfacecolor="none", markersize=4.5)
+        legend.append((f"   ◇ {_short(name)}", text(PINK)))
+    for place, (key, colour) in enumerate((("r1", RED), ("r2", BLUE))):
+        stems(small, x + 0.3 * (place - 0.5), 0, record[key], color=colour, linewidth=4)
+    for axes, title in (
+        (whole_axes, "All of it"),
+        (small, "Only the residuals' terms, on a scale of their own"),
+    ):
+        axes.axhline(0, color=FAINT, linewidth=0.8)
+        axes.set(ylabel="change of weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1), title=title)
+    small.set_xlabel("input column")
+    words(whole_axes, legend)
+    words(small, [("▮ r₁ (GPTAQ)   ", text(RED)), ("▮ r₂ (ResComp)", text(BLUE))])

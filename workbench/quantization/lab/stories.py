@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.experiment import Question, Record
+from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
 from workbench.plotting import Pins
 from workbench.quantization.lab.figures import LABELS, at_column
@@ -22,6 +22,9 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
         f"{last['columns']} of {last['of']} columns rounded to {2 ** last['bits']} levels; the output is off by "
         f"{100 * last['error']:.1f} % on the calibration text, {100 * last['held_out']:.1f} % on unseen text"
     )
+    if last["columns"] == last["of"] and last["method"] != "rtn" and not pinned:
+        calibration, unseen = (100 * v for v in last["rounding"])
+        told += f"; plain rounding would leave {calibration:.1f} and {unseen:.1f} %"
     if pinned:
         name, other = pinned[0]
         gap = 100 * (last["held_out"] - at_column(other, last["columns"])["held_out"])
@@ -32,8 +35,8 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
 def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
     """How many levels there are, and what rounding to the nearest does."""
     record = records[-1]
-    told = f"{2 ** record['bits']} levels for every {record['group_size']} weights; rounding to the nearest moves the weights by "
-    told += f"{100 * record['weight_error']:.1f} %"
+    told = f"{2 ** record['bits']} levels for every {record['group_size']} weights; rounding to the nearest changes them by "
+    told += f"{100 * record['weight_error']:.1f} % of their size"
     if pinned:
         told += f", {pinned[0][0]} by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
     return f"{told}."
@@ -43,10 +46,11 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
     """Which method comes nearest to the best grid point."""
     errors = {r["method"]: r["error"] for r in records}
     best = errors.pop("best", min(errors.values()))
-    first = min(errors, key=lambda m: errors[m])
+    least = min(errors.values())
+    first = [LABELS[m] for m, error in errors.items() if error < least + 5e-3]
     return (
-        f"Nearest comes {LABELS[first]}, with an error of {errors[first]:.2f}; the best of all grid points has {best:.2f}, "
-        f"plain rounding {errors['rtn']:.2f}."
+        f"Nearest {'comes' if len(first) == 1 else 'come'} {' and '.join(first)}, with an error of {least:.2f}; the best of "
+        f"all grid points has {best:.2f}, plain rounding {errors['rtn']:.2f}."
     )
 
 
@@ -57,9 +61,10 @@ def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     if not len(fused):
         return f"Column {record['column']} is the last: nobody is left to repay."
     at = int(np.abs(fused).argmax())
+    share = 100 * abs(fused[at]) / (np.abs(fused).sum() or 1)
     return (
-        f"Column {record['column']} is rounded; what that broke is repaid by {len(fused)} free columns, most of it by column "
-        f"{record['column'] + 1 + at}, which moves by {fused[at]:+.4f}."
+        f"Column {record['column']} is rounded; what that broke is repaid by {len(fused)} free columns. The largest share, "
+        f"{share:.0f} %, is that of column {record['column'] + 1 + at}, which moves by {signed(fused[at], 4)}."
     )
 
 

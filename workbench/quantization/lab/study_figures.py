@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.experiment import Record
+from workbench.experiment import Record, signed
 from workbench.inks import BLUE, GREEN, INK, ORANGE, RED
 from workbench.intervals import chosen, interval, judged, scores, summary
 from workbench.plotting import FEW, dots, figure, finish, point, series
@@ -23,7 +23,7 @@ def _spread(records: Sequence[Record]) -> str:
     return (
         f"mean and 95 % interval of {seeds} samples"
         if seeds >= FEW
-        else f"mean, dots: {seeds} calibration samples"
+        else f"mean of {seeds} calibration samples, each a dot"
     )
 
 
@@ -78,7 +78,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
                 alpha=0.4,
                 markersize=5,
             )
-        axes.axvline(100, color=INK, linewidth=0.9)
+        _gptq(axes)
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
         axes.set_ylim(max(len(ratios), 1) - 0.5, -0.5)
@@ -86,10 +86,11 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         near = [v for row in ratios if row["label"] != "rtn" for v in row["values"]]
         if near:
             axes.set_xlim(min(*near, 99) - 1, max(*near, 101) + 1)
+            _beyond(axes, [(y, row["mean"]) for y, row in enumerate(ratios)])
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
             title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
-        note = f"a small dot is a layer ({layers}); mean and 95 % interval over layers; diamond: an end of what was tried"
+        note = f"mean and 95 % interval over {layers} layers, each a small dot; lower is better. {EDGE}"
         return finish(fig, title, note)
 
 
@@ -100,20 +101,52 @@ def draw_terms(records: Sequence[Record]) -> Figure:
     with figure() as fig:
         grid = fig.subplots(1, len(bits), sharey=True, squeeze=False)[0]
         for axes, b in zip(grid, bits, strict=True):
+            means = []
             for offset, (column, colour) in enumerate((("error", BLUE), ("held_out", ORANGE))):
                 base = scores(records, column, EACH, label="gptq", bits=b)
                 for y, name in enumerate(names):
                     ratio = 100 * (scores(records, column, EACH, label=name, bits=b) / base).dropna()
                     _ratios(axes, ratio, y + 0.16 * (2 * offset - 1), colour)
-            axes.axvline(100, color=INK, linewidth=0.8)
+                    means.append((y + 0.16 * (2 * offset - 1), ratio.mean()))
+            _gptq(axes)
             axes.set(title=f"{b} bits", xlabel="error, % of GPTQ's")
             axes.set_yticks(range(len(names)), labels=names)
             near = [v for line in axes.lines for v in line.get_xdata() if v < 130]
             axes.set_xlim(min(*near, 99.0) - 1, 130 if max(near) > 110 else max(*near, 101.0) + 1)
+            _beyond(axes, means)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
         layers = len({r["layer"] for r in records})
-        note = f"a dot is one layer and sample, against GPTQ on the same; mean and 95 % interval over {layers} layers"
+        note = f"each dot: one layer and sample; mean and 95 % interval over {layers} layers; lower is better"
         return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
+
+
+EDGE = "Diamond: the best setting was the last of those tried, and another might be better"
+
+
+def _gptq(axes: Axes) -> None:
+    axes.axvline(100, color=INK, linewidth=0.9)
+    axes.annotate(
+        "GPTQ",
+        (100, 0),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 3),
+        textcoords="offset points",
+        fontsize=8,
+    )
+
+
+def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
+    """Say where the means are that lie right of the axes: to show them would make the others one dot."""
+    for y, mean in means:
+        if mean > axes.get_xlim()[1]:
+            axes.annotate(
+                f"{mean:.0f} →",
+                (1, y),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="center",
+                fontsize=8,
+            )
 
 
 def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:
@@ -129,9 +162,9 @@ def _terms_title(records: Sequence[Record]) -> str:
     for label, name in (("gptq + r1", "r1"), ("gptq + r2", "r2")):
         ratio = (scores(records, "held_out", EACH, label=label) / base).dropna()
         if len(ratio):
-            words.append(f"{name} {100 * (ratio.mean() - 1):+.1f} %")
+            words.append(f"{name} {signed(100 * (ratio.mean() - 1), 1)} %")
     return (
-        f"What each term does to GPTQ's held-out error: {', '.join(words)}"
+        f"What each term does to GPTQ's held-out error, on average: {', '.join(words)}"
         if words
         else "The update's terms on and off"
     )
@@ -150,21 +183,27 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
             )
             fig.colorbar(picture, ax=axes, label=ERROR)
             least = mean.stack().idxmin()
-            for (x, y), marker, size, label in (
-                ((least[1], least[0]), "*", 13, "least"),
-                ((0.25, 0.25), "s", 9, "published program"),
-                ((1, 1), "D", 9, "the paper's formula"),
-            ):
-                style = {"color": "white" if marker == "*" else "none", "markersize": size, "linestyle": ""}
-                axes.plot(
-                    x, y, marker, markeredgecolor=INK if marker == "*" else "white", label=label, **style
-                )
+            for x, y, marker, size in ((least[1], least[0], "*", 14), (0.25, 0.25, "s", 9), (1, 1, "D", 9)):
+                for colour, edge in (("black", 3.0), ("white", 1.2)):  # seen on any shade
+                    axes.plot(
+                        x,
+                        y,
+                        marker,
+                        color="none",
+                        markeredgecolor=colour,
+                        markeredgewidth=edge,
+                        markersize=size,
+                    )
             axes.set(title=name, xlabel="alpha, strength of r₁", ylabel="beta, strength of r₂")
             axes.grid(visible=False)
             if column == "held_out":
                 title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
-        axes.legend(loc="upper left", labelcolor="white")
-        return finish(fig, title, f"mean of {table['seed'].nunique()} calibration samples")
+        marks = "☆ least; □ the published program's strengths; ◇ the paper's formula"
+        return finish(
+            fig,
+            title,
+            f"{marks}. Mean of {table['seed'].nunique()} calibration samples; two scales of colour",
+        )
 
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
@@ -192,7 +231,7 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
     """Share of codes that change with the block size, and what that does to the error."""
     table = pd.DataFrame(records)
     colours = {"clean": GREEN, "published": RED}
-    changed = 100 * table.groupby("compat")["codes_changed"].max()
+    changed = 100 * table.groupby(["compat", "block_size"])["codes_changed"].mean().groupby("compat").max()
     with figure() as fig:
         codes, error = fig.subplots(1, 2)
         for compat, colour in colours.items():
@@ -200,9 +239,21 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
             if len(rows):
                 codes.plot(rows["codes_changed"].mean() * 100, "-o", color=colour)
                 error.plot(rows["error"].mean() * 100, "-o", color=colour)
-        codes.set(title="Codes unlike the smallest block's", xlabel="block size", ylabel="%")
-        error.set(title="Error", xlabel="block size", ylabel=ERROR)
-        words = ", ".join(f"{compat} form {value:.0f} %" for compat, value in changed.items())
-        title = f"Codes that change with the block size, at most: {words}"
+        sizes = sorted(table["block_size"].unique())
+        for axes in (codes, error):
+            axes.set(xlabel="block size", xscale="log")
+            axes.set_xticks(sizes, labels=[str(size) for size in sizes])
+            axes.minorticks_off()
+        codes.set(
+            title="Codes that differ",
+            ylabel=f"% of all, from those at block size {sizes[0]}",
+            ylim=(-1, None),
+        )
+        low, high = error.get_ylim()
+        if high - low < 1:  # a hundredth of a point is no cliff
+            error.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
+        error.set(title="Error", ylabel=ERROR)
         names = {"clean": "clean form", "published": "published program"}
+        words = ", ".join(f"{names[compat]} {value:.0f} %" for compat, value in changed.items())
+        title = f"Codes that change with the block size, at most: {words}"
         return finish(fig, title, "mean over calibration samples", names, colours)

@@ -38,7 +38,10 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     record = records[-1]
     up, down = record["levels"], record["levels_down"]
     heading(fig, _device_title(record), _source(record))
-    stairs, steps = part(fig, "stairs", 46, 56, 376, 326, gap=28), part(fig, "steps", 476, 56, 182, 326)
+    stairs, steps = (
+        part(fig, "stairs", 46, 56, 376, 326, gap=28),
+        part(fig, "steps", 486, 56, 172, 326, gap=30),
+    )
     legend = []
     for (name, series), shade in zip(pinned, PINS, strict=False):
         _staircase(stairs, series[-1], shade)
@@ -48,6 +51,14 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     if record["varied"]:
         legend.append(("– as devices come  ", text(GREY)))
     _staircase(stairs, record, INK)
+    for colour, side in ((PLUS, np.array(record["at"]) <= up), (BLUE, np.array(record["at"]) >= up)):
+        stairs.plot(
+            np.array(record["at"])[side],
+            np.array(record["g"])[side],
+            color=colour,
+            linewidth=1.5,
+            drawstyle="steps-mid",
+        )
     if record["fit"]:
         stairs.plot(record["at"], record["fitted"], color=ORANGE, linewidth=1.2)
         legend.append(("– nearest exponential  ", text(ORANGE)))
@@ -61,7 +72,7 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         title="Pulse after pulse",
     )
     stairs.set(
-        xlabel=f"{up} pulses up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up)
+        xlabel=f"pulse: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up)
     )
     words(stairs, legend)
     g = np.linspace(0, 1, len(record["rise"]))
@@ -71,15 +82,24 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         steps.axvline(record["symmetry_point"], color=FAINT, linestyle=":", linewidth=1.2)
         side = "left" if record["symmetry_point"] < 0.5 else "right"
         steps.annotate(
-            " symmetry point ",
+            "symmetry point",
             (record["symmetry_point"], 0.02),
             xycoords=("data", "axes fraction"),
+            xytext=(4 if side == "left" else -4, 0),
+            textcoords="offset points",
             ha=side,
             color=FAINT,
             fontsize=8,
         )
     most = max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)
-    steps.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", title="Size of a step")
+    steps.set(
+        xlim=(0, 1),
+        xticks=(0, 0.5, 1),
+        ylim=(0, most),
+        xlabel="conductance g",
+        ylabel="times the mean",
+        title="Step size",
+    )
     steps.yaxis.set_major_locator(MaxNLocator(4))
     words(steps, [("– up  ", text(PLUS)), ("- - down", text(BLUE))])
 
@@ -130,7 +150,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     kept = f", refreshed {count} times" if count else ""
     heading(
         fig,
-        f"After {pulses[-1]} pulses the weight is {record['weight'][-1]:+.2f}, without limits {record['ideal'][-1]:+.2f}",
+        f"On average the weight is {astray(record):.2f} off what its {pulses[-1]} pulses ask for",
         f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}",
     )
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
@@ -138,8 +158,8 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
     if count:
         refreshed = record["refreshed"]
-        stems(pair, refreshed, -0.03, 1.05, color=ORANGE, linewidth=0.7, rasterized=count > 300)
-        legend.append(("  | refresh", text(ORANGE)))
+        stems(pair, refreshed, -0.03, 1.05, color=GREY, linewidth=0.9, linestyle=":", rasterized=count > 300)
+        legend.append(("  ⋮ refresh", text(GREY)))
     for key, colour in (("plus", PLUS), ("minus", MINUS)):
         for _, series in pinned:
             pair.plot(_pulses(series[-1], key), series[-1][key], ":", color=colour, linewidth=1)
@@ -157,25 +177,35 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         )
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
-    reach = 1.15 * max(map(abs, record["weight"])) + 0.05
+    reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
     weight.set(
-        xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight"
+        xlim=(0, pulses[-1]),
+        ylim=(-reach, reach),
+        xlabel="pulses",
+        ylabel="weight",
+        title="Their weight, g⁺ − g⁻",
     )
     words(weight, legend)
-    plane.plot(record["plus"], record["minus"], color=INK, linewidth=0.8)
+    since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
+    plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
+    plane.plot(record["plus"][since:], record["minus"][since:], color=INK, linewidth=1.1)
     plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
-    pair_plane(plane, "Their path, to the dot")
+    pair_plane(plane, "Their path; now: the dot")
+
+
+def astray(record: Record) -> float:
+    """Mean distance between the weight and that of ideal devices under the same pulses."""
+    return float(np.abs(np.subtract(record["weight"], record["ideal"])).mean())
 
 
 def pair_plane(axes: Axes, title: str) -> None:
     """The plane of the two conductances of a pair, with the line of weight 0."""
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
     axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    axes.set(xticks=(0, 1), yticks=(0, 1))
     for said, x, y, side in (
         ("weight −", 0.03, 0.9, "left"),
         ("weight +", 0.97, 0.04, "right"),
-        ("0", 0.86, 0.93, "center"),
     ):
         axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
 
@@ -189,19 +219,22 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
+    right = [r["rule"] for r in records if abs(r["mean"] - first["asked"]) < 0.1]
     heading(
         fig,
-        f"The gradient asks for {first['asked']:.2f} pulses, to {direction} the weight",
-        f"a pulse moves it by {first['unit']:.4f}; 200 tries of each rule",
+        f"{first['asked']:.2f} pulses are asked for; on average {' and '.join(right) or 'no rule'} "
+        f"{'sends' if len(right) < 2 else 'send'} that",
+        f"to {direction} the weight, which a pulse moves by {first['unit']:.4f}; 200 tries of each rule",
     )
-    most = max([4, *(max(record["sizes"]) + 1 for record in records)])
+    most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6
     height = 320 / len(records) - 24
     for place, record in enumerate(records):
         axes = part(fig, record["rule"], 66, 72 + place * (height + 24), 440, height)
         stems(axes, record["sizes"], 0, record["share"], color=SKY, linewidth=9)
         axes.axvline(record["asked"], color=INK, linestyle="--", linewidth=1.3)
         axes.axvline(record["mean"], color=RED, linewidth=1.5)
-        axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), title=record["rule"])
+        axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), ylabel="share", title=record["rule"])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelbottom=place == len(records) - 1)
         said = f"sends {record['mean']:.2f} on average"
         axes.annotate(
@@ -214,5 +247,8 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
             color=text(RED),
         )
         if not place:
-            words(axes, [("▮ share of tries  ", text(SKY)), ("- - asked  ", INK), ("– mean sent", text(RED))])
+            words(
+                axes,
+                [("▮ share of tries   ", text(SKY)), ("- - asked for   ", INK), ("– mean sent", text(RED))],
+            )
     axes.set_xlabel("pulses sent")

@@ -42,7 +42,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
             last = table.groupby("label", sort=False)["mean"].last()
             if {"uni", "uni, no refresh"} <= {*last.index}:
                 gap = last["uni"] - last["uni, no refresh"]
-                title = f"In the end refresh is worth {gap:.1f} points, each at its best rate"
+                title = f"In the end refresh is worth {gap:.1f} points to unidirectional updating"
         axes.set(xlabel="samples seen", ylabel="accuracy (%)")
         finish(fig, title, setting(records))
     return fig
@@ -77,7 +77,8 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                 lost = (last["first"] - last["last"]).sort_values()
                 after = table[table["label"] == lost.index[-1]]["x"].max()
                 worst = f"{lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
-                title = f"Unidirectional, after 10^{np.log10(after):.0f} s: {worst}"
+                power = f"{np.log10(after):.0f}".translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+                title = f"Unidirectional, after 10{power} s: {worst}"
         finish(fig, title, setting(records))
     return fig
 
@@ -108,7 +109,7 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
         title = (
             "Conductances about a refresh"
             if moved is None
-            else f"Refresh moves weights by {moved:.2f} first steps at most"
+            else f"Refresh changes no weight by more than {moved:.2f} of a device's first step"
         )
         finish(fig, title, "", {"before": "before refresh", "after": "after"}, colours)
     return fig

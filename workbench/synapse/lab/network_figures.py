@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from workbench.experiment import Record
+from workbench.experiment import Record, signed
 from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
 from workbench.plotting import Pins, heading, live, part, stems, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
@@ -27,7 +27,7 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     heading(
         fig,
         f"{now}{beside} right",
-        f"{records[-1]['samples']:,} of {records[-1]['of']:,} digits seen, unseen ones asked",
+        f"after {records[-1]['samples']:,} of {records[-1]['of']:,} digits; tested on digits not trained on",
     )
     _accuracy(part(fig, "accuracy", 46, 62, 312, 320), series, pinned)
     plane = part(fig, "plane", 428, 62, 230, 158, gap=26)
@@ -43,12 +43,17 @@ def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
+def points(record: Record) -> float:
+    """Accuracy in percent, as it is written: differences of what is written are right to the digit."""
+    return round(100 * record["accuracy"], 1)
+
+
 def _of(rows: Sequence[Record], key: str) -> np.ndarray:
     return np.array([row[key] for row in rows], float)
 
 
 def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None:
-    lowest, ends = 100.0, []
+    lowest, ends, legend = 100.0, [], []
     for _, records in pinned:
         for name, rows in by_scheme(records).items():
             axes.plot(
@@ -60,29 +65,19 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         axes.plot(x[-1], y[-1], "o", color=COLOURS[name], markersize=5)
         lowest = min(lowest, y[1:].min() if len(y) > 1 else y.min())
         ends.append((y[-1], x[-1], name))
+        legend.append((f"● {SHORT[name]}   ", text(COLOURS[name])))
     low = max(0.0, lowest - 8)
     seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
-    end = max(1.02 * seen, 0.1 * of)
-    late, gap, place = seen > 0.5 * end, 0.045 * (101 - low), -np.inf
-    for rank, (y, x, name) in enumerate(sorted(ends)):
-        above = rank == len(ends) - 1
-        place = max(y + (gap if above else -1.6 * gap), place + 1.2 * gap)
-        style = {
-            "ha": "right" if late else "left",
-            "xytext": (-4 if late else 8, 0),
-            "textcoords": "offset points",
-        }
-        axes.annotate(
-            f"{SHORT[name]} {y:.1f}",
-            (x, place),
-            color=text(COLOURS[name]),
-            fontsize=9,
-            weight="bold",
-            **style,
-        )
-    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="digits trained on", title="Right answers, %")
+    end = max(1.12 * seen, 0.1 * of)
+    gap, place = 0.045 * (101 - low), -np.inf
+    for y, x, name in sorted(ends):
+        place = max(y - 0.3 * gap, place + gap)
+        style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
+        axes.annotate(f"{y:.1f}", (x, place), color=text(COLOURS[name]), **style)
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="digits trained on", title="Right, %")
     if pinned:
-        words(axes, [(f"⋯ pinned: {'; '.join(name for name, _ in pinned)[:30]}", FAINT)])
+        legend.append((f"⋯ {'; '.join(name for name, _ in pinned)[:24]}", FAINT))
+    words(axes, legend)
 
 
 def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
@@ -94,7 +89,7 @@ def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
         axes.plot(plus, minus, color=COLOURS[name], linewidth=0.6, alpha=0.35)
         axes.plot(plus[-6:], minus[-6:], color=COLOURS[name], linewidth=1.5)
         axes.plot(plus[-1], minus[-1], "o", color=COLOURS[name], markersize=6)
-    pair_plane(axes, "Three synapses' pairs of devices")
+    pair_plane(axes, "Three pairs of devices")
 
 
 def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
@@ -106,7 +101,7 @@ def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
             axes.stairs(shares, edges, color=COLOURS[name], fill=True, alpha=0.3)
             axes.stairs(shares, edges, color=COLOURS[name], linewidth=1.2)
             most = max(most, 1.08 * shares.max())
-    axes.set(title="How full all devices are", xlim=(0, 1), ylim=(0, most), ylabel="% of them")
+    axes.set(title="How full all devices are", xlim=(0, 1), ylim=(0, most), ylabel="% of devices")
     axes.set_xticks((0, 0.5, 1), labels=EDGES)
 
 
@@ -134,16 +129,17 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
-        f"{LABELS[record['scheme']]}; currents in units of Gmax at full drive",
+        f"{LABELS[record['scheme']]}; a current of 1 is a full device's at a white pixel",
     )
     plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
-    most = max(plus.max(), minus.max(), 1e-6)
+    net = plus - minus
+    most, largest = max(plus.max(), minus.max(), 1e-6), max(np.abs(net).max(), 1e-6)
     second = "g_ref" if record["scheme"] == "reference" else "g⁻"
     pictures = (
         (np.array(record["pixels"]).reshape(side, side), INKED, 0, 1, f"the digit, a {record['label']}"),
         (plus, PLUS_MAP, 0, most, f"through g⁺: {plus.sum():.2f}"),
         (minus, MINUS_MAP, 0, most, f"through {second}: {minus.sum():.2f}"),
-        (plus - minus, SIGNED, -most, most, f"difference: {(plus - minus).sum():+.2f}"),
+        (net, SIGNED, -largest, largest, f"difference: {signed(net.sum(), 2)}"),
     )
     axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all: axes are most of the cost
     for place, (picture, colours, low, high, title) in enumerate(pictures):
@@ -155,8 +151,11 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
         axes.text(left, 1.03, title, fontsize=8.5)
     axes.set(xlim=(-0.005, 4.155), ylim=(-0.005, 1.1), aspect="auto")
     axes.set_axis_off()
-    hidden, outputs = part(fig, "hidden", 40, 262, 290, 120), part(fig, "outputs", 368, 262, 290, 120)
+    hidden, outputs = (
+        part(fig, name, left, 262, 290, 120, gap=20) for name, left in (("hidden", 40), ("outputs", 368))
+    )
     x = np.arange(len(record["hidden"]))
+    hidden.axvline(record["unit"], color=RED, linewidth=0.8, alpha=0.5)
     stems(hidden, x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
     hidden.plot(record["unit"], record["hidden"][record["unit"]], "o", color=RED, markersize=6)
     hidden.set(
@@ -164,18 +163,25 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
         ylim=(min(0, *record["hidden"]), 1.05),
         yticks=(0, 1),
         xlabel="hidden unit",
+        ylabel="output",
         title="Hidden units",
     )
     words(hidden, [(f"● unit {record['unit']}, shown above", text(RED))])
     shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
     outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
     outputs.set(
-        xlim=(-0.7, 9.7), ylim=(0, 1.05), yticks=(0, 1), xticks=range(10), xlabel="digit", title="Answers"
+        xlim=(-0.7, 9.7),
+        ylim=(0, 1.05),
+        yticks=(0, 1),
+        xticks=range(10),
+        xlabel="digit",
+        ylabel="output",
+        title="Answers",
     )
     words(
         outputs,
         [
-            ("▮ the digit" if right else "▮ the digit  ", text(GREEN)),
-            *([] if right else [("▮ its answer", text(RED))]),
+            ("▮ the true digit, and the answer" if right else "▮ the true digit   ", text(GREEN)),
+            *([] if right else [("▮ the answer", text(RED))]),
         ],
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.experiment import Question, Record
+from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
 from workbench.plotting import Pins
-from workbench.synapse.lab.figures import LABELS, SHORT, matching
-from workbench.synapse.lab.network_figures import by_scheme
+from workbench.synapse.lab.figures import LABELS, SHORT, astray, matching
+from workbench.synapse.lab.network_figures import by_scheme, points
 
 
 def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
@@ -19,8 +19,8 @@ def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     rise, fall = (np.array(record[key]) for key in ("rise", "fall"))
     up, down = (f"{side.max() / max(side[side > 0].min(), 1e-9):.3g}" for side in (rise, fall))
     return (
-        f"{record['levels']} pulses fill the device, {record['levels_down']} empty it. Its largest step up is {up} times the "
-        f"smallest, down {down} times; {matching(record)}."
+        f"{record['levels']} pulses fill the device, {record['levels_down']} empty it. The largest step up is {up} times the "
+        f"smallest one up, the largest down {down} times the smallest one down; {matching(record)}."
     )
 
 
@@ -31,8 +31,8 @@ def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = (
     state = f"; {' and '.join(full)} {'is' if len(full) == 1 else 'are'} full" if full else ""
     told = f"; refreshed {len(record['refreshed'])} times" if record["refreshed"] else ""
     return (
-        f"The weight is {record['weight'][-1]:+.2f}; without the devices' limits the same pulses would have made it "
-        f"{record['ideal'][-1]:+.2f}{told}{state}."
+        f"The weight is {signed(record['weight'][-1], 2)}; without the devices' limits the same pulses would have made it "
+        f"{signed(record['ideal'][-1], 2)}. On the way it was {astray(record):.2f} off on average{told}{state}."
     )
 
 
@@ -40,7 +40,7 @@ def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     """Which rules send, on average, what the gradient asks for."""
     asked = records[0]["asked"]
     sent = ", ".join(f"{r['rule']} sends {r['mean']:.2f}" for r in records)
-    return f"Asked for: {asked:.2f} pulses, which no device can do. On average {sent}."
+    return f"Asked for: {asked:.2f} pulses; only whole ones can be sent. On average {sent}."
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
@@ -52,15 +52,15 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
     last = rows[-1]
     told = f"After {seen:,} digits {LABELS[ours]} is right on {100 * last['accuracy']:.1f} %"
     if others:
-        gap = 100 * (last["accuracy"] - others[0][1][-1]["accuracy"])
+        gap = points(last) - points(others[0][1][-1])
         told += f", {abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} {SHORT[others[0][0]]}"
     if pinned:
         then = by_scheme(pinned[0][1]).get(ours)
         if then:
-            gap = 100 * (last["accuracy"] - then[-1]["accuracy"])
+            gap = points(last) - points(then[-1])
             told += f", {abs(gap):.1f} {'above' if gap > 0 else 'below'} the pinned ({pinned[0][0]})"
     if last.get("pulses"):
-        told += f"; it sent {last['pulses'] / seen:,.0f} pulses a digit"
+        told += f". {LABELS[ours].capitalize()} sent {last['pulses'] / seen:,.0f} pulses a digit"
     if last.get("refreshed"):
         told += f" and refreshed {int(last['refreshed']):,} pairs"
     return f"{told}."
@@ -75,8 +75,9 @@ def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) 
     lead = record["outputs"][answer] - record["outputs"][second]
     plus, minus = sum(record["plus"]), sum(record["minus"])
     return (
-        f"The network says {answer} ({right}), before {second} by {lead:.2f}. Hidden unit {record['unit']} gets {plus:.2f} "
-        f"through its g⁺ and {minus:.2f} through the other: {plus - minus:+.2f} in all."
+        f"The network says {answer} ({right}); of outputs from 0 to 1 it is ahead of {second} by {lead:.2f}. Hidden unit "
+        f"{record['unit']} gets a current of {plus:.2f} through its g⁺ less {minus:.2f} through the other: "
+        f"{signed(plus - minus, 2)}."
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workbench.experiment import Record
+from workbench.experiment import Record, signed
 from workbench.intervals import chosen, interval, scores, summary
 from workbench.plotting import FEW, cells, dots, figure, finish, name_ends, reach, series
 from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
@@ -29,12 +29,14 @@ def setting(records: Sequence[Record]) -> str:
     """What a picture of these records owes to its reader, below its title."""
     judged = chosen(records)
     seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
-    spread = "mean and 95 % interval" if seeds >= FEW else "mean, dots:"
+    spread = (
+        f"mean and 95 % interval of {seeds} runs" if seeds >= FEW else f"mean of {seeds} runs, each a dot"
+    )
     tuned = any(r.get("tried", 1) > 1 for r in judged)
-    how = "each point at its best rate (chosen on validation digits)" if tuned else "one rate"
-    text = f"test accuracy, {how}; {spread} of {seeds} runs"
+    how = "each point at its best rate (chosen on validation digits)" if tuned else "all at one rate"
+    text = f"test accuracy, {how}; {spread}"
     if any(r.get("edge") for r in judged):
-        text += "; diamond: that rate is an end of those tried"
+        text += "; diamond: the best rate was the last of those tried, and another might be better"
     if stopped:
         text += f". {stopped} of all {len(records)} runs stopped early: all hidden units saturated"
     return text
@@ -46,7 +48,11 @@ def lead(records: Sequence[Record], over: str, **where: object) -> str:
         scores(records, "accuracy", label="uni", **where) - scores(records, "accuracy", label=over, **where)
     )
     gap = gap.dropna()
-    return f"{interval(gap).mean:+.1f} points over {SHORT[over]}" if len(gap) else ""
+    if not len(gap):
+        return ""
+    found = interval(gap)
+    span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
+    return f"{signed(found.mean, 1)}{span} points over {SHORT[over]}"
 
 
 def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: str = "", **settings) -> Figure:
@@ -61,15 +67,21 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
             series(axes, part, x, COLOURS, STYLES)
             if len(software):
                 reach(axes, software["mean"].iloc[0], "software")
-            axes.set(xlabel=xlabel.format(str(name).replace("nu", "ν")), **settings)
+            axes.set(xlabel=xlabel, title=str(name).replace("nu", "ν"), **settings)
             if "xscale" in settings:
                 ticks = sorted(set(part[x]))
                 axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
                 axes.minorticks_off()
+        fig.axes[0].set_ylabel("accuracy (%)")
+        if panel:
+            return finish(fig, title, setting(records), _names(software, table), COLOURS)
         if axes is not None:
             name_ends(axes, SHORT)
-        fig.axes[0].set_ylabel("accuracy (%)")
         return finish(fig, title, setting(records))
+
+
+def _names(*tables: pd.DataFrame) -> dict[str, str]:
+    return {name: SHORT[name] for table in tables for name in dict.fromkeys(table["label"])}
 
 
 def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
@@ -82,9 +94,8 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
             dots(axes, part, group, COLOURS)
             if len(software):
                 reach(axes, software["mean"].iloc[0], "software", across=True)
-            axes.set(xlabel="accuracy (%)" + (f", {str(name).replace('nu', 'ν')}" if name else ""))
-        names = {n: SHORT[n] for n in dict.fromkeys([*software["label"], *table["label"]])}
-        return finish(fig, title, setting(records), names, COLOURS)
+            axes.set(xlabel="accuracy (%)", title=str(name).replace("nu", "ν"))
+        return finish(fig, title, setting(records), _names(software, table), COLOURS)
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
@@ -111,49 +122,57 @@ def draw_levels(records: Sequence[Record]) -> Figure:
         last = uni.sort_values("levels").iloc[-1]
         gap = software["mean"].iloc[0] - last["mean"]
         title = f"With {last['levels']} levels unidirectional updating is {gap:.1f} points below software"
-    return _lines(records, "levels", title, "levels (pulses from Gmin to Gmax)", xscale="log")
+    return _lines(records, "levels", title, "levels (pulses that fill a device)", xscale="log")
 
 
 def draw_variation(records: Sequence[Record]) -> Figure:
     """Accuracy against the spread, a panel a kind."""
-    lost = _loss(records, {"kind": "step", "sigma": 0.0}, {"kind": "step", "sigma": 0.3})
-    title = f"A step spread of 0.3 costs {lost}" if lost else "Accuracy against variation"
-    return _lines(records, "sigma", title, "relative spread of the {} over devices", "kind")
+    words = []
+    for kind in ("step", "range"):
+        lost = _loss(records, {"kind": kind, "sigma": 0.0}, {"kind": kind, "sigma": 0.3})
+        if lost:
+            words.append(f"of the {kind}: {lost}")
+    title = (
+        f"Points that a spread of 0.3 costs, {'; '.join(words)}" if words else "Accuracy against variation"
+    )
+    return _lines(records, "sigma", title, "spread over devices (deviation / mean)", "kind")
 
 
-def _loss(records: Sequence[Record], alike: dict, spread: dict) -> str:
+def _loss(
+    records: Sequence[Record], alike: dict, spread: dict, labels: Sequence[str] = ("uni", "push-pull")
+) -> str:
     """What schemes lose from one place to another, in words."""
     words = []
-    for label in ("uni", "alternating", "push-pull"):
+    for label in labels:
         lost = 100 * (
             scores(records, "accuracy", label=label, **alike)
             - scores(records, "accuracy", label=label, **spread)
         )
         if len(lost.dropna()):
-            words.append(f"{SHORT[label]} {lost.mean():.1f}")
-    return f"{', '.join(words)} points" if words else ""
+            words.append(f"{SHORT[label]} {lost.mean():.1f}".replace(" -", " −"))
+    return ", ".join(words)
 
 
 def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
     title = (
-        f"Batch 10 in place of 1, linear devices, costs: {lost}"
+        f"Points lost with batches of 10 in place of 1, on linear devices: {lost}"
         if lost
         else "Accuracy against the batch size"
     )
-    return _lines(records, "batch", title, "batch size ({})", "response", xscale="log")
+    return _lines(records, "batch", title, "batch size", "response", xscale="log")
 
 
 def draw_schemes(records: Sequence[Record]) -> Figure:
     """Schemes on each device, software as a line."""
     parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
     found = [(name, lead(records, "alternating", response=response)) for response, name in parts]
-    words = ", ".join(f"{name} {words.partition(' ')[0]}" for name, words in found if words)
+    words = ", ".join(f"{words.partition(' ')[0]} ({name})" for name, words in found if words)
     return _dots(
         records,
         "response",
-        f"Unidirectional over alternating: {words} points" if words else "Schemes on devices",
+        f"Unidirectional over alternating, points: {words}" if words else "Schemes on devices",
     )
 
 
@@ -164,7 +183,8 @@ def draw_factors(records: Sequence[Record]) -> Figure:
     title = "What each imperfection costs"
     if "as it is" in uni and len(uni) > 1:
         gain = (uni - uni["as it is"]).drop("as it is")
-        title = f"Unidirectional gains most from: {gain.idxmax()} ({gain.max():+.1f} points)"
+        low, high = (f"{signed(gain[name], 1)} ({name})" for name in (gain.idxmin(), gain.idxmax()))
+        title = f"One thing changed, unidirectional changes by {low} to {high} points"
     return _dots(records, "without", title)
 
 
@@ -175,7 +195,7 @@ def draw_rules(records: Sequence[Record]) -> Figure:
     if len(uni):
         best, worst = uni.loc[uni["mean"].idxmax()], uni.loc[uni["mean"].idxmin()]
         low = f"{worst['mean']:.0f} % ({worst['rule']}, {worst['response']})"
-        title = f"Unidirectional: {low} to {best['mean']:.0f} % ({best['rule']})"
+        title = f"Unidirectional under these rules: from {low} to {best['mean']:.0f} % ({best['rule']})"
     return _dots(records, "rule", title.replace("nu", "ν"), "response")
 
 
@@ -227,7 +247,7 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             )
             axes.minorticks_off()
         both[0].set_ylabel("accuracy (%)")
-        both[1].set_ylabel("refresh pulses a training pulse")
+        both[1].set_ylabel("refresh pulses per training pulse")
         words = []
         for response in dict.fromkeys(r["response"] for r in records if r["label"] == "uni"):
             at = {"label": "uni", "response": response}
@@ -239,9 +259,9 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
                 )
             ).dropna()
             if len(gain):
-                words.append(f"{response.replace('nu', 'ν')} {interval(gain).mean:+.1f}")
+                words.append(f"{signed(interval(gain).mean, 1)} ({response.replace('nu', 'ν')})")
         title = (
-            f"Refresh every 1,000 samples against never: {', '.join(words)} points"
+            f"Refresh every 1,000 samples against never, points: {', '.join(words)}"
             if words
             else "How often to refresh"
         )
