@@ -182,7 +182,7 @@ def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
     left = 0
     for said, colour in reversed(parts):
         axes.annotate(
-            said,
+            said.replace(" ", "\u00a0"),  # an SVG drops spaces at the end
             (1, 1),
             xycoords="axes fraction",
             xytext=(left, 5),

@@ -69,7 +69,7 @@ class DeviceConfig(Config):
     )
     nonlinearity_up: float = knob(
         0.0,
-        "nonlinearity, LTP",
+        "nonlinearity up",
         "shape nu of the rise, 0: a line (linear-step: ten times its slope, at most 10; power: its exponent)",
         low=0.0,
         high=20.0,
@@ -79,7 +79,7 @@ class DeviceConfig(Config):
     )
     nonlinearity_down: float = knob(
         0.0,
-        "nonlinearity, LTD",
+        "nonlinearity down",
         "shape nu of the fall, in the same measure",
         low=0.0,
         high=20.0,

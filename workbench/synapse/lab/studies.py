@@ -247,10 +247,10 @@ class FactorsConfig(StudyConfig):
         97, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses"
     )
     nonlinearity_up: float = knob(
-        2.0, "nonlinearity, LTP", "shape nu of the rise", low=0.0, high=20.0, step=0.1
+        2.0, "nonlinearity up", "shape nu of the rise", low=0.0, high=20.0, step=0.1
     )
     nonlinearity_down: float = knob(
-        5.0, "nonlinearity, LTD", "shape nu of the fall", low=0.0, high=20.0, step=0.1
+        5.0, "nonlinearity down", "shape nu of the fall", low=0.0, high=20.0, step=0.1
     )
     step_spread: float = knob(0.2, "step spread", "step size, device to device", low=0.0, high=2.0, step=0.05)
     cycle: float = knob(1.0, "cycle noise", "standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
