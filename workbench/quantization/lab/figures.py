@@ -93,7 +93,10 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"])
     )
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel="columns rounded", ylabel="error, %")
+    before = (
+        "; at 0, what the quantized layers before leave" if records[0]["error"] > 1e-3 and not pinned else ""
+    )
+    axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel=f"columns rounded{before}", ylabel="error, %")
     levels = [(last["floor"], "the least that any weights could reach", ":")]
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]

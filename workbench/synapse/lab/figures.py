@@ -223,7 +223,7 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"{first['asked']:.2f} pulses are asked for; on average {' and '.join(right) or 'no rule'} "
-        f"{'sends' if len(right) < 2 else 'send'} that",
+        f"{'sends' if len(right) < 2 else 'send'} about that",
         f"to {direction} the weight, which a pulse moves by {first['unit']:.4f}; 200 tries of each rule",
     )
     most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6

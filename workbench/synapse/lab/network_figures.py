@@ -129,7 +129,7 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
-        f"{LABELS[record['scheme']]}; a current of 1 is a full device's at a white pixel",
+        f"{LABELS[record['scheme']]}; a current of 1 is a full device's at full input",
     )
     plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
     net = plus - minus

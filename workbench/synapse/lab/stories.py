@@ -28,7 +28,14 @@ def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = (
     """Where the pair has come to, and how much of its weight it lost."""
     record = records[-1]
     full = [name for name, key in (("g⁺", "plus"), ("g⁻", "minus")) if record[key][-1] > 0.99]
-    state = f"; {' and '.join(full)} {'is' if len(full) == 1 else 'are'} full" if full else ""
+    state = (
+        f"; {' and '.join(full)} {'is full and takes' if len(full) == 1 else 'are full and take'} no more"
+        if full
+        else ""
+    )
+    if record["symmetry_point"] is not None and record["scheme"] != "uni":
+        place, late = record["symmetry_point"], float(np.mean(record["plus"][-len(record["plus"]) // 4 :]))
+        state += f"; g⁺ is about {late:.2f} of late, and steps up and down match at {place:.2f}"
     told = f"; refreshed {len(record['refreshed'])} times" if record["refreshed"] else ""
     return (
         f"The weight is {signed(record['weight'][-1], 2)}; without the devices' limits the same pulses would have made it "
