@@ -16,7 +16,7 @@ from workbench.knobs import Config, knob
 from workbench.quantization.config import GridConfig, SolverConfig
 from workbench.quantization.fast_solver import LayerSolver
 from workbench.quantization.grids import fit_grid
-from workbench.quantization.lab import figures, stories
+from workbench.quantization.lab import figures, inside_figures, stories
 from workbench.quantization.lab.inside import small_layer, update_terms
 from workbench.quantization.lab.layer_config import (
     NO_PAPER,
@@ -217,7 +217,7 @@ def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[
 @experiment(
     "quantization/two-weights",
     version=1,
-    figure=figures.draw_two_weights,
+    figure=inside_figures.draw_two_weights,
     story=stories.tell_two_weights,
     questions=stories.TWO_WEIGHTS,
     instant=True,
@@ -259,7 +259,7 @@ class UpdateConfig(Config):
     "quantization/update",
     version=1,
     inputs=lambda c: inputs(LayerConfig(model=checkpoints.TINY)),
-    figure=figures.draw_update,
+    figure=inside_figures.draw_update,
     story=stories.tell_update,
     instant=True,
 )

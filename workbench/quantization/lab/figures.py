@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
-from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, text
 from workbench.plotting import PINS, Pins, figure, heading, live, part, stems, words
 
 COLOURS = {
@@ -154,7 +154,7 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         axes.plot(ends, [y, y], color=colour, linewidth=1.2)
         axes.plot(ends[0], y, "o", color=colour, markersize=6)
         axes.plot(ends[1], y, "o", color=colour, markerfacecolor="none", markeredgewidth=1.6, markersize=6)
-        said = f"{_short(name)}  {ends[0]:.1f}, {ends[1]:.1f}"
+        said = f"{short(name)}  {ends[0]:.1f}, {ends[1]:.1f}"
         axes.annotate(
             said,
             (0, y),
@@ -172,7 +172,8 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     axes.set(xlabel="● calibration  ○ unseen, %", title="Now, against the pinned" if pinned else "Now")
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A label cut to what fits beside a mark."""
     return name if len(name) <= 22 else name[:21] + "…"
 
 
@@ -221,7 +222,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     for (name, series), shade in zip(pinned, PINS, strict=False):
         other = np.array(series[-1]["after"][:WINDOW])
         row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
-        legend.append((f"   – {_short(name)}", text(shade)))
+        legend.append((f"   – {short(name)}", text(shade)))
     most = 1.1 * max(np.abs(weights).max(), np.abs(seen).max() if len(seen) else 0)
     row.set(
         xlim=(-1, len(x)),
@@ -244,123 +245,3 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     )
     counts.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.grid(visible=False)
-
-
-@live
-def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
-    """The plane of two weights: rings of equal error, grid points, and where each method ends."""
-    errors = {r["method"]: max(r["error"], 0.0) for r in records}
-    found = [LABELS[m] for m, e in errors.items() if m != "best" and e <= errors.get("best", 0.0) + 1e-9]
-    heading(
-        fig,
-        f"The best grid point is found by {', '.join(found)}"
-        if found
-        else "No method finds the best grid point",
-    )
-    plane, ranks = part(fig, "plane", 46, 40, 350, 350, gap=26), part(fig, "ranks", 520, 40, 138, 350)
-    hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
-    start = np.array(records[0]["w"])
-    centre = np.round((start + target) / 2)
-    _rings(plane, hessian, target)
-    points = np.arange(-3, 4)
-    plane.plot(
-        *np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle=""
-    )
-    for offset, r in enumerate(records):
-        if r["method"] == "best":
-            plane.plot(
-                *r["after"], "o", color=INK, markerfacecolor="none", markeredgewidth=1.6, markersize=16
-            )
-            continue
-        path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.03 * (offset - 2)
-        plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
-    plane.plot(*start, "o", color=INK, markersize=7)
-    plane.plot(*target, "*", color=INK, markersize=11)
-    for said, place, below in (("w₀, the weights", start, True), ("w*, best if not rounded", target, False)):
-        left = place[0] < centre[0]
-        plane.annotate(
-            said,
-            place,
-            xytext=(10 if left else -10, -14 if below else 10),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            weight="bold",
-        )
-    plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
-    plane.set(
-        xlabel="first weight, in steps of the grid",
-        ylabel="second weight, in steps",
-        title="○ best grid point; rings: equal error",
-    )
-    plane.grid(visible=False)
-    for y, (method, error) in enumerate(errors.items()):
-        ranks.plot(error**0.5, y, "o", color=COLOURS[method], markersize=8)
-        ranks.annotate(
-            f"{error:.2f}",
-            (error**0.5, y),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
-    most = max(errors.values()) ** 0.5
-    ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
-    for name, method in zip(ranks.get_yticklabels(), errors, strict=True):
-        name.set(color=text(COLOURS[method]), fontweight="bold")
-    ranks.set(
-        xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3),
-        ylim=(len(errors) - 0.5, -0.6),
-        xticks=[],
-        xlabel="squared error",
-        title="Error of each",
-    )
-
-
-def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
-    """Where the error ``(w - w*) H (w - w*)'`` is 0.25, 1, 2.25, ...: ellipses, since H is a correlation."""
-    angles = np.linspace(0, 2 * np.pi, 73)
-    values, vectors = np.linalg.eigh(hessian)
-    circle = vectors @ (np.array([np.cos(angles), np.sin(angles)]) / np.sqrt(values)[:, None])
-    for k in range(1, 10):
-        axes.plot(*(centre[:, None] + 0.5 * k * circle), color=FAINT, alpha=0.45, linewidth=0.9)
-
-
-@live
-def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """The three terms that a column sends to the free ones, side by side, and the fused update, which is their sum."""
-    record = records[-1]
-    size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
-    whole = sum(size.values()) or 1.0
-    shares = ", ".join(
-        f"{name} {100 * size[key] / whole:.0f} %"
-        for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂"))
-    )
-    heading(
-        fig,
-        f"Corrections after rounding column {record['column']}: {shares}",
-        "of the sum of their sizes; to the columns still free, of one output",
-    )
-    x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
-    whole_axes, small = (
-        part(fig, "sum", 74, 62, 584, 150, gap=58),
-        part(fig, "terms", 74, 256, 584, 126, gap=58),
-    )
-    stems(whole_axes, x, 0, record["gptq"], color=GREY, linewidth=5)
-    whole_axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
-    legend = [("▮ GPTQ's term   ", text(GREY)), ("◆ sum of all three", INK)]
-    for name, series in pinned[-1:]:
-        other = series[-1]
-        y = np.arange(other["column"] + 1, other["column"] + 1 + len(other["fused"]))
-        whole_axes.plot(y, other["fused"], "D", color=PINK, markerfacecolor="none", markersize=4.5)
-        legend.append((f"   ◇ {_short(name)}", text(PINK)))
-    for place, (key, colour) in enumerate((("r1", RED), ("r2", BLUE))):
-        stems(small, x + 0.3 * (place - 0.5), 0, record[key], color=colour, linewidth=4)
-    for axes, title in (
-        (whole_axes, "All of it"),
-        (small, "Only the residuals' terms, on a scale of their own"),
-    ):
-        axes.axhline(0, color=FAINT, linewidth=0.8)
-        axes.set(ylabel="change of weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1), title=title)
-    small.set_xlabel("input column")
-    words(whole_axes, legend)
-    words(small, [("▮ r₁ (GPTAQ)   ", text(RED)), ("▮ r₂ (ResComp)", text(BLUE))])

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
-import tempfile
 from pathlib import Path
 
-import numba
 import numpy as np
 from numba import njit
 
-from workbench.datasets import cache_folder
+from workbench.compiling import keep
 from workbench.synapse import counter
 from workbench.synapse.counter import COIN, CYCLE, PROGRAM, WRITE
 from workbench.synapse.layer import STATS
@@ -26,28 +22,12 @@ OPEN_LOOP, WRITE_VERIFY, IDEAL, NONE = range(4)
 EXACT, TERNARY, UNIFORM = range(3)
 
 
-def _kept_in() -> Path | None:
-    """Where compiled code is kept; None where nothing can be, and each process compiles anew."""
-    # numba looks only at a function's own file to see whether its cache is stale; ours depend on each other's
-    here = Path(__file__).parent
-    sources = [here.parent / "counter.py", here.parent / "layer.py", *sorted(here.glob("*.py"))]
-    version = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    folder = Path(numba.config.CACHE_DIR or cache_folder() / "compiled" / version)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        print(
-            f"the compiled training loop cannot be kept in {folder} ({error.strerror}): about twenty seconds in each process; "
-            "set WORKBENCH_CACHE to a folder that you can write",
-            file=sys.stderr,
-        )
-        return None
-
-
-KEPT_IN = _kept_in()
-numba.config.CACHE_DIR = str(KEPT_IN or "")
+HERE = Path(__file__).parent
+KEPT_IN = keep(
+    "synapse",
+    "the training loop of devices",
+    [*(HERE.parent / n for n in ("counter.py", "layer.py")), *sorted(HERE.glob("*.py"))],
+)
 OPTIONS = {
     "cache": KEPT_IN is not None,
     "nogil": True,
