@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
-from numba import njit
+from numba import carray, njit, types
+from numba.extending import intrinsic
 from torch import Tensor
 
 from workbench.compiling import keep
@@ -80,31 +81,56 @@ def _foreach(tensors: list, rule: Rule) -> bool:
 
 
 def fused(tensors: list, rule: Rule) -> list[Tensor | int]:
-    """`update` in one pass over memory a tensor, in as many threads as torch has where it is large."""
+    """`update` in one pass over memory, in as many threads as torch has where there are many weights."""
     if tensors[0][1].is_cuda:
         return _on_cuda(tensors, rule)
-    return [_move(weight, gradient, total, rule) for _, weight, gradient, total in tensors]
+    found = [0] * len(tensors)
+    for number in {tensor[1].dtype for tensor in tensors}:
+        table = [
+            (at, w.data_ptr(), g.data_ptr(), s.data_ptr(), w.numel())
+            for at, (_, w, g, s) in enumerate(tensors)
+            if w.dtype == number
+        ]
+        kernel, given = _kernel(rule, np.float32 if number == torch.float32 else np.float64)
+        for at, bad in _moved(table, number.itemsize, kernel, given):
+            found[at] += bad
+    return found
 
 
-def _move(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> int:
-    arrays = [tensor.detach().view(-1).numpy() for tensor in (weight, gradient, total)]
-    number = arrays[0].dtype.type
+@lru_cache(maxsize=64)
+def _kernel(rule: Rule, number: type) -> tuple[Callable, tuple]:
+    """What moves tensors of these numbers, and its last arguments."""
     limit = -1.0 if rule.threshold == 0 else math.sqrt(rule.threshold)
     if rule.mode == "repo":
         limit = math.inf if rule.threshold >= 1 else -1.0
-    given = [number(v) for v in (rule.lr, rule.eps, limit, rule.cap)]
+    given = tuple(number(v) for v in (rule.lr, rule.eps, limit, rule.cap, rule.power))
     plain = rule.decay and rule.order == "inclusive" and (rule.mode == "paper" or rule.power == 1)
-    if plain and rule.power in (1, 2):
-        kernel = _one if rule.power == 1 else _two
-    else:
-        kernel = _any
-        given += [number(rule.power), rule.decay, rule.mode == "repo", rule.order == "inclusive"]
-    parts = min(torch.get_num_threads(), -(-weight.numel() // PART))
-    if parts < 2:
-        return kernel(*arrays, *given)
-    cuts = np.linspace(0, weight.numel(), parts + 1, dtype=int)
-    jobs = [[array[a:b] for array in arrays] for a, b in pairwise(cuts)]
-    return sum(_threads(parts).map(lambda job: kernel(*job, *given), jobs))
+    if plain and rule.eps and rule.power in (1, 2):
+        return (_all_one if rule.power == 1 else _all_two), (*given, *BITS[number])
+    return _all_any, (*given, rule.decay, rule.mode == "repo", rule.order == "inclusive")
+
+
+def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[tuple[int, int]]:
+    """Move the weights at the addresses of `table`; which tensors have how many that were left as they were."""
+    threads = torch.get_num_threads()
+    if threads == 1 or sum(row[-1] for row in table) < 2 * PART:
+        bad = kernel(np.array(table, np.int64), *given)
+        return [(row[0], int(count)) for row, count in zip(table, bad, strict=True) if count]
+    parts = np.array(
+        [
+            (at, *(address + size * first for address in addresses), min(PART, count - first))
+            for at, *addresses, count in table
+            for first in range(0, count, PART)
+        ],
+        np.int64,
+    )
+    shares = [parts[thread::threads] for thread in range(threads)]
+    found = _threads(threads).map(lambda share: kernel(share, *given), shares)
+    return [
+        (int(row[0]), int(count))
+        for share, bad in zip(shares, found, strict=True)
+        for row, count in zip(share, bad, strict=True)
+    ]
 
 
 @cache
@@ -112,36 +138,15 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "workbench-classp")
 
 
-@compiled
-def _one(weight, gradient, total, lr, eps, limit, cap):
-    """At p = 1; returns how many weights were left as they were."""
-    bad, zero, infinite = 0, lr - lr, total.dtype.type(np.inf)
-    for i in range(weight.size):
-        g = gradient[i]
-        k = zero if abs(g) <= limit else g
-        grown = total[i] + abs(k)
-        step = k * min(lr / (grown + eps), cap) if k != zero else zero
-        fine = (abs(g) < infinite) & (grown < infinite) & (abs(step) < infinite)
-        total[i] = grown if fine else total[i]
-        weight[i] -= step if fine else zero
-        bad += not fine
-    return bad
+@intrinsic
+def _pointer(typing, address, like):
+    """The address as a pointer to numbers of the type of `like`."""
+    kind = types.CPointer(like)
 
+    def generate(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(kind))
 
-@compiled
-def _two(weight, gradient, total, lr, eps, limit, cap):
-    """At p = 2, as `_one`."""
-    bad, zero, infinite = 0, lr - lr, total.dtype.type(np.inf)
-    for i in range(weight.size):
-        g = gradient[i]
-        k = zero if abs(g) <= limit else g
-        grown = total[i] + k * k
-        step = k * min(lr / np.sqrt(grown + eps), cap) if k != zero else zero
-        fine = (abs(g) < infinite) & (grown < infinite) & (abs(step) < infinite)
-        total[i] = grown if fine else total[i]
-        weight[i] -= step if fine else zero
-        bad += not fine
-    return bad
+    return kind(address, like), generate
 
 
 @compiled
@@ -162,6 +167,105 @@ def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclu
         else:
             bad += 1
     return bad
+
+
+# Whether a block of gradients can be moved without looking at each is seen from their bits: as integers they are ordered as
+# their sizes are, NaN above infinity, and the largest integer is found 16 at a time. A block is in the cache when it is moved.
+BLOCK = 1024
+BITS = {  # of each type: the bits of a gradient whose square can be added to any sum, and all bits but the sign
+    np.float32: (np.float32(1e18).view(np.int32), np.int32(2**31 - 1)),
+    np.float64: (np.float64(1e150).view(np.int64), np.int64(2**63 - 1)),
+}
+
+
+@compiled
+def _small(bits, largest, mask):
+    top = bits[0] & mask
+    for i in range(bits.size):
+        here = bits[i] & mask
+        top = here if here > top else top
+    return top < largest
+
+
+@compiled
+def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
+    """At p = 1; returns how many weights were left as they were."""
+    bad, zero = 0, lr - lr
+    for first in range(0, weight.size, BLOCK):
+        w, g, s = (
+            weight[first : first + BLOCK],
+            gradient[first : first + BLOCK],
+            total[first : first + BLOCK],
+        )
+        if not _small(bits[first : first + BLOCK], largest, mask):
+            bad += _any(w, g, s, lr, eps, limit, cap, power, True, False, True)
+            continue
+        for i in range(w.size):
+            k = zero if abs(g[i]) <= limit else g[i]
+            grown = s[i] + abs(k)
+            s[i] = grown
+            w[i] -= k * min(lr / (grown + eps), cap)
+    return bad
+
+
+@compiled
+def _two(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
+    """At p = 2, as `_one`."""
+    bad, zero = 0, lr - lr
+    for first in range(0, weight.size, BLOCK):
+        w, g, s = (
+            weight[first : first + BLOCK],
+            gradient[first : first + BLOCK],
+            total[first : first + BLOCK],
+        )
+        if not _small(bits[first : first + BLOCK], largest, mask):
+            bad += _any(w, g, s, lr, eps, limit, cap, power, True, False, True)
+            continue
+        for i in range(w.size):
+            k = zero if abs(g[i]) <= limit else g[i]
+            grown = s[i] + k * k
+            s[i] = grown
+            w[i] -= k * min(lr / np.sqrt(grown + eps), cap)
+    return bad
+
+
+@compiled
+def _all_one(table, lr, eps, limit, cap, power, largest, mask):
+    """`_one` for each row of addresses and size."""
+    found = np.zeros(len(table), np.int64)
+    for at in range(len(table)):
+        size = table[at, 4]
+        w = carray(_pointer(table[at, 1], lr), size)
+        g = carray(_pointer(table[at, 2], lr), size)
+        s = carray(_pointer(table[at, 3], lr), size)
+        bits = carray(_pointer(table[at, 2], mask), size)
+        found[at] = _one(w, g, s, bits, lr, eps, limit, cap, power, largest, mask)
+    return found
+
+
+@compiled
+def _all_two(table, lr, eps, limit, cap, power, largest, mask):
+    found = np.zeros(len(table), np.int64)
+    for at in range(len(table)):
+        size = table[at, 4]
+        w = carray(_pointer(table[at, 1], lr), size)
+        g = carray(_pointer(table[at, 2], lr), size)
+        s = carray(_pointer(table[at, 3], lr), size)
+        bits = carray(_pointer(table[at, 2], mask), size)
+        found[at] = _two(w, g, s, bits, lr, eps, limit, cap, power, largest, mask)
+    return found
+
+
+@compiled
+def _all_any(table, lr, eps, limit, cap, power, decay, repo, inclusive):
+    found = np.zeros(len(table), np.int64)
+    for at in range(len(table)):
+        size = table[at, 4]
+        w = carray(_pointer(table[at, 1], lr), size)
+        g = carray(_pointer(table[at, 2], lr), size)
+        s = carray(_pointer(table[at, 3], lr), size)
+        found[at] = _any(w, g, s, lr, eps, limit, cap, power, decay, repo, inclusive)
+    return found
 
 
 @cache

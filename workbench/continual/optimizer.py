@@ -122,14 +122,11 @@ class CLASSP(Optimizer):
         for number, group in enumerate(self.param_groups):
             rule = checked(group)
             for form, tensors in self._ready(group, number).items():
-                found = [
-                    f"{name} ({int(count)} of {w.numel()} weights)"
-                    for count, (name, w) in zip(
-                        form(tensors, rule), ((n, w) for n, w, _, _ in tensors), strict=True
-                    )
-                    if count
-                ]
-                bad += found if group["nonfinite"] == "raise" else []
+                for count, (place, weight, *_) in zip(form(tensors, rule), tensors, strict=True):
+                    if count and group["nonfinite"] == "raise":
+                        bad.append(
+                            f"{_name(group, number, place)} ({int(count)} of {weight.numel()} weights)"
+                        )
         if bad:
             raise FloatingPointError(
                 f"a gradient, a sum or a step is not finite in {', '.join(bad)}; these weights and their sums are as they were. "
@@ -138,24 +135,25 @@ class CLASSP(Optimizer):
         return loss
 
     def _ready(self, group: dict[str, Any], number: int) -> dict[Callable, list]:
-        """Name, weight, gradient and sum of each tensor that has a gradient, by the form that will move it."""
+        """Place in the group, weight, gradient and sum of each tensor that has a gradient, by the form that will move it."""
         found: dict[Callable, list] = {}
         for place, weight in enumerate(group["params"]):
-            if weight.grad is None:
+            gradient = weight.grad
+            if gradient is None:
                 continue
-            name = (group.get("param_names") or {place: f"parameter {place} of group {number}"})[place]
-            if weight.grad.is_sparse or torch.is_complex(weight):
-                kind = "sparse gradients" if weight.grad.is_sparse else "complex weights"
+            if gradient.is_sparse or weight.is_complex():
+                kind = "sparse gradients" if gradient.is_sparse else "complex weights"
                 raise ValueError(
-                    f"{name}: expected dense gradients of real weights, not {kind}, of which p-th powers are not defined here"
+                    f"{_name(group, number, place)}: expected dense gradients of real weights, not {kind}, "
+                    "of which p-th powers are not defined here"
                 )
             state = self.state[weight]
             if not state:
                 state["sum"] = torch.zeros_like(weight, dtype=sum_dtype(weight))
-            gradient = -weight.grad if group["maximize"] else weight.grad
-            found.setdefault(form_of(group["form"], weight, gradient), []).append(
-                (name, weight, gradient, state["sum"])
-            )
+            if group["maximize"]:
+                gradient = -gradient
+            form = form_of(group["form"], weight, gradient)
+            found.setdefault(form, []).append((place, weight, gradient, state["sum"]))
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -178,6 +176,11 @@ class CLASSP(Optimizer):
         """Divide steps by the history from now on, or not; the sums stay."""
         for group in self.param_groups:
             group["decay"] = on
+
+
+def _name(group: dict[str, Any], number: int, place: int) -> str:
+    names = group.get("param_names")
+    return names[place] if names else f"parameter {place} of group {number}"
 
 
 def form_of(form: str, weight: Tensor, gradient: Tensor) -> Callable:

@@ -36,13 +36,13 @@ PLUS, MINUS = RED, SKY  # the two conductances of a pair
 def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """The staircase of a device, its steps against conductance, and a few devices as they come out of the fab."""
     record = records[-1]
-    up, down = record["levels"], record["levels_down"]
     heading(fig, _device_title(record), _source(record))
-    stairs, steps = (
-        part(fig, "stairs", 46, 56, 376, 326, gap=28),
-        part(fig, "steps", 486, 56, 172, 326, gap=30),
-    )
-    legend = []
+    _stairs(part(fig, "stairs", 46, 56, 376, 326, gap=28), record, pinned)
+    _steps(part(fig, "steps", 486, 56, 172, 326, gap=30), record)
+
+
+def _stairs(stairs: Axes, record: Record, pinned: Pins) -> None:
+    up, down, legend = record["levels"], record["levels_down"], []
     for (name, series), shade in zip(pinned, PINS, strict=False):
         _staircase(stairs, series[-1], shade)
         legend.append((f"– {name[:24]}  ", text(shade)))
@@ -50,15 +50,9 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         stairs.plot(record["at"], curve, color=GREY, linewidth=0.7, alpha=0.7)
     if record["varied"]:
         legend.append(("– as devices come  ", text(GREY)))
-    _staircase(stairs, record, INK)
-    for colour, side in ((PLUS, np.array(record["at"]) <= up), (BLUE, np.array(record["at"]) >= up)):
-        stairs.plot(
-            np.array(record["at"])[side],
-            np.array(record["g"])[side],
-            color=colour,
-            linewidth=1.5,
-            drawstyle="steps-mid",
-        )
+    at, g = np.array(record["at"]), np.array(record["g"])
+    for colour, side in ((PLUS, at <= up), (BLUE, at >= up)):
+        stairs.plot(at[side], g[side], color=colour, linewidth=1.5, drawstyle="steps-mid")
     if record["fit"]:
         stairs.plot(record["at"], record["fitted"], color=ORANGE, linewidth=1.2)
         legend.append(("– nearest exponential  ", text(ORANGE)))
@@ -75,6 +69,9 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         xlabel=f"pulse: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up)
     )
     words(stairs, legend)
+
+
+def _steps(steps: Axes, record: Record) -> None:
     g = np.linspace(0, 1, len(record["rise"]))
     steps.plot(g, record["rise"], color=PLUS)
     steps.plot(g, record["fall"], "--", color=BLUE)
