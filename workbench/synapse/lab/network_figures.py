@@ -154,6 +154,11 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     hidden, outputs = (
         part(fig, name, left, 262, 290, 120, gap=20) for name, left in (("hidden", 40), ("outputs", 368))
     )
+    _hidden(hidden, record)
+    _answers(outputs, record, answer)
+
+
+def _hidden(hidden: Axes, record: Record) -> None:
     x = np.arange(len(record["hidden"]))
     hidden.axvline(record["unit"], color=RED, linewidth=0.8, alpha=0.5)
     stems(hidden, x, 0, record["hidden"], color=GREY, linewidth=max(1.0, 150 / len(x)))
@@ -167,6 +172,10 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
         title="Hidden units",
     )
     words(hidden, [(f"● unit {record['unit']}, shown above", text(RED))])
+
+
+def _answers(outputs: Axes, record: Record, answer: int) -> None:
+    right = answer == record["label"]
     shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
     outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
     outputs.set(
