@@ -65,6 +65,7 @@ HOUSE = (
     "phases",
     "provenance",
     "compiling",
+    "training",
 )
 
 

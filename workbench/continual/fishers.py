@@ -1,0 +1,153 @@
+"""The five things that programs call the diagonal of the Fisher information; each needs a strength of its own in EWC.
+
+================ ============================================================================================
+exact            mean over x of ``sum_c p(c|x) (d log p(c|x) / d w)^2``: the definition (Kirkpatrick et al. 2017)
+sampled          the same with one label drawn from ``p(.|x)``: right on average
+predicted        with the most likely label
+empirical        with the true label
+batched          the square of the gradient of the mean loss over all x with true labels: no Fisher at all, and
+                 smaller by about the number of samples near a minimum
+================ ============================================================================================
+
+They are compared in van de Ven, arXiv 2502.11756.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
+ROOM = 1 << 24  # gradients of single samples that are held at a time
+
+
+def fisher(
+    model: nn.Module, x: Tensor, y: Tensor | None = None, estimator: str = "exact", *, seed: int = 0
+) -> dict[str, Tensor]:
+    """Diagonal of the Fisher information of each parameter that is trained, by name; `model` returns logits ``(n, classes)``.
+
+    `x` has a sample a row; `y`, true labels ``(n,)``, is needed by "empirical" and "batched". In evaluation mode, whatever
+    mode the model is in. `seed` draws the labels of "sampled". In the parameters' dtype. Raises ValueError for an unknown
+    estimator, missing or foreign labels, and no samples.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
+    if len(x) == 0:
+        raise ValueError("x has no samples; expected at least one")
+    with _evaluating(model):
+        with torch.no_grad():
+            likely = model(x).softmax(-1)
+        labels = _labels(likely, y, estimator, seed)
+        if estimator == "batched":
+            loss = nn.functional.cross_entropy(model(x), labels)
+            trained = _trained(model)
+            found = torch.autograd.grad(loss, list(trained.values()))
+            return {name: gradient.square() for name, gradient in zip(trained, found, strict=True)}
+        weight = likely.T if estimator == "exact" else torch.ones_like(labels, dtype=likely.dtype)[None]
+        classes = range(likely.shape[1]) if estimator == "exact" else [None]
+        squares = _of_linears if all(_is_linear(m) for m in model.modules()) else _of_any
+        total = {name: torch.zeros_like(p) for name, p in _trained(model).items()}
+        for c, share in zip(classes, weight, strict=True):
+            given = labels if c is None else torch.full_like(labels, c)
+            for name, square in squares(model, x, given, share).items():
+                total[name] += square
+    return {name: square / len(x) for name, square in total.items()}
+
+
+def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tensor:
+    if estimator == "sampled":
+        generator = torch.Generator().manual_seed(seed)
+        return torch.multinomial(likely.cpu(), 1, generator=generator)[:, 0].to(likely.device)
+    if estimator not in ("empirical", "batched"):
+        return likely.argmax(-1)
+    if y is None or y.shape != likely.shape[:1]:
+        raise ValueError(
+            f"y={'None' if y is None else tuple(y.shape)}: expected {len(likely)} true labels for {estimator!r}"
+        )
+    if not ((y >= 0) & (y < likely.shape[1])).all():
+        raise ValueError(
+            f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1}"
+        )
+    return y
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _of_any(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
+    model = copy.deepcopy(
+        model
+    )  # functional_call does not put back the weights of a layer that is there twice
+    trained = {name: p.detach() for name, p in _trained(model).items()}
+    rest = {
+        name: p.detach()
+        for name, p in [*model.named_parameters(), *model.named_buffers()]
+        if name not in trained
+    }
+
+    def log_likelihood(parameters: dict, sample: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, {**parameters, **rest}, (sample[None],))
+        return -nn.functional.cross_entropy(logits, label[None])
+
+    each = vmap(grad(log_likelihood), in_dims=(None, 0, 0))
+    total = {name: torch.zeros_like(p) for name, p in trained.items()}
+    size = max(1, ROOM // sum(p.numel() for p in trained.values()))
+    for rows, given, weight in zip(x.split(size), labels.split(size), share.split(size), strict=True):
+        for name, gradients in each(trained, rows, given).items():
+            total[name] += torch.tensordot(weight, gradients.square(), 1)
+    return total
+
+
+def _is_linear(module: nn.Module) -> bool:
+    plain = (nn.Linear, nn.Sequential, nn.Flatten, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Dropout)
+    return type(module) in plain
+
+
+def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> dict[str, Tensor]:
+    """`_of_any` without a gradient a sample: in a linear layer it is an outer product, whose square is that of its factors."""
+    inputs, outputs, names = [], [], []
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+
+            def keep(module: nn.Module, given: tuple, out: Tensor, name: str = name) -> None:
+                names.append(name)
+                inputs.append(given[0].detach())
+                outputs.append(out)
+
+            hooks.append(module.register_forward_hook(keep))
+    try:
+        loss = -nn.functional.cross_entropy(model(x), labels, reduction="sum")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len({*names}) < len(names) or any(
+        a.dim() != 2 for a in inputs
+    ):  # a layer twice, or over more than samples
+        return _of_any(model, x, labels, share)
+    deltas = torch.autograd.grad(loss, outputs)
+    found: dict[str, Tensor] = {}
+    for name, a, delta in zip(names, inputs, deltas, strict=True):
+        weighted = share[:, None] * delta.square()
+        for part, square in (("weight", weighted.T @ a.square()), ("bias", weighted.sum(0))):
+            key = f"{name}.{part}" if name else part
+            found[key] = square
+    return {name: found[name] for name in _trained(model)}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
