@@ -1,0 +1,251 @@
+"""Rivals that hold weights back: EWC, L2 to the anchor, SI, MAS by a quadratic pull, LwF by an older self's answers.
+
+A pull adds its gradient, ``strength * F * (w - anchor)``, to that of the task's loss before each step, so it combines with any
+optimizer. `trainer` calls what it has: ``before_step()``, ``after_step()``, ``extra_loss(x, logits)``, ``end_task(x, y)``.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from workbench.continual.fishers import fisher
+
+ROOM = 1 << 24  # gradients of single samples that are held at a time
+
+
+class Pull:
+    """A quadratic pull to anchors, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``; F comes from `importance`."""
+
+    def __init__(self, model: nn.Module, strength: float):
+        if not 0 <= strength < float("inf"):
+            raise ValueError(f"strength={strength}: expected a finite number of at least 0")
+        self.model, self.strength = model, strength
+        self.terms: list[dict[str, tuple[Tensor, Tensor]]] = []  # of each: F and anchor, by parameter
+
+    def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """How much each weight mattered to the task that has just ended."""
+        raise NotImplementedError
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """Take up a term for the task of which these were the training samples."""
+        found = self.importance(x, y)
+        self.terms = self.merged(
+            {name: (found[name], p.detach().clone()) for name, p in trained(self.model).items()}
+        )
+
+    def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
+        """The terms from now on; here one for each task."""
+        return [*self.terms, term]
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Add the pull to the gradients."""
+        for name, p in trained(self.model).items():
+            for term in self.terms:
+                importance, anchor = term[name]
+                pull = self.strength * importance * (p - anchor)
+                p.grad = pull if p.grad is None else p.grad.add_(pull)
+
+    def penalty(self) -> Tensor:
+        """Its value, whose gradient `before_step` adds."""
+        total = torch.zeros((), dtype=next(self.model.parameters()).dtype)
+        for name, p in trained(self.model).items():
+            for term in self.terms:
+                importance, anchor = term[name]
+                total = total + self.strength / 2 * (importance * (p - anchor).square()).sum()
+        return total
+
+    def stiffness(self) -> float:
+        """The largest ``strength * F``: steps of SGD with a rate of 2 over it or more fly off."""
+        if not self.terms:
+            return 0.0
+        return max(
+            self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0]
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All terms."""
+        return {"terms": [{n: list(pair) for n, pair in term.items()} for term in self.terms]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the terms of an earlier run."""
+        self.terms = [{n: tuple(pair) for n, pair in term.items()} for term in state["terms"]]
+
+
+class EWC(Pull):
+    """Elastic weight consolidation, a term a task (Kirkpatrick et al. 2017), or online: one term, whose anchor is the latest
+    and whose F is ``gamma`` times the old plus the new (Schwarz et al. 2018). `estimator`: which Fisher (`fishers`).
+    """
+
+    def __init__(
+        self, model: nn.Module, strength: float, online: bool = False, gamma: float = 1.0, estimator: str = "exact",
+        samples: int | None = 1000,
+    ):  # fmt: skip
+        super().__init__(model, strength)
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma={gamma}: expected above 0 and at most 1")
+        self.online, self.gamma, self.estimator, self.samples = online, gamma, estimator, samples
+
+    def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
+        return fisher(self.model, x[: self.samples], y[: self.samples], self.estimator)
+
+    def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
+        if not self.online or not self.terms:
+            return super().merged(term)
+        (old,) = self.terms
+        return [{name: (self.gamma * old[name][0] + new, anchor) for name, (new, anchor) in term.items()}]
+
+
+class L2(Pull):
+    """A pull of the same strength on each weight, to where the last task left it: EWC's control, with a Fisher of 1."""
+
+    def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
+        return {name: torch.ones_like(p) for name, p in trained(self.model).items()}
+
+    def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
+        return [term]
+
+
+class MAS(Pull):
+    """Memory aware synapses (Aljundi et al. 2018): F is the mean over samples of ``|d ||f(x)||^2 / d w|``, then over tasks."""
+
+    def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
+        super().__init__(model, strength)
+        self.samples, self.tasks = samples, 0
+
+    def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
+        model, x = copy.deepcopy(self.model).eval(), x[: self.samples]
+        weights = {name: p.detach() for name, p in trained(model).items()}
+        rest = {
+            n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights
+        }
+
+        def size(parameters: dict, sample: Tensor) -> Tensor:
+            return functional_call(model, {**parameters, **rest}, (sample[None],)).square().sum()
+
+        each, total = (
+            vmap(grad(size), in_dims=(None, 0)),
+            {n: torch.zeros_like(p) for n, p in weights.items()},
+        )
+        for rows in x.split(max(1, ROOM // sum(p.numel() for p in weights.values()))):
+            for name, gradients in each(weights, rows).items():
+                total[name] += gradients.abs().sum(0)
+        return {name: t / len(x) for name, t in total.items()}
+
+    def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
+        self.tasks += 1
+        if not self.terms:
+            return [term]
+        (old,) = self.terms
+        return [
+            {n: (old[n][0] + (new - old[n][0]) / self.tasks, anchor) for n, (new, anchor) in term.items()}
+        ]
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().state_dict(), "tasks": self.tasks}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        super().load_state_dict(state)
+        self.tasks = state["tasks"]
+
+
+class SI(Pull):
+    """Synaptic intelligence (Zenke et al. 2017): F is the loss that a weight's own way has taken down, over its square.
+
+    During a task ``omega -= g dw``, with the gradient of the task's loss alone; at its end
+    ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The 2 is because the paper's penalty, ``c sum F (w - anchor)^2``, has no half.
+    """
+
+    def __init__(self, model: nn.Module, strength: float, xi: float = 0.1):
+        super().__init__(model, strength)
+        if not xi > 0:
+            raise ValueError(f"xi={xi}: expected above 0")
+        self.xi = xi
+        self.omega = {name: torch.zeros_like(p) for name, p in trained(model).items()}
+        self.start = {name: p.detach().clone() for name, p in trained(model).items()}
+        self._before: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def before_step(self) -> None:  # noqa: D102
+        self._before = {
+            name: (p.detach().clone(), p.grad.clone())
+            for name, p in trained(self.model).items()
+            if p.grad is not None
+        }
+        super().before_step()
+
+    def after_step(self) -> None:
+        """Book what the step has brought."""
+        for name, (before, gradient) in self._before.items():
+            self.omega[name] -= gradient * (dict(self.model.named_parameters())[name].detach() - before)
+
+    def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
+        found = {}
+        for name, p in trained(self.model).items():
+            way = (p.detach() - self.start[name]).square() + self.xi
+            found[name] = 2 * self.omega[name].clamp(min=0) / way
+            self.omega[name].zero_()
+            self.start[name] = p.detach().clone()
+        return found
+
+    def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
+        if not self.terms:
+            return [term]
+        (old,) = self.terms
+        return [{name: (old[name][0] + new, anchor) for name, (new, anchor) in term.items()}]
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().state_dict(), "omega": self.omega, "start": self.start}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        super().load_state_dict(state)
+        self.omega, self.start = state["omega"], state["start"]
+
+
+class LwF:
+    """Learning without forgetting (Li and Hoiem 2016): on the new task's samples, answer for old classes as before.
+
+    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes that were there before.
+    """
+
+    def __init__(self, model: nn.Module, strength: float, temperature: float = 2.0):
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature}: expected above 0")
+        self.model, self.strength, self.temperature = model, strength, temperature
+        self.teacher: nn.Module | None = None
+        self.old = torch.zeros(0, dtype=torch.long)  # classes
+
+    def extra_loss(self, x: Tensor, logits: Tensor) -> Tensor:
+        """What is added to the loss of a batch."""
+        if self.teacher is None:
+            return logits.new_zeros(())
+        with torch.no_grad():
+            before = (self.teacher(x)[:, self.old] / self.temperature).log_softmax(-1)
+        now = (logits[:, self.old] / self.temperature).log_softmax(-1)
+        distance = nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
+        return self.strength * self.temperature**2 * distance
+
+    def end_task(self, x: Tensor, y: Tensor) -> None:
+        """The model as it is becomes the teacher."""
+        self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.old = torch.cat([self.old, y.unique()]).unique()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The teacher's weights, and the classes that it knows."""
+        return {"teacher": None if self.teacher is None else self.teacher.state_dict(), "old": self.old}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the teacher of an earlier run."""
+        self.old, self.teacher = state["old"], None
+        if state["teacher"] is not None:
+            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+            self.teacher.load_state_dict(state["teacher"])
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
