@@ -74,7 +74,8 @@ class Batches:
 class Training:
     """A model in training. `schedule` is stepped after each step; `kept` is what else must go on after a cut.
 
-    With `draws` (dropout, noise) torch's random numbers are set anew for each step, and put back in the end.
+    `before_step` sees the gradients and may change them, `after_step` the moved weights. With `draws` (dropout, noise) torch's
+    random numbers are set anew for each step, and put back in the end.
     """
 
     model: nn.Module
@@ -83,6 +84,8 @@ class Training:
     schedule: Any = None
     kept: Mapping[str, Stateful] = field(default_factory=dict)
     draws: bool = True
+    before_step: Callable[[], None] | None = None
+    after_step: Callable[[], None] | None = None
     done: int = 0  # steps
 
     def __post_init__(self) -> None:
@@ -113,10 +116,14 @@ class Training:
             )
         self.optimizer.zero_grad()
         loss.backward()
+        if self.before_step is not None:
+            self.before_step()
         try:
             self.optimizer.step()
         except FloatingPointError as error:
             raise TrainingError(f"step {self.done + 1} of {until}: {error}; {self._last_good()}") from error
+        if self.after_step is not None:
+            self.after_step()
         if self.schedule is not None:
             self.schedule.step()
         self.done += 1

@@ -1,7 +1,8 @@
-"""Continual learning: CLASSP, what it is measured by, and five Fishers; rivals and streams follow."""
+"""Continual learning: CLASSP, its rivals, streams of tasks, and what tells them apart."""
 
 from workbench.continual.fishers import fisher
+from workbench.continual.learner import METHODS, fit
 from workbench.continual.metrics import accuracy_metrics
 from workbench.continual.optimizer import CLASSP
 
-__all__ = ["CLASSP", "accuracy_metrics", "fisher"]
+__all__ = ["CLASSP", "METHODS", "accuracy_metrics", "fisher", "fit"]

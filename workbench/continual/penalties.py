@@ -158,7 +158,8 @@ class SI(Pull):
     """Synaptic intelligence (Zenke et al. 2017): F is the loss that a weight's own way has taken down, over its square.
 
     During a task ``omega -= g dw``, with the gradient of the task's loss alone; at its end
-    ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The 2 is because the paper's penalty, ``c sum F (w - anchor)^2``, has no half.
+    ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The 2 is because the paper's penalty, ``c sum F (w - anchor)^2``, has
+    no half.
     """
 
     def __init__(self, model: nn.Module, strength: float, xi: float = 0.1):

@@ -204,6 +204,7 @@ class Panel {
   }
 
   send(message, buffers) {
+    if (!["set", "hello", "frame"].includes(message.do)) this.flush(); // Run is of the knobs as they are seen
     if (message.do !== "hello" && message.do !== "frame") this.unanswered ??= setTimeout(() => this.silent(), ANSWER_MS);
     try {
       this.model.send(message, undefined, buffers);
@@ -354,10 +355,16 @@ class Panel {
   showTimeline({ run, count }) {
     this.timeline.hidden = this.spec.instant;
     this.scrub.disabled = this.play.disabled = this.view.busy || count < 2;
-    if (this.view.busy) this.halt();
+    if (this.view.busy) {
+      this.halt();
+      this.moment = null; // no late picture of an earlier run over the one that is drawn now
+    }
     if (run === this.frames.run && count === this.frames.count) return;
     this.frames.clear(run, count);
     this.halt();
+    this.moment = null;
+    const { svg, story: told, place } = this.model.get("picture");
+    this.paint(svg, told, place);
     this.scrub.max = Math.max(count - 1, 0);
     this.scrub.value = this.scrub.max;
   }
@@ -400,12 +407,17 @@ class Panel {
   next() {
     if (this.view.seq < this.waiting) return;
     this.waiting = null;
-    if (this.wanted) {
-      this.waiting = this.seq;
-      this.moved = [this.seq, performance.now()];
-      this.send({ do: "set", seq: this.seq, knobs: this.wanted });
-      this.wanted = null;
-    }
+    this.flush();
+  }
+
+  /** Send the moves that were held back. */
+  flush() {
+    if (!this.wanted) return;
+    const knobs = this.wanted;
+    this.wanted = null;
+    this.waiting = this.seq;
+    this.moved = [this.seq, performance.now()];
+    this.send({ do: "set", seq: this.seq, knobs });
   }
 
   key(event) {

@@ -1,0 +1,46 @@
+"""The networks that streams are learnt with: a perceptron, and the network of the paper's vision experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from workbench.training import mixed
+
+
+def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:
+    """A perceptron with ReLU, whose first weights the seed draws."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed(seed, 0))
+        for a, b in pairwise([inputs, *hidden, outputs]):
+            layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class PaperNet(nn.Module):
+    """The network of the author's vision program: two convolutions, 1,199,882 weights, for pictures of 28 x 28 as rows.
+
+    Without its log-softmax: the cross-entropy takes one, and a second changes nothing.
+    """
+
+    def __init__(self, seed: int, outputs: int = 10):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mixed(seed, 0))
+            self.layers = nn.Sequential(
+                nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.25),
+                nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, outputs),
+            )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(n, outputs)`` of pictures ``(n, 784)``."""
+        return self.layers(x.view(-1, 1, 28, 28))
+
+
+def draws(model: nn.Module) -> bool:
+    """Whether its steps need random numbers."""
+    return any("dropout" in type(module).__name__.lower() for module in model.modules())
