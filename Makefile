@@ -18,7 +18,7 @@ lab: .venv/ready
 test: lint unit notebooks-test browser-test
 
 # The packages are pinned; the model's wheel comes without its dependencies, which only its own program needs. The training
-# loop of device networks is compiled once, so that the first notebook does not have to. In this environment JupyterLab asks for
+# loop of device networks and CLASSP's step are compiled once, so that the first notebook does not have to. In this environment JupyterLab asks for
 # no news, and runs all cells at one click.
 .venv/ready: pyproject.toml .ci/constraints.txt .ci/lab-overrides.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,7 @@ test: lint unit notebooks-test browser-test
 	cp .ci/lab-overrides.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/workbench fetch smollm2-135m
 	$(BIN)/python -c "from workbench.synapse.training import warm_up; warm_up()"
+	$(BIN)/python -c "from workbench.continual.fused import warm_up; warm_up()"
 	touch $@
 
 lint: .venv/ready
@@ -64,6 +65,7 @@ figures: .venv/ready
 bench: .venv/ready
 	$(BIN)/python tests/bench/bench_quantization.py
 	$(BIN)/python tests/bench/bench_synapse.py
+	$(BIN)/python tests/bench/bench_continual.py
 
 clean:
 	rm -rf .venv .venv-peers runs .pytest_cache .ruff_cache .hypothesis

@@ -145,6 +145,14 @@ DATASETS: dict[str, Dataset] = {
             bundled="digits/mnist-10k.npz",
         ),
         _images(
+            "fashion-mnist-10k",
+            "the first 10,000 training images of Fashion-MNIST, shuffled; 2,000 of them for testing",
+            "04558a11d510b8ab8d74f7de1affe23216204df96d1788d36f72f849ca13d49c",
+            "MIT",
+            "Xiao et al. 2017, arXiv 1708.07747, from Debian's dataset-fashion-mnist",
+            bundled="pictures/fashion-mnist-10k.npz",
+        ),
+        _images(
             "mnist",
             "MNIST, 60,000 + 10,000 digits of 28 x 28 pixels, in the official order",
             "25c98f992c005963b7428e1f38418b233c9b286cc403519287eb8063f0bcfe07",

@@ -52,6 +52,16 @@ def test_permuted_begins_with_the_pictures_as_they_are_and_goes_on_with_the_usua
         assert torch.equal(task.y_test, digits.labels_test)
 
 
+def test_one_set_after_the_other_in_both_orders():
+    one, other = "mnist-10k", "fashion-mnist-10k"
+    there, back = (streams.load(f"sequence-{a}+{b}", samples=50) for a, b in ((one, other), (other, one)))
+    assert [t.name for t in there.tasks] == [t.name for t in back.tasks][::-1] == [one, other]
+    assert there.outputs == 10
+    assert torch.equal(there.tasks[1].x_test, load_digits(other).x_test)
+    with pytest.raises(ValueError, match="digits-8x8: 64 pixels; expected 784, as in mnist-10k"):
+        streams.load("sequence-mnist-10k+digits-8x8")
+
+
 def test_rotated_turns():
     digits = load_digits("digits-8x8")
     stream = streams.load("rotated-digits-8x8", tasks=2)
@@ -103,7 +113,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"stream": "folded-digits-8x8"}, "expected split, permuted, rotated and a set"),
+        ({"stream": "folded-digits-8x8"}, "expected sequence, split, permuted, rotated and a set"),
         ({"method": "gem"}, "method='gem': expected one of sgd"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
         ({"rate": 1}, "rate: no such knob; knobs: lr"),

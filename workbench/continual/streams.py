@@ -53,13 +53,16 @@ def load(
 ) -> Stream:
     """A stream by name, ``KIND-DATA``: KIND one of split, permuted, rotated; DATA a set of pictures, such as mnist-10k.
 
+    Or ``sequence-DATA+DATA+...``, one set after the other, as in sequence-mnist-10k+fashion-mnist-10k, the paper's pair.
     `samples` is how many training samples a task has at most. `seed` chooses them. Raises ValueError for another name, DataError
     where the data are missing.
     """
     kind, _, data = name.partition("-")
+    if kind == "sequence" and data:
+        return sequence(name, data.split("+"), scenario, samples, seed)
     if kind not in KINDS or not data:
         raise ValueError(
-            f"stream {name!r}: expected {', '.join(KINDS)} and a set of pictures, as in split-mnist-10k"
+            f"stream {name!r}: expected sequence, {', '.join(KINDS)} and a set of pictures, as in split-mnist-10k"
         )
     return KINDS[kind](load_digits(data), name, scenario, tasks, samples, seed)
 
@@ -94,6 +97,29 @@ def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | N
         found.append(_task(f"{int(classes[0])}-{int(classes[-1])}", digits, part, samples, answers))
     note = WARNING if scenario == "class" else ""
     return Stream(name, tuple(found), each if scenario == "domain" else count, scenario, note)
+
+
+def sequence(name: str, data: Sequence[str], scenario: str, samples: int | None, seed: int) -> Stream:
+    """Sets of pictures of one size one after the other, with answers that they share: digit 3 and the dress are both class 3."""
+    if scenario != "domain":
+        raise ValueError(
+            f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks share their answers"
+        )
+    sets = [load_digits(one) for one in data]
+    outputs = max(int(digits.labels.max()) for digits in sets) + 1
+    found = []
+    for k, (one, digits) in enumerate(zip(data, sets, strict=True)):
+        if digits.x.shape[1] != sets[0].x.shape[1]:
+            raise ValueError(
+                f"{one}: {digits.x.shape[1]} pixels; expected {sets[0].x.shape[1]}, as in {data[0]}"
+            )
+
+        def part(x: Tensor, labels: Tensor, most: int | None = None, k: int = k) -> tuple:
+            rows = some(torch.arange(len(x)), most, mixed(seed, k))
+            return x[rows], labels[rows]
+
+        found.append(_task(one, digits, part, samples, torch.arange(outputs)))
+    return Stream(name, tuple(found), outputs)
 
 
 def permuted(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
