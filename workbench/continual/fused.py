@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from workbench.compiling import keep
-from workbench.continual.optimizer import Rule, loop, update
+from workbench.continual.optimizer import Rule, gate, loop, update
 
 PART = 1 << 18  # weights that are worth a thread
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
@@ -53,8 +53,6 @@ def foreach(tensors: list, rule: Rule) -> list[Tensor]:
 
 def _foreach(tensors: list, rule: Rule) -> bool:
     """Move all, or none; returns whether all is finite."""
-    from workbench.continual.optimizer import gate
-
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
     k = [gate(g.to(total.dtype), rule) for g, total in zip(gradients, totals, strict=True)]
     added = torch._foreach_abs(k)

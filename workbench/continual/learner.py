@@ -175,13 +175,12 @@ class Learner:
 
         def loss_of(step: int) -> Tensor:
             rows = batches(step - first)
-            self._batch = x[rows], y[rows]
             logits = masked(self.model(x[rows]), task.classes)
             self._online[0] += int((logits.detach().argmax(-1) == y[rows]).sum())
             self._online[1] += len(rows)
             loss = nn.functional.cross_entropy(logits, y[rows])
             if isinstance(self.rival, Replay):
-                return loss + self.rival.extra_loss(*self._batch[:1], logits, y[rows])
+                return loss + self.rival.extra_loss(x[rows], logits, y[rows])
             return loss + self.rival.extra_loss(x[rows], logits) if isinstance(self.rival, LwF) else loss
 
         self.training.before_step = getattr(self.rival, "before_step", None)
