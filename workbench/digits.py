@@ -38,7 +38,7 @@ def load_digits(name: str, pool: int = 1) -> Digits:
         squares = squares.unfold(1, pool, pool).unfold(2, pool, pool)
         return squares.mean((-1, -2)).reshape(len(pixels), -1).contiguous()
 
-    x, labels = rows(images.x_train), torch.from_numpy(images.y_train).long()
+    x, labels = rows(images.x_train), torch.tensor(images.y_train).long()
     cut = len(x) - len(x) // 6
-    test = rows(images.x_test), torch.from_numpy(images.y_test).long()
+    test = rows(images.x_test), torch.tensor(images.y_test).long()
     return Digits(x[:cut], labels[:cut], x[cut:], labels[cut:], *test)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from workbench.continual import CLASSP, METHODS, fit, streams
-from workbench.continual.learner import Learner, flat
-from workbench.continual.nets import PaperNet, perceptron
+from workbench.continual.learner import Learner
+from workbench.continual.nets import PaperNet, flat, perceptron
 from workbench.digits import load_digits
 from workbench.training import Batches, TrainingError, mixed
 

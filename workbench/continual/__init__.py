@@ -1,7 +1,8 @@
 """Continual learning: CLASSP, its rivals, streams of tasks, and what tells them apart."""
 
 from workbench.continual.fishers import fisher
-from workbench.continual.learner import METHODS, fit
+from workbench.continual.learner import fit
+from workbench.continual.methods import METHODS
 from workbench.continual.metrics import accuracy_metrics
 from workbench.continual.optimizer import CLASSP
 

@@ -15,12 +15,14 @@ They are compared in van de Ven, arXiv 2502.11756.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+
+from workbench.continual.nets import trained
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
 ROOM = 1 << 24  # gradients of single samples that are held at a time
@@ -45,13 +47,13 @@ def fisher(
         labels = _labels(likely, y, estimator, seed)
         if estimator == "batched":
             loss = nn.functional.cross_entropy(model(x), labels)
-            trained = _trained(model)
-            found = torch.autograd.grad(loss, list(trained.values()))
-            return {name: gradient.square() for name, gradient in zip(trained, found, strict=True)}
+            weights = trained(model)
+            found = torch.autograd.grad(loss, list(weights.values()))
+            return {name: gradient.square() for name, gradient in zip(weights, found, strict=True)}
         weight = likely.T if estimator == "exact" else torch.ones_like(labels, dtype=likely.dtype)[None]
         classes = range(likely.shape[1]) if estimator == "exact" else [None]
         squares = _of_linears if all(_is_linear(m) for m in model.modules()) else _of_any
-        total = {name: torch.zeros_like(p) for name, p in _trained(model).items()}
+        total = {name: torch.zeros_like(p) for name, p in trained(model).items()}
         for c, share in zip(classes, weight, strict=True):
             given = labels if c is None else torch.full_like(labels, c)
             for name, square in squares(model, x, given, share).items():
@@ -76,32 +78,34 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
     return y
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
 def _of_any(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> dict[str, Tensor]:
     """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
-    model = copy.deepcopy(
-        model
-    )  # functional_call does not put back the weights of a layer that is there twice
-    trained = {name: p.detach() for name, p in _trained(model).items()}
-    rest = {
-        name: p.detach()
-        for name, p in [*model.named_parameters(), *model.named_buffers()]
-        if name not in trained
-    }
 
-    def log_likelihood(parameters: dict, sample: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, {**parameters, **rest}, (sample[None],))
+    def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
         return -nn.functional.cross_entropy(logits, label[None])
 
-    each = vmap(grad(log_likelihood), in_dims=(None, 0, 0))
-    total = {name: torch.zeros_like(p) for name, p in trained.items()}
-    size = max(1, ROOM // sum(p.numel() for p in trained.values()))
+    return summed(model, log_likelihood, Tensor.square, x, labels, share)
+
+
+def summed(
+    model: nn.Module, of: Callable[[Tensor, Tensor], Tensor], taken: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor,
+    share: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Sums over samples of ``share * taken(gradient)``, the gradient being of ``of(logits (1, classes), label)``."""
+    # functional_call does not put back the weights of a layer that is there twice
+    model = copy.deepcopy(model)
+    weights = {name: p.detach() for name, p in trained(model).items()}
+    rest = {n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights}
+
+    def one(parameters: dict, sample: Tensor, label: Tensor) -> Tensor:
+        return of(functional_call(model, {**parameters, **rest}, (sample[None],)), label)
+
+    each = vmap(grad(one), in_dims=(None, 0, 0))
+    total = {name: torch.zeros_like(p) for name, p in weights.items()}
+    size = max(1, ROOM // sum(p.numel() for p in weights.values()))
     for rows, given, weight in zip(x.split(size), labels.split(size), share.split(size), strict=True):
-        for name, gradients in each(trained, rows, given).items():
-            total[name] += torch.tensordot(weight, gradients.square(), 1)
+        for name, gradients in each(weights, rows, given).items():
+            total[name] += torch.tensordot(weight.to(gradients.dtype), taken(gradients), 1)
     return total
 
 
@@ -139,7 +143,7 @@ def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> d
         for part, square in (("weight", weighted.T @ a.square()), ("bias", weighted.sum(0))):
             key = f"{name}.{part}" if name else part
             found[key] = square
-    return {name: found[name] for name in _trained(model)}
+    return {name: found[name] for name in trained(model)}
 
 
 @contextmanager

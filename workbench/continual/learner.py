@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,29 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from workbench.continual import streams
-from workbench.continual.memory import AGEM, UPGD, Replay
+from workbench.continual.methods import METHODS, OPTIMIZERS, STEPS_WITH, forget, optimizer_of, rival_of
 from workbench.continual.metrics import accuracy_metrics
-from workbench.continual.nets import draws, perceptron
+from workbench.continual.nets import draws, flat, perceptron
 from workbench.continual.optimizer import CLASSP
-from workbench.continual.penalties import EWC, L2, MAS, SI, LwF, trained
-from workbench.continual.streams import Stream, Task
+from workbench.continual.streams import Stream, Task, masked, together
 from workbench.training import Batches, Training, TrainingError, mixed
 
-# what a method does besides stepping; None: it is an optimizer, or an order of the data
-RIVALS: dict[str, Callable[..., Any] | None] = {
-    "sgd": None, "sgd-cut": None, "adam": None, "adagrad": None, "adagrad-reset": None, "upgd": None, "classp": None,
-    "ewc": lambda m, k: EWC(m, k["strength"], estimator=k["estimator"]),
-    "ewc-online": lambda m, k: EWC(m, k["strength"], online=True, estimator=k["estimator"]),
-    "l2": lambda m, k: L2(m, k["strength"]), "si": lambda m, k: SI(m, k["strength"]), "mas": lambda m, k: MAS(m, k["strength"]),
-    "lwf": lambda m, k: LwF(m, k["strength"]), "replay": lambda m, k: Replay(m, k["memory"], k["batch"], k["seed"]),
-    "a-gem": lambda m, k: AGEM(m, k["memory"], seed=k["seed"]), "joint": None, "cumulative": None,
-}  # fmt: skip
-METHODS = tuple(RIVALS)
-OPTIMIZERS = ("sgd", "adam", "adagrad", "upgd", "classp")
 KNOBS: dict[str, Any] = {
     "lr": 0.03, "batch": 32, "passes": 1, "seed": 0, "hidden": (100, 100), "strength": 1.0, "memory": 200, "estimator": "exact",
-    "cut": 0.1, "first_lr": None, "reset": False, "power": 1.0, "threshold": 0.0, "eps": 1e-5, "mode": "paper", "watch": 50,
+    "cut": 0.1, "first_lr": None, "reset": False, "blend": 0.0, "power": 1.0, "threshold": 0.0, "eps": 1e-5, "mode": "paper",
+    "order": "inclusive", "cap": None, "watch": 50, "loss": "cross-entropy",
 }  # fmt: skip
+LOSSES = ("cross-entropy", "summed squares")
+LOOK = 1000  # test samples of each task at a watched moment; the matrix is of all
+EARLY = 10  # steps within which a run must have moved
 
 
 @dataclass
@@ -43,7 +36,8 @@ class Fit:
     for each batch before it is learnt. anytime: mean over watched moments of the mean accuracy on the tasks seen. lowest: the
     lowest watched accuracy of each task after it was learnt (NaN for the last). state_bytes: of all that the method keeps besides
     weights and gradients. moved: share of the weights that each task has moved; never_moved; overlap ``(tasks, tasks)``: of the
-    weights that either of two tasks moved, the share that both did.
+    weights that either of two tasks moved, the share that both did. validation: mean accuracy on the validation samples of all
+    tasks in the end, by which settings are chosen.
     """
 
     matrix: Tensor
@@ -54,6 +48,7 @@ class Fit:
     moved: list[float]
     never_moved: float
     overlap: Tensor
+    validation: float
     model: nn.Module
     note: str = ""
     curves: list[tuple[int, list[float]]] = field(default_factory=list)  # step, accuracy on each task
@@ -79,11 +74,14 @@ def fit(
             l2, si, mas, lwf, with a `strength`; replay, a-gem, with a `memory` of samples; joint (all tasks at once), cumulative.
         optimizer: that penalties and replay sit on: sgd, adam, adagrad, upgd, classp; `reset` forgets its state at borders.
         model: returns logits; by default a perceptron with `hidden` units, by `seed`.
-        knobs: lr, batch, passes, seed, hidden, strength, memory, estimator, cut, reset, watch (steps between two looks), and of
-            CLASSP power, threshold, eps, mode, and first_lr: SGD at this rate on the first task, with decay off, then `lr`.
+        knobs: lr, batch, passes, seed, hidden, strength, memory, estimator, cut, reset, watch (steps between two looks, 0: none);
+            first_lr, the rate on the first task (CLASSP and AdaGrad take the steps of SGD there, and sum up); blend, the share
+            of a task's steps near its borders over which the neighbour's samples are mixed in, 0 for sharp borders; loss,
+            "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch and classes);
+            and of CLASSP power, threshold, eps, mode, order, cap.
 
     Raises:
-        ValueError: for what cannot be trained. TrainingError: where training flies off.
+        ValueError: for what cannot be trained. TrainingError: where training flies off, or where nothing moves.
     """
     learner = Learner(stream, method, optimizer, model, **knobs)
     for _ in learner.run():
@@ -104,6 +102,7 @@ class Learner:
     ):
         streams.known("method", method, METHODS)
         streams.known("optimizer", optimizer, OPTIMIZERS)
+        streams.known("loss", knobs.get("loss", LOSSES[0]), LOSSES)
         unknown = [name for name in knobs if name not in KNOBS]
         if unknown:
             raise ValueError(f"{unknown[0]}: no such knob; knobs: {', '.join(KNOBS)}")
@@ -112,32 +111,36 @@ class Learner:
         self.stream = streams.load(stream) if isinstance(stream, str) else stream
         self.stream = self.stream if isinstance(self.stream, Stream) else streams.own(self.stream)
         tasks = self.stream.tasks
-        self.model = (
-            perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
-            if model is None
-            else model
-        )
-        own = (
-            method
-            if method in OPTIMIZERS
-            else {"sgd-cut": "sgd", "adagrad-reset": "adagrad"}.get(method, optimizer)
-        )
-        self.optimizer = optimizer_of(own, self.model, k)
-        make = RIVALS[method]
-        self.rival = make(self.model, k) if make else None
-        kept = {} if self.rival is None else {"rival": self.rival}
+        if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
+            raise ValueError(
+                f"blend={k['blend']}: expected 0 to 1, and 0 where a task's number is known: its borders are sharp"
+            )
+        if model is None:
+            model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
+        self.model = model
+        steps_with = STEPS_WITH.get(method, optimizer)
+        self.optimizer = optimizer_of(steps_with, model, k)
+        self.rival = rival_of(method, model, k)
         self.training = Training(
-            self.model, self.optimizer, k["seed"], kept=kept, draws=own == "upgd" or draws(self.model)
-        )
+            model, self.optimizer, k["seed"], kept={"rival": self.rival},
+            draws=steps_with == "upgd" or draws(model), before_step=self.rival.before_step, after_step=self.rival.after_step,
+        )  # fmt: skip
         self.matrix = torch.zeros(len(tasks) + 1, len(tasks), dtype=torch.float64)
         self.curves: list[tuple[int, list[float]]] = []
-        self._online = [0, 0]
-        self._moved: list[Tensor] = []
-        self._task, self._first, self._before = (
-            0,
-            0,
-            torch.zeros(0),
-        )  # task, and step and weights at its border
+        self.online = [0, 0]
+        self.moved: list[Tensor] = []
+        self.borders: list[int] = []  # the step at which each task began
+        self.tasks_done, self.before = 0, torch.zeros(0)  # the task under way, and the weights at its border
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        k, sizes = self.knobs, [len(task.x_train) for task in self.stream.tasks]
+        if self.method == "joint":
+            sizes = [sum(sizes)]
+        elif self.method == "cumulative":
+            sizes = [sum(sizes[: n + 1]) for n in range(len(sizes))]
+        return k["passes"] * sum(-(-size // k["batch"]) for size in sizes)
 
     def run(self) -> Iterator[tuple[int, int, float]]:
         """Train; yields the task, the step and the loss of each step."""
@@ -145,166 +148,165 @@ class Learner:
         parts = [together(tasks)] if self.method == "joint" else tasks
         if not self.training.done:
             self.matrix[0] = self.accuracies()
-        while self._task < len(parts):
-            number = self._task
+        while self.tasks_done < len(parts):
+            number = self.tasks_done
             task = together(tasks[: number + 1]) if self.method == "cumulative" else parts[number]
-            if not len(self._before):
-                self._first, self._before = self.training.done, flat(self.model)
+            if not len(self.before):
+                self.borders.append(self.training.done)
+                self.before = flat(self.model)
             yield from self._learn(number, task)
-            self._moved.append(flat(self.model) != self._before)
+            self.moved.append(flat(self.model) != self.before)
             self.border(number, task)
             self.matrix[number + 1 :] = self.accuracies()  # what follows is overwritten, but by joint
-            self._task, self._before = number + 1, torch.zeros(0)
+            self.tasks_done, self.before = number + 1, torch.zeros(0)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run goes on from, between two steps; to be written at once, since its tensors go on changing."""
-        own = {name: getattr(self, f"_{name}") for name in ("online", "moved", "task", "first", "before")}
-        return {"training": self.training.state_dict(), "matrix": self.matrix, "curves": self.curves, **own}
+        return {
+            "training": self.training.state_dict(),
+            "matrix": self.matrix,
+            "curves": self.curves,
+            **{name: getattr(self, name) for name in KEPT},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.training.load_state_dict(state["training"])
         self.matrix, self.curves = state["matrix"], [(step, list(found)) for step, found in state["curves"]]
-        for name in ("online", "moved", "task", "first", "before"):
-            setattr(self, f"_{name}", state[name])
+        for name in KEPT:
+            setattr(self, name, state[name])
 
     def _learn(self, number: int, task: Task) -> Iterator[tuple[int, int, float]]:
-        k, x, y = self.knobs, task.x_train, task.y_train
-        batches = Batches(len(x), k["batch"], mixed(k["seed"], number))
-        first = self._first
+        k, first = self.knobs, self.borders[-1]
+        batches = Batches(len(task.x_train), k["batch"], mixed(k["seed"], number))
+        steps = k["passes"] * len(batches)
 
         def loss_of(step: int) -> Tensor:
-            rows = batches(step - first)
-            logits = masked(self.model(x[rows]), task.classes)
-            self._online[0] += int((logits.detach().argmax(-1) == y[rows]).sum())
-            self._online[1] += len(rows)
-            loss = nn.functional.cross_entropy(logits, y[rows])
-            if isinstance(self.rival, Replay):
-                return loss + self.rival.extra_loss(x[rows], logits, y[rows])
-            return loss + self.rival.extra_loss(x[rows], logits) if isinstance(self.rival, LwF) else loss
+            x, y = self._batch(task, batches(step - first), number, (step - first) / steps)
+            logits = masked(self.model(x), task.classes)
+            self.online[0] += int((logits.detach().argmax(-1) == y).sum())
+            self.online[1] += len(y)
+            return loss_on(logits, y, k["loss"]) + self.rival.extra_loss(x, logits, y)
 
-        self.training.before_step = getattr(self.rival, "before_step", None)
-        self.training.after_step = getattr(self.rival, "after_step", None)
-        for step, loss in self.training.steps(loss_of, first + k["passes"] * len(batches)):
+        for step, loss in self.training.steps(loss_of, first + steps):
+            if step <= EARLY:
+                self._check_early(step, loss)
             if k["watch"] and step % k["watch"] == 0:
-                self.curves.append((step, self.accuracies().tolist()))
+                self.curves.append((step, self.accuracies(LOOK).tolist()))
             yield number, step, loss
+
+    def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
+        """A batch at `place` (0 to 1) of a task; near a gradual border each sample may be one of the neighbour's."""
+        x, y = task.x_train[rows], task.y_train[rows]
+        half = self.knobs["blend"] / 2
+        tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
+        near = half - min(place, 1 - place)
+        if near <= 0 or not 0 <= side < len(tasks) or self.method in ("joint", "cumulative"):
+            return x, y
+        random = torch.Generator().manual_seed(mixed(self.knobs["seed"] + 1, self.training.done))
+        other = torch.rand(len(rows), generator=random) < near / half / 2  # half of them at the border itself
+        drawn = torch.randint(len(tasks[side].x_train), (int(other.sum()),), generator=random)
+        x, y = x.clone(), y.clone()
+        x[other], y[other] = tasks[side].x_train[drawn], tasks[side].y_train[drawn]
+        return x, y
+
+    def _check_early(self, step: int, loss: float) -> None:
+        """Say within the first steps that a run goes nowhere."""
+        if loss > 1e3:
+            raise TrainingError(
+                f"the loss is {loss:.3g} at step {step}: training flies off with lr={self.knobs['lr']:g}. Take a tenth of it"
+            )
+        if step < EARLY or not torch.equal(flat(self.model), self.before):
+            return
+        largest = max(p.grad.abs().max().item() for p in self.model.parameters() if p.grad is not None) ** 2
+        text = f"no weight has moved in {EARLY} steps, and none would"
+        if isinstance(self.optimizer, CLASSP) and self.knobs["threshold"] >= min(largest, 1.0):
+            raise TrainingError(
+                f"{text}: the largest squared gradient of any weight is {largest:.2g}, the threshold is "
+                f"{self.knobs['threshold']:g}. Take one of 1e-8 to 1e-5, or 0"
+            )
+        raise TrainingError(f"{text} with lr={self.knobs['lr']:g}: expected a rate above 0")
 
     def border(self, number: int, task: Task) -> None:
         """What happens between two tasks."""
         k = self.knobs
-        if hasattr(self.rival, "end_task"):
-            self.rival.end_task(task.x_train, task.y_train)
-        stiff = getattr(self.rival, "stiffness", lambda: 0.0)()
-        if type(self.optimizer) is torch.optim.SGD and k["lr"] * stiff >= 2:
-            raise TrainingError(
-                f"lr {k['lr']:g} times the largest strength * F, {stiff:.3g}, is {k['lr'] * stiff:.3g} after task {number + 1}: "
-                "from 2 on steps of SGD fly off under such a pull. Take a lower strength or a lower lr"
-            )
+        self.rival.end_task(task.x_train, task.y_train)
+        if number == 0 and k["first_lr"] is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = k["lr"]
+                if isinstance(self.optimizer, CLASSP):
+                    group["decay"] = True
         if self.method == "sgd-cut":
             for group in self.optimizer.param_groups:
                 group["lr"] *= k["cut"]
-        if k["first_lr"] is not None and number == 0 and isinstance(self.optimizer, CLASSP):
-            for group in self.optimizer.param_groups:
-                group["lr"], group["decay"] = k["lr"], True
+        lr, stiff = self.optimizer.param_groups[0]["lr"], self.rival.stiffness()
+        if type(self.optimizer) is torch.optim.SGD and lr * stiff >= 2:
+            raise TrainingError(
+                f"lr {lr:g} times the largest strength * F, {stiff:.3g}, is {lr * stiff:.3g} after task {number + 1}: "
+                "from 2 on steps of SGD fly off under such a pull. Take a lower strength or a lower lr"
+            )
         if k["reset"] or self.method == "adagrad-reset":
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {}})
-            if isinstance(self.optimizer, torch.optim.Adagrad):
-                for p in self.model.parameters():
-                    self.optimizer.state[p] = {"step": torch.tensor(0.0), "sum": torch.full_like(p, k["eps"])}
+            forget(self.optimizer, k["eps"])
 
     @torch.no_grad()
-    def accuracies(self) -> Tensor:
-        """On the test samples of each task, in evaluation mode."""
+    def accuracies(self, most: int | None = None, validation: bool = False) -> Tensor:
+        """On the test (or validation) samples of each task, at most so many, in evaluation mode."""
         training = self.model.training
         self.model.eval()
         try:
-            found = [
-                (masked(self.model(t.x_test), t.classes).argmax(-1) == t.y_test).double().mean()
-                for t in self.stream.tasks
-            ]
+            found = []
+            for task in self.stream.tasks:
+                x, y = (task.x_validation, task.y_validation) if validation else (task.x_test, task.y_test)
+                right = masked(self.model(x[:most]), task.classes).argmax(-1) == y[:most]
+                found.append(right.double().mean())
         finally:
             self.model.train(training)
         return torch.stack(found)
 
     def state_bytes(self) -> int:
         """Of all that the method keeps besides weights and gradients."""
-        kept = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
-        kept += list(self.rival.state_dict().values()) if self.rival is not None else []
+        kept = [*self.optimizer.state.values(), self.rival.state_dict()]
         return sum(tensor.nbytes for tensor in tensors(kept) if tensor.dim())
 
     def result(self) -> Fit:
         """What was measured."""
-        tasks, moved = len(self.stream.tasks), torch.stack(self._moved)
-        seen = [accuracies[: self._task_of(step)] for step, accuracies in self.curves]
+        tasks, moved = len(self.stream.tasks), torch.stack(self.moved)
+        seen = [accuracies[: self.begun(step)] for step, accuracies in self.curves]
         lowest = torch.full((tasks,), float("nan"), dtype=torch.float64)
         for j in range(tasks - 1):
-            after = [accuracies[j] for step, accuracies in self.curves if self._task_of(step) > j + 1]
+            after = [accuracies[j] for step, accuracies in self.curves if self.begun(step) > j + 1]
             lowest[j] = min([*after, self.matrix[-1, j].item()])
         both = (moved[:, None] & moved[None]).sum(-1).double()
         either = (moved[:, None] | moved[None]).sum(-1).double().clamp(min=1)
         return Fit(
-            self.matrix, self._online[0] / max(self._online[1], 1), float(torch.tensor([sum(s) / len(s) for s in seen]).mean()),
+            self.matrix, self.online[0] / max(self.online[1], 1), float(torch.tensor([sum(s) / len(s) for s in seen]).mean()),
             lowest, self.state_bytes(), moved.double().mean(1).tolist(), (~moved.any(0)).double().mean().item(), both / either,
-            self.model, self.stream.note, self.curves,
+            self.accuracies(validation=True).mean().item(), self.model, self.stream.note, self.curves,
         )  # fmt: skip
 
-    def _task_of(self, step: int) -> int:
+    def begun(self, step: int) -> int:
         """How many tasks have begun at a step; all of them where they are trained together."""
-        if self.method == "joint":
-            return len(self.stream.tasks)
-        k, end, samples = self.knobs, 0, 0
-        for number, task in enumerate(self.stream.tasks):
-            samples = len(task.x_train) + (samples if self.method == "cumulative" else 0)
-            end += k["passes"] * -(-samples // k["batch"])
-            if step <= end:
-                return number + 1
-        return len(self.stream.tasks)
+        return len(self.stream.tasks) if self.method == "joint" else bisect_left(self.borders, step)
 
 
-def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.Optimizer:
-    """An optimizer by name, with the knobs that it has."""
-    weights, lr = list(trained(model).values()), k["lr"]
-    if name == "classp":
-        first = k["first_lr"]
-        return CLASSP(
-            trained(model).items(),
-            lr if first is None else first,
-            k["power"],
-            k["threshold"],
-            k["eps"],
-            first is None,
-            k["mode"],
-        )
-    make = {
-        "sgd": lambda: torch.optim.SGD(weights, lr),
-        "adam": lambda: torch.optim.Adam(weights, lr),
-        "adagrad": lambda: torch.optim.Adagrad(weights, lr, initial_accumulator_value=k["eps"], eps=0),
-        "upgd": lambda: UPGD(weights, lr),
-    }
-    return make[name]()
+def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
+    """The loss of a batch; see `fit`."""
+    if kind == "cross-entropy":
+        return nn.functional.cross_entropy(logits, y)
+    return (logits - nn.functional.one_hot(y, logits.shape[1])).square().sum() / 2
 
 
-def together(tasks: Sequence[Task]) -> Task:
-    """Tasks as one."""
-    parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]
-    return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())
+KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's own, when it is cut
 
 
-def masked(logits: Tensor, classes: Tensor) -> Tensor:
-    """Only these answers count."""
-    if len(classes) == logits.shape[1]:
-        return logits
-    if len(classes) and int(classes.max()) >= logits.shape[1]:
-        raise ValueError(f"label {int(classes.max())}: the model has outputs for 0 to {logits.shape[1] - 1}")
-    out = torch.full_like(logits, float("-inf"))
-    out[:, classes] = logits[:, classes]
-    return out
-
-
-def flat(model: nn.Module) -> Tensor:
-    """All weights that are trained, in one row."""
-    return torch.cat([p.detach().flatten() for p in trained(model).values()])
+def plasticity(stream: Stream, found: Fit, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
+    """How far each task, just after it was learnt, stays below what a fresh network of the same method reaches on it (mean)."""
+    own = torch.diagonal(found.matrix, offset=-1)
+    fresh = [
+        fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs)
+        for task in stream.tasks
+    ]
+    return float((torch.stack([f.matrix[-1, 0] for f in fresh]) - own).mean())
 
 
 def tensors(found: Any) -> Iterator[Tensor]:

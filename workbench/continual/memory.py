@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.continual.penalties import trained
+from workbench.continual.nets import trained
+from workbench.continual.optimizer import loss_of
+from workbench.continual.rival import Rival
 
 
 class Reservoir:
@@ -50,7 +52,7 @@ class Reservoir:
         self._random.set_state(state["random"])
 
 
-class Replay:
+class Replay(Rival):
     """Experience replay: the loss of a batch from the buffer is added to that of each batch."""
 
     def __init__(self, model: nn.Module, size: int, batch: int = 32, seed: int = 0):
@@ -144,10 +146,7 @@ class UPGD(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move the weights; `closure` computes the loss anew."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         ready = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         useful = {}
         for group, p in ready:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -11,11 +12,18 @@ from torch import Tensor, nn
 from workbench.training import mixed
 
 
+@contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Inside it torch's random numbers are those of the seed; after it, as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed(seed, 0))
+        yield
+
+
 def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:
     """A perceptron with ReLU, whose first weights the seed draws."""
     layers: list[nn.Module] = [nn.Flatten()]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mixed(seed, 0))
+    with drawn(seed):
         for a, b in pairwise([inputs, *hidden, outputs]):
             layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
@@ -29,8 +37,7 @@ class PaperNet(nn.Module):
 
     def __init__(self, seed: int, outputs: int = 10):
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mixed(seed, 0))
+        with drawn(seed):
             self.layers = nn.Sequential(
                 nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.25),
                 nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, outputs),
@@ -44,3 +51,13 @@ class PaperNet(nn.Module):
 def draws(model: nn.Module) -> bool:
     """Whether its steps need random numbers."""
     return any("dropout" in type(module).__name__.lower() for module in model.modules())
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def flat(model: nn.Module) -> Tensor:
+    """All weights that are trained, in one row."""
+    return torch.cat([p.detach().flatten() for p in trained(model).values()])

@@ -114,10 +114,7 @@ class CLASSP(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move the weights; `closure` computes the loss anew, which is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         bad: list[str] = []
         for number, group in enumerate(self.param_groups):
             rule = checked(group)
@@ -176,6 +173,14 @@ class CLASSP(Optimizer):
         """Divide steps by the history from now on, or not; the sums stay."""
         for group in self.param_groups:
             group["decay"] = on
+
+
+def loss_of(closure: Callable[[], Any] | None) -> Any:
+    """What an optimizer's `step` returns: the loss that `closure`, if there is one, computes anew."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _name(group: dict[str, Any], number: int, place: int) -> str:

@@ -1,24 +1,24 @@
 """Rivals that hold weights back: EWC, L2 to the anchor, SI, MAS by a quadratic pull, LwF by an older self's answers.
 
 A pull adds its gradient, ``strength * F * (w - anchor)``, to that of the task's loss before each step, so it combines with any
-optimizer. `trainer` calls what it has: ``before_step()``, ``after_step()``, ``extra_loss(x, logits)``, ``end_task(x, y)``.
+optimizer.
 """
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
-from workbench.continual.fishers import fisher
+from workbench.continual.fishers import fisher, summed
+from workbench.continual.nets import trained
+from workbench.continual.rival import Rival
 
-ROOM = 1 << 24  # gradients of single samples that are held at a time
 
-
-class Pull:
+class Pull(Rival, ABC):
     """A quadratic pull to anchors, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``; F comes from `importance`."""
 
     def __init__(self, model: nn.Module, strength: float):
@@ -27,9 +27,9 @@ class Pull:
         self.model, self.strength = model, strength
         self.terms: list[dict[str, tuple[Tensor, Tensor]]] = []  # of each: F and anchor, by parameter
 
+    @abstractmethod
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """How much each weight mattered to the task that has just ended."""
-        raise NotImplementedError
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Take up a term for the task of which these were the training samples."""
@@ -119,23 +119,11 @@ class MAS(Pull):
         self.samples, self.tasks = samples, 0
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
-        model, x = copy.deepcopy(self.model).eval(), x[: self.samples]
-        weights = {name: p.detach() for name, p in trained(model).items()}
-        rest = {
-            n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights
-        }
-
-        def size(parameters: dict, sample: Tensor) -> Tensor:
-            return functional_call(model, {**parameters, **rest}, (sample[None],)).square().sum()
-
-        each, total = (
-            vmap(grad(size), in_dims=(None, 0)),
-            {n: torch.zeros_like(p) for n, p in weights.items()},
+        x, model = x[: self.samples], copy.deepcopy(self.model).eval()
+        found = summed(
+            model, lambda out, _: out.square().sum(), Tensor.abs, x, y[: len(x)], torch.ones(len(x))
         )
-        for rows in x.split(max(1, ROOM // sum(p.numel() for p in weights.values()))):
-            for name, gradients in each(weights, rows).items():
-                total[name] += gradients.abs().sum(0)
-        return {name: t / len(x) for name, t in total.items()}
+        return {name: total / len(x) for name, total in found.items()}
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
         self.tasks += 1
@@ -207,7 +195,7 @@ class SI(Pull):
         self.omega, self.start = state["omega"], state["start"]
 
 
-class LwF:
+class LwF(Rival):
     """Learning without forgetting (Li and Hoiem 2016): on the new task's samples, answer for old classes as before.
 
     Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes that were there before.
@@ -220,8 +208,7 @@ class LwF:
         self.teacher: nn.Module | None = None
         self.old = torch.zeros(0, dtype=torch.long)  # classes
 
-    def extra_loss(self, x: Tensor, logits: Tensor) -> Tensor:
-        """What is added to the loss of a batch."""
+    def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # noqa: D102
         if self.teacher is None:
             return logits.new_zeros(())
         with torch.no_grad():
@@ -245,8 +232,3 @@ class LwF:
         if state["teacher"] is not None:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
             self.teacher.load_state_dict(state["teacher"])
-
-
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}

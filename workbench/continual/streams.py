@@ -193,6 +193,23 @@ def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:most].sort().values]
 
 
+def together(tasks: Sequence[Task]) -> Task:
+    """Tasks as one."""
+    parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]
+    return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())
+
+
+def masked(logits: Tensor, classes: Tensor) -> Tensor:
+    """Only these answers count."""
+    if len(classes) == logits.shape[1]:
+        return logits
+    if len(classes) and int(classes.max()) >= logits.shape[1]:
+        raise ValueError(f"label {int(classes.max())}: the model has outputs for 0 to {logits.shape[1] - 1}")
+    out = torch.full_like(logits, float("-inf"))
+    out[:, classes] = logits[:, classes]
+    return out
+
+
 def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str = "domain") -> Stream:
     """A stream of one's own: tasks of ``(x_train, y_train, x_test, y_test)``, arrays or tensors.
 

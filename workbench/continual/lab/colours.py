@@ -1,0 +1,28 @@
+"""One colour a method in all pictures of continual learning, and its name in words."""
+
+from __future__ import annotations
+
+from workbench.inks import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PINK, RED, SKY
+
+COLOURS = {
+    "classp": ORANGE, "adagrad": PINK, "adagrad-reset": PINK, "adam": RED, "sgd": BLUE, "sgd-cut": SKY, "upgd": GREY,
+    "ewc": GREEN, "ewc-online": GREEN, "l2": GREEN, "si": GREEN, "mas": GREEN, "lwf": GREEN,
+    "replay": INK, "a-gem": INK, "joint": FAINT, "cumulative": FAINT,
+}  # fmt: skip
+NAMES = {
+    "classp": "CLASSP", "adagrad": "AdaGrad", "adagrad-reset": "AdaGrad, reset", "adam": "Adam", "sgd": "SGD",
+    "sgd-cut": "SGD, rate cut", "upgd": "UPGD", "ewc": "EWC, a term a task", "ewc-online": "EWC online", "l2": "L2 to anchor",
+    "si": "SI", "mas": "MAS", "lwf": "LwF", "replay": "replay", "a-gem": "A-GEM", "joint": "joint", "cumulative": "cumulative",
+}  # fmt: skip
+
+
+def spoken(branch: str) -> str:
+    """A branch, METHOD@RATE, in words."""
+    method, _, rate = branch.partition("@")
+    return f"{NAMES[method]} at {rate}"
+
+
+STREAM_NAMES = {
+    "split-fashion": "clothes, 5 tasks", "split-mnist": "digits, 5 tasks", "permuted": "permuted digits",
+    "rotated": "turned digits", "mnist-fashion": "digits → clothes", "fashion-mnist": "clothes → digits",
+}  # fmt: skip

@@ -1,0 +1,271 @@
+"""What can be looked at live: one method on a stream, a fork at a border, a network's history, a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+
+from workbench.continual.config import SEVERAL, ContinualConfig, StreamConfig, inputs
+from workbench.continual.fused import warm_up
+from workbench.continual.lab import figures, history_figures, stories
+from workbench.continual.lab.fork import Branches
+from workbench.continual.lab.looking import (
+    RATES,
+    SQUARES,
+    SUMS,
+    first_weights,
+    gauges,
+    histogram,
+    moments,
+)
+from workbench.continual.learner import Learner
+from workbench.continual.optimizer import rates
+from workbench.experiment import Record, experiment
+from workbench.knobs import knob
+from workbench.runs import Run
+
+NO_PAPER = "the paper's own size is a comparison: workbench run continual/paper-pair --scale paper"
+PRESETS = {
+    "smoke": {"samples": 500, "every": 4},
+    "laptop": {"samples": 1400, "every": 10},
+    "paper": NO_PAPER,
+}
+
+
+class TrainConfig(ContinualConfig):
+    """One method on one stream, looked at while it learns."""
+
+    title: ClassVar[str] = "looks"
+    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    presets = PRESETS
+
+
+def _looks(config: TrainConfig) -> int:
+    return config.learner(0).steps // config.every + 1
+
+
+@experiment(
+    "continual/train",
+    version=1,
+    inputs=inputs,
+    figure=figures.draw_train,
+    story=stories.tell_train,
+    place=lambda record: f"step {record['step']} of {record['of']}",
+    prepare=warm_up,
+    questions=stories.TRAIN,
+    steps=_looks,
+)
+def train(config: TrainConfig, run: Run) -> Iterator[Record]:
+    """One method learns task after task: accuracy on each, the matrix so far, how much its weights may still move."""
+    learner = config.learner(0)
+    state = run.load()
+    if state is not None:
+        learner.load_state_dict(state)
+    else:
+        yield _look(learner, 0)
+    for number, step, _ in learner.run():
+        if step % config.every and step != learner.steps:
+            continue
+        yield _look(learner, number)
+        if learner.training.due():
+            run.save(learner.state_dict())
+
+
+def _look(learner: Learner, number: int) -> Record:
+    tasks, step = learner.stream.tasks, learner.training.done
+    seen = len(tasks) if learner.method == "joint" else number + 1
+    accuracies = learner.accuracies(1000)
+    online, samples = learner.online
+    return {
+        "step": step,
+        "of": learner.steps,
+        "task": number,
+        "names": [task.name for task in tasks],
+        "accuracies": accuracies,
+        "mean": accuracies[:seen].mean(),  # on the tasks that have begun
+        "online": online / max(samples, 1),
+        # the row of the task under way is as it stands
+        "matrix": torch.cat([learner.matrix[1 : learner.tasks_done + 1], accuracies[None]]) if step else [],
+        "borders": learner.borders,
+        "note": learner.stream.note,
+        **gauges(learner),
+    }
+
+
+BRANCHES = (
+    ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
+    ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
+    ("classp@0.001", "classp@0.003", "classp@0.01", "classp@0.03"),
+    ("classp@0.003", "adagrad@0.003", "sgd@0.01", "adam@0.0003"),
+    ("sgd@0.03", "ewc-online@0.03", "l2@0.03", "si@0.03", "mas@0.03"),
+)
+
+
+class ForkConfig(StreamConfig):
+    """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
+
+    title: ClassVar[str] = "branches"
+    stream: Literal[
+        "mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"
+    ] = knob("mnist-fashion", "stream", "what is learnt in turn", essential=True)
+    first_lr: float = knob(
+        0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True
+    )
+    branches: tuple[str, ...] = knob(
+        BRANCHES[0], "branches",
+        "METHOD@RATE: how each goes on after the border", essential=True, free=True,
+        choices=BRANCHES,
+    )  # fmt: skip
+    power: float = knob(1.0, "power p", "of CLASSP", low=0.25, high=8.0, step=0.25, essential=True)
+    threshold: float = knob(0.0, "threshold", "of CLASSP, on squared gradients", low=0.0, high=10.0)
+    strength: float = knob(10.0, "strength", "of penalties", low=1e-4, high=1e6, log=True, essential=True)
+    memory: int = knob(200, "memory", "samples kept by replay and A-GEM", low=1, high=10_000, log=True)
+    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    presets = {
+        "smoke": {"samples": 4000, "every": 10},
+        "laptop": {"samples": 8000, "every": 10},
+        "paper": NO_PAPER,
+    }
+
+    @model_validator(mode="after")
+    def _branches_can_be_read(self) -> Self:
+        Branches.read(self.branches)
+        return self
+
+
+@experiment(
+    "continual/fork",
+    version=1,
+    inputs=inputs,
+    figure=figures.draw_fork,
+    story=stories.tell_fork,
+    place=lambda record: f"step {record['step']} of {record['of']}",
+    prepare=warm_up,
+    questions=stories.FORK,
+    steps=lambda c: len(c.branches) * Branches.looks(c),
+)
+def fork(config: ForkConfig, run: Run) -> Iterator[Record]:
+    """Task 1 is learnt once; from its border the stream goes on under several settings side by side."""
+    branches = Branches(config)
+    for looked in branches.go():
+        for name, learner in looked.items():
+            accuracies = learner.accuracies(1000)
+            seen = max(learner.begun(learner.training.done), 1)
+            yield {
+                "branch": name,
+                "step": learner.training.done,
+                "of": learner.steps,
+                "border": branches.border,
+                "accuracies": accuracies,
+                "old": accuracies[: max(seen - 1, 1)].mean(),
+                "new": accuracies[seen - 1] if seen > 1 else accuracies[1],
+                "names": [task.name for task in learner.stream.tasks],
+                "failed": branches.failed.get(name),
+            }
+
+
+class HistoryConfig(ContinualConfig):
+    """A network at one moment of a run that is made once."""
+
+    title: ClassVar[str] = "moment"
+    moment: int = knob(
+        1, "moment", "0: first step; then the end of task 1, the first step of task 2, its end, ...", low=0,
+        high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 2) - 1, essential=True,
+    )  # fmt: skip
+    presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
+
+    @model_validator(mode="after")
+    def _keeps_sums(self) -> Self:
+        if self.method not in ("classp", "adagrad"):
+            raise ValueError(f"method={self.method!r}: keeps no sums to look at; expected classp or adagrad")
+        return self
+
+
+class UnitsConfig(HistoryConfig):
+    """Its sums, rates and first weights."""
+
+    units: int = knob(
+        0,
+        "first unit shown",
+        "of the first hidden layer; six are shown",
+        low=0,
+        high=lambda c: max(c.hidden[0] - 6, 0),
+    )
+
+
+def _run_of(config: ContinualConfig) -> Any:
+    return moments(config.of(ContinualConfig).model_dump_json())
+
+
+@experiment(
+    "continual/history",
+    version=1,
+    inputs=inputs,
+    figure=history_figures.draw_history,
+    story=stories.tell_history,
+    prepare=warm_up,
+    instant=True,
+)
+def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
+    """What a network remembers of its gradients: sums, effective rates, and how frozen each of its first weights is."""
+    every, rule, names = _run_of(config)
+    moment = every[config.moment]
+    last = every[-1].layers
+    found: Record = {
+        "moment": moment.name,
+        "names": names,
+        "accuracies": moment.accuracies,
+        "tasks": moment.tasks,
+    }
+    found["sums"] = [histogram(layer.total, SUMS) for layer in moment.layers]
+    found["rates"] = [histogram(rates(layer.total, rule), RATES) for layer in moment.layers]
+    found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
+    mass = last[0].total / len(names)  # what a task brings, on average over the run
+    units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
+    if config.network == "perceptron":
+        found |= first_weights(moment.layers, rule, mass, units)
+    found["units"] = units
+    yield found
+
+
+class ThresholdConfig(HistoryConfig):
+    """The squared gradients of one batch, and where the threshold cuts them."""
+
+    cut_at: float = knob(
+        -7.0,
+        "threshold, 10^x",
+        "on the squared gradient; the published 0.5 is -0.3",
+        low=-16.0,
+        high=0.0,
+        step=0.1,
+        essential=True,
+    )
+    swept = ("threshold",)
+
+
+@experiment(
+    "continual/threshold",
+    version=1,
+    inputs=inputs,
+    figure=history_figures.draw_threshold,
+    story=stories.tell_threshold,
+    prepare=warm_up,
+    instant=True,
+)
+def threshold(config: ThresholdConfig, run: Any) -> Iterator[Record]:
+    """How many weights a threshold lets through: the squared gradients of one batch, over all weights."""
+    every, _, names = _run_of(config)
+    squares = every[config.moment].squares
+    yield {
+        "moment": every[config.moment].name,
+        "names": names,
+        "histogram": histogram(squares, SQUARES, 64),
+        "cut_at": config.cut_at,
+        "through": (squares > 10.0**config.cut_at).double().mean(),
+        "zero": (squares == 0).double().mean(),
+        "largest": squares.max(),
+        "median": torch.quantile(squares[:: max(1, len(squares) // 10_000)], 0.5),
+    }

@@ -1,0 +1,197 @@
+"""Records in, matplotlib figures out: one method on a stream, a fork at a border."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.continual.lab.colours import COLOURS, spoken
+from workbench.experiment import Record
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
+from workbench.plotting import PINS, Pins, heading, live, part, words
+
+TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, SKY, RED)
+
+
+def colour_of(task: int) -> str:
+    """The colour of a task; those after the sixth stand back."""
+    return TASK_COLOURS[task] if task < len(TASK_COLOURS) else GREY
+
+
+@live
+def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """Accuracy on each task against the step, with borders; the matrix; how much the weights may still move."""
+    last = records[-1]
+    first = 100 * last["accuracies"][0]
+    heading(
+        fig,
+        f"{100 * last['mean']:.1f} % right on the tasks begun; {first:.1f} % on the first one",
+        f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; on samples not trained on",
+    )
+    _accuracies(part(fig, "accuracy", 46, 62, 372, 320), records, pinned)
+    _matrix(part(fig, "matrix", 478, 62, 178, 150, gap=26), last)
+    if "gauge" in last:
+        _gauge(part(fig, "gauge", 512, 282, 144, 100, gap=20), records, pinned)
+    else:
+        _kept(part(fig, "kept", 478, 282, 178, 100, gap=28), records)
+
+
+def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
+    last, steps = records[-1], np.array([r["step"] for r in records])
+    values = 100 * np.array([r["accuracies"] for r in records], float)
+    end = max(steps[-1] * 1.02, 0.1 * last["of"], 1)
+    for border in last["borders"][1:]:
+        axes.axvline(border, color=HAIR, linewidth=1.2)
+    legend = []
+    for task in reversed(range(min(last["task"] + 1, values.shape[1]))):
+        begun = last["borders"][task] if task < len(last["borders"]) else 0
+        seen = steps >= begun
+        axes.plot(steps[seen], values[seen, task], color=colour_of(task), linewidth=2.2 if task == 0 else 1.3)
+    for task in range(min(last["task"] + 1, len(TASK_COLOURS))):
+        legend.append((f"– {last['names'][task][:12]} ", text(colour_of(task))))
+    for (_, rows), shade in zip(pinned, PINS, strict=False):
+        x = [r["step"] for r in rows]
+        axes.plot(x, [100 * r["mean"] for r in rows], ":", color=shade, linewidth=1.6)
+    axes.plot(steps, 100 * np.array([r["mean"] for r in records]), "--", color=INK, linewidth=1.2)
+    low = max(0.0, min(values[steps > 0].min() if (steps > 0).any() else 0.0, 50.0) - 5)
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Right, %")
+    words(axes, [*legend, ("- - mean", text(INK)), *([("⋯ pinned", FAINT)] if pinned else [])])
+
+
+def _matrix(axes: Axes, last: Record) -> None:
+    """Rows: after each task; columns: on each task."""
+    rows, count = last["matrix"], len(last["names"])
+    grid = np.zeros((count, count, 4))
+    for i, row in enumerate(rows[:count]):
+        for j, value in enumerate(row):
+            red, green, blue = (int(ORANGE[k : k + 2], 16) / 255 for k in (1, 3, 5))
+            grid[i, j] = (red, green, blue, 0.85 * max(0.0, value) ** 2)
+            if count <= 6:
+                axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=8)
+    axes.imshow(grid, aspect="auto", interpolation="nearest")
+    axes.plot(
+        [-0.5, count - 0.5, count - 0.5, -0.5, -0.5],
+        [-0.5, -0.5, count - 0.5, count - 0.5, -0.5],
+        color=HAIR,
+        linewidth=0.8,
+    )
+    axes.set(
+        xlim=(-0.5, count - 0.5),
+        ylim=(count - 0.5, -0.5),
+        xlabel="right on task, %",
+        ylabel="after task",
+        title="The matrix",
+    )
+    every = 1 if count <= 10 else 5
+    ticks = range(0, count, every)
+    axes.set_xticks(ticks, labels=[str(k + 1) for k in ticks])
+    axes.set_yticks(ticks, labels=[str(k + 1) for k in ticks])
+    axes.grid(visible=False)
+
+
+def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
+    """The plasticity left in each layer, full at the start; a tick where the pinned run stands."""
+    gauge = 100 * np.array(records[-1]["gauge"])
+    places = np.arange(len(gauge))
+    axes.hlines(places, 0, 100, color=HAIR, linewidth=12)
+    axes.hlines(places, 0, gauge, color=ORANGE, linewidth=12)
+    for _, rows in pinned[:1]:
+        if "gauge" in rows[-1] and len(rows[-1]["gauge"]) == len(gauge):
+            axes.plot(100 * np.array(rows[-1]["gauge"]), places, "|", color=FAINT, markersize=16)
+    for place, value in zip(places, gauge, strict=True):
+        axes.text(103, place, f"{value:.0f}", va="center", fontsize=8)
+    axes.set(
+        xlim=(0, 118), ylim=(len(gauge) - 0.5, -0.5), xlabel="% of a fresh one's", title="Plasticity left"
+    )
+    axes.set_yticks(places, labels=[f"layer {k + 1}" for k in places])
+    axes.set_xticks((0, 50, 100))
+    axes.grid(visible=False)
+
+
+def _kept(axes: Axes, records: Sequence[Record]) -> None:
+    """A method without a history: what was right before each batch was learnt."""
+    steps, online = [r["step"] for r in records[1:]], [100 * r["online"] for r in records[1:]]
+    axes.plot(steps, online, color=GREY)
+    axes.set(
+        title="Right before learning",
+        xlabel="step",
+        ylabel="%",
+        xlim=(0, max(records[-1]["step"], 1)),
+        ylim=(0, 101),
+    )
+
+
+@live
+def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
+    """Accuracy kept on the old against that on the new, a trajectory a branch; and the old one against the step."""
+    branches: dict[str, list[Record]] = {}
+    for record in records:
+        branches.setdefault(record["branch"], []).append(record)
+    best = max(branches, key=lambda name: branches[name][-1]["old"] + branches[name][-1]["new"])
+    last = branches[best][-1]
+    said = f"{spoken(best)} is best: {100 * last['old']:.1f} % kept, {100 * last['new']:.1f} % on the new"
+    if last["step"] == last["border"]:
+        said = f"At the border: {100 * last['old']:.1f} % on what was learnt, {100 * last['new']:.1f} % on what comes"
+    heading(fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; up and right is better")
+    _plane(part(fig, "plane", 46, 62, 340, 320), branches)
+    _old(part(fig, "old", 446, 62, 214, 320, gap=30), branches)
+
+
+def shade(branch: str, among: Sequence[str]) -> tuple[str, str]:
+    """Colour and line of a branch: its method's, dashed where another of the method stands before it."""
+    method = branch.partition("@")[0]
+    before = [name for name in among if name.partition("@")[0] == method].index(branch)
+    return COLOURS[method], ("-", "--", ":", "-.")[before % 4]
+
+
+def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
+    start = next(iter(branches.values()))[0]
+    lowest = min(100 * r["old"] for rows in branches.values() for r in rows)
+    highest = max(100 * r["old"] for rows in branches.values() for r in rows)
+    left = min(100 * r["new"] for rows in branches.values() for r in rows)
+    right = max(100 * r["new"] for rows in branches.values() for r in rows)
+    for total in range(20, 200, 20):  # the same mean
+        axes.plot([0, total], [total, 0], color=HAIR, linewidth=0.8)
+    for name, rows in branches.items():
+        colour, line = shade(name, [*branches])
+        axes.plot(
+            [100 * r["new"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8
+        )
+        axes.plot(100 * rows[-1]["new"], 100 * rows[-1]["old"], "o", color=colour, markersize=5.5)
+    axes.plot(100 * start["new"], 100 * start["old"], "s", color=INK, markersize=5)
+    axes.annotate(
+        "border",
+        (100 * start["new"], 100 * start["old"]),
+        xytext=(6, 5),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    axes.set(
+        xlim=(max(left - 5, 0), min(max(right + 6, 30), 101)), ylim=(max(lowest - 5, 0), min(highest + 4, 101)),
+        xlabel="right on the new, %", title="Right on the old, %",
+    )  # fmt: skip
+    legend = [
+        (f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {spoken(n)}", text(shade(n, [*branches])[0]))
+        for n in branches
+    ]
+    for place, (said, colour) in enumerate(legend):
+        axes.annotate(
+            said, (0.03, 0.03), xycoords="axes fraction", xytext=(0, 11 * (len(legend) - 1 - place)), textcoords="offset points",
+            fontsize=8, color=colour,
+        )  # fmt: skip
+
+
+def _old(axes: Axes, branches: dict[str, list[Record]]) -> None:
+    for name, rows in branches.items():
+        colour, line = shade(name, [*branches])
+        axes.plot(
+            [r["step"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8
+        )
+    first, last = next(iter(branches.values()))[0], next(iter(branches.values()))[-1]
+    axes.set(
+        xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="Right on the old, %",
+        ylim=(0, 101),
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""What comparisons fit: one method on one stream; and the settings that each method may choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any, ClassVar
+
+import torch
+
+from workbench.comparison import ComparisonConfig, Point, Setting, candidates, fit
+from workbench.continual.config import ContinualConfig, inputs
+from workbench.continual.learner import Learner
+from workbench.experiment import Record
+from workbench.knobs import knob
+from workbench.runs import Run
+
+
+class FitConfig(ContinualConfig):
+    """One method on one stream, looked at on the way."""
+
+    title: ClassVar[str] = "looks"
+    looks: int = knob(30, "looks", "on the way, about", low=1, high=1000)
+
+
+@fit("continual/stream", version=1, inputs=inputs)
+def on_stream(config: FitConfig, run: Run) -> Record:
+    """One method on one stream: the matrix and its numbers, what was seen on the way, what is kept, what moved."""
+    start = perf_counter()
+    stream = config.loaded()
+    learner = config.learner(1, stream)
+    learner.knobs["watch"] = max(1, learner.steps // config.looks)
+    return measured(learner) | {"seconds": perf_counter() - start}
+
+
+def measured(learner: Learner) -> Record:
+    """Train to the end; what was measured."""
+    for _ in learner.run():
+        pass
+    found, tasks = learner.result(), learner.stream.tasks
+    others = ~torch.eye(len(found.overlap), dtype=torch.bool)
+    return {
+        **found.metrics,
+        "validation": found.validation,
+        "matrix": found.matrix,
+        "names": [task.name for task in tasks],
+        "counts": [len(task.x_train) for task in tasks],
+        "old": found.matrix[-1, :-1].mean(),  # accuracy in the end on all tasks but the last
+        "new": found.matrix[-1, -1],
+        "online": found.online,
+        "anytime": found.anytime,
+        "lowest": found.lowest[:-1].mean(),
+        "state_bytes": found.state_bytes,
+        "parameters": sum(p.numel() for p in learner.model.parameters()),
+        "moved": sum(found.moved) / len(found.moved),
+        "never_moved": found.never_moved,
+        "overlap": found.overlap[others].mean() if others.any() else None,
+    }
+
+
+# -- what each method may choose from: twelve settings each at full budget ---------------------------------------------------
+
+RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
+SMALL_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
+PULL_RATES = (0.003, 0.01, 0.03, 0.1)
+FULL: dict[str, list[Setting]] = {
+    "sgd": candidates(lr=RATES),
+    "sgd-cut": candidates(lr=(0.03, 0.1, 0.3), cut=(0.03, 0.1, 0.2, 0.5)),
+    "adam": candidates(lr=SMALL_RATES),
+    "adagrad": candidates(first_lr=(0.0, 0.1), lr=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)),
+    "adagrad-reset": candidates(lr=[rate / 10 for rate in RATES]),
+    "upgd": candidates(lr=RATES),
+    "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.001, 0.003, 0.01)),
+    "ewc": candidates(lr=PULL_RATES, strength=(10.0, 100.0, 1000.0)),
+    "ewc-online": candidates(lr=PULL_RATES, strength=(10.0, 100.0, 1000.0)),
+    "l2": candidates(lr=PULL_RATES, strength=(0.01, 0.1, 1.0)),
+    "si": candidates(lr=PULL_RATES, strength=(1.0, 30.0, 1000.0)),
+    "mas": candidates(lr=PULL_RATES, strength=(0.3, 3.0, 30.0)),
+    "lwf": candidates(lr=PULL_RATES, strength=(1.0, 3.0, 10.0)),
+    "replay": candidates(lr=RATES),
+    "a-gem": candidates(lr=RATES),
+    "joint": candidates(lr=RATES),
+    "cumulative": candidates(lr=RATES),
+}  # fmt: skip
+STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
+PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has a schedule of its own
+
+
+class StudyConfig(ComparisonConfig, FitConfig):
+    """Methods on streams: some seeds choose each one's rate and strength on validation samples, fresh ones judge."""
+
+    title: ClassVar[str] = "budget"
+    choosing: int = knob(3, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
+    budget: int = knob(12, "settings tried", "for each method", low=1, high=12, essential=True)
+    pair_samples: int = knob(
+        8000,
+        "samples of a set",
+        "training samples where one set follows another",
+        low=50,
+        high=60_000,
+        log=True,
+    )
+
+    streams: tuple[str, ...] = knob(
+        STREAMS,
+        "streams",
+        "gone through",
+        choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)),
+        essential=True,
+    )
+
+    def settings(self, every: Sequence[Setting]) -> list[Setting]:
+        """As many of a method's settings as the budget allows, from the middle of each stretch of them."""
+        count = min(self.budget, len(every))
+        return [every[(2 * k + 1) * len(every) // (2 * count)] for k in range(count)]
+
+    def point(self, method: str, at: dict[str, Any], label: str = "", **knobs: Any) -> Point:
+        """A method at one place, choosing from its settings."""
+        knobs = {**PLAIN, "method": method, **knobs}
+        return Point(label or method, at, knobs, self.settings(FULL[method]))
+
+    def place(self, stream: str) -> dict[str, Any]:
+        """The knobs of one stream."""
+        pair = stream in ("mnist-fashion", "fashion-mnist")
+        return {"stream": stream, "samples": self.pair_samples if pair else self.samples}
+
+
+JUDGED = {
+    "samples": 200, "pair_samples": 500, "hidden": (30,), "seeds": 2, "choosing": 1, "budget": 2, "looks": 4,
+    "streams": ("split-fashion",),
+}  # fmt: skip
+LAPTOP = {"samples": 3000, "data": "full"}
+SCALES = {
+    "smoke": JUDGED,
+    "laptop": LAPTOP,
+    "paper": "the paper's size is one comparison of its own: workbench run continual/paper-pair --scale paper",
+}

@@ -1,0 +1,128 @@
+"""A fork at a border: task 1 learnt once by plain steps, with everything kept that a branch may need to go on from it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from workbench.continual.config import ContinualConfig
+from workbench.continual.learner import Learner
+from workbench.continual.methods import METHODS
+from workbench.continual.nets import trained
+from workbench.continual.penalties import SI
+from workbench.continual.rival import Rival
+from workbench.training import TrainingError
+
+if TYPE_CHECKING:
+    from workbench.continual.lab.experiments import ForkConfig
+
+FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
+
+
+class Watching(Rival):
+    """Sees the plain steps of task 1 as each branch would have: sums for any power, SI's books."""
+
+    def __init__(self, model: nn.Module, powers: Sequence[float]):
+        self.model, self.si = model, SI(model, 0.0)
+        self.sums = {power: [torch.zeros_like(p) for p in trained(model).values()] for power in powers}
+
+    def before_step(self) -> None:  # noqa: D102
+        for power, sums in self.sums.items():
+            for total, p in zip(sums, trained(self.model).values(), strict=True):
+                total += p.grad.abs() ** power
+        self.si.before_step()
+
+    def after_step(self) -> None:  # noqa: D102
+        self.si.after_step()
+
+
+class Branches:
+    """Branches by their names, METHOD@RATE, each a learner of its own that goes on from the border of task 1."""
+
+    def __init__(self, config: ForkConfig):
+        self.config = config
+        self.stream = config.loaded()
+        self.failed: dict[str, str] = {}  # branches that flew off, and why
+        self.trunk = self._learner("sgd", config.first_lr)
+        self.border = config.passes * -(-len(self.stream.tasks[0].x_train) // config.batch)
+        self.watching = Watching(self.trunk.model, sorted({config.power, 2.0}))
+        self.trunk.training.before_step = self.watching.before_step
+        self.trunk.training.after_step = self.watching.after_step
+
+    @staticmethod
+    def read(names: Sequence[str]) -> dict[str, tuple[str, float]]:
+        """Method and rate of each; raises ValueError for what is neither."""
+        found = {}
+        for name in names:
+            method, _, rate = name.partition("@")
+            try:
+                number = float(rate)
+            except ValueError:
+                number = -1.0
+            if method not in FORKED or not 0 < number < float("inf"):
+                raise ValueError(
+                    f"branches: {name!r} is not METHOD@RATE; expected a method of {', '.join(FORKED)}, and a rate: classp@0.003"
+                )
+            found[name] = method, number
+        if not 1 <= len(found) == len(names) <= 6:
+            raise ValueError(f"branches: {', '.join(names) or 'none'}; expected one to six, each once")
+        return found
+
+    @classmethod
+    def looks(cls, config: ForkConfig) -> int:
+        """Looks at each branch."""
+        branches = cls(config)
+        end, every = branches.trunk.steps, config.every
+        return 1 + end // every - branches.border // every + (end % every > 0)
+
+    def _learner(self, method: str, rate: float) -> Learner:
+        knobs = {
+            name: value
+            for name, value in self.config.model_dump().items()
+            if name in ContinualConfig.model_fields
+        }
+        made = ContinualConfig(**{**knobs, "method": method, "lr": rate, "first_lr": self.config.first_lr})
+        return made.learner(0, self.stream)
+
+    def go(self) -> Iterator[dict[str, Learner]]:
+        """Learn task 1, then all branches in step; yields them at the border and at each look."""
+        steps = self.trunk.run()
+        for _ in range(self.border):
+            next(steps)
+        branches = {name: self._branch(*how) for name, how in self.read(self.config.branches).items()}
+        yield branches
+        running = {name: learner.run() for name, learner in branches.items()}
+        for step in range(self.border + 1, self.trunk.steps + 1):
+            for name, one in [*running.items()]:
+                try:
+                    next(one)
+                except TrainingError as error:  # the others go on
+                    self.failed[name] = str(error)
+                    del running[name]
+            if step % self.config.every == 0 or step == self.trunk.steps:
+                yield branches
+
+    def _branch(self, method: str, rate: float) -> Learner:
+        """A learner that stands where the trunk stands, with what its own method would have kept until then."""
+        learner = self._learner(method, rate)
+        state, trunk = learner.state_dict(), copy.deepcopy(self.trunk.state_dict())
+        own, common = state["training"], trunk.pop("training")
+        own |= {"done": common["done"], "model": common["model"]}
+        optimizer, power = own["optimizer"], 2.0 if method == "adagrad" else self.config.power
+        if method in ("classp", "adagrad"):
+            optimizer["state"] = {
+                n: {"sum": total.clone()} for n, total in enumerate(self.watching.sums[power])
+            }
+        if method == "si":
+            own["kept"]["rival"] |= copy.deepcopy(
+                {k: getattr(self.watching.si, k) for k in ("omega", "start")}
+            )
+        learner.load_state_dict({**trunk, "training": own})
+        if method == "replay":
+            task = self.stream.tasks[0]
+            learner.rival.buffer.add(task.x_train, task.y_train)
+        return learner

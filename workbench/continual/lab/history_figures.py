@@ -1,0 +1,161 @@
+"""Records in, matplotlib figures out: a network's history, a threshold on its gradients, one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from workbench.continual.lab.colours import COLOURS
+from workbench.continual.lab.looking import RATES, SQUARES, SUMS
+from workbench.experiment import Record
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
+from workbench.plotting import heading, live, part, words
+
+LAYERS = (ORANGE, BLUE, GREEN, PINK, SKY)
+
+
+def _staircase(
+    axes: Axes, shares: Sequence[float], ends: tuple[float, float], colour: str, fill: bool = False
+) -> None:
+    edges = np.linspace(*ends, len(shares) + 1)
+    axes.stairs(100 * np.array(shares), edges, color=colour, linewidth=1.3)
+    if fill:
+        axes.stairs(100 * np.array(shares), edges, color=colour, fill=True, alpha=0.3)
+
+
+def _powers(axes: Axes, ends: tuple[float, float], every: int = 3) -> None:
+    ticks = [t for t in range(round(ends[0]), round(ends[1]) + 1) if t % every == 0]
+    axes.set_xticks(ticks, labels=[f"1e{t}" for t in ticks])
+    axes.set_xlim(*ends)
+
+
+@live
+def draw_history(fig: Figure, records: Sequence[Record]) -> None:
+    """First-layer weights coloured by how frozen they are; histograms of the sums and of the effective rates, a layer each."""
+    record = records[-1]
+    free = np.array(record.get("free", [[0]])).mean()
+    title = f"When {record['moment']}"
+    if "free" in record:
+        title += f", these weights may move {free:.0f} % as far as fresh ones"
+    right = ", ".join(f"{100 * a:.0f}" for a in record["accuracies"])
+    heading(fig, title, f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each: {right} %")
+    if "free" in record:
+        _pictures(part(fig, "weights", 8, 62, 654, 128), record)
+    for name, left, key, ends, label in (
+        ("sums", 46, "sums", SUMS, "sum S of |g|^p"),
+        ("rates", 392, "rates", RATES, "rate alpha / (eps + S)^(1/p)"),
+    ):
+        axes = part(fig, name, left, 232, 268, 150, gap=28)
+        for layer, shares in enumerate(record[key]):
+            _staircase(axes, shares, ends, LAYERS[layer % len(LAYERS)])
+        _powers(axes, ends)
+        axes.set(xlabel=label, ylim=(0, None))
+        axes.set_title("% of weights, by what they saw" if key == "sums" else "% of weights, by their rate")
+        if key == "rates":
+            words(
+                axes,
+                [(f"– {k + 1} ", text(LAYERS[k % len(LAYERS)])) for k in range(len(record[key]))]
+                + [("layer", FAINT)],
+            )
+
+
+def _pictures(axes: Axes, record: Record) -> None:
+    """Six units' incoming weights: strong where large, orange where free to move, blue where frozen."""
+    side = round(len(record["weights"][0]) ** 0.5)
+    warm, cold = np.array(to_rgb(ORANGE)), np.array(to_rgb(BLUE))
+    for place, (weights, free) in enumerate(zip(record["weights"], record["free"], strict=True)):
+        share = np.array(free, float).reshape(side, side, 1) / 100
+        shades = np.zeros((side, side, 4))
+        shades[..., :3] = share * warm + (1 - share) * cold
+        shades[..., 3] = 0.15 + 0.85 * np.abs(np.array(weights, float).reshape(side, side)) / 100
+        left = 1.08 * place
+        axes.imshow(shades, interpolation="nearest", extent=(left, left + 1, 0, 1))
+        axes.text(left, 1.04, f"unit {record['units'][place]}: {np.mean(free):.0f} %", fontsize=8)
+    axes.text(
+        1.08 * 6 - 0.08, -0.06, "orange: free, blue: frozen", ha="right", va="top", fontsize=8, color=FAINT
+    )
+    axes.set(xlim=(-0.01, 6.42), ylim=(-0.16, 1.16), aspect="auto")
+    axes.set_axis_off()
+
+
+@live
+def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
+    """Squared gradients of one batch over all weights, and the threshold: what lies right of it is let through."""
+    record = records[-1]
+    heading(
+        fig, f"A threshold of 1e{record['cut_at']:.1f} lets {100 * record['through']:.3g} % of the weights move",
+        f"at {record['moment']}: squared gradients of one batch of 32; the largest is {record['largest']:.2g}",
+    )  # fmt: skip
+    axes = part(fig, "squares", 46, 62, 612, 320)
+    shares = 100 * np.array(record["histogram"])
+    edges = np.linspace(*SQUARES, len(shares) + 1)
+    passed = edges[:-1] >= record["cut_at"]
+    axes.stairs(shares, edges, color=GREY, linewidth=1.2)
+    axes.bar(
+        edges[:-1][passed],
+        shares[passed],
+        width=np.diff(edges)[passed],
+        align="edge",
+        color=ORANGE,
+        alpha=0.6,
+    )
+    top = max(shares.max() * 1.18, 1.0)
+    axes.axvline(record["cut_at"], color=ORANGE, linewidth=2)
+    axes.axvline(np.log10(0.5), color=FAINT, linestyle="--", linewidth=1.2)
+    axes.text(
+        np.log10(0.5) - 0.1, 0.97 * top, "published: 0.5", ha="right", va="top", fontsize=8, color=FAINT
+    )
+    _powers(axes, SQUARES, 2)
+    axes.set(ylim=(0, top), xlabel="squared gradient of a weight", title="% of weights")
+    words(
+        axes,
+        [
+            ("▮ let through   ", text(ORANGE)),
+            ("– held back   ", text(GREY)),
+            (f"{100 * record['zero']:.0f} % are 0", FAINT),
+        ],
+    )
+
+
+SWITCHES = {"paper": ORANGE, "published": RED, "adagrad": COLOURS["adagrad"], "sgd": COLOURS["sgd"]}
+SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": "AdaGrad", "sgd": "SGD"}
+
+
+@live
+def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
+    """One weight under four switches, its steps, and the bound on its way."""
+    record = records[-1]
+    bound, way = record["bound"], record["way"][-1]
+    heading(
+        fig, f"CLASSP has moved {way:.2g} in all; it may move at most {bound[-1]:.2g} (bound)",
+        f"{record['steps']} gradients, {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}",
+    )  # fmt: skip
+    steps = np.arange(len(record["weight_paper"]))
+    axes = part(fig, "weight", 46, 62, 372, 320)
+    for name, colour in SWITCHES.items():
+        line = "--" if name == "published" else "-"
+        axes.plot(steps, record[f"weight_{name}"], line, color=colour, linewidth=1.8)
+    inside = np.concatenate([record["weight_paper"], record["weight_adagrad"]])
+    span = max(inside.max() - inside.min(), 1e-9)
+    low, high = inside.min() - 0.35 * span, inside.max() + 0.35 * span
+    axes.set(xlim=(0, steps[-1]), ylim=(low, high), xlabel="step", title="The weight")
+    if record["border"]:
+        axes.axvline(record["border"], color=HAIR, linewidth=1.4)
+    words(axes, [(f"– {SWITCH_NAMES[n]} ", text(c)) for n, c in SWITCHES.items()])
+    path = part(fig, "way", 484, 62, 174, 140, gap=32)
+    path.plot(steps, record["way"], color=ORANGE)
+    path.plot(steps, bound, "--", color=INK, linewidth=1.1)
+    path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Way, and its bound")
+    size = part(fig, "step", 484, 252, 174, 130, gap=32)
+    for name in ("paper", "adagrad", "sgd"):
+        size.plot(
+            steps[1:],
+            np.maximum(np.abs(np.diff(record[f"weight_{name}"])), 1e-9),
+            color=SWITCHES[name],
+            linewidth=1,
+        )
+    size.set(xlim=(0, steps[-1]), yscale="log", xlabel="step", title="Size of each step")

@@ -1,0 +1,189 @@
+"""Records in, one sentence out: the present state of what is looked at live; and what to guess at before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.continual.lab.colours import spoken
+from workbench.experiment import Question, Record, signed
+from workbench.knobs import Config
+from workbench.plotting import Pins
+
+
+def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """What is known of each task, what was lost, and what may still move."""
+    last = records[-1]
+    if not last["step"]:
+        return "Nothing is learnt yet: what is right is right by chance."
+    task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
+    told = f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), {accuracies[task]:.1f} % of it are right"
+    if task and last["matrix"]:
+        best = 100 * max(row[0] for row in last["matrix"])
+        told += f"; of the first task {accuracies[0]:.1f} %, {signed(accuracies[0] - best, 1)} points from its best"
+    if "gauge" in last:
+        told += (
+            f". Of a fresh network's plasticity {100 * last['gauge'][0]:.0f} % are left in the first layer"
+        )
+    for name, rows in pinned[:1]:
+        gap = 100 * (last["mean"] - rows[-1]["mean"])
+        told += f". On average {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} the pinned ({name})"
+    return f"{told}. {last['note'].capitalize()}".strip().removesuffix(".") + "."
+
+
+def tell_fork(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """How much each branch has kept and learnt."""
+    ends: dict[str, Record] = {record["branch"]: record for record in records}
+    if all(r["step"] == r["border"] for r in ends.values()):
+        return "All branches stand at the border: the same network, the same samples to come, other ways to go on."
+    told = [
+        f"{spoken(name)} flew off: {r['failed'].partition(':')[0]}"
+        if r["failed"]
+        else f"{spoken(name)} keeps {100 * r['old']:.0f} % and learns {100 * r['new']:.0f} %"
+        for name, r in ends.items()
+    ]
+    return f"{'; '.join(told)}."
+
+
+def tell_history(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """How many weights no gradient has reached, and how wide the rates are spread."""
+    record = records[-1]
+    untouched = 100 * record["untouched"][0]
+    told = f"When {record['moment']}, {untouched:.0f} % of the first layer's weights have seen no gradient and are wholly free"
+    if "free" in record:
+        each = [np.mean(free) for free in record["free"]]
+        least = record["units"][int(np.argmin(each))]
+        told += f". Of the six units shown, unit {least} is the most frozen ({min(each):.0f} % left)"
+    return f"{told}."
+
+
+def tell_threshold(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """What the threshold lets through, and what the published one would."""
+    record = records[-1]
+    through = 100 * record["through"]
+    published = "none" if record["largest"] <= 0.5 else "some"
+    return (
+        f"When {record['moment']}, {through:.3g} % of the weights have a squared gradient above 1e{record['cut_at']:.1f}; "
+        f"half of all lie below {record['median']:.1g}. The published 0.5, taken weight by weight, would let {published} move."
+    )
+
+
+def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """Where the weight ends under each switch, and how much of its bound it has used."""
+    record = records[-1]
+    ends = {name: record[f"weight_{name}"][-1] for name in ("paper", "adagrad", "sgd")}
+    used = record["way"][-1] / max(record["bound"][-1], 1e-300)
+    same = np.allclose(record["weight_paper"], record["weight_published"], atol=1e-12)
+    return (
+        f"CLASSP ends at {signed(ends['paper'], 3)}, AdaGrad at {signed(ends['adagrad'], 3)}, SGD at {signed(ends['sgd'], 3)}. "
+        f"Its way is {100 * used:.0f} % of what the bound allows; {100 * record['passed']:.0f} % of the gradients passed the "
+        f"threshold. The published program {'does the same' if same else 'goes another way'}."
+    )
+
+
+# -- questions ----------------------------------------------------------------------------------------------------------------
+
+
+def _mean(records: list[Record]) -> float:
+    return 100 * float(np.mean(records[-1]["accuracies"]))
+
+
+def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
+    """0: this run is right on more of all tasks; 1: the pinned one; 2: nearer than `within` points."""
+    gap = _mean(now) - _mean(rival)
+    return 2 if abs(gap) < within else int(gap < 0)
+
+
+SPLIT = {
+    "stream": "split-fashion",
+    "scenario": "domain",
+    "first_lr": 0.1,
+    "power": 1.0,
+    "threshold": 0.0,
+    "mode": "paper",
+}
+OURS = {**SPLIT, "method": "classp", "lr": 0.003}
+MORE = ("this one", "the pinned one", "within 1 point")
+
+
+def _lost(records: list[Record]) -> float:
+    """Points of task 1 that are gone in the end."""
+    return 100 * (records[-1]["matrix"][0][0] - records[-1]["accuracies"][0])
+
+
+def _moves(now: list[Record], rival: list[Record]) -> int:
+    gap = _mean(now) - _mean(rival)
+    return int(np.searchsorted((-3.0, 3.0), gap))
+
+
+def _freed(now: list[Record], rival: list[Record]) -> int:
+    return int(np.searchsorted((20.0, 60.0), 100 * now[-1]["gauge"][0]))
+
+
+TRAIN = (
+    Question(
+        "Does slowing weights down help?",
+        "CLASSP (alpha 0.003) against plain SGD at 0.1, pinned: which is right on more samples of all five tasks in the end?",
+        MORE, _gap, OURS, {**SPLIT, "method": "sgd", "lr": 0.1},
+    ),
+    Question(
+        "Or is it only the lower rate?",
+        "The control: SGD whose rate is cut to a tenth after each task is pinned. Is CLASSP right on more of all tasks?",
+        MORE, _gap, OURS, {**SPLIT, "method": "sgd-cut", "lr": 0.1, "cut": 0.1},
+    ),
+    Question(
+        "Two hundred pictures in a box",
+        "Replay keeps 200 old pictures and looks at some with every batch (pinned). Does CLASSP, which keeps none, come as far?",
+        MORE, _gap, OURS, {**SPLIT, "method": "replay", "lr": 0.1, "memory": 200},
+    ),
+    Question(
+        "Forget the history at each border",
+        "The sums are all that CLASSP knows of old tasks. Kept (pinned), then forgotten at each border: what does that change?",
+        ("more than 3 points worse", "less than 3 points", "more than 3 points better"), _moves,
+        {**OURS, "reset": True}, {"reset": False},
+    ),
+    Question(
+        "All classes, no hint",
+        "All ten classes are answers, and no task says which are meant. How many points of task 1 does CLASSP lose?",
+        ("less than 10", "10 to 50", "more than 50"),
+        lambda now, rival: int(np.searchsorted((10.0, 50.0), _lost(now))), {**OURS, "scenario": "class"},
+    ),
+    Question(
+        "How much is left?",
+        "After five tasks: of the way that a fresh first layer could go, what can this one still go?",
+        ("less than 20 %", "20 to 60 %", "more than 60 %"), _freed, OURS,
+    ),
+)  # fmt: skip
+
+
+def _ends(records: list[Record]) -> dict[str, tuple[float, float]]:
+    return {r["branch"]: (100 * r["old"], 100 * r["new"]) for r in records}
+
+
+def _best(records: list[Record], names: Sequence[str]) -> int:
+    ends = _ends(records)
+    return int(np.argmax([sum(ends[name]) for name in names]))
+
+
+def _keeps_more(now: list[Record], rival: list[Record]) -> int:
+    ends = _ends(now)
+    return int(ends["classp@0.003"][0] < ends["sgd@0.01"][0])
+
+
+FOUR = ("sgd@0.1", "sgd@0.01", "classp@0.003", "replay@0.1")
+PAIR: dict[str, Any] = {"stream": "mnist-fashion", "first_lr": 0.1, "power": 1.0, "threshold": 0.0}
+FORK = (
+    Question(
+        "Who ends best?",
+        "Digits are learnt; now come clothes. Which branch is best on the mean of both in the end?",
+        tuple(spoken(name) for name in FOUR),
+        lambda now, rival: _best(now, FOUR), {**PAIR, "branches": FOUR},
+    ),
+    Question(
+        "Who keeps more digits?",
+        "CLASSP at 0.003 or SGD at a tenth of its rate: which is right on more digits after the clothes?",
+        ("CLASSP", "SGD at 0.01"), _keeps_more, {**PAIR, "branches": ("sgd@0.01", "classp@0.003")},
+    ),
+)  # fmt: skip

@@ -1,0 +1,159 @@
+"""The comparisons behind the figures: methods on streams, retention at equal learning, what single parts of CLASSP bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from workbench.comparison import Point, candidates, comparison
+from workbench.continual.lab import study_figures as figures
+from workbench.continual.lab.fits import JUDGED, LAPTOP, PLAIN, SCALES, STREAMS, StudyConfig, on_stream
+from workbench.continual.methods import METHODS
+
+KNOBS = ("method", "lr", "first_lr", "cut", "strength", "power")
+SWEPT = ("stream", *KNOBS)
+
+
+def _everywhere(config: StudyConfig) -> Iterator[Point]:
+    for stream in config.streams:
+        for method in METHODS:
+            yield config.point(method, {"stream": stream}, **config.place(stream))
+
+
+@comparison(
+    "continual/rivals",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_rivals,
+    presets=SCALES,
+    swept=SWEPT,
+    paper="CLASSP against EWC, AdaGrad, SGD and Adam on the vision pair",
+)
+def rivals(config: StudyConfig) -> Iterator[Point]:
+    """Every method on three streams, each at the rate and strength that validation chooses for it."""
+    yield from _everywhere(config)
+
+
+@comparison(
+    "continual/memory",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_memory,
+    presets=SCALES,
+    swept=SWEPT,
+    paper="CLASSP's memory against EWC's",
+)
+def memory(config: StudyConfig) -> Iterator[Point]:
+    """The same fits: accuracy against the bytes that each method keeps besides weights and gradients."""
+    yield from _everywhere(config)
+
+
+@comparison(
+    "continual/matrices",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_matrices,
+    presets=SCALES,
+    swept=SWEPT,
+    paper="not in the public text: accuracy on each task after each task",
+)
+def matrices(config: StudyConfig) -> Iterator[Point]:
+    """The same fits of five methods: accuracy on each task (columns) after each task (rows), on the split stream."""
+    for method in ("sgd", "sgd-cut", "classp", "ewc-online", "replay"):
+        yield config.point(method, {"stream": STREAMS[0]}, **config.place(STREAMS[0]))
+
+
+# rates of the second task, from where all begin alike: SGD at 0.1 on the first; Adam has one rate for both
+SECOND = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "sgd": ({"method": "sgd"}, (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)),
+    "sgd-cut": ({"method": "sgd", "first_lr": 0.1}, SECOND),
+    "adam": ({"method": "adam"}, (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
+    "adagrad": ({"method": "adagrad", "first_lr": 0.1}, SECOND),
+    "classp": ({"method": "classp", "first_lr": 0.1, "power": 1.0}, SECOND),
+    "ewc-online": ({"method": "ewc-online", "first_lr": 0.1}, SECOND),
+    "replay": ({"method": "replay"}, (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)),
+}
+
+
+@comparison(
+    "continual/retention",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_retention,
+    presets={
+        "smoke": {**JUDGED, "streams": STREAMS[1:2]},
+        "laptop": {**LAPTOP, "streams": STREAMS[1:]},
+        "paper": SCALES["paper"],
+    },
+    swept=SWEPT,
+    paper="accuracy on both tasks of the vision pair; its own rule, to stop at equal accuracy on the second, is one cut",
+)
+def retention(config: StudyConfig) -> Iterator[Point]:
+    """Old-task against new-task accuracy as each method's rate varies: only a curve above SGD's is a gain."""
+    for stream in config.streams:
+        for label, (knobs, rates) in RETENTION.items():
+            for rate in rates[:: 1 if config.budget > 2 else 3]:
+                strengths = (10.0, 100.0, 1000.0) if label == "ewc-online" else (1.0,)
+                settings = candidates(strength=strengths) if len(strengths) > 1 else [{}]
+                at = {"stream": stream, "rate": rate}
+                given = {**PLAIN, **config.place(stream), **knobs, "lr": rate}
+                yield Point(label, at, given, settings, why="only EWC has a strength")
+
+
+OWN = candidates(lr=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1))
+BASE = {"method": "classp", "first_lr": 0.1, "power": 1.0}
+PARTS: dict[str, dict[str, Any]] = {
+    "CLASSP, p = 1": BASE,
+    "decay off": {"method": "sgd", "first_lr": 0.1},
+    "decay from step 1": {**BASE, "first_lr": 0.0},
+    "p = 0.5": {**BASE, "power": 0.5},
+    "p = 2": {**BASE, "power": 2.0},
+    "sum reset at borders": {**BASE, "reset": True},
+    "threshold 1e-8": {**BASE, "threshold": 1e-8},
+    "threshold 1e-7": {**BASE, "threshold": 1e-7},
+    "threshold 1e-6": {**BASE, "threshold": 1e-6},
+    "threshold 1e-5": {**BASE, "threshold": 1e-5},
+    "threshold 0.5": {**BASE, "threshold": 0.5},
+    "published, threshold 0.5": {**BASE, "mode": "repo", "threshold": 0.5},
+    "published, p = 2": {**BASE, "mode": "repo", "power": 2.0},
+}
+
+
+@comparison(
+    "continual/ablations",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_ablations,
+    presets={**SCALES, "laptop": {**LAPTOP, "streams": STREAMS[:2]}},
+    swept=(*SWEPT, "threshold", "reset", "mode"),
+    paper="the ablations of decay and threshold",
+)
+def ablations(config: StudyConfig) -> Iterator[Point]:
+    """What the parts of CLASSP bring: one changed at a time, each at its own rate; the published program beside it."""
+    for stream in config.streams:
+        for label, knobs in PARTS.items():
+            at = {"stream": stream, "part": label}
+            yield Point("classp", at, {**config.place(stream), **knobs}, config.settings(OWN))
+
+
+@comparison(
+    "continual/map",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_map,
+    presets={
+        "smoke": {**JUDGED, "seeds": 1},
+        "laptop": LAPTOP,
+        "paper": SCALES["paper"],
+    },
+    swept=SWEPT,
+    paper="not in the public text: p and alpha together",
+)
+def power_map(config: StudyConfig) -> Iterator[Point]:
+    """Accuracy over p and alpha: which power wants which rate, and what either is worth."""
+    for power in (0.5, 1.0, 1.5, 2.0, 4.0):
+        for rate in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)[:: 1 if config.budget > 2 else 2]:
+            at = {"power": power, "rate": rate}
+            knobs = {**config.place(STREAMS[0]), **BASE, "power": power, "lr": rate}
+            yield Point("classp", at, knobs)

@@ -1,0 +1,310 @@
+"""Rows of comparisons in, matplotlib figures out: every method at the setting that validation chose for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
+from workbench.experiment import Record, signed
+from workbench.inks import FAINT, ORANGE, text
+from workbench.intervals import chosen, interval, scores, summary
+from workbench.plotting import FEW, cells, figure, finish, point
+
+ALL_TASKS = ("joint", "cumulative")
+
+
+def percent(records: Sequence[Record], *columns: str) -> list[Record]:
+    """The rows with these columns in percent."""
+    return [{**r, **{c: 100 * r[c] for c in columns if r.get(c) is not None}} for r in records]
+
+
+def setting(records: Sequence[Record], what: str = "test accuracy") -> str:
+    """What a picture of these records owes to its reader, below it."""
+    judged = chosen(records)
+    seeds, tried = len({r["seed"] for r in judged}), max((r["tried"] for r in judged), default=1)
+    spread = (
+        f"mean and 95 % interval of {seeds} seeds" if seeds >= FEW else f"mean of {seeds} seeds, each a dot"
+    )
+    how = (
+        f"each at the best of {tried} settings (chosen on validation samples)"
+        if tried > 1
+        else "one setting each"
+    )
+    said = f"{what}, {how}; {spread}"
+    if any(r["edge"] for r in judged):
+        said += "; diamond: a rate or strength chosen at an end of those tried"
+    failed = [r for r in records if r.get("failed")]
+    return said + (f". {len(failed)} of {len(records)} fits failed" if failed else "")
+
+
+def lead(records: Sequence[Record], one: str, over: str, column: str = "ACC", **where: object) -> str:
+    """How far one label is ahead of another at one place, in points, with its interval; "" where one is missing yet."""
+    gap = difference(records, one, over, column, **where).dropna()
+    if not len(gap):
+        return ""
+    found = interval(gap)
+    span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
+    return f"{signed(found.mean, 1)}{span}"
+
+
+def difference(
+    records: Sequence[Record], one: str, over: str, column: str = "ACC", **where: object
+) -> pd.Series:
+    """Points by which one label is ahead of another, a value a seed."""
+    first, second = (scores(records, column, label=label, **where) for label in (one, over))
+    return 100 * (first - second)
+
+
+def draw_rivals(records: Sequence[Record]) -> Figure:
+    """Accuracy in the end of every method, a column a stream; and how the CLASSP chosen stands to SGD with its rate cut."""
+    table = summary(percent(records, "ACC"), "ACC", "stream")
+    streams = list(dict.fromkeys(table["stream"]))
+    rows = list(dict.fromkeys(table["label"]))
+    with figure(height=520) as fig:
+        for axes, stream in zip(
+            fig.subplots(1, max(len(streams), 1), sharey=True, squeeze=False)[0], streams, strict=False
+        ):
+            for _, row in table[table["stream"] == stream].iterrows():
+                point(axes, rows.index(row["label"]), row, COLOURS[row["label"]], across=True)
+            name_rows(axes, rows)
+            axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on all tasks (%)")
+        found = [(STREAM_NAMES[s], lead(records, "classp", "sgd-cut", stream=s)) for s in streams]
+        words = "; ".join(f"{gap} ({name})" for name, gap in found if gap)
+        title = f"CLASSP over SGD with its rate cut, points: {words}" if words else "Methods on streams"
+        return finish(fig, title, f"{setting(records)}. {is_adagrad(records)}")
+
+
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Methods' names at the left, each in its colour, from above."""
+    axes.set_yticks(range(len(labels)), labels=[NAMES.get(label, label) for label in labels])
+    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
+        tick.set_color(text(COLOURS.get(label, FAINT)))
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.grid(visible=True, axis="y", alpha=0.5)
+
+
+def is_adagrad(records: Sequence[Record]) -> str:
+    """Where the chosen CLASSP is AdaGrad: power 2 and threshold 0."""
+    powers = {r["stream"]: r["power"] for r in chosen(records) if r["label"] == "classp" and "power" in r}
+    same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
+    return f"The CLASSP chosen is AdaGrad (p = 2, threshold 0) on: {', '.join(same)}" if same else ""
+
+
+def draw_memory(records: Sequence[Record]) -> Figure:
+    """Accuracy against what each method keeps besides weights and gradients, a panel a stream; methods that keep nothing at 0."""
+    table = summary(percent(records, "ACC"), "ACC", "stream")
+    sizes = {
+        (r["label"], r["stream"]): r["state_bytes"] / 1024 for r in chosen(records) if "state_bytes" in r
+    }
+    streams = list(dict.fromkeys(table["stream"]))
+    with figure() as fig:
+        for axes, stream in zip(
+            fig.subplots(1, max(len(streams), 1), squeeze=False)[0], streams, strict=False
+        ):
+            part = table[(table["stream"] == stream) & ~table["label"].isin(ALL_TASKS)]
+            places = [
+                (sizes[row["label"], stream], row)
+                for _, row in part.iterrows()
+                if (row["label"], stream) in sizes
+            ]
+            for size, row in places:
+                point(axes, max(size, 30), row, COLOURS[row["label"]])
+            spread_names(axes, [(max(size, 30), row["mean"], row["label"]) for size, row in places])
+            axes.set(xscale="log", xlabel="kept (KiB)", title=STREAM_NAMES[stream], xlim=(15, 2e5))
+            axes.set_xticks([30, 100, 1000, 10_000], labels=["0", "100", "1,000", "10,000"])
+            axes.minorticks_off()
+        fig.axes[0].set_ylabel("accuracy on all tasks (%)")
+        ours, online, buffer = (
+            sizes.get((name, STREAM), np.nan) for name in ("classp", "ewc-online", "replay")
+        )
+        title = (
+            f"CLASSP keeps {ours:,.0f} KiB, EWC online {online:,.0f}, a buffer of 200 pictures {buffer:,.0f}"
+        )
+        note = (
+            setting(records)
+            + ". Bytes as measured: sums and weights in float32, pictures too (as bytes a quarter of it)"
+        )
+        return finish(fig, title if np.isfinite(ours) else "Accuracy against memory", note)
+
+
+STREAM = "split-fashion"
+
+
+def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
+    """Names beside their points, moved apart upwards where they would overlap."""
+    if not places:
+        return
+    values = [y for _, y, _ in places]
+    gap, last = 0.045 * max(max(values) - min(values), 1.0), {}
+    for x, y, label in sorted(places, key=lambda place: place[1]):
+        column = round(np.log10(x))
+        place = last[column] = max(y, last.get(column, -np.inf) + gap)
+        axes.annotate(
+            NAMES[label],
+            (x, place),
+            xytext=(6, -3),
+            textcoords="offset points",
+            fontsize=7,
+            color=text(COLOURS[label]),
+        )
+
+
+def draw_matrices(records: Sequence[Record]) -> Figure:
+    """Mean accuracy on each task (columns) after each task (rows), a map a method."""
+    judged = [r for r in chosen(records) if "matrix" in r]
+    labels = list(dict.fromkeys(r["label"] for r in judged))
+    with figure(height=260) as fig:
+        for axes, label in zip(
+            fig.subplots(1, max(len(labels), 1), sharey=True, squeeze=False)[0], labels, strict=False
+        ):
+            rows = [r for r in judged if r["label"] == label]
+            mean = 100 * np.mean([r["matrix"] for r in rows], axis=0)
+            names = [str(k + 1) for k in range(mean.shape[1])]
+            cells(axes, pd.DataFrame(mean, index=["–", *names], columns=names), 100.0, COLOURS[label])
+            axes.set(title=NAMES[label], xlabel="on task")
+        fig.axes[0].set_ylabel("after task")
+        forgot = {label: 100 * np.mean([r["F"] for r in judged if r["label"] == label]) for label in labels}
+        words = ", ".join(f"{NAMES[label]} {value:.1f}" for label, value in forgot.items())
+        return finish(
+            fig,
+            f"Points forgotten of the best: {words}" if words else "Matrices",
+            setting(records, "accuracy in %"),
+        )
+
+
+def draw_retention(records: Sequence[Record]) -> Figure:
+    """Old-task against new-task accuracy as each method's rate varies, a panel an order of the pair."""
+    streams = list(dict.fromkeys(r["stream"] for r in records))
+    words = []
+    with figure() as fig:
+        for axes, stream in zip(
+            fig.subplots(1, max(len(streams), 1), squeeze=False)[0], streams, strict=False
+        ):
+            curves = {
+                label: curve(records, label, stream) for label in dict.fromkeys(r["label"] for r in records)
+            }
+            for label, found in curves.items():
+                if len(found):
+                    axes.plot(
+                        found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label
+                    )
+                    best = found.loc[(found["new"] + found["old"]).idxmax()]
+                    style = {"textcoords": "offset points", "fontsize": 7.5, "color": text(COLOURS[label])}
+                    axes.annotate(NAMES[label], (best["new"], best["old"]), xytext=(5, 3), **style)
+            axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
+            gain = equal_learning(records, "classp", "sgd-cut", stream).dropna()
+            if len(gain):
+                found = interval(gain)
+                span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
+                words.append(f"{signed(found.mean, 1)}{span} ({STREAM_NAMES[stream]})")
+        fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
+        said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"
+        note = "each mark a rate of the second task; SGD at 0.1 on the first, but for SGD, Adam and replay, which have one rate; "
+        seeds = len({r["seed"] for r in chosen(records)})
+        return finish(
+            fig,
+            said if words else "Retention at equal learning",
+            f"{note}mean of {seeds} seeds, test accuracy",
+        )
+
+
+def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
+    """Accuracy in percent on the new and the old task for each rate of a method, in the order of the rates."""
+    rows = pd.DataFrame(
+        [r for r in chosen(records) if r["label"] == label and r["stream"] == stream and "old" in r]
+    )
+    if seed is not None and len(rows):
+        rows = rows[rows["seed"] == seed]
+    return (
+        100 * rows.groupby("rate")[["new", "old"]].mean()
+        if len(rows)
+        else pd.DataFrame(columns=["new", "old"])
+    )
+
+
+def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
+    """Points that one method's curve lies above another's, over the new-task accuracies that both reach; a value a seed."""
+    found = {}
+    for seed in dict.fromkeys(r["seed"] for r in chosen(records)):
+        curves = [frontier(curve(records, label, stream, seed)) for label in (one, other)]
+        if all(len(c) > 1 for c in curves):
+            low, high = max(c["new"].min() for c in curves), min(c["new"].max() for c in curves)
+            if low < high:
+                x = np.linspace(low, high, 50)
+                above = [np.interp(x, c["new"], c["old"]) for c in curves]
+                found[seed] = float((above[0] - above[1]).mean())
+    return pd.Series(found, dtype=float).rename_axis("seed")
+
+
+def frontier(found: pd.DataFrame) -> pd.DataFrame:
+    """The points of a curve that no other one beats in both, from little learning to much."""
+    kept = [
+        p
+        for p in found.itertuples()
+        if not ((found["new"] >= p.new) & (found["old"] >= p.old) & (found.index != p.Index)).any()
+    ]
+    return pd.DataFrame([(p.new, p.old) for p in kept], columns=["new", "old"]).sort_values("new")
+
+
+def draw_ablations(records: Sequence[Record]) -> Figure:
+    """Accuracy with one part of CLASSP changed at a time, and the share of weights that a task moves."""
+    rows = list(dict.fromkeys(r["part"] for r in records))
+    streams = list(dict.fromkeys(r["stream"] for r in records))
+    with figure() as fig:
+        grid = fig.subplots(1, len(streams) + 1, sharey=True, squeeze=False)[0]
+        panels = [("ACC", s, STREAM_NAMES[s], "accuracy on all tasks (%)") for s in streams]
+        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "weights that a task moves (%)")]
+        for axes, (column, stream, name, xlabel) in zip(grid, panels, strict=False):
+            part = summary(percent([r for r in records if r["stream"] == stream], column), column, "part")
+            for _, row in part.iterrows():
+                if row["n"]:
+                    point(axes, rows.index(row["part"]), row, ORANGE, across=True)
+                else:
+                    place = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.5}
+                    axes.text(0.04, rows.index(row["part"]), "does not learn", **place)
+            axes.set(title=name, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+            axes.set_yticks(range(len(rows)), labels=rows)
+        words = []
+        for label, at in (("decay", "decay off"), ("a threshold of 1e-7", "threshold 1e-7")):
+            gain = part_gain(records, at, streams[0]) if streams else pd.Series(dtype=float)
+            if len(gain.dropna()):
+                sign = 1 if label == "decay" else -1
+                words.append(f"{label} brings {signed(sign * interval(gain.dropna()).mean, 1)}")
+        title = (
+            f"{STREAM_NAMES[streams[0]]}, points: {', '.join(words)}"
+            if words
+            else "What the parts of CLASSP bring"
+        )
+        return finish(fig, title, setting(records))
+
+
+def part_gain(records: Sequence[Record], without: str, stream: str, column: str = "ACC") -> pd.Series:
+    """Points that CLASSP as it is lies above CLASSP with one part changed, a value a seed."""
+    whole, other = (scores(records, column, part=part, stream=stream) for part in ("CLASSP, p = 1", without))
+    return 100 * (whole - other)
+
+
+def draw_map(records: Sequence[Record]) -> Figure:
+    """Mean accuracy over p and alpha."""
+    rows = pd.DataFrame([{**r, "ACC": 100 * r["ACC"]} for r in records if "ACC" in r])
+    with figure() as fig:
+        axes = fig.subplots()
+        title = "Accuracy over p and alpha"
+        if len(rows):
+            table = rows.pivot_table(index="power", columns="rate", values="ACC")
+            best = table.stack().idxmax()
+            low = table.min().min()
+            cells(axes, table.round(1) - low, max(table.max().max() - low, 1.0))
+            for label, (y, x) in zip(axes.texts, np.ndindex(*table.shape), strict=True):
+                label.set_text(f"{table.iloc[y, x]:.1f}" if np.isfinite(table.iloc[y, x]) else "·")
+            axes.set(xlabel="alpha, the rate after task 1", ylabel="power p")
+            axes.set_xticks(range(table.shape[1]), labels=[f"{rate:g}" for rate in table.columns])
+            title = f"Best: {table.max().max():.1f} % at p = {best[0]:g}, alpha = {best[1]:g}"
+        seeds = len({r["seed"] for r in records})
+        note = f"test accuracy on all tasks of {STREAM_NAMES[STREAM]}, %; SGD at 0.1 on task 1; mean of {seeds} seeds"
+        return finish(fig, title, note)

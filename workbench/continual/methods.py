@@ -1,0 +1,56 @@
+"""Every method by its name: what it steps with, and what it does besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from workbench.continual.memory import AGEM, UPGD, Replay
+from workbench.continual.nets import trained
+from workbench.continual.optimizer import CLASSP
+from workbench.continual.penalties import EWC, L2, MAS, SI, LwF
+from workbench.continual.rival import Rival
+
+OPTIMIZERS = ("sgd", "adam", "adagrad", "upgd", "classp")
+STEPS_WITH = {name: name for name in OPTIMIZERS} | {"sgd-cut": "sgd", "adagrad-reset": "adagrad"}
+METHODS = (
+    "sgd", "sgd-cut", "adam", "adagrad", "adagrad-reset", "upgd", "classp",
+    "ewc", "ewc-online", "l2", "si", "mas", "lwf", "replay", "a-gem", "joint", "cumulative",
+)  # fmt: skip
+PULLS = ("ewc", "ewc-online", "l2", "si", "mas", "lwf")  # have a strength
+MEMORIES = ("replay", "a-gem")  # keep samples
+
+
+def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
+    """The rival by the name of its method; `k` are the knobs of `fit`."""
+    if method in ("ewc", "ewc-online"):
+        return EWC(model, k["strength"], method == "ewc-online", estimator=k["estimator"])
+    if method in PULLS:
+        return {"l2": L2, "si": SI, "mas": MAS, "lwf": LwF}[method](model, k["strength"])
+    if method == "replay":
+        return Replay(model, k["memory"], k["batch"], k["seed"])
+    return AGEM(model, k["memory"], seed=k["seed"]) if method == "a-gem" else Rival()
+
+
+def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.Optimizer:
+    """An optimizer by name, with the knobs that it has; AdaGrad with a schedule is CLASSP with p = 2, as it always is."""
+    weights, first = list(trained(model).values()), k["first_lr"]
+    lr = k["lr"] if first is None else first
+    if name == "classp":
+        rule = (k["power"], k["threshold"], k["eps"], first is None, k["mode"])
+        return CLASSP(trained(model).items(), lr, *rule, order=k["order"], cap=k["cap"])
+    if name == "adagrad" and first is not None:
+        return CLASSP(trained(model).items(), lr, 2.0, 0.0, k["eps"], decay=False)
+    if name == "adagrad":
+        return torch.optim.Adagrad(weights, lr, initial_accumulator_value=k["eps"], eps=0)
+    return {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "upgd": UPGD}[name](weights, lr)
+
+
+def forget(optimizer: torch.optim.Optimizer, eps: float) -> None:
+    """Begin again without an optimizer's history; the weights and the rates stay."""
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": {}})
+    if isinstance(optimizer, torch.optim.Adagrad):  # which has a state before its first step
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[p] = {"step": torch.tensor(0.0), "sum": torch.full_like(p, eps)}
