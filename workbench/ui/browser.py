@@ -52,14 +52,15 @@ class RunBrowser(w.VBox):
         one = self.experiment != ALL
         knobs = archive.differing(self.found) if one else []
         numbers = list(dict.fromkeys(name for run in self.found for name in run.last)) if one else []
-        columns = (
-            [*knobs, *(n for n in numbers if n not in knobs)] if one else ["experiment", "changed knobs"]
-        )
+        about = ["records", "seconds", "kB", "finished"]
+        columns = [*knobs, *(n for n in numbers if n not in knobs), *about]
+        if not one:
+            columns = ["experiment", *reversed(about), "changed knobs"]  # the longest last
         size = sum(run.size for run in self.found) / 1e6
         self.table.view = {
             "experiments": names,
             "experiment": self.experiment,
-            "columns": [*columns, "records", "seconds", "kB", "finished"],
+            "columns": columns,
             "knobs": knobs or ["finished"],
             "numbers": numbers,
             "rows": [self._row(run, knobs, numbers) for run in self.found],

@@ -28,7 +28,7 @@ Pins = Sequence[tuple[str, Sequence[Record]]]
 
 
 class Drawing:
-    """The figure of an experiment, kept between pictures where it can be filled again (see `plotting.live`)."""
+    """The figure of an experiment, kept between pictures where it can be filled again (see `live.live`)."""
 
     def __init__(self, experiment: Experiment):
         self.experiment, self.figure, self._due = experiment, None, 0.0

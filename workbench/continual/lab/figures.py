@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from workbench.continual.lab.colours import COLOURS, spoken
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.plotting import PINS, Pins, heading, live, part, words
+from workbench.live import PINS, Pins, heading, live, part, words
 
 TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, SKY, RED)
 

@@ -13,7 +13,7 @@ from workbench.continual.lab.colours import COLOURS
 from workbench.continual.lab.looking import RATES, SQUARES, SUMS
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.plotting import heading, live, part, words
+from workbench.live import heading, live, part, words
 
 LAYERS = (ORANGE, BLUE, GREEN, PINK, SKY)
 

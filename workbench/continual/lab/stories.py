@@ -10,7 +10,7 @@ import numpy as np
 from workbench.continual.lab.colours import spoken
 from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
-from workbench.plotting import Pins
+from workbench.live import Pins
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, text
-from workbench.plotting import PINS, Pins, figure, heading, live, part, stems, words
+from workbench.live import PINS, Pins, heading, live, part, stems, words
+from workbench.plotting import figure
 
 COLOURS = {
     "rtn": GREY, "gptq": BLUE, "gptq+rescomp": SKY, "foem": SKY, "gptaq": RED, "gptaq+rescomp": ORANGE,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREY, INK, PINK, RED, text
-from workbench.plotting import Pins, heading, live, part, stems, words
+from workbench.live import Pins, heading, live, part, stems, words
 from workbench.quantization.lab.figures import COLOURS, LABELS, short
 
 
@@ -78,13 +78,17 @@ def _ranks(ranks: Axes, errors: dict[str, float]) -> None:
         )
     most = max(errors.values()) ** 0.5
     ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
+    marks = [value for value in (0, 0.25, 1, 4, 16, 64) if value**0.5 <= 1.2 * most]
+    ranks.set_xticks(
+        [value**0.5 for value in marks[:1] + marks[-2:]],
+        labels=[f"{value:g}" for value in marks[:1] + marks[-2:]],
+    )
     for name, method in zip(ranks.get_yticklabels(), errors, strict=True):
         name.set(color=text(COLOURS[method]), fontweight="bold")
     ranks.set(
         xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3),
         ylim=(len(errors) - 0.5, -0.6),
-        xticks=[],
-        xlabel="squared error",
+        xlabel="squared error (at its root)",
         title="Error of each",
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
-from workbench.plotting import Pins
+from workbench.live import Pins
 from workbench.quantization.lab.figures import LABELS, at_column
 
 

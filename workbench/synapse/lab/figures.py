@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.plotting import PINS, Pins, heading, live, part, stems, words
+from workbench.live import PINS, Pins, heading, live, part, stems, words
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -216,11 +216,10 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
-    right = [r["rule"] for r in records if abs(r["mean"] - first["asked"]) < 0.1]
+    right = sum(abs(r["mean"] - first["asked"]) < 0.1 for r in records)
     heading(
         fig,
-        f"{first['asked']:.2f} pulses are asked for; on average {' and '.join(right) or 'no rule'} "
-        f"{'sends' if len(right) < 2 else 'send'} about that",
+        f"{first['asked']:.2f} pulses are asked for; {right} of {len(records)} rules send about that on average",
         f"to {direction} the weight, which a pulse moves by {first['unit']:.4f}; 200 tries of each rule",
     )
     most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6

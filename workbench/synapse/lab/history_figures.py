@@ -44,7 +44,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
                 gap = last["uni"] - last["uni, no refresh"]
                 title = f"In the end refresh is worth {gap:.1f} points to unidirectional updating"
         axes.set(xlabel="samples seen", ylabel="accuracy (%)")
-        finish(fig, title, setting(records).replace(", each a dot", ""))
+        finish(fig, title, setting(records, spread=False))
     return fig
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
-from workbench.plotting import Pins, heading, live, part, stems, words
+from workbench.live import Pins, heading, live, part, stems, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
 EDGES = "empty", "half", "full"

@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
-from workbench.plotting import Pins
+from workbench.live import Pins
 from workbench.synapse.lab.figures import LABELS, SHORT, astray, matching
 from workbench.synapse.lab.network_figures import by_scheme, points
 

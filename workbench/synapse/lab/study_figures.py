@@ -25,17 +25,17 @@ def accuracies(records: Sequence[Record], *places: str) -> tuple[pd.DataFrame, p
     return table[~software], table[software]
 
 
-def setting(records: Sequence[Record]) -> str:
-    """What a picture of these records owes to its reader, below its title."""
+def setting(records: Sequence[Record], spread: bool = True) -> str:
+    """What a picture of these records owes to its reader, below its title; whether it draws a spread."""
     judged = chosen(records)
     seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
-    spread = (
-        f"mean and 95 % interval of {seeds} runs" if seeds >= FEW else f"mean of {seeds} runs, each a dot"
-    )
+    said = f"mean of {seeds} runs"
+    if spread:
+        said = f"mean and 95 % interval of {seeds} runs" if seeds >= FEW else f"{said}, each a dot"
     tuned = any(r.get("tried", 1) > 1 for r in judged)
     how = "each point at its best rate (chosen on validation digits)" if tuned else "all at one rate"
-    text = f"test accuracy, {how}; {spread}"
-    if any(r.get("edge") for r in judged):
+    text = f"test accuracy, {how}; {said}"
+    if spread and any(r.get("edge") for r in judged):
         text += "; diamond: the best rate was the last of those tried, and another might be better"
     if stopped:
         text += f". {stopped} of all {len(records)} runs stopped early: all hidden units saturated"
@@ -217,7 +217,7 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
         }
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
         title = f"Points lost to variation, at most: {words}" if words else "Points lost to variation"
-        return finish(fig, title, setting(records))
+        return finish(fig, title, setting(records, spread=False) + ". Below 0: gained; a dot: not measured")
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
