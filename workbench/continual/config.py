@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+from torch import nn
 
 from workbench import datasets
-from workbench.continual import streams
+from workbench.continual import sentences, streams
 from workbench.continual.fishers import ESTIMATORS
 from workbench.continual.learner import Learner
 from workbench.continual.methods import MEMORIES, METHODS, OPTIMIZERS, PULLS
-from workbench.continual.nets import PaperNet
+from workbench.continual.nets import PaperNet, SentimentNet
 from workbench.knobs import Config, knob
 
 PICTURES = {
@@ -20,6 +23,10 @@ PICTURES = {
     "mnist-fashion": ("sequence", "mnist", "fashion-mnist"),
     "fashion-mnist": ("sequence", "fashion-mnist", "mnist"),
 }
+TEXTS = ("vader", "news-films")
+STREAMS = (*PICTURES, *TEXTS)
+OF_PICTURES = (lambda c: c.stream not in TEXTS, "sentences are no pictures")
+OF_TEXTS = (lambda c: c.stream in TEXTS, "only sentences have it")
 SEVERAL = (
     lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"),
     "this stream has its own tasks",
@@ -30,11 +37,25 @@ class StreamConfig(Config):
     """A stream of tasks, and the network that learns it."""
 
     title: ClassVar[str] = "stream"
-    stream: Literal["split-fashion", "split-mnist", "permuted", "rotated", "mnist-fashion", "fashion-mnist"] = knob(
+    stream: Literal[STREAMS] = knob(
         "split-fashion", "stream", "what is learnt in turn: classes of clothes or digits, pixels in other orders, turned digits, "
-        "or one set after the other (the paper's pair is mnist-fashion)", essential=True,
+        "one set after the other, tweets to editorials (vader), financial news and then films (your folder)", essential=True,
     )  # fmt: skip
-    data: Literal["10k", "full"] = knob("10k", "pictures", "the bundled first 10,000 of a set, or all 70,000")
+    data: Literal["10k", "full"] = knob(
+        "10k", "pictures", "the bundled first 10,000 of a set, or all 70,000", when=OF_PICTURES
+    )
+    features: Literal["words", "minilm", "numbered"] = knob(
+        "words",
+        "features",
+        "of a sentence: hashed words, MiniLM's vector, or words by number (for the paper's net)",
+        when=OF_TEXTS,
+    )
+    labels: Literal["corrected", "published"] = knob(
+        "corrected",
+        "labels of films",
+        "positive is positive, or, as in the published program, what was neutral in the news",
+        when=(lambda c: c.stream == "news-films", "only the news have a third label"),
+    )
     scenario: Literal["domain", "task", "class"] = knob(
         "domain", "scenario", "what is known: answers are shared (domain), the task's number is told (task), or neither (class)",
         when=(lambda c: c.stream.startswith("split"), "only tasks with classes of their own have another scenario"),
@@ -43,21 +64,40 @@ class StreamConfig(Config):
     samples: int = knob(1000, "samples a task", "training samples, at most", low=50, high=60_000, log=True)
     blend: float = knob(
         0.0, "gradual borders", "share of a task over which the neighbour's samples are mixed in", low=0.0, high=1.0, step=0.1,
-        when=(lambda c: c.scenario != "task" and c.method not in ("joint", "cumulative"), "there is no border to blur"),
+        when=(lambda c: c.scenario != "task", "where a task's number is told, its border is sharp"),
     )  # fmt: skip
     network: Literal["perceptron", "paper"] = knob(
-        "perceptron", "network", "a perceptron, or the paper's convolutional one (1.2 M weights)"
+        "perceptron",
+        "network",
+        "a perceptron, or the paper's: two convolutions (1.2 M weights), or one transformer layer",
     )
     hidden: tuple[int, ...] = knob(
         (100, 100), "hidden units", "of each layer", low=1, high=2000, choices=((50,), (100, 100), (256, 256)),
         when=(lambda c: c.network == "perceptron", "the paper's network has its own"),
     )  # fmt: skip
+    width: int = knob(
+        60, "width", "of the embedding of the paper's sentence network (its own is 600)", low=6, high=600, step=6,
+        when=(lambda c: c.network == "paper" and c.stream in TEXTS, "only that network has it"),
+    )  # fmt: skip
     batch: int = knob(32, "batch size", "samples a step", low=1, high=1000, choices=(1, 10, 32, 100))
     passes: int = knob(1, "passes", "over each task", low=1, high=20)
     seed: int = knob(0, "seed", "first weights, choice and order of the samples", low=0, high=10**6)
 
+    @model_validator(mode="after")
+    def _network_can_read(self) -> Self:
+        numbered = self.stream in TEXTS and self.features == "numbered"
+        if self.stream in TEXTS and numbered != (self.network == "paper"):
+            raise ValueError(
+                f"features={self.features!r}: expected 'numbered' with network='paper', which embeds words, and others without"
+            )
+        return self
+
     def loaded(self) -> streams.Stream:
         """The stream."""
+        if self.stream == "vader":
+            return sentences.vader(self.features, self.samples, self.seed)
+        if self.stream == "news-films":
+            return sentences.news_films(self.features, self.labels, self.samples, self.seed)
         kind, *data = PICTURES[self.stream]
         name = f"{kind}-{'+'.join(one + ('-10k' if self.data == '10k' else '') for one in data)}"
         return streams.load(
@@ -67,6 +107,8 @@ class StreamConfig(Config):
 
 def inputs(config: StreamConfig) -> list[str]:
     """References of the data that a stream is made of."""
+    if config.stream in TEXTS:
+        return sentences.inputs(config.stream, config.features)
     tail = "-10k" if config.data == "10k" else ""
     return [datasets.ref(name + tail) for name in PICTURES[config.stream][1:]]
 
@@ -85,7 +127,7 @@ class MethodConfig(StreamConfig):
         essential=True,
     )
     lr: float = knob(
-        0.003, "learning rate", "CLASSP's alpha: after task 1 where there is a rate for it", low=1e-5, high=1.0, log=True,
+        0.003, "learning rate", "CLASSP's alpha: after task 1 where there is a rate for it", low=1e-6, high=1.0, log=True,
         essential=True,
     )  # fmt: skip
     first_lr: float = knob(
@@ -146,10 +188,16 @@ class ContinualConfig(MethodConfig):
     )
     cap: float = knob(0.0, "cap", "of the effective rate; 0: none", low=0.0, high=10.0, step=0.01, when=OURS)
 
+    def _paper_network(self, stream: streams.Stream) -> nn.Module:
+        if self.stream not in TEXTS:
+            return PaperNet(self.seed, stream.outputs)
+        words = 1 + int(max(task.x_train.max() for task in stream.tasks))
+        return SentimentNet(self.seed, words, self.width, outputs=stream.outputs)
+
     def learner(self, watch: int, stream: streams.Stream | None = None) -> Learner:
         """A fit of this config, looked at every `watch` steps."""
         stream = stream or self.loaded()
-        model = PaperNet(self.seed, stream.outputs) if self.network == "paper" else None
+        model = self._paper_network(stream) if self.network == "paper" else None
         knobs: dict[str, Any] = {
             name: getattr(self, name)
             for name in (

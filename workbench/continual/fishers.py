@@ -21,6 +21,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workbench.continual.nets import trained
 
@@ -104,7 +105,9 @@ def summed(
     total = {name: torch.zeros_like(p) for name, p in weights.items()}
     size = max(1, ROOM // sum(p.numel() for p in weights.values()))
     for rows, given, weight in zip(x.split(size), labels.split(size), share.split(size), strict=True):
-        for name, gradients in each(weights, rows, given).items():
+        with sdpa_kernel(SDPBackend.MATH):  # vmap knows no other attention
+            found = each(weights, rows, given)
+        for name, gradients in found.items():
             total[name] += torch.tensordot(weight.to(gradients.dtype), taken(gradients), 1)
     return total
 

@@ -193,6 +193,19 @@ def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:most].sort().values]
 
 
+class Reordered:
+    """Samples ``(n, features)`` whose features are put into another order as they are looked at."""
+
+    def __init__(self, x: Tensor, order: Tensor):
+        self.x, self.order = x, order
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        return self.x[rows][..., self.order]
+
+
 def together(tasks: Sequence[Task]) -> Task:
     """Tasks as one."""
     parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]

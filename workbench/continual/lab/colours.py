@@ -25,4 +25,5 @@ def spoken(branch: str) -> str:
 STREAM_NAMES = {
     "split-fashion": "clothes, 5 tasks", "split-mnist": "digits, 5 tasks", "permuted": "permuted digits",
     "rotated": "turned digits", "mnist-fashion": "digits → clothes", "fashion-mnist": "clothes → digits",
+    "vader": "tweets to editorials", "news-films": "news → films",
 }  # fmt: skip

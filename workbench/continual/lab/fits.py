@@ -20,7 +20,7 @@ class FitConfig(ContinualConfig):
     """One method on one stream, looked at on the way."""
 
     title: ClassVar[str] = "looks"
-    looks: int = knob(30, "looks", "on the way, about", low=1, high=1000)
+    looks: int = knob(20, "looks", "on the way, about", low=1, high=1000)
 
 
 @fit("continual/stream", version=1, inputs=inputs)
@@ -58,30 +58,48 @@ def measured(learner: Learner) -> Record:
     }
 
 
-# -- what each method may choose from: twelve settings each at full budget ---------------------------------------------------
+# -- what each method may choose from: sixteen settings each at full budget ---------------------------------------------------
 
-RATES = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
-SMALL_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2)
-PULL_RATES = (0.003, 0.01, 0.03, 0.1)
+RATES = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0)
+SMALL_RATES = (
+    5e-6,
+    1e-5,
+    2e-5,
+    3e-5,
+    5e-5,
+    7e-5,
+    1e-4,
+    1.5e-4,
+    2e-4,
+    3e-4,
+    5e-4,
+    7e-4,
+    1e-3,
+    2e-3,
+    5e-3,
+    1e-2,
+)
+PULL_RATES = (0.01, 0.03, 0.1, 0.3)
+SQUARE_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.1)
 FULL: dict[str, list[Setting]] = {
     "sgd": candidates(lr=RATES),
-    "sgd-cut": candidates(lr=(0.03, 0.1, 0.3), cut=(0.03, 0.1, 0.2, 0.5)),
+    "sgd-cut": candidates(lr=(0.1, 0.2, 0.3, 0.5), cut=(0.01, 0.03, 0.1, 0.2)),
     "adam": candidates(lr=SMALL_RATES),
-    "adagrad": candidates(first_lr=(0.0, 0.1), lr=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)),
+    "adagrad": candidates(first_lr=(0.0, 0.1), lr=SQUARE_RATES),
     "adagrad-reset": candidates(lr=[rate / 10 for rate in RATES]),
     "upgd": candidates(lr=RATES),
-    "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.001, 0.003, 0.01)),
-    "ewc": candidates(lr=PULL_RATES, strength=(10.0, 100.0, 1000.0)),
-    "ewc-online": candidates(lr=PULL_RATES, strength=(10.0, 100.0, 1000.0)),
-    "l2": candidates(lr=PULL_RATES, strength=(0.01, 0.1, 1.0)),
-    "si": candidates(lr=PULL_RATES, strength=(1.0, 30.0, 1000.0)),
-    "mas": candidates(lr=PULL_RATES, strength=(0.3, 3.0, 30.0)),
-    "lwf": candidates(lr=PULL_RATES, strength=(1.0, 3.0, 10.0)),
+    "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.001, 0.003, 0.01, 0.03)),
+    "ewc": candidates(lr=PULL_RATES, strength=(1.0, 10.0, 100.0, 1000.0)),
+    "ewc-online": candidates(lr=PULL_RATES, strength=(1.0, 10.0, 100.0, 1000.0)),
+    "l2": candidates(lr=PULL_RATES, strength=(0.01, 0.1, 1.0, 3.0)),
+    "si": candidates(lr=PULL_RATES, strength=(0.1, 1.0, 10.0, 100.0)),
+    "mas": candidates(lr=PULL_RATES, strength=(0.1, 1.0, 10.0, 100.0)),
+    "lwf": candidates(lr=PULL_RATES, strength=(0.3, 1.0, 3.0, 10.0)),
     "replay": candidates(lr=RATES),
     "a-gem": candidates(lr=RATES),
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
-}  # fmt: skip
+}
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
 PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has a schedule of its own
 
@@ -91,7 +109,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
     title: ClassVar[str] = "budget"
     choosing: int = knob(3, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
-    budget: int = knob(12, "settings tried", "for each method", low=1, high=12, essential=True)
+    budget: int = knob(16, "settings tried", "for each method", low=1, high=16, essential=True)
     pair_samples: int = knob(
         8000,
         "samples of a set",

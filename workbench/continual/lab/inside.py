@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -45,6 +45,16 @@ def walk(series: Tensor, rule: Rule) -> dict[str, list[float]]:
         found["way"].append(found["way"][-1] + abs(weight.item() - before))
         found["sum"].append(total.item())
     return found
+
+
+def follow(series: Tensor, make: Callable[[list[Tensor]], torch.optim.Optimizer]) -> float:
+    """Where an optimizer of torch's, made by ``make([weight])``, takes a weight that begins at 0."""
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = make([weight])
+    for gradient in series:
+        weight.grad = gradient[None].clone()
+        optimizer.step()
+    return weight.item()
 
 
 class WeightConfig(Config):

@@ -7,17 +7,12 @@ from typing import Any
 
 from workbench.comparison import Point, candidates, comparison
 from workbench.continual.lab import study_figures as figures
-from workbench.continual.lab.fits import JUDGED, LAPTOP, PLAIN, SCALES, STREAMS, StudyConfig, on_stream
+from workbench.continual.lab.fits import FULL, JUDGED, LAPTOP, PLAIN, SCALES, STREAMS, StudyConfig, on_stream
 from workbench.continual.methods import METHODS
+from workbench.knobs import knob
 
 KNOBS = ("method", "lr", "first_lr", "cut", "strength", "power")
 SWEPT = ("stream", *KNOBS)
-
-
-def _everywhere(config: StudyConfig) -> Iterator[Point]:
-    for stream in config.streams:
-        for method in METHODS:
-            yield config.point(method, {"stream": stream}, **config.place(stream))
 
 
 @comparison(
@@ -31,7 +26,9 @@ def _everywhere(config: StudyConfig) -> Iterator[Point]:
 )
 def rivals(config: StudyConfig) -> Iterator[Point]:
     """Every method on three streams, each at the rate and strength that validation chooses for it."""
-    yield from _everywhere(config)
+    for stream in config.streams:
+        for method in METHODS:
+            yield config.point(method, {"stream": stream}, **config.place(stream))
 
 
 @comparison(
@@ -44,8 +41,9 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
     paper="CLASSP's memory against EWC's",
 )
 def memory(config: StudyConfig) -> Iterator[Point]:
-    """The same fits: accuracy against the bytes that each method keeps besides weights and gradients."""
-    yield from _everywhere(config)
+    """The same fits: accuracy against the bytes that each method keeps besides weights and gradients, on the split stream."""
+    for method in METHODS:
+        yield config.point(method, {"stream": STREAMS[0]}, **config.place(STREAMS[0]))
 
 
 @comparison(
@@ -157,3 +155,69 @@ def power_map(config: StudyConfig) -> Iterator[Point]:
             at = {"power": power, "rate": rate}
             knobs = {**config.place(STREAMS[0]), **BASE, "power": power, "lr": rate}
             yield Point("classp", at, knobs)
+
+
+SENTENCES = {
+    "vader": {"stream": "vader", "features": "words", "samples": 60_000, "hidden": (32,), "passes": 4},
+    "news-films": {
+        "stream": "news-films",
+        "features": "numbered",
+        "network": "paper",
+        "samples": 4000,
+        "passes": 8,
+    },
+}
+SPOKEN = ("sgd", "sgd-cut", "adam", "adagrad", "classp", "ewc-online", "replay", "joint")
+
+
+class SentimentConfig(StudyConfig):
+    """Methods on sentences."""
+
+    streams: tuple[str, ...] = knob(
+        tuple(SENTENCES),
+        "streams",
+        "gone through",
+        choices=(tuple(SENTENCES), ("vader",), ("news-films",)),
+        essential=True,
+    )
+    paper_budget: int = knob(
+        4, "settings, paper's net", "tried for each method with the paper's network", low=1, high=16
+    )
+
+
+@comparison(
+    "continual/sentiment",
+    version=1,
+    fit=on_stream,
+    figure=figures.draw_rivals,
+    presets={
+        "smoke": {k: v for k, v in JUDGED.items() if k != "hidden"} | {"streams": ("vader",)},
+        "laptop": {},
+        "paper": "width 600 takes 8 s a step on a CPU; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
+    },
+    swept=(*SWEPT, "features", "network", "hidden", "passes"),
+    paper="CLASSP against EWC, AdaGrad, SGD and Adam on the sentiment pair",
+)
+def sentiment(config: SentimentConfig) -> Iterator[Point]:
+    """Methods on sentences: four domains as bags of words, and the paper's pair with its transformer layer, at width 60."""
+    for stream in config.streams:
+        knobs, paper = SENTENCES[stream], stream == "news-films"
+        knobs = {
+            **knobs,
+            "samples": min(knobs["samples"], config.samples) if config.budget < 4 else knobs["samples"],
+        }
+        for method in SPOKEN:
+            every = FULL[method]
+            settings = (
+                config.replace(budget=config.paper_budget).settings(every)
+                if paper
+                else config.settings(every)
+            )
+            given = {**PLAIN, "method": method, **knobs}
+            yield Point(
+                method,
+                {"stream": stream},
+                given,
+                settings,
+                why="the paper's network takes half a minute a fit",
+            )

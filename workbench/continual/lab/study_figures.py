@@ -75,7 +75,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on all tasks (%)")
         found = [(STREAM_NAMES[s], lead(records, "classp", "sgd-cut", stream=s)) for s in streams]
         words = "; ".join(f"{gap} ({name})" for name, gap in found if gap)
-        title = f"CLASSP over SGD with its rate cut, points: {words}" if words else "Methods on streams"
+        title = f"CLASSP over SGD with its rate cut: {words}" if words else "Methods on streams"
         return finish(fig, title, f"{setting(records)}. {is_adagrad(records)}")
 
 
@@ -96,40 +96,34 @@ def is_adagrad(records: Sequence[Record]) -> str:
 
 
 def draw_memory(records: Sequence[Record]) -> Figure:
-    """Accuracy against what each method keeps besides weights and gradients, a panel a stream; methods that keep nothing at 0."""
-    table = summary(percent(records, "ACC"), "ACC", "stream")
-    sizes = {
-        (r["label"], r["stream"]): r["state_bytes"] / 1024 for r in chosen(records) if "state_bytes" in r
-    }
-    streams = list(dict.fromkeys(table["stream"]))
+    """Accuracy against what each method keeps besides weights and gradients; methods that keep nothing stand at the left."""
+    sizes = {r["label"]: r["state_bytes"] / 1024 for r in chosen(records) if "state_bytes" in r}
+    table = summary(percent(records, "ACC"), "ACC")
+    places = [
+        (sizes[row["label"]], row)
+        for _, row in table.iterrows()
+        if row["label"] in sizes and row["label"] not in ALL_TASKS
+    ]
     with figure() as fig:
-        for axes, stream in zip(
-            fig.subplots(1, max(len(streams), 1), squeeze=False)[0], streams, strict=False
-        ):
-            part = table[(table["stream"] == stream) & ~table["label"].isin(ALL_TASKS)]
-            places = [
-                (sizes[row["label"], stream], row)
-                for _, row in part.iterrows()
-                if (row["label"], stream) in sizes
-            ]
-            for size, row in places:
-                point(axes, max(size, 30), row, COLOURS[row["label"]])
-            spread_names(axes, [(max(size, 30), row["mean"], row["label"]) for size, row in places])
-            axes.set(xscale="log", xlabel="kept (KiB)", title=STREAM_NAMES[stream], xlim=(15, 2e5))
-            axes.set_xticks([30, 100, 1000, 10_000], labels=["0", "100", "1,000", "10,000"])
-            axes.minorticks_off()
-        fig.axes[0].set_ylabel("accuracy on all tasks (%)")
-        ours, online, buffer = (
-            sizes.get((name, STREAM), np.nan) for name in ("classp", "ewc-online", "replay")
+        axes = fig.subplots()
+        none = 0.4 * min((size for size, _ in places if size), default=100.0)
+        for size, row in places:
+            point(axes, max(size, none), row, COLOURS[row["label"]])
+        spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in places])
+        most = max((size for size, _ in places), default=1000.0)
+        ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000) if none < tick < 1.5 * most]
+        axes.set(
+            xscale="log", xlabel="kept besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most)
         )
-        title = (
-            f"CLASSP keeps {ours:,.0f} KiB, EWC online {online:,.0f}, a buffer of 200 pictures {buffer:,.0f}"
-        )
-        note = (
-            setting(records)
-            + ". Bytes as measured: sums and weights in float32, pictures too (as bytes a quarter of it)"
-        )
-        return finish(fig, title if np.isfinite(ours) else "Accuracy against memory", note)
+        axes.set_xticks([none, *ticks], labels=["0", *(f"{tick:,}" for tick in ticks)])
+        axes.minorticks_off()
+        axes.set_ylabel("accuracy on all tasks (%)")
+        title, note = "Accuracy against memory", setting(records)
+        if all(name in sizes for name in ("classp", "ewc-online", "replay")):
+            ours, online, buffer = (f"{sizes[name]:,.0f}" for name in ("classp", "ewc-online", "replay"))
+            title = f"CLASSP keeps {ours} KiB, EWC online {online}, a buffer of 200 pictures {buffer}"
+            note += f". {STREAM_NAMES[STREAM]}; all in float32, as measured: pictures as bytes are a quarter of it"
+        return finish(fig, title, note)
 
 
 STREAM = "split-fashion"
@@ -140,9 +134,9 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
     if not places:
         return
     values = [y for _, y, _ in places]
-    gap, last = 0.045 * max(max(values) - min(values), 1.0), {}
+    gap, last = 0.04 * max(max(values) - min(values), 1.0), {}
     for x, y, label in sorted(places, key=lambda place: place[1]):
-        column = round(np.log10(x))
+        column = round(2 * np.log10(x))
         place = last[column] = max(y, last.get(column, -np.inf) + gap)
         axes.annotate(
             NAMES[label],
