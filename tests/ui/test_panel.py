@@ -432,7 +432,7 @@ def test_every_question_has_an_answer_in_the_records(name, at):
 
 
 def test_there_are_five_questions_in_each_explore_panel():
-    for name in ("quantization/layer-trace", "synapse/train"):
+    for name in ("quantization/layer-trace", "synapse/train", "continual/train"):
         assert len(get(name).questions) >= 5
 
 

@@ -158,8 +158,13 @@ def hashed(texts: Sequence[str]) -> Tensor:
     """Bags of words ``(n, 1024)``: 1 where one of a sentence's words falls into the bucket, by its CRC-32."""
     rows = torch.zeros(len(texts), BUCKETS)
     for row, text in zip(rows, texts, strict=True):
-        row[[zlib.crc32(word.encode()) % BUCKETS for word in split(text)]] = 1.0
+        row[_buckets(text)] = 1.0
     return rows
+
+
+@lru_cache(maxsize=1 << 17)
+def _buckets(text: str) -> list[int]:
+    return [zlib.crc32(word.encode()) % BUCKETS for word in split(text)]
 
 
 def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:

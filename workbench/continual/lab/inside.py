@@ -83,6 +83,7 @@ class WeightConfig(Config):
     )
     eps: float = knob(1e-5, "eps", "added to the sum inside the root", low=1e-12, high=1.0, log=True)
     seed: int = knob(0, "seed", "of the gradients", low=0, high=10**6)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
 @experiment(

@@ -193,7 +193,7 @@ class SentimentConfig(StudyConfig):
     presets={
         "smoke": {k: v for k, v in JUDGED.items() if k != "hidden"} | {"streams": ("vader",)},
         "laptop": {},
-        "paper": "width 600 takes 8 s a step on a CPU; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
+        "paper": "width 600 takes 8 s a CPU step; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
     },
     swept=(*SWEPT, "features", "network", "hidden", "passes"),
     paper="CLASSP against EWC, AdaGrad, SGD and Adam on the sentiment pair",

@@ -65,7 +65,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
     table = summary(percent(records, "ACC"), "ACC", "stream")
     streams = list(dict.fromkeys(table["stream"]))
     rows = list(dict.fromkeys(table["label"]))
-    with figure(height=520) as fig:
+    with figure() as fig:
         for axes, stream in zip(
             fig.subplots(1, max(len(streams), 1), sharey=True, squeeze=False)[0], streams, strict=False
         ):
@@ -152,7 +152,7 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
     """Mean accuracy on each task (columns) after each task (rows), a map a method."""
     judged = [r for r in chosen(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
-    with figure(height=260) as fig:
+    with figure() as fig:
         for axes, label in zip(
             fig.subplots(1, max(len(labels), 1), sharey=True, squeeze=False)[0], labels, strict=False
         ):
