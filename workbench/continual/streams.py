@@ -8,9 +8,11 @@ answers), or must be found out (class-incremental: all classes of all tasks are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -262,6 +264,33 @@ def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str 
     if scenario != "task":
         found = [task._replace(classes=torch.arange(outputs)) for task in found]
     return Stream(name, tuple(found), outputs, scenario, WARNING if scenario == "class" else "")
+
+
+def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
+    """A stream of one's own files: each ``*.csv`` in the folder is a task, in the order of their names.
+
+    A row is a sample: numbers, and a whole number in the column ``label`` (or else in the last one). The last fifth of each file
+    is its test part. Raises ValueError naming the file and what is wrong with it.
+    """
+    files = sorted(Path(folder).expanduser().glob("*.csv"))
+    if not files:
+        raise ValueError(f"{folder}: no *.csv in it; expected a file a task")
+    tasks = []
+    for file in files:
+        try:
+            table = pd.read_csv(file)
+            label = "label" if "label" in table else table.columns[-1]
+            x, y = table.drop(columns=label).to_numpy(float), table[label].to_numpy(float)
+        except (ValueError, OSError, IndexError) as error:
+            raise ValueError(f"{file}: {error}; expected a head and numbers in every column") from error
+        if len(y) < 5:
+            raise ValueError(f"{file}: {len(y)} rows; expected at least 5")
+        cut = len(y) - len(y) // 5
+        tasks.append([torch.tensor(part) for part in (x[:cut], y[:cut], x[cut:], y[cut:])])
+    stream = own(tasks, Path(folder).name, scenario)
+    return replace(
+        stream, tasks=tuple(t._replace(name=f.stem) for t, f in zip(stream.tasks, files, strict=True))
+    )
 
 
 def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:

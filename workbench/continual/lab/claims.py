@@ -21,7 +21,9 @@ WORDS = {
     "fashion-mnist": "clothes, then digits",
     "vader": "tweets to editorials",
     "news-films": "news, then films",
+    "paper's net": "the same, paper's net",
 }
+SENTENCES = ("vader", "news-films", "paper's net")
 PAIR = ("mnist-fashion", "fashion-mnist")
 CLOSE = 1.0  # points of accuracy that count as an advantage
 
@@ -189,11 +191,11 @@ declare(
     ),
     Claim(
         "ewc-sentiment", "CLASSP beats EWC in accuracy (sentiment)", "abstract", NOT_PUBLIC, "continual/sentiment",
-        _beats("ewc-online", among=("vader", "news-films")),
+        _beats("ewc-online", among=SENTENCES),
     ),
     Claim(
         "sentiment", "CLASSP beats SGD, Adam and AdaGrad (sentiment)", "its summary", NOT_PUBLIC, "continual/sentiment",
-        _beats("sgd", "adam", "adagrad", among=("vader", "news-films")),
+        _beats("sgd", "adam", "adagrad", among=SENTENCES),
     ),
     Claim(
         "anchor", "Ours: on twenty permuted tasks at one rate for both, CLASSP ends below Adam, as an independent study found",

@@ -25,5 +25,5 @@ def spoken(branch: str) -> str:
 STREAM_NAMES = {
     "split-fashion": "clothes, 5 tasks", "split-mnist": "digits, 5 tasks", "permuted": "permuted digits",
     "rotated": "turned digits", "mnist-fashion": "digits → clothes", "fashion-mnist": "clothes → digits",
-    "vader": "tweets to editorials", "news-films": "news → films",
+    "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "the same, paper's net",
 }  # fmt: skip

@@ -270,7 +270,7 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
                 sign = 1 if label == "decay" else -1
                 words.append(f"{label} brings {signed(sign * interval(gain.dropna()).mean, 1)}")
         title = (
-            f"{STREAM_NAMES[streams[0]]}, points: {', '.join(words)}"
+            f"On {STREAM_NAMES[streams[0]]}, points: {', '.join(words)}"
             if words
             else "What the parts of CLASSP bring"
         )
