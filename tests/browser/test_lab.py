@@ -18,7 +18,11 @@ DONE = """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .j
         && prompts.length && !prompts.some(t => t.includes('*')) }"""
 OURS = ("workbench", "ipywidgets", "anywidget", "jupyter-widgets", "Uncaught", "TypeError", "ReferenceError")
 SIZES = {(1360, 800): 640, (1920, 1080): 800}  # of the window, and how high a panel may be in it, in pixels
-NOTEBOOKS = {"quantization/01-explore": 2, "synapse/01-explore": 3, "continual/01-explore": 4}  # panels in each
+NOTEBOOKS = {
+    "quantization/01-explore": 2,
+    "synapse/01-explore": 3,
+    "continual/01-explore": 4,
+}  # panels in each
 # cut off: what does not fit into its box, except where one scrolls or where three dots say so
 CUT = """panel => [...panel.querySelectorAll('.wb-head b, button, .wb-bar, .wb-foot, .wb-time, .wb-ask, .wb-story, .wb-image')]
     .filter(e => e.offsetParent && (e.scrollWidth > e.clientWidth + 1) && getComputedStyle(e).display !== 'inline')

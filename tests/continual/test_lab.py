@@ -126,7 +126,7 @@ def test_moments_are_those_of_a_plain_run():
     with pytest.raises(KnobError):
         get("continual/history").config(tasks=2, stream="split-fashion", moment=4)
     found, rule, names = moments(config.model_dump_json())
-    assert [m.name for m in found] == ["the first step", "task 1 ends", "task 2 begins", "task 2 ends"]
+    assert [m.name for m in found] == ["training begins", "task 1 ends", "task 2 begins", "task 2 ends"]
     assert [m.tasks for m in found] == [0, 1, 1, 2]
     assert rule.decay
     assert len(names) == 2

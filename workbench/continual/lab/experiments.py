@@ -38,7 +38,6 @@ PRESETS = {
 class TrainConfig(ContinualConfig):
     """One method on one stream, looked at while it learns."""
 
-    title: ClassVar[str] = "looks"
     every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
     presets = PRESETS
 
@@ -176,6 +175,7 @@ class HistoryConfig(ContinualConfig):
         high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 2) - 1, essential=True,
     )  # fmt: skip
     presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
+    swept = ("strength", "estimator", "memory", "optimizer", "cut")  # of methods that keep no sums
 
     @model_validator(mode="after")
     def _keeps_sums(self) -> Self:
@@ -187,6 +187,7 @@ class HistoryConfig(ContinualConfig):
 class UnitsConfig(HistoryConfig):
     """Its sums, rates and first weights."""
 
+    title: ClassVar[str] = "moment"
     units: int = knob(
         0,
         "first unit shown",
@@ -234,6 +235,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
 class ThresholdConfig(HistoryConfig):
     """The squared gradients of one batch, and where the threshold cuts them."""
 
+    title: ClassVar[str] = "moment"
     cut_at: float = knob(
         -7.0,
         "threshold, 10^x",
@@ -243,7 +245,7 @@ class ThresholdConfig(HistoryConfig):
         step=0.1,
         essential=True,
     )
-    swept = ("threshold",)
+    swept = (*HistoryConfig.swept, "threshold")
 
 
 @experiment(

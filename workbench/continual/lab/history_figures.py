@@ -54,7 +54,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
             _staircase(axes, shares, ends, LAYERS[layer % len(LAYERS)])
         _powers(axes, ends)
         axes.set(xlabel=label, ylim=(0, None))
-        axes.set_title("% of weights, by what they saw" if key == "sums" else "% of weights, by their rate")
+        axes.set_title("% of weights, by sum" if key == "sums" else "% of weights, by rate")
         if key == "rates":
             words(
                 axes,
@@ -82,13 +82,19 @@ def _pictures(axes: Axes, record: Record) -> None:
     axes.set_axis_off()
 
 
+def power_of_ten(exponent: float) -> str:
+    """As it is written: 10 to a power of one decimal."""
+    small = f"{exponent:.1f}".removesuffix(".0").translate(str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{small}"
+
+
 @live
 def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
     """Squared gradients of one batch over all weights, and the threshold: what lies right of it is let through."""
     record = records[-1]
     heading(
-        fig, f"A threshold of 1e{record['cut_at']:.1f} lets {100 * record['through']:.3g} % of the weights move",
-        f"at {record['moment']}: squared gradients of one batch of 32; the largest is {record['largest']:.2g}",
+        fig, f"A threshold of {power_of_ten(record['cut_at'])} lets {100 * record['through']:.3g} % of the weights move",
+        f"when {record['moment']}: squared gradients of one batch of 32; the largest is {record['largest']:.2g}",
     )  # fmt: skip
     axes = part(fig, "squares", 46, 62, 612, 320)
     shares = 100 * np.array(record["histogram"])

@@ -95,7 +95,7 @@ def moments(text: str) -> tuple[list[Moment], Rule, list[str]]:
     )
     for number, step, _ in steps:
         if step == 1:
-            found.append(_moment(learner, "the first step", 0))
+            found.append(_moment(learner, "training begins", 0))
         elif step - 1 in ends:
             found.append(_moment(learner, f"task {number + 1} begins", number))
         if step in ends:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.continual.lab.colours import spoken
+from workbench.continual.lab.history_figures import power_of_ten
 from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
 from workbench.live import Pins
@@ -65,7 +66,7 @@ def tell_threshold(records: Sequence[Record], config: Config, pinned: Pins = ())
     through = 100 * record["through"]
     published = "none" if record["largest"] <= 0.5 else "some"
     return (
-        f"When {record['moment']}, {through:.3g} % of the weights have a squared gradient above 1e{record['cut_at']:.1f}; "
+        f"When {record['moment']}, {through:.3g} % of the weights have squared gradients above {power_of_ten(record['cut_at'])}; "
         f"half of all lie below {record['median']:.1g}. The published 0.5, taken weight by weight, would let {published} move."
     )
 
