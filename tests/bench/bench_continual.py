@@ -1,15 +1,22 @@
-"""CLASSP's step against torch's fused optimizers, as ratios within one run: one thread, turn by turn, the best of each.
+"""CLASSP's step against torch's fused optimizers, and fits against Avalanche, as ratios within one run: one thread, turn by turn.
 
-make bench
+make bench            # builds Avalanche's environment in .venv-peers/avalanche on the first call
 """
 
 from __future__ import annotations
 
+import json
+import statistics
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
+from rounds import PEERS, environment
 
-from workbench.continual import CLASSP
+from workbench.continual import CLASSP, fit, streams
 
 TENSORS, ROUNDS, IN_A_ROW = (
     16,
@@ -52,5 +59,79 @@ def main() -> None:
             print(f"  {name:22} {1000 * seconds:8.3f} ms  {seconds / best['AdamW fused']:.2f} of AdamW fused")
 
 
+PEER = PEERS / "avalanche"
+PEER_SCRIPT = """
+import json, sys, time, warnings
+warnings.filterwarnings("ignore")
+import numpy as np, torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks.utils import as_classification_dataset
+from avalanche.benchmarks.utils.data_attribute import DataAttribute
+from avalanche.training.supervised import EWC, Naive, Replay
+from avalanche.training.plugins import EvaluationPlugin
+torch.set_num_threads(1)
+torch.manual_seed(0)
+data = np.load(sys.argv[1])
+count = int(data["count"])
+def part(k, kind):
+    x, y = torch.from_numpy(data[f"x_{kind}_{k}"]), torch.from_numpy(data[f"y_{kind}_{k}"])
+    made = TensorDataset(x, y)
+    made.targets = y.tolist()
+    return as_classification_dataset(made)
+benchmark = benchmark_from_datasets(train=[part(k, "train") for k in range(count)], test=[part(k, "test") for k in range(count)])
+model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 2))
+optimizer = torch.optim.SGD(model.parameters(), float(sys.argv[3]))
+common = dict(model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), train_mb_size=32, train_epochs=1,
+              eval_mb_size=1000, device="cpu", evaluator=EvaluationPlugin(loggers=[]))
+made = {"naive": lambda: Naive(**common), "ewc": lambda: EWC(ewc_lambda=float(sys.argv[4]), mode="separate", **common),
+        "replay": lambda: Replay(mem_size=200, **common)}[sys.argv[2]]()
+start = time.process_time()
+for experience in benchmark.train_stream:
+    made.train(experience)
+seconds = time.process_time() - start
+with torch.no_grad():
+    right = [(model(torch.from_numpy(data[f"x_test_{k}"])).argmax(1).numpy() == data[f"y_test_{k}"]).mean() for k in range(count)]
+print(json.dumps({"seconds": seconds, "accuracy": sum(right) / count}))
+"""
+
+
+def peer(folder: Path) -> None:
+    """EWC, replay and plain SGD against Avalanche 0.6.0: the same network and data, one thread, turn by turn."""
+    if not environment(PEER, ["torch==2.13.0"], ["avalanche-lib==0.6.0"]):
+        return
+    stream = streams.load("split-fashion-mnist-10k", samples=1400)
+    arrays = {
+        f"{part}_{k}": getattr(task, part).numpy()
+        for k, task in enumerate(stream.tasks)
+        for part in ("x_train", "y_train", "x_test", "y_test")
+    }
+    path, script = folder / "tasks.npz", folder / "peer.py"
+    np.savez(path, count=len(stream.tasks), **arrays)
+    script.write_text(PEER_SCRIPT)
+    lr, strength = 0.03, 10.0
+    for ours, theirs in (("sgd", "naive"), ("ewc", "ewc"), ("replay", "replay")):
+        seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(3):
+            start = time.process_time()
+            found = fit(stream, ours, lr=lr, strength=strength, watch=0)
+            seconds["ours"].append(time.process_time() - start)
+            command = [str(PEER / "bin" / "python"), str(script), str(path), theirs, str(lr), str(strength)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                print("the peer failed:", (done.stderr.strip().splitlines() or ["no word"])[-1])
+                return
+            peers = json.loads(done.stdout.strip().splitlines()[-1])
+            seconds["theirs"].append(peers["seconds"])
+        mine, other = (statistics.median(seconds[name]) for name in ("ours", "theirs"))
+        print(
+            f"{ours:7} ours {mine:5.2f} s, {100 * found.metrics['ACC']:.1f} %; Avalanche {other:5.2f} s, "
+            f"{100 * peers['accuracy']:.1f} %: {mine / other:.2f} of its time"
+        )
+
+
 if __name__ == "__main__":
     main()
+    with tempfile.TemporaryDirectory() as made:
+        peer(Path(made))

@@ -19,7 +19,8 @@ from workbench.continual.streams import Stream, Task, masked, together
 from workbench.training import Batches, Training, TrainingError, mixed
 
 KNOBS: dict[str, Any] = {
-    "lr": 0.03, "batch": 32, "passes": 1, "seed": 0, "hidden": (100, 100), "strength": 1.0, "memory": 200, "estimator": "exact",
+    "lr": 0.03, "batch": 32, "passes": 1, "first_passes": None, "seed": 0, "hidden": (100, 100), "strength": 1.0, "memory": 200,
+    "estimator": "exact",
     "cut": 0.1, "first_lr": None, "reset": False, "blend": 0.0, "power": 1.0, "threshold": 0.0, "eps": 1e-5, "mode": "paper",
     "order": "inclusive", "cap": None, "watch": 50, "loss": "cross-entropy",
 }  # fmt: skip
@@ -75,9 +76,10 @@ def fit(
         optimizer: that penalties and replay sit on: sgd, adam, adagrad, upgd, classp; `reset` forgets its state at borders.
         model: returns logits; by default a perceptron with `hidden` units, by `seed`.
         knobs: lr, batch, passes, seed, hidden, strength, memory, estimator, cut, reset, watch (steps between two looks, 0: none);
-            first_lr, the rate on the first task (CLASSP and AdaGrad take the steps of SGD there, and sum up); blend, the share
-            of a task's steps near its borders over which the neighbour's samples are mixed in, 0 for sharp borders; loss,
-            "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch and classes);
+            first_passes, over the first task; first_lr, the rate on it (CLASSP and AdaGrad take the steps of SGD there, and sum
+            up); blend, the share of a task's steps near its borders over which the neighbour's samples are mixed in, 0 for sharp
+            borders; loss, "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch
+            and classes);
             and of CLASSP power, threshold, eps, mode, order, cap.
 
     Raises:
@@ -140,7 +142,11 @@ class Learner:
             sizes = [sum(sizes)]
         elif self.method == "cumulative":
             sizes = [sum(sizes[: n + 1]) for n in range(len(sizes))]
-        return k["passes"] * sum(-(-size // k["batch"]) for size in sizes)
+        return sum(self._passes(number) * -(-size // k["batch"]) for number, size in enumerate(sizes))
+
+    def _passes(self, number: int) -> int:
+        first = self.knobs["first_passes"]
+        return first if number == 0 and first is not None else self.knobs["passes"]
 
     def run(self) -> Iterator[tuple[int, int, float]]:
         """Train; yields the task, the step and the loss of each step."""
@@ -179,7 +185,7 @@ class Learner:
     def _learn(self, number: int, task: Task) -> Iterator[tuple[int, int, float]]:
         k, first = self.knobs, self.borders[-1]
         batches = Batches(len(task.x_train), k["batch"], mixed(k["seed"], number))
-        steps = k["passes"] * len(batches)
+        steps = self._passes(number) * len(batches)
 
         def loss_of(step: int) -> Tensor:
             x, y = self._batch(task, batches(step - first), number, (step - first) / steps)

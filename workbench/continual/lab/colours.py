@@ -7,11 +7,12 @@ from workbench.inks import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PINK, RED, SKY
 COLOURS = {
     "classp": ORANGE, "adagrad": PINK, "adagrad-reset": PINK, "adam": RED, "sgd": BLUE, "sgd-cut": SKY, "upgd": GREY,
     "ewc": GREEN, "ewc-online": GREEN, "l2": GREEN, "si": GREEN, "mas": GREEN, "lwf": GREEN,
-    "replay": INK, "a-gem": INK, "joint": FAINT, "cumulative": FAINT,
+    "classp, published": RED, "ewc, as scripted": GREEN, "replay": INK, "a-gem": INK, "joint": FAINT, "cumulative": FAINT,
 }  # fmt: skip
 NAMES = {
     "classp": "CLASSP", "adagrad": "AdaGrad", "adagrad-reset": "AdaGrad, reset", "adam": "Adam", "sgd": "SGD",
     "sgd-cut": "SGD, rate cut", "upgd": "UPGD", "ewc": "EWC, a term a task", "ewc-online": "EWC online", "l2": "L2 to anchor",
+    "classp, published": "published program", "ewc, as scripted": "EWC as scripted",
     "si": "SI", "mas": "MAS", "lwf": "LwF", "replay": "replay", "a-gem": "A-GEM", "joint": "joint", "cumulative": "cumulative",
 }  # fmt: skip
 

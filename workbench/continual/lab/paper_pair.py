@@ -1,0 +1,231 @@
+"""The paper's vision pair at its own size: MNIST, then Fashion-MNIST, with the network and the schedule of the author's program.
+
+Four passes over MNIST and one over Fashion-MNIST in batches of 32, pixels normalised by MNIST's mean and deviation. Settings are
+chosen on 8,000 pictures a set (`paper-choice`); the pair itself takes them as they were chosen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+
+from workbench import papers, runs
+from workbench.comparison import Point, Setting, candidates, comparison, fit
+from workbench.continual.config import inputs
+from workbench.continual.lab import study_figures as figures
+from workbench.continual.lab.fits import FitConfig, StudyConfig, measured
+from workbench.continual.learner import Learner
+from workbench.continual.nets import PaperNet, trained
+from workbench.continual.penalties import EWC
+from workbench.continual.streams import Stream, Task, masked
+from workbench.experiment import Record, get
+from workbench.intervals import chosen
+from workbench.knobs import KnobError, knob
+from workbench.runs import Run
+from workbench.training import Batches, mixed
+
+MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's pixels, for both sets
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda 5000 without the half that ours has
+
+
+class PaperConfig(FitConfig):
+    """The pair with the paper's network."""
+
+    title: ClassVar[str] = "pair"
+    first_passes: int = knob(4, "passes over MNIST", "over Fashion-MNIST it is one", low=1, high=20)
+    tested: int = knob(10_000, "tested on", "samples of a set, at most", low=50, high=10_000, log=True)
+    scripted: bool = knob(
+        False, "EWC as scripted", "anchor and Fisher of another network, as in the author's program"
+    )
+
+
+@fit("continual/paper-net", version=1, inputs=inputs)
+def on_pair(config: PaperConfig, run: Run) -> Record:
+    """One method on the pair; killed and started anew it goes on."""
+    stream = config.loaded()
+    stream = Stream(
+        stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs
+    )
+    learner = config.learner(1, stream)
+    learner.knobs |= {"first_passes": config.first_passes}
+    learner.knobs["watch"] = max(1, learner.steps // config.looks)
+    if config.scripted:
+        learner.rival = scripted(learner, stream, config)
+        learner.training.before_step = learner.rival.before_step
+        learner.training.kept = {"rival": learner.rival}
+    state = run.load()
+    if state is not None:
+        learner.load_state_dict(state)
+    return measured(learner, run) | published_accuracy(learner, stream)
+
+
+def _normalised(task: Task, most: int) -> Task:
+    x_train, x_validation, x_test = (
+        (x - MEAN) / DEVIATION for x in (task.x_train, task.x_validation[:most], task.x_test[:most])
+    )
+    y_validation, y_test = task.y_validation[:most], task.y_test[:most]
+    return Task(task.name, x_train, task.y_train, x_validation, y_validation, x_test, y_test, task.classes)
+
+
+def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> Record:
+    """What the author's program prints: accuracy on training pictures, with dropout on; here on the first ten thousand."""
+    learner.model.train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        said = [
+            torch.cat([learner.model(x).argmax(1) for x in t.x_train[:most].split(1000)])
+            for t in stream.tasks
+        ]
+    return {
+        "published": [
+            (y == t.y_train[:most]).double().mean() for y, t in zip(said, stream.tasks, strict=True)
+        ]
+    }
+
+
+class Scripted(EWC):
+    """EWC of the author's program: from the second pass on a pull towards another network's weights, by that one's Fisher."""
+
+    def __init__(self, model: torch.nn.Module, strength: float, other: list, after: int):
+        super().__init__(model, strength, online=True)
+        self.terms, self.after, self.seen = other, after, 0
+
+    def before_step(self) -> None:  # noqa: D102
+        self.seen += 1
+        if self.seen > self.after:
+            super().before_step()
+
+    def end_task(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Nothing: its anchor was there before."""
+
+    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().state_dict(), "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+        super().load_state_dict(state)
+        self.seen = state["seen"]
+
+
+def scripted(learner: Learner, stream: Stream, config: PaperConfig) -> Scripted:
+    """Train another network for one pass, and take its weights and the sum of its squared batch gradients, over the samples."""
+    task = stream.tasks[0]
+    other = PaperNet(config.seed + 1_000_003, stream.outputs)
+    optimizer = torch.optim.SGD(other.parameters(), config.lr)
+    batches = Batches(len(task.x_train), config.batch, mixed(config.seed, 99))
+    fisher = {name: torch.zeros_like(p) for name, p in trained(other).items()}
+    with torch.random.fork_rng(devices=[]):
+        for step in range(len(batches)):
+            torch.manual_seed(mixed(config.seed + 1, step))
+            rows = batches(step)
+            optimizer.zero_grad()
+            logits = masked(other(task.x_train[rows]), task.classes)
+            torch.nn.functional.cross_entropy(logits, task.y_train[rows]).backward()
+            for name, p in trained(other).items():
+                fisher[name] += p.grad.square()
+            optimizer.step()
+    term = {
+        name: (fisher[name] / len(task.x_train), p.detach().clone()) for name, p in trained(other).items()
+    }
+    return Scripted(learner.model, config.strength, [term], len(batches))
+
+
+# -- the comparisons -----------------------------------------------------------------------------------------------------------
+
+PAIR = {"stream": "mnist-fashion", "network": "paper"}
+CLASSP = candidates(lr=(0.001, 0.003, 0.01), threshold=(0.0, 1e-7))
+CHOICE: dict[str, tuple[dict[str, Any], list[Setting]]] = {
+    "classp": ({"method": "classp", "first_lr": 0.1}, CLASSP),
+    "classp, published": (
+        {"method": "classp", "first_lr": 0.1, "mode": "repo"}, candidates(lr=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)),
+    ),
+    "sgd": ({"method": "sgd", "first_lr": 0.0}, candidates(lr=(0.003, 0.01, 0.02, 0.05, 0.1, 0.2))),
+    "sgd-cut": ({"method": "sgd", "first_lr": 0.1}, candidates(lr=(0.0003, 0.001, 0.003, 0.005, 0.01, 0.03))),
+    "ewc-online": (
+        {"method": "ewc-online", "first_lr": 0.1, "estimator": "empirical"},
+        candidates(lr=(0.01, 0.03), strength=(10.0, 100.0, 1000.0)),
+    ),
+}  # fmt: skip
+KNOBS = (
+    "stream",
+    "network",
+    "method",
+    "lr",
+    "first_lr",
+    "threshold",
+    "mode",
+    "strength",
+    "estimator",
+    "scripted",
+    "power",
+)
+OWN_SIZE = "scale laptop is the paper's own size"
+SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
+
+
+class ChoiceConfig(StudyConfig, PaperConfig):
+    """How settings are chosen: on fewer pictures."""
+
+    samples: int = knob(8000, "samples a set", "training pictures", low=50, high=60_000, log=True)
+    budget: int = knob(6, "settings tried", "for each method", low=1, high=6, essential=True)
+
+
+@comparison(
+    "continual/paper-choice",
+    version=1,
+    fit=on_pair,
+    figure=figures.draw_rivals,
+    presets={
+        "smoke": {**SMALL, "choosing": 1, "budget": 1},
+        "laptop": {"data": "full", "tested": 2000},
+        "paper": OWN_SIZE,
+    },
+    swept=KNOBS,
+    paper="the vision pair with the paper's network, on 8,000 pictures a set: by it the pair's settings are chosen",
+)
+def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
+    """The paper's network on 8,000 pictures a set: which rate, threshold and strength each method wants."""
+    for label, (knobs, settings) in CHOICE.items():
+        yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
+
+
+class PairConfig(StudyConfig, PaperConfig):
+    """The whole pair."""
+
+    samples: int = knob(60_000, "samples a set", "training pictures", low=50, high=60_000, log=True)
+
+
+@comparison(
+    "continual/paper-pair",
+    version=1,
+    fit=on_pair,
+    figure=figures.draw_rivals,
+    presets={
+        "smoke": SMALL,
+        "laptop": {"data": "full"},
+        "paper": OWN_SIZE,
+    },
+    swept=(*KNOBS, "budget", "choosing"),
+    paper="MNIST, then Fashion-MNIST: the paper's vision experiment",
+)
+def paper_pair(config: PairConfig) -> Iterator[Point]:
+    """The paper's vision pair at its size, each method at the setting chosen on 8,000 pictures; EWC also as it was scripted."""
+    settings = chosen_settings() if config.samples >= 8000 else {}
+    for label, (knobs, every) in CHOICE.items():
+        setting = settings.get(label, every[len(every) // 2])
+        yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, [setting])
+    scripted = {**PAIR, "method": "ewc-online", "first_lr": 0.0, "scripted": True, **SCRIPTED}
+    yield Point("ewc, as scripted", {"stream": PAIR["stream"]}, scripted)
+
+
+def chosen_settings() -> dict[str, Setting]:
+    """What `paper-choice` chose: of your own run at this scale, or else of the committed reference."""
+    choice = get("continual/paper-choice")
+    records = runs.find(choice, choice.config.at("laptop")) or papers.reference_records(choice.name)
+    if records is None:
+        raise KnobError(
+            "no settings are chosen yet; run: workbench run continual/paper-choice --scale laptop"
+        )
+    names = {label: list(settings[0]) for label, (_, settings) in CHOICE.items()}
+    return {r["label"]: {name: r[name] for name in names[r["label"]]} for r in chosen(records)}
