@@ -12,7 +12,7 @@ from torch import nn
 
 from workbench.continual import accuracy_metrics, fisher
 from workbench.continual.fishers import ESTIMATORS
-from workbench.continual.metrics import anytime_accuracy, intransigence
+from workbench.continual.metrics import average_incremental_accuracy, intransigence
 
 
 def test_a_perfect_learner_forgets_nothing():
@@ -20,7 +20,7 @@ def test_a_perfect_learner_forgets_nothing():
     found = accuracy_metrics(matrix)
     assert (found["ACC"], found["BWT"], found["F"], found["LA"]) == (1, 0, 0, 1)
     assert found["FWT"] == pytest.approx((0.2 - 0.1 + 0.3 - 0.1) / 2)
-    assert anytime_accuracy(matrix) == 1
+    assert average_incremental_accuracy(matrix) == 1
     assert intransigence(matrix, [0.9, 0.9, 0.9]) == pytest.approx(-0.1)
 
 
@@ -33,7 +33,7 @@ def test_by_hand_where_a_task_peaks_after_it_was_learnt():
     assert found["F"] > -found["BWT"]
     assert found["FWT"] == pytest.approx(((0.5 - 0.4) + (0.2 - 0.3)) / 2)
     assert found["LA"] == pytest.approx((0.8 + 0.7 + 0.9) / 3)
-    assert anytime_accuracy(matrix) == pytest.approx((0.8 + 0.8 + (0.6 + 0.65 + 0.9) / 3) / 3)
+    assert average_incremental_accuracy(matrix) == pytest.approx((0.8 + 0.8 + (0.6 + 0.65 + 0.9) / 3) / 3)
 
 
 def test_one_task_has_no_transfer():

@@ -40,7 +40,7 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def anytime_accuracy(matrix: Any) -> float:
+def average_incremental_accuracy(matrix: Any) -> float:
     """Mean over all moments after a task of the mean accuracy on the tasks seen until then."""
     a = checked(matrix)
     return float(np.mean([a[i, :i].mean() for i in range(1, len(a))]))
