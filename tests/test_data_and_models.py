@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import checkpoints, datasets, models
+from workbench import checkpoints, datasets, models, texts
 from workbench.datasets import DataError, Dataset
 
 HERE = datasets.bundled_folder()
@@ -90,9 +90,7 @@ def test_a_download_is_kept_only_with_its_checksum(right, monkeypatch, tmp_path)
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     url = f"http://127.0.0.1:{server.server_port}/hello.txt"
     wanted = hashlib.sha256(b"hello").hexdigest()
-    monkeypatch.setitem(
-        datasets.DATASETS, "hello", Dataset("hello", "", wanted, "", "", datasets._text, url=url)
-    )
+    monkeypatch.setitem(datasets.DATASETS, "hello", Dataset("hello", "", wanted, "", "", texts.text, url=url))
     try:
         if right:
             datasets.fetch("hello")

@@ -30,7 +30,6 @@ from workbench.training import TrainingError
 NAMES = [n for n in discover() if n.startswith("continual/")]
 QUICK = {
     "samples": 100,
-    "pair_samples": 100,
     "hidden": (12,),
     "seeds": 1,
     "tasks": 2,

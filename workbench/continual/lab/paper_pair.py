@@ -181,7 +181,7 @@ class ChoiceConfig(StudyConfig, PaperConfig):
         "laptop": {"data": "full", "tested": 2000},
         "paper": OWN_SIZE,
     },
-    swept=KNOBS,
+    swept=(*KNOBS, "streams"),
     paper="the vision pair with the paper's network, on 8,000 pictures a set: by it the pair's settings are chosen",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
@@ -206,7 +206,7 @@ class PairConfig(StudyConfig, PaperConfig):
         "laptop": {"data": "full"},
         "paper": OWN_SIZE,
     },
-    swept=(*KNOBS, "budget", "choosing"),
+    swept=(*KNOBS, "streams", "budget", "choosing"),
     paper="MNIST, then Fashion-MNIST: the paper's vision experiment",
 )
 def paper_pair(config: PairConfig) -> Iterator[Point]:

@@ -7,12 +7,23 @@ from typing import Any
 
 from workbench.comparison import Point, Setting, candidates, comparison
 from workbench.continual.lab import study_figures as figures
-from workbench.continual.lab.fits import FULL, JUDGED, LAPTOP, PLAIN, SCALES, STREAMS, StudyConfig, on_stream
+from workbench.continual.lab.fits import (
+    FULL,
+    JUDGED,
+    LAPTOP,
+    NO_PAPER,
+    PLAIN,
+    SCALES,
+    STREAMS,
+    StudyConfig,
+    on_stream,
+)
 from workbench.continual.methods import METHODS
 from workbench.knobs import knob
 
 KNOBS = ("method", "lr", "first_lr", "cut", "strength", "power")
 SWEPT = ("stream", *KNOBS)
+ONE_STREAM = (*SWEPT, "streams")
 
 
 @comparison(
@@ -20,7 +31,7 @@ SWEPT = ("stream", *KNOBS)
     version=1,
     fit=on_stream,
     figure=figures.draw_rivals,
-    presets=SCALES,
+    presets={**SCALES, "smoke": {**JUDGED, "streams": STREAMS[:1]}},
     swept=SWEPT,
     paper="CLASSP against EWC, AdaGrad, SGD and Adam on the vision pair",
 )
@@ -37,7 +48,7 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
     fit=on_stream,
     figure=figures.draw_memory,
     presets=SCALES,
-    swept=SWEPT,
+    swept=ONE_STREAM,
     paper="CLASSP's memory against EWC's",
 )
 def memory(config: StudyConfig) -> Iterator[Point]:
@@ -52,7 +63,7 @@ def memory(config: StudyConfig) -> Iterator[Point]:
     fit=on_stream,
     figure=figures.draw_matrices,
     presets=SCALES,
-    swept=SWEPT,
+    swept=ONE_STREAM,
     paper="not in the public text: accuracy on each task after each task",
 )
 def matrices(config: StudyConfig) -> Iterator[Point]:
@@ -82,7 +93,7 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     presets={
         "smoke": {**JUDGED, "streams": STREAMS[1:2]},
         "laptop": {**LAPTOP, "streams": STREAMS[1:]},
-        "paper": SCALES["paper"],
+        "paper": NO_PAPER,
     },
     swept=SWEPT,
     paper="accuracy on both tasks of the vision pair; its own rule, to stop at equal accuracy on the second, is one cut",
@@ -123,7 +134,11 @@ PARTS: dict[str, dict[str, Any]] = {
     version=1,
     fit=on_stream,
     figure=figures.draw_ablations,
-    presets={**SCALES, "laptop": {**LAPTOP, "streams": STREAMS[:2]}},
+    presets={
+        "smoke": {**JUDGED, "streams": STREAMS[:1]},
+        "laptop": {**LAPTOP, "streams": STREAMS[:2]},
+        "paper": NO_PAPER,
+    },
     swept=(*SWEPT, "threshold", "reset", "mode"),
     paper="the ablations of decay and threshold",
 )
@@ -143,9 +158,9 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     presets={
         "smoke": {**JUDGED, "seeds": 1},
         "laptop": LAPTOP,
-        "paper": SCALES["paper"],
+        "paper": NO_PAPER,
     },
-    swept=SWEPT,
+    swept=ONE_STREAM,
     paper="not in the public text: p and alpha together",
 )
 def power_map(config: StudyConfig) -> Iterator[Point]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
 from workbench.experiment import Record, signed
-from workbench.inks import FAINT, ORANGE, text
+from workbench.inks import FAINT, GREY, INK, ORANGE, text
 from workbench.intervals import chosen, interval, scores, summary
 from workbench.plotting import FEW, cells, figure, finish, point
 
@@ -159,7 +159,8 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
             rows = [r for r in judged if r["label"] == label]
             mean = 100 * np.mean([r["matrix"] for r in rows], axis=0)
             names = [str(k + 1) for k in range(mean.shape[1])]
-            cells(axes, pd.DataFrame(mean, index=["–", *names], columns=names), 100.0, COLOURS[label])
+            shade = GREY if COLOURS[label] == INK else COLOURS[label]  # on which numbers can be read
+            cells(axes, pd.DataFrame(mean, index=["–", *names], columns=names), 100.0, shade)
             axes.set(title=NAMES[label], xlabel="on task")
         fig.axes[0].set_ylabel("after task")
         forgot = {label: 100 * np.mean([r["F"] for r in judged if r["label"] == label]) for label in labels}
@@ -187,9 +188,6 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                     axes.plot(
                         found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label
                     )
-                    best = found.loc[(found["new"] + found["old"]).idxmax()]
-                    style = {"textcoords": "offset points", "fontsize": 7.5, "color": text(COLOURS[label])}
-                    axes.annotate(NAMES[label], (best["new"], best["old"]), xytext=(5, 3), **style)
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
             gain = equal_learning(records, "classp", "sgd-cut", stream).dropna()
             if len(gain):
@@ -197,14 +195,12 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                 span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
                 words.append(f"{signed(found.mean, 1)}{span} ({STREAM_NAMES[stream]})")
         fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
+        labels = dict.fromkeys(r["label"] for r in records)
         said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"
         note = "each mark a rate of the second task; SGD at 0.1 on the first, but for SGD, Adam and replay, which have one rate; "
-        seeds = len({r["seed"] for r in chosen(records)})
-        return finish(
-            fig,
-            said if words else "Retention at equal learning",
-            f"{note}mean of {seeds} seeds, test accuracy",
-        )
+        note += f"mean of {len({r['seed'] for r in chosen(records)})} seeds, test accuracy"
+        title = said if words else "Retention at equal learning"
+        return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
