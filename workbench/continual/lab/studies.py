@@ -110,7 +110,7 @@ def retention(config: StudyConfig) -> Iterator[Point]:
                 yield Point(label, at, given, settings, why="only EWC has a strength")
 
 
-OWN = candidates(lr=(0.0003, 0.001, 0.003, 0.01, 0.03, 0.1))
+OWN = candidates(lr=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
 BASE = {"method": "classp", "first_lr": 0.1, "power": 1.0}
 PARTS: dict[str, dict[str, Any]] = {
     "CLASSP, p = 1": BASE,
@@ -166,7 +166,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
 def power_map(config: StudyConfig) -> Iterator[Point]:
     """Accuracy over p and alpha: which power wants which rate, and what either is worth."""
     for power in (0.5, 1.0, 1.5, 2.0, 4.0):
-        for rate in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)[:: 1 if config.budget > 2 else 2]:
+        for rate in (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)[:: 1 if config.budget > 2 else 2]:
             at = {"power": power, "rate": rate}
             knobs = {**config.place(STREAMS[0]), **BASE, "power": power, "lr": rate}
             yield Point("classp", at, knobs)

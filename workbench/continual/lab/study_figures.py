@@ -248,7 +248,7 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
     with figure() as fig:
         grid = fig.subplots(1, len(streams) + 1, sharey=True, squeeze=False)[0]
         panels = [("ACC", s, STREAM_NAMES[s], "accuracy on all tasks (%)") for s in streams]
-        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "weights that a task moves (%)")]
+        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "moved by a task (%)")]
         for axes, (column, stream, name, xlabel) in zip(grid, panels, strict=False):
             part = summary(percent([r for r in records if r["stream"] == stream], column), column, "part")
             for _, row in part.iterrows():
@@ -260,16 +260,11 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
             axes.set(title=name, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
             axes.set_yticks(range(len(rows)), labels=rows)
         words = []
-        for label, at in (("decay", "decay off"), ("a threshold of 1e-7", "threshold 1e-7")):
-            gain = part_gain(records, at, streams[0]) if streams else pd.Series(dtype=float)
-            if len(gain.dropna()):
-                sign = 1 if label == "decay" else -1
-                words.append(f"{label} brings {signed(sign * interval(gain.dropna()).mean, 1)}")
-        title = (
-            f"On {STREAM_NAMES[streams[0]]}, points: {', '.join(words)}"
-            if words
-            else "What the parts of CLASSP bring"
-        )
+        for label, at, sign in (("decay", "decay off", 1), ("a threshold of 1e-7", "threshold 1e-7", -1)):
+            gains = [part_gain(records, at, stream).dropna() for stream in streams]
+            if all(len(gain) for gain in gains):
+                words.append(f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}")
+        title = f"Points brought: {'; '.join(words)}" if words else "What the parts of CLASSP bring"
         return finish(fig, title, setting(records))
 
 
