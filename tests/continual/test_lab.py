@@ -137,6 +137,15 @@ def test_moments_are_those_of_a_plain_run():
     assert torch.equal(found[-1].layers[0].weight, next(iter(learner.model.parameters())))
 
 
+def test_sentences_have_a_history_without_pictures():
+    history = get("continual/history")
+    config = history.config(stream="vader", samples=64, hidden=(8,), moment=2)
+    (record,) = runs.preview(history, config)
+    assert "free" not in record
+    assert history.figure([record])
+    assert "wholly free" in history.tell([record], config)
+
+
 def test_a_histogram_holds_every_positive_value():
     values = torch.tensor([0.0, 1e-20, 1e-3, 1e-3, 1e5])
     shares = histogram(values, (-9.0, 3.0))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import model_validator
 
-from workbench.continual.config import SEVERAL, ContinualConfig, StreamConfig, inputs
+from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, StreamConfig, inputs
 from workbench.continual.lab import figures, history_figures, stories
 from workbench.continual.lab.fork import Branches
 from workbench.continual.lab.looking import (
@@ -179,7 +179,7 @@ class HistoryConfig(ContinualConfig):
     title: ClassVar[str] = "moment"
     moment: int = knob(
         1, "moment", "0: first step; then the end of task 1, the first step of task 2, its end, ...", low=0,
-        high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 2) - 1, essential=True,
+        high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 4 if c.stream == "vader" else 2) - 1, essential=True,
     )  # fmt: skip
     presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
     swept = ("strength", "estimator", "memory", "optimizer", "cut")  # of methods that keep no sums
@@ -233,7 +233,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
     mass = last[0].total / len(names)  # what a task brings, on average over the run
     units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
-    if config.network == "perceptron":
+    if config.network == "perceptron" and config.stream not in TEXTS:  # whose inputs make no picture
         found |= first_weights(moment.layers, rule, mass, units)
     found["units"] = units
     yield found

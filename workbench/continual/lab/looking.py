@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.continual.budget import left
 from workbench.continual.config import ContinualConfig
@@ -118,9 +118,3 @@ def first_weights(model_layers: list[Layer], rule: Rule, mass: Tensor, units: li
         "weights": (100 * chosen / most).round().int().tolist(),
         "free": (100 * share).round().int().tolist(),
     }
-
-
-def is_picture(model: nn.Module, layer: Layer) -> bool:
-    """Whether a unit's incoming weights make a picture."""
-    side = round(layer.weight.shape[1] ** 0.5)
-    return layer.weight.dim() == 2 and side * side == layer.weight.shape[1]
