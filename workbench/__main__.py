@@ -52,6 +52,7 @@ def list_() -> None:
         typer.echo(f"data   {dataset.name:25} {dataset.about} ({dataset.licence})")
     for name in (checkpoints.SMOLLM2, checkpoints.TINY):
         typer.echo(f"model  {name:25} bundled; any hub id or folder may be given too")
+    typer.echo(f"model  {checkpoints.MINILM:25} a sentence encoder: workbench fetch {checkpoints.MINILM}")
 
 
 @app.command("describe")

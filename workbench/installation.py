@@ -9,8 +9,6 @@ from packaging.requirements import Requirement
 
 from workbench import checkpoints, datasets, runs
 
-OPTIONAL = ("wikitext2-valid", "wikitext2-test", "mnist", "fashion-mnist")
-
 
 def problems() -> list[str]:
     """One line for each thing that is missing, with what to do; empty where all is well."""
@@ -26,10 +24,10 @@ def problems() -> list[str]:
             continue
         if re.match(r"\d", have) and not need.specifier.contains(have, prereleases=True):
             found.append(f"package {need.name} {have}: expected {need.specifier}; run: pip install '{need}'")
-    for name in datasets.DATASETS:
-        if name not in OPTIONAL:
+    for name, dataset in datasets.DATASETS.items():
+        if dataset.bundled:  # others are to be had when they are wanted
             found += _missing(lambda name=name: datasets.find(name))
-    for name in (checkpoints.TINY, checkpoints.SMOLLM2):
+    for name in (checkpoints.TINY, checkpoints.SMOLLM2, checkpoints.MINILM):
         found += _missing(lambda name=name: checkpoints.find(name))
     try:
         runs.write_atomic(runs.runs_folder() / ".writable", b"")
