@@ -13,7 +13,7 @@ from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
 from workbench.live import PINS, Pins, heading, live, part, words
 
-TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, SKY, RED)
+TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, RED, SKY)
 
 
 def colour_of(task: int) -> str:
@@ -51,7 +51,7 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         seen = steps >= begun
         axes.plot(steps[seen], values[seen, task], color=colour_of(task), linewidth=2.2 if task == 0 else 1.3)
     for task in range(min(last["task"] + 1, len(TASK_COLOURS))):
-        legend.append((f"– {last['names'][task][:12]} ", text(colour_of(task))))
+        legend.append((f"{task + 1}: {last['names'][task][:12]}  ", text(colour_of(task))))
     for (_, rows), shade in zip(pinned, PINS, strict=False):
         x = [r["step"] for r in rows]
         axes.plot(x, [100 * r["mean"] for r in rows], ":", color=shade, linewidth=1.6)
@@ -132,10 +132,12 @@ def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
         branches.setdefault(record["branch"], []).append(record)
     best = max(branches, key=lambda name: branches[name][-1]["old"] + branches[name][-1]["new"])
     last = branches[best][-1]
-    said = f"{spoken(best)} is best: {100 * last['old']:.1f} % kept, {100 * last['new']:.1f} % on the new"
+    said = f"Best mean of both: {spoken(best)}, {100 * last['old']:.1f} % on the old, {100 * last['new']:.1f} % on the new"
     if last["step"] == last["border"]:
         said = f"At the border: {100 * last['old']:.1f} % on what was learnt, {100 * last['new']:.1f} % on what comes"
-    heading(fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; up and right is better")
+    heading(
+        fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; grey: the same mean of both"
+    )
     _plane(part(fig, "plane", 46, 62, 340, 320), branches)
     _old(part(fig, "old", 446, 62, 214, 320, gap=30), branches)
 
@@ -192,6 +194,6 @@ def _old(axes: Axes, branches: dict[str, list[Record]]) -> None:
         )
     first, last = next(iter(branches.values()))[0], next(iter(branches.values()))[-1]
     axes.set(
-        xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="Right on the old, %",
+        xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="The old, step by step, %",
         ylim=(0, 101),
     )  # fmt: skip

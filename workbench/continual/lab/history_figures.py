@@ -40,9 +40,13 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
     free = np.array(record.get("free", [[0]])).mean()
     title = f"When {record['moment']}"
     if "free" in record:
-        title += f", these weights may move {free:.0f} % as far as fresh ones"
+        title += f", these six units may move {free:.0f} % as far as fresh ones"
     right = ", ".join(f"{100 * a:.0f}" for a in record["accuracies"])
-    heading(fig, title, f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each: {right} %")
+    heading(
+        fig,
+        title,
+        f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each, learnt or not: {right} %",
+    )
     if "free" in record:
         _pictures(part(fig, "weights", 8, 62, 654, 128), record)
     for name, left, key, ends, label in (
@@ -55,6 +59,9 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
         _powers(axes, ends)
         axes.set(xlabel=label, ylim=(0, None))
         axes.set_title("% of weights, by sum" if key == "sums" else "% of weights, by rate")
+        if key == "sums":
+            none = ", ".join(f"{100 * share:.0f}" for share in record["untouched"])
+            axes.text(0.02, 0.97, f"0: {none} %", transform=axes.transAxes, va="top", fontsize=8, color=FAINT)
         if key == "rates":
             words(
                 axes,
@@ -138,7 +145,8 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     bound, way = record["bound"], record["way"][-1]
     heading(
         fig, f"CLASSP has moved {way:.2g} in all; it may move at most {bound[-1]:.2g} (bound)",
-        f"{record['steps']} gradients, {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}",
+        f"{record['steps']} gradients, {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}, "
+        f"SGD's rate {record['sgd_lr']:g}",
     )  # fmt: skip
     steps = np.arange(len(record["weight_paper"]))
     axes = part(fig, "weight", 46, 62, 372, 320)
@@ -155,7 +163,8 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     path = part(fig, "way", 484, 62, 174, 140, gap=32)
     path.plot(steps, record["way"], color=ORANGE)
     path.plot(steps, bound, "--", color=INK, linewidth=1.1)
-    path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Way, and its bound")
+    path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Way")
+    words(path, [("– CLASSP  ", text(ORANGE)), ("- - bound", INK)])
     size = part(fig, "step", 484, 252, 174, 130, gap=32)
     for name in ("paper", "adagrad", "sgd"):
         size.plot(

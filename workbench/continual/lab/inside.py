@@ -116,6 +116,7 @@ def one_weight(config: WeightConfig, run: Any) -> Iterator[Record]:
         "words": KINDS[config.kind],
         "power": config.power,
         "lr": config.lr,
+        "sgd_lr": config.sgd_lr,
         "passed": (series.square() > config.threshold).double().mean(),
     }
 

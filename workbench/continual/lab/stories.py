@@ -22,12 +22,10 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
     task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
     told = f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), {accuracies[task]:.1f} % of it are right"
     if task and last["matrix"]:
-        best = 100 * max(row[0] for row in last["matrix"])
-        told += f"; of the first task {accuracies[0]:.1f} %, {signed(accuracies[0] - best, 1)} points from its best"
+        then = 100 * last["matrix"][0][0]
+        told += f"; of the first task {accuracies[0]:.1f} %, which was {then:.1f} % when it ended"
     if "gauge" in last:
-        told += (
-            f". Of a fresh network's plasticity {100 * last['gauge'][0]:.0f} % are left in the first layer"
-        )
+        told += f". The first layer has {100 * last['gauge'][0]:.0f} % of a fresh one's plasticity left"
     for name, rows in pinned[:1]:
         gap = 100 * (last["mean"] - rows[-1]["mean"])
         told += f". On average {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} the pinned ({name})"
@@ -42,10 +40,10 @@ def tell_fork(records: Sequence[Record], config: Config, pinned: Pins = ()) -> s
     told = [
         f"{spoken(name)} flew off: {r['failed'].partition(':')[0]}"
         if r["failed"]
-        else f"{spoken(name)} keeps {100 * r['old']:.0f} % and learns {100 * r['new']:.0f} %"
+        else f"{spoken(name)} {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
         for name, r in ends.items()
     ]
-    return f"{'; '.join(told)}."
+    return f"Right on the old and on the new: {'; '.join(told)}."
 
 
 def tell_history(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
@@ -79,8 +77,8 @@ def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     same = np.allclose(record["weight_paper"], record["weight_published"], atol=1e-12)
     return (
         f"CLASSP ends at {signed(ends['paper'], 3)}, AdaGrad at {signed(ends['adagrad'], 3)}, SGD at {signed(ends['sgd'], 3)}. "
-        f"Its way is {100 * used:.0f} % of what the bound allows; {100 * record['passed']:.0f} % of the gradients passed the "
-        f"threshold. The published program {'does the same' if same else 'goes another way'}."
+        f"CLASSP's way is {100 * used:.0f} % of what its bound allows; {100 * record['passed']:.0f} % of the gradients "
+        f"passed the threshold. The published program does {'the same as CLASSP' if same else 'otherwise'}."
     )
 
 
