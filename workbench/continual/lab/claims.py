@@ -24,7 +24,7 @@ WORDS = {
     "paper's net": "the same, paper's net",
 }
 SENTENCES = ("vader", "news-films", "paper's net")
-PAIR = ("mnist-fashion", "fashion-mnist")
+PAIR = ("mnist-fashion",)  # the paper's
 CLOSE = 1.0  # points of accuracy that count as an advantage
 
 
@@ -188,6 +188,10 @@ declare(
             ("adam", "Adam", ("adam",)),
             ("adagrad", "AdaGrad", ("adagrad",)),
         )
+    ),
+    Claim(
+        "reversed", "Ours: it beats EWC, SGD, Adam and AdaGrad in the other order too, clothes before digits", OURS, "-",
+        "continual/rivals", _beats("ewc-online", "sgd", "adam", "adagrad", among=("fashion-mnist",)),
     ),
     Claim(
         "ewc-sentiment", "CLASSP beats EWC in accuracy (sentiment)", "abstract", NOT_PUBLIC, "continual/sentiment",
