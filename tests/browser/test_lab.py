@@ -205,6 +205,7 @@ def latencies(page, which):
 @pytest.mark.parametrize(("path", "which", "knob"), [
     ("synapse/01-explore", 0, "nonlinearity_down"), ("quantization/02-inside", 1, "correlation"), ("synapse/02-inside", 2, "up"),
     ("quantization/02-inside", 2, "alpha"), ("synapse/01-explore", 2, "digit"),
+    ("continual/02-inside", 0, "power"), ("continual/01-explore", 3, "cut_at"),
 ])  # fmt: skip
 def test_an_instant_panel_follows_the_slider(notebook, path, which, knob, record):
     visit = notebook(path)

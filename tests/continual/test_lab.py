@@ -16,7 +16,7 @@ from workbench.continual import fit, streams
 from workbench.continual.budget import left, movable
 from workbench.continual.config import ContinualConfig
 from workbench.continual.lab.fork import FORKED, Branches
-from workbench.continual.lab.inside import gradients, walk
+from workbench.continual.lab.inside import at_once, gradients, walk
 from workbench.continual.lab.looking import histogram, moments
 from workbench.continual.lab.study_figures import equal_learning, frontier
 from workbench.continual.learner import Learner, loss_on, plasticity
@@ -173,6 +173,24 @@ def test_no_weight_goes_further_than_its_bound(series, power, eps, threshold):
         total = torch.tensor(walked["sum"][k], dtype=torch.float64)
         rest = movable(total, walked["sum"][-1] - total, rule, len(series) - k)
         assert walked["way"][-1] - walked["way"][k] <= rest * (1 + 1e-9) + 1e-15
+
+
+@pytest.mark.parametrize("mode", ["paper", "repo"])
+@pytest.mark.parametrize(
+    ("power", "threshold", "decay", "order"),
+    [
+        (1.0, 0.0, True, "inclusive"),
+        (2.0, 1e-4, True, "exclusive"),
+        (0.5, 0.5, True, "inclusive"),
+        (1.0, 1e-4, False, "inclusive"),
+    ],
+)
+def test_all_steps_at_once_are_the_steps_one_by_one(power, threshold, decay, order, mode):
+    rule = Rule(0.1, power, threshold, 1e-5, decay, mode, order, 0.7)
+    series = gradients("never, then often", 200, 0.02, 3)
+    one, other = walk(series, rule), at_once(series, rule)
+    for name in one:
+        assert other[name] == pytest.approx(one[name], rel=1e-12, abs=1e-15)
 
 
 def test_plasticity_left_is_a_share_that_only_falls():

@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.continual.optimizer import Rule
 
 
-def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int = 1) -> Tensor:
+def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) -> Tensor:
     """The most that weights with sums `total` can move in `steps` steps that bring a gradient mass ``sum |g|^p`` of `mass`."""
     way = torch.log1p(mass / (rule.eps + total))
     if rule.power <= 1:

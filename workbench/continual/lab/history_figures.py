@@ -166,11 +166,17 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Way")
     words(path, [("– CLASSP  ", text(ORANGE)), ("- - bound", INK)])
     size = part(fig, "step", 484, 252, 174, 130, gap=32)
+    every = -(-len(steps) // 60)  # of so many steps the mean: single ones are noise
     for name in ("paper", "adagrad", "sgd"):
+        moved = np.abs(np.diff(record[f"weight_{name}"]))
+        means = np.array([part.mean() for part in np.array_split(moved, range(every, len(moved), every))])
         size.plot(
-            steps[1:],
-            np.maximum(np.abs(np.diff(record[f"weight_{name}"])), 1e-9),
+            steps[1::every][: len(means)],
+            np.log10(np.maximum(means, 1e-9)),
             color=SWITCHES[name],
-            linewidth=1,
+            linewidth=1.3,
         )
-    size.set(xlim=(0, steps[-1]), yscale="log", xlabel="step", title="Size of each step")
+    low, high = (round(end) for end in size.get_ylim())
+    ticks = range(low, high + 1, max(1, (high - low) // 3))
+    size.set_yticks(ticks, labels=[f"1e{tick}" for tick in ticks])
+    size.set(xlim=(0, steps[-1]), xlabel="step", title="Size of a step")

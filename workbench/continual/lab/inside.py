@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.continual.budget import movable
 from workbench.continual.lab import history_figures, stories
-from workbench.continual.optimizer import Rule, update
+from workbench.continual.optimizer import Rule, gate, rates, update
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
 
@@ -45,6 +45,16 @@ def walk(series: Tensor, rule: Rule) -> dict[str, list[float]]:
         found["way"].append(found["way"][-1] + abs(weight.item() - before))
         found["sum"].append(total.item())
     return found
+
+
+def at_once(series: Tensor, rule: Rule) -> dict[str, list[float]]:
+    """The same as `walk`, all steps in a few operations, since no gradient depends on the weight: for what follows a slider."""
+    k = gate(series, rule)
+    total = (k.abs() if rule.mode == "repo" else k.abs() ** rule.power).cumsum(0)
+    before = total if rule.order == "inclusive" else torch.cat([total.new_zeros(1), total[:-1]])
+    step = torch.where(k == 0, 0.0, k * rates(before, rule)) if rule.decay else rule.lr * k
+    paths = {"weight": -step.cumsum(0), "way": step.abs().cumsum(0), "sum": total}
+    return {name: [0.0, *path.tolist()] for name, path in paths.items()}
 
 
 def follow(series: Tensor, make: Callable[[list[Tensor]], torch.optim.Optimizer]) -> float:
@@ -103,10 +113,10 @@ def one_weight(config: WeightConfig, run: Any) -> Iterator[Record]:
         "adagrad": Rule(config.lr, 2.0, 0.0, config.eps, True, "paper", "inclusive", float("inf")),
         "sgd": Rule(config.sgd_lr, 1.0, 0.0, config.eps, False, "paper", "inclusive", float("inf")),
     }
-    walks = {name: walk(series, rule) for name, rule in rules.items()}
+    walks = {name: at_once(series, rule) for name, rule in rules.items()}
     sums = torch.tensor(walks["paper"]["sum"], dtype=torch.float64)
-    zero = torch.zeros_like(sums)
-    bound = [movable(zero[t], sums[t], rules["paper"], max(t, 1)).item() for t in range(len(sums))]
+    steps = torch.arange(len(sums)).clamp(min=1)
+    bound = movable(torch.zeros_like(sums), sums, rules["paper"], steps).tolist()
     yield {
         **{f"weight_{name}": _short(walked["weight"]) for name, walked in walks.items()},
         "way": _short(walks["paper"]["way"]),
