@@ -51,7 +51,7 @@ class Experiment:
     threads: int = 1
     story: Callable[..., str] | None = None
     place: Callable[[Record], str] | None = None
-    together: int = 1
+    together: int | Callable[[Any], int] = 1
     prepare: Callable[[], None] | None = None
     questions: Sequence[Question] = ()
     hidden: bool = False
@@ -71,6 +71,10 @@ class Experiment:
         if self.story is not None:
             return self.story(records, config, pinned)
         return f"{' '.join(self.figure(records).get_suptitle().split())}." if self.figure else ""
+
+    def at_a_moment(self, config: Any) -> int:
+        """How many records make one moment of a run."""
+        return self.together(config) if callable(self.together) else self.together
 
     @property
     def summary(self) -> str:
@@ -108,10 +112,10 @@ def experiment(
     checksum) of the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw
     at each move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config,
     pinned)`` says the present state in one sentence (without it the figure's title does); ``place(record)`` says where in the
-    run a record stands, in a few words; `together` are the records that make one moment of it; ``prepare()`` does what a
-    first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads` are torch's while it
-    runs: one, unless its products are large, since more are slower on a busy machine and may change the last digit; `hidden`
-    keeps it out of lists.
+    run a record stands, in a few words; `together` are the records that make one moment of it (or a function of the config);
+    ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
+    are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
+    digit; `hidden` keeps it out of lists.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

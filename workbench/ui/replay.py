@@ -12,6 +12,7 @@ from workbench.knobs import Config
 from workbench.ui.picture import Drawing, Pins
 
 MOST = 48  # moments of a run that have a picture
+REST = 0.5  # seconds without a move, before pictures are made in the background again
 LARGEST = 6_000_000  # characters of markup that a browser is asked to keep
 
 
@@ -26,6 +27,8 @@ def moments(records: int, together: int = 1, most: int = MOST) -> list[int]:
 class Replay:
     """Pictures of one run; `send` is given each as data, with lines of markup that were sent before as numbers."""
 
+    moved = 0.0  # when a slider of any panel was last moved: it comes first
+
     def __init__(
         self,
         run: int,
@@ -39,7 +42,7 @@ class Replay:
         self.run, self.records, self.config, self.pins, self.send = run, records, config, pins, send
         # a drawing of its own: the panel's is of the last moment, and is saved from there
         self.drawing = Drawing(drawing.experiment)
-        self.moments = moments(len(records), drawing.experiment.together, most) if records else []
+        self.moments = moments(len(records), drawing.experiment.at_a_moment(config), most) if records else []
         self._lines: dict[str, int] = {}
         self._sent: set[int] = set()
         self._size, self._lock, self._ended = 0, threading.Lock(), threading.Event()
@@ -60,6 +63,8 @@ class Replay:
 
     def _fill(self) -> None:
         for at in range(len(self.moments)):
+            while time.monotonic() - Replay.moved < REST and not self._ended.is_set():
+                time.sleep(REST / 5)
             begun = time.monotonic()
             if self._ended.is_set() or self._size > LARGEST:
                 return

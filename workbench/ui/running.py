@@ -152,7 +152,7 @@ class Running(Picture):
 
     def draw_instant(self, config: Config) -> None:
         """Compute and show what `config` makes, at once."""
-        seq = self.seq
+        seq, Replay.moved = self.seq, monotonic()
         try:
             with phases.heard(lambda phase: self.tell(phase=phase)):
                 self.records, self.shown = runs.preview(self.experiment, config), config

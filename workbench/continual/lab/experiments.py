@@ -150,6 +150,7 @@ class ForkConfig(StreamConfig):
     story=stories.tell_fork,
     place=lambda record: f"step {record['step']} of {record['of']}",
     prepare=warm_up,
+    together=lambda c: len(c.branches),
     questions=stories.FORK,
     steps=lambda c: len(c.branches) * Branches.looks(c),
 )

@@ -108,14 +108,7 @@ def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
     edges = np.linspace(*SQUARES, len(shares) + 1)
     passed = edges[:-1] >= record["cut_at"]
     axes.stairs(shares, edges, color=GREY, linewidth=1.2)
-    axes.bar(
-        edges[:-1][passed],
-        shares[passed],
-        width=np.diff(edges)[passed],
-        align="edge",
-        color=ORANGE,
-        alpha=0.6,
-    )
+    axes.stairs(np.where(passed, shares, 0), edges, color=ORANGE, fill=True, alpha=0.6)
     top = max(shares.max() * 1.18, 1.0)
     axes.axvline(record["cut_at"], color=ORANGE, linewidth=2)
     axes.axvline(np.log10(0.5), color=FAINT, linestyle="--", linewidth=1.2)
