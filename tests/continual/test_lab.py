@@ -15,6 +15,7 @@ from workbench import papers, runs
 from workbench.continual import fit, streams
 from workbench.continual.budget import left, movable
 from workbench.continual.config import ContinualConfig
+from workbench.continual.lab import paper_pair
 from workbench.continual.lab.fork import FORKED, Branches
 from workbench.continual.lab.inside import at_once, gradients, walk
 from workbench.continual.lab.looking import histogram, moments
@@ -407,3 +408,79 @@ def test_a_run_that_was_cut_goes_on_to_the_same_records(tmp_path, monkeypatch):
     cut, whole = (list(runs.stream(experiment, config, tmp_path / root)) for root in ("cut", "one"))
     assert cut == whole
     assert np.isfinite(whole[-1]["mean"])
+
+
+# -- the paper's pair ---------------------------------------------------------------------------------------------------------
+
+TINY = {
+    "stream": "mnist-fashion",
+    "network": "paper",
+    "samples": 64,
+    "first_passes": 2,
+    "tested": 50,
+    "looks": 2,
+}
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"method": "classp", "first_lr": 0.1},
+        {"method": "ewc-online", "first_lr": 0.0, "lr": 0.05, "strength": 100.0, "scripted": True},
+    ],
+)
+def test_a_fit_of_the_pair_that_is_killed_goes_on_to_the_same_numbers(knobs, tmp_path, monkeypatch):
+    config = paper_pair.PaperConfig(**TINY, **knobs)
+    pair = paper_pair.on_pair.experiment
+    (whole,) = runs.stream(pair, config, tmp_path / "whole")
+    monkeypatch.setattr("workbench.training.SAVE_EVERY", 0.0)
+    go = Learner.run
+
+    def killed(self):
+        for count, step in enumerate(go(self)):
+            yield step
+            if count == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        list(runs.stream(pair, config, tmp_path / "cut"))
+    monkeypatch.setattr(Learner, "run", go)
+    (cut,) = runs.stream(pair, config, tmp_path / "cut")
+    assert cut == whole
+    assert whole["counts"] == [64, 64]
+    assert len(whole["published"]) == 2
+
+
+def test_ewc_as_scripted_pulls_towards_another_network_from_the_second_pass_on(monkeypatch):
+    config = paper_pair.PaperConfig(**TINY, method="ewc-online", lr=0.05, strength=10.0, scripted=True)
+    learner, stream = config.learner(0), config.loaded()
+    rival = paper_pair.scripted(learner, stream, config)
+    assert rival.after == 2, "64 samples in batches of 32"
+    (term,) = rival.terms
+    name, p = next(iter(learner.model.named_parameters()))
+    fisher, anchor = term[name]
+    assert not torch.equal(anchor, p), "it is another network's"
+    for count in range(1, 5):
+        for q in learner.model.parameters():
+            q.grad = torch.zeros_like(q)
+        rival.before_step()
+        pulled = count > rival.after
+        torch.testing.assert_close(p.grad, 10.0 * fisher * (p.detach() - anchor) * pulled)
+    rival.end_task(stream.tasks[0].x_train, stream.tasks[0].y_train)
+    assert len(rival.terms) == 1
+
+
+def test_the_pair_takes_the_settings_that_were_chosen(monkeypatch):
+    monkeypatch.setattr(papers, "reference_records", lambda name: None)
+    with pytest.raises(
+        KnobError, match="no settings are chosen yet; run: workbench run continual/paper-choice"
+    ):
+        paper_pair.chosen_settings()
+    rows = [
+        {"label": label, "phase": phase, **setting}
+        for label, (_, settings) in paper_pair.CHOICE.items()
+        for phase, setting in (("choose", settings[0]), ("judge", settings[1]))
+    ]
+    monkeypatch.setattr(papers, "reference_records", lambda name: rows)
+    assert paper_pair.chosen_settings() == {n: settings[1] for n, (_, settings) in paper_pair.CHOICE.items()}
