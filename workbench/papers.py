@@ -234,7 +234,10 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
         except KnobError as error:
             return Verdict("undecidable here", str(error))
     if records is None:
-        return Verdict("open", f"not run yet: workbench run {claim.needs} --scale {scale}")
+        made = f"run {claim.needs} --scale {scale}"
+        if scale == "reference":
+            made = f"figures {experiment.method} --reference"
+        return Verdict("open", f"not run yet: workbench {made}")
     found = claim.check(records)
     if scale == "smoke" and found.verdict in DECIDED:
         return Verdict("open", f"{found.measured} (at smoke nothing is decided)")
