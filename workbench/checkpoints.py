@@ -65,10 +65,7 @@ def fetch(name: str) -> Path:
 
 def _packaged(file: str) -> Path | None:
     """A file of an installed wheel, where it is there."""
-    try:
-        found = package_file(file)
-    except ModuleNotFoundError:
-        return None
+    found = package_file(file)
     return found if found is not None and found.exists() else None
 
 
@@ -130,8 +127,8 @@ def _smollm2() -> Path:
         print(
             f"the cached {weights} is damaged (its checksum is wrong): converting it again", file=sys.stderr
         )
-    source = package_file(GGUF_FILE)
-    if source is None or not source.exists():
+    source = _packaged(GGUF_FILE)
+    if source is None:
         raise DataError(
             f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}"
         )

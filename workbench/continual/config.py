@@ -194,8 +194,8 @@ class ContinualConfig(MethodConfig):
         words = 1 + int(max(task.x_train.max() for task in stream.tasks))
         return SentimentNet(self.seed, words, self.width, outputs=stream.outputs)
 
-    def learner(self, watch: int, stream: streams.Stream | None = None) -> Learner:
-        """A fit of this config, looked at every `watch` steps."""
+    def learner(self, watch: int, stream: streams.Stream | None = None, **more: Any) -> Learner:
+        """A fit of this config, looked at every `watch` steps; `more` are knobs of `learner.fit` that it has not."""
         stream = stream or self.loaded()
         model = self._paper_network(stream) if self.network == "paper" else None
         knobs: dict[str, Any] = {
@@ -206,5 +206,10 @@ class ContinualConfig(MethodConfig):
             )
         }  # fmt: skip
         warm = self.first_lr and self.method not in ("joint", "sgd-cut")
-        knobs |= {"first_lr": self.first_lr if warm else None, "cap": self.cap or None, "watch": watch}
+        knobs |= {
+            "first_lr": self.first_lr if warm else None,
+            "cap": self.cap or None,
+            "watch": watch,
+            **more,
+        }
         return Learner(stream, self.method, self.optimizer, model, **knobs)

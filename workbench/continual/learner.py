@@ -15,6 +15,7 @@ from workbench.continual.methods import METHODS, OPTIMIZERS, STEPS_WITH, forget,
 from workbench.continual.metrics import accuracy_metrics
 from workbench.continual.nets import draws, flat, perceptron
 from workbench.continual.optimizer import CLASSP
+from workbench.continual.rival import Rival
 from workbench.continual.streams import Stream, Task, masked, together
 from workbench.training import Batches, Training, TrainingError, mixed
 
@@ -122,17 +123,20 @@ class Learner:
         self.model = model
         steps_with = STEPS_WITH.get(method, optimizer)
         self.optimizer = optimizer_of(steps_with, model, k)
-        self.rival = rival_of(method, model, k)
-        self.training = Training(
-            model, self.optimizer, k["seed"], kept={"rival": self.rival},
-            draws=steps_with == "upgd" or draws(model), before_step=self.rival.before_step, after_step=self.rival.after_step,
-        )  # fmt: skip
+        self.training = Training(model, self.optimizer, k["seed"], draws=steps_with == "upgd" or draws(model))
+        self.use(rival_of(method, model, k))
         self.matrix = torch.zeros(len(tasks) + 1, len(tasks), dtype=torch.float64)
         self.curves: list[tuple[int, list[float]]] = []
         self.online = [0, 0]
         self.moved: list[Tensor] = []
         self.borders: list[int] = []  # the step at which each task began
         self.tasks_done, self.before = 0, torch.zeros(0)  # the task under way, and the weights at its border
+
+    def use(self, rival: Rival) -> None:
+        """Have `rival` see each step from now on, and keep its state with the rest."""
+        self.rival = rival
+        self.training.kept = {"rival": rival}
+        self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
 
     @property
     def steps(self) -> int:

@@ -7,7 +7,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,10 @@ CLASH = (
 )
 
 
+Rows = list[tuple[str, int]]  # texts and labels
+Parts = dict[str, Rows]  # train, validation, test
+
+
 def vader(features: str = "words", samples: int | None = None, seed: int = 0) -> Stream:
     """Tweets, films, products, editorials: positive or negative, by mean valence; sentences within 0.5 of neutral are left out.
 
@@ -38,22 +42,13 @@ def vader(features: str = "words", samples: int | None = None, seed: int = 0) ->
     beside NLTK's sentence_polarity, which is the same film texts. `samples`: training sentences of a domain, at most.
     """
     known("features", features, FEATURES)
-    found = []
-    for number, domain in enumerate(DOMAINS):
-        rows = [r for r in _vader() if r["domain"] == domain and abs(r["valence"]) > SURE]
-        parts = {name: [] for name in ("train", "validation", "test")}
-        for row in rows:
-            parts[_part(f"{domain} {row['id'].partition('_')[0]}")].append(row)
-        rows = parts["train"]
-        parts["train"] = [
-            rows[i] for i in some(torch.arange(len(rows)), samples, mixed(seed, number)).tolist()
-        ]
-        found.append(
-            (
-                domain,
-                {k: ([r["text"] for r in v], [int(r["valence"] > 0) for r in v]) for k, v in parts.items()},
-            )
-        )
+    found = {domain: _parted() for domain in DOMAINS}
+    for row in _vader():
+        if abs(row["valence"]) > SURE:
+            part = _part(f"{row['domain']} {row['id'].partition('_')[0]}")
+            found[row["domain"]][part].append((row["text"], int(row["valence"] > 0)))
+    for number, parts in enumerate(found.values()):
+        parts["train"] = _drawn(parts["train"], samples, mixed(seed, number))
     return _stream("vader", found, features, 2)
 
 
@@ -67,37 +62,17 @@ def news_films(
     """
     known("features", features, FEATURES)
     known("labels", labels, tuple(MAPS))
-    news: dict[str, tuple[list[str], list[int]]] = {
-        name: ([], []) for name in ("train", "validation", "test")
-    }
+    news, films = _parted(), _parted()
     for label, text in _read("financial-phrasebank"):
-        into = news[_part(text)]
-        into[0].append(text)
-        into[1].append(NEWS[label])
-    films: dict[str, tuple[list[str], list[int]]] = {
-        name: ([], []) for name in ("train", "validation", "test")
-    }
-    for name in ("imdb-train", "imdb-test"):
-        for label, text in _read(name):
-            part = "test" if name == "imdb-test" else "train" if _part(text) != "validation" else "validation"
-            films[part][0].append(text)
-            films[part][1].append(MAPS[labels][label])
-    found = []
-    for number, (name, parts) in enumerate((("news", news), ("films", films))):
-        most = {"train": samples, "validation": 2000, "test": 4000}
-        drawn = {
-            k: some(torch.arange(len(v[0])), most[k], mixed(seed if k == "train" else 0, number)).tolist()
-            for k, v in parts.items()
-        }
-        found.append(
-            (
-                name,
-                {
-                    k: ([parts[k][0][i] for i in rows], [parts[k][1][i] for i in rows])
-                    for k, rows in drawn.items()
-                },
-            )
-        )
+        news[_part(text)].append((text, NEWS[label]))
+    for label, text in _read("imdb-train"):
+        part = "validation" if _part(text) == "validation" else "train"
+        films[part].append((text, MAPS[labels][label]))
+    films["test"] = [(text, MAPS[labels][label]) for label, text in _read("imdb-test")]
+    found = {"news": news, "films": films}
+    for number, parts in enumerate(found.values()):
+        for part, most, drawn_by in (("train", samples, seed), ("validation", 2000, 0), ("test", 4000, 0)):
+            parts[part] = _drawn(parts[part], most, mixed(drawn_by, number))
     return _stream("news-films", found, features, 3, CLASH if labels == "published" else "")
 
 
@@ -126,23 +101,26 @@ def _part(document: str) -> str:
     return "test" if digest % 6 == 0 else "validation" if digest // 6 % 6 == 0 else "train"
 
 
-def _stream(
-    name: str, found: Sequence[tuple[str, dict]], features: str, outputs: int, note: str = ""
-) -> Stream:
-    """Tasks of named parts ``(texts, labels)``."""
+def _parted() -> Parts:
+    return {"train": [], "validation": [], "test": []}
+
+
+def _drawn(rows: Rows, most: int | None, seed: int) -> Rows:
+    return [rows[i] for i in some(torch.arange(len(rows)), most, seed).tolist()]
+
+
+def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, note: str = "") -> Stream:
+    """A task a named set of parts."""
     if features == "numbered":
-        every = [text for _, parts in found for text in parts["train"][0]]
-        made = _numbering(every)
+        made = _numbering([text for parts in found.values() for text, _ in parts["train"]])
     else:
         made = hashed if features == "words" else embedded
     tasks = []
-    for domain, parts in found:
-        flat = [
-            part
-            for k in ("train", "validation", "test")
-            for part in (made(parts[k][0]), torch.tensor(parts[k][1]))
-        ]
-        tasks.append(Task(domain, *flat, torch.arange(outputs)))
+    for task, parts in found.items():
+        flat = []
+        for rows in parts.values():  # train, validation, test
+            flat += [made([text for text, _ in rows]), torch.tensor([label for _, label in rows])]
+        tasks.append(Task(task, *flat, torch.arange(outputs)))
     return Stream(name, tuple(tasks), outputs, "domain", note)
 
 

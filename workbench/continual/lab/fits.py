@@ -10,6 +10,7 @@ import torch
 from workbench.comparison import ComparisonConfig, Point, Setting, candidates, fit
 from workbench.continual.config import ContinualConfig, inputs
 from workbench.continual.learner import Learner
+from workbench.continual.streams import Stream
 from workbench.experiment import Record
 from workbench.knobs import knob
 from workbench.runs import Run
@@ -21,14 +22,17 @@ class FitConfig(ContinualConfig):
     title: ClassVar[str] = "looks"
     looks: int = knob(20, "looks", "on the way, about", low=1, high=1000)
 
+    def watched(self, stream: Stream, **more: Any) -> Learner:
+        """A fit of this config that is looked at about so many times; `more` are further knobs of `learner.fit`."""
+        learner = self.learner(1, stream, **more)
+        learner.knobs["watch"] = max(1, learner.steps // self.looks)
+        return learner
+
 
 @fit("continual/stream", version=1, inputs=inputs)
 def on_stream(config: FitConfig, run: Run) -> Record:
     """One method on one stream: the matrix and its numbers, what was seen on the way, what is kept, what moved."""
-    stream = config.loaded()
-    learner = config.learner(1, stream)
-    learner.knobs["watch"] = max(1, learner.steps // config.looks)
-    return measured(learner)
+    return measured(config.watched(config.loaded()))
 
 
 def measured(learner: Learner, run: Run | None = None) -> Record:

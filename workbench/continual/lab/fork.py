@@ -50,8 +50,7 @@ class Branches:
         self.trunk = self._learner("sgd", config.first_lr)
         self.border = config.passes * -(-len(self.stream.tasks[0].x_train) // config.batch)
         self.watching = Watching(self.trunk.model, sorted({config.power, 2.0}))
-        self.trunk.training.before_step = self.watching.before_step
-        self.trunk.training.after_step = self.watching.after_step
+        self.trunk.use(self.watching)
 
     @staticmethod
     def read(names: Sequence[str]) -> dict[str, tuple[str, float]]:

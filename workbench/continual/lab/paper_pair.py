@@ -48,13 +48,9 @@ def on_pair(config: PaperConfig, run: Run) -> Record:
     stream = Stream(
         stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs
     )
-    learner = config.learner(1, stream)
-    learner.knobs |= {"first_passes": config.first_passes}
-    learner.knobs["watch"] = max(1, learner.steps // config.looks)
+    learner = config.watched(stream, first_passes=config.first_passes)
     if config.scripted:
-        learner.rival = scripted(learner, stream, config)
-        learner.training.before_step = learner.rival.before_step
-        learner.training.kept = {"rival": learner.rival}
+        learner.use(scripted(learner, stream, config))
     state = run.load()
     if state is not None:
         learner.load_state_dict(state)
