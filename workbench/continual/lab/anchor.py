@@ -129,7 +129,8 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
             for rates, words in (("shared", "at lr 3e-4"), ("own", "each at its own rate"))
         ]
         said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
-        note = f"{setting(records)}; hollow: Adam's mean here, and the difference that the study reports"
+        note = f"digits, their pixels in an order of each task's own. {setting(records)}; "
+        note += "hollow: Adam's mean here, and the difference that the study reports"
         return finish(
             fig, f"CLASSP minus Adam in the end, points: {said}" if said else "An outside anchor", note
         )

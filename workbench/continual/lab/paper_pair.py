@@ -6,23 +6,27 @@ chosen on 8,000 pictures a set (`paper-choice`); the pair itself takes them as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from workbench import papers, runs
 from workbench.comparison import Point, Setting, candidates, comparison, fit
 from workbench.continual.config import inputs
 from workbench.continual.lab import study_figures as figures
+from workbench.continual.lab.colours import COLOURS
 from workbench.continual.lab.fits import FitConfig, StudyConfig, measured
 from workbench.continual.learner import Learner
 from workbench.continual.nets import PaperNet, trained
 from workbench.continual.penalties import EWC
 from workbench.continual.streams import Stream, Task, masked
 from workbench.experiment import Record, get
-from workbench.intervals import chosen
+from workbench.intervals import chosen, summary
 from workbench.knobs import KnobError, knob
+from workbench.plotting import figure, finish, point, published
 from workbench.runs import Run
 from workbench.training import Batches, mixed
 
@@ -156,6 +160,36 @@ KNOBS = (
     "scripted",
     "power",
 )
+
+
+def draw_pair(records: Sequence[Record]) -> Figure:
+    """Accuracy in the end of every row on either set, and what the author's program would print of it (hollow)."""
+    rows = list(dict.fromkeys(r["label"] for r in records))
+    judged = [r for r in chosen(records) if "matrix" in r]
+    with figure() as fig:
+        for number, (axes, name) in enumerate(
+            zip(fig.subplots(1, 2, sharey=True), ("digits", "clothes"), strict=True)
+        ):
+            ends = [{**r, "end": 100 * r["matrix"][-1][number]} for r in judged]
+            for _, row in summary(ends, "end").iterrows():
+                point(axes, rows.index(row["label"]), row, COLOURS[row["label"]], across=True)
+            for label in rows:
+                printed = [100 * r["published"][number] for r in judged if r["label"] == label]
+                if printed:
+                    published(axes, [np.mean(printed)], [rows.index(label)], COLOURS[label])
+            figures.name_rows(axes, rows)
+            axes.set(title=name, xlabel="accuracy in the end (%)")
+        found = [(words, figures.lead(records, "classp", over)) for over, words in OVER.items()]
+        said = "; ".join(f"{gap} over {words}" for words, gap in found if gap)
+        note = f"{figures.setting(records)}; hollow: on training pictures with dropout on, as the author's program measures"
+        return finish(
+            fig,
+            f"CLASSP, digits and then clothes, points: {said}" if said else "The paper's vision pair",
+            note,
+        )
+
+
+OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
 OWN_SIZE = "scale laptop is the paper's own size"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 
@@ -171,7 +205,7 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     "continual/paper-choice",
     version=1,
     fit=on_pair,
-    figure=figures.draw_rivals,
+    figure=draw_pair,
     presets={
         "smoke": {**SMALL, "choosing": 1, "budget": 1},
         "laptop": {"data": "full", "tested": 2000},
@@ -196,7 +230,7 @@ class PairConfig(StudyConfig, PaperConfig):
     "continual/paper-pair",
     version=1,
     fit=on_pair,
-    figure=figures.draw_rivals,
+    figure=draw_pair,
     presets={
         "smoke": SMALL,
         "laptop": {"data": "full"},

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
 from workbench.experiment import Record, signed
@@ -30,6 +31,7 @@ def setting(records: Sequence[Record], what: str = "test accuracy") -> str:
     spread = (
         f"mean and 95 % interval of {seeds} seeds" if seeds >= FEW else f"mean of {seeds} seeds, each a dot"
     )
+    spread = "one seed" if seeds == 1 else spread
     how = (
         f"each at the best of {tried} settings (chosen on validation samples)"
         if tried > 1
@@ -92,7 +94,8 @@ def is_adagrad(records: Sequence[Record]) -> str:
     """Where the chosen CLASSP is AdaGrad: power 2 and threshold 0."""
     powers = {r["stream"]: r["power"] for r in chosen(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
-    return f"The CLASSP chosen is AdaGrad (p = 2, threshold 0) on: {', '.join(same)}" if same else ""
+    said = "The CLASSP chosen has AdaGrad's rule (p = 2, threshold 0; where the two differ, so do their rates) on"
+    return f"{said}: {', '.join(same)}" if same else ""
 
 
 def draw_memory(records: Sequence[Record]) -> Figure:
@@ -120,9 +123,12 @@ def draw_memory(records: Sequence[Record]) -> Figure:
         axes.set_ylabel("accuracy on all tasks (%)")
         title, note = "Accuracy against memory", setting(records)
         if all(name in sizes for name in ("classp", "ewc-online", "replay")):
-            ours, online, buffer = (f"{sizes[name]:,.0f}" for name in ("classp", "ewc-online", "replay"))
-            title = f"CLASSP keeps {ours} KiB, EWC online {online}, a buffer of 200 pictures {buffer}"
-            note += f". {STREAM_NAMES[STREAM]}; all in float32, as measured: pictures as bytes are a quarter of it"
+            means = table.set_index("label")["mean"]
+            ours, online, buffer = (
+                f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
+            )
+            title = f"CLASSP keeps {ours}, EWC online {online}, a buffer of 200 pictures {buffer}"
+            note += f". {STREAM_NAMES[STREAM]}; float32 as measured: a buffer that keeps pictures as bytes needs a quarter"
         return finish(fig, title, note)
 
 
@@ -164,12 +170,11 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
             axes.set(title=NAMES[label], xlabel="on task")
         fig.axes[0].set_ylabel("after task")
         forgot = {label: 100 * np.mean([r["F"] for r in judged if r["label"] == label]) for label in labels}
-        words = ", ".join(f"{NAMES[label]} {value:.1f}" for label, value in forgot.items())
-        return finish(
-            fig,
-            f"Points forgotten of the best: {words}" if words else "Matrices",
-            setting(records, "accuracy in %"),
-        )
+        words = "; ".join(f"{NAMES[label]}: {value:.1f}" for label, value in forgot.items())
+        seeds, streams = {r["seed"] for r in judged}, {STREAM_NAMES[r["stream"]] for r in judged}
+        note = f"{', '.join(streams)}: test accuracy in %, mean over seeds ({len(seeds)}), each method at its best setting; "
+        note += "–: before training"
+        return finish(fig, f"Points forgotten of the best. {words}" if words else "Matrices", note)
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
@@ -191,15 +196,23 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
             gain = equal_learning(records, "classp", "sgd-cut", stream).dropna()
             if len(gain):
+                axes.axvspan(
+                    *_both_reach([frontier(curves[label]) for label in ("classp", "sgd-cut")]),
+                    color=FAINT,
+                    alpha=0.1,
+                )
                 found = interval(gain)
                 span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
                 words.append(f"{signed(found.mean, 1)}{span} ({STREAM_NAMES[stream]})")
         fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
         labels = dict.fromkeys(r["label"] for r in records)
         said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"
-        note = "each mark a rate of the second task; SGD at 0.1 on the first, but for SGD, Adam and replay, which have one rate; "
-        note += f"mean of {len({r['seed'] for r in chosen(records)})} seeds, test accuracy"
-        title = said if words else "Retention at equal learning"
+        seeds = {r["seed"] for r in chosen(records)}
+        note = "A mark is a rate on the second task; on the first, SGD, Adam and replay have the same, the others SGD at 0.1. "
+        note += f"Test accuracy, mean over seeds ({len(seeds)}). Shaded: what both learn, over which their gap is averaged"
+        title = (
+            said if words else "Retention at equal learning: at these few rates, no learning that both reach"
+        )
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
@@ -223,12 +236,17 @@ def equal_learning(records: Sequence[Record], one: str, other: str, stream: str)
     for seed in dict.fromkeys(r["seed"] for r in chosen(records)):
         curves = [frontier(curve(records, label, stream, seed)) for label in (one, other)]
         if all(len(c) > 1 for c in curves):
-            low, high = max(c["new"].min() for c in curves), min(c["new"].max() for c in curves)
+            low, high = _both_reach(curves)
             if low < high:
                 x = np.linspace(low, high, 50)
                 above = [np.interp(x, c["new"], c["old"]) for c in curves]
                 found[seed] = float((above[0] - above[1]).mean())
     return pd.Series(found, dtype=float).rename_axis("seed")
+
+
+def _both_reach(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """The least and the most accuracy on the new task that lies on all of these curves."""
+    return max(c["new"].min() for c in curves), min(c["new"].max() for c in curves)
 
 
 def frontier(found: pd.DataFrame) -> pd.DataFrame:
@@ -248,7 +266,7 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
     with figure() as fig:
         grid = fig.subplots(1, len(streams) + 1, sharey=True, squeeze=False)[0]
         panels = [("ACC", s, STREAM_NAMES[s], "accuracy on all tasks (%)") for s in streams]
-        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "moved by a task (%)")]
+        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "weights a task moves (%)")]
         for axes, (column, stream, name, xlabel) in zip(grid, panels, strict=False):
             part = summary(percent([r for r in records if r["stream"] == stream], column), column, "part")
             for _, row in part.iterrows():
@@ -264,7 +282,10 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
             gains = [part_gain(records, at, stream).dropna() for stream in streams]
             if all(len(gain) for gain in gains):
                 words.append(f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}")
-        title = f"Points brought: {'; '.join(words)}" if words else "What the parts of CLASSP bring"
+        where = " and ".join(STREAM_NAMES[s] for s in streams)
+        title = (
+            f"Points brought on {where}: {'; '.join(words)}" if words else "What the parts of CLASSP bring"
+        )
         return finish(fig, title, setting(records))
 
 
@@ -287,6 +308,8 @@ def draw_map(records: Sequence[Record]) -> Figure:
             cells(axes, table.round(1) - low, max(table.max().max() - low, 1.0))
             for label, (y, x) in zip(axes.texts, np.ndindex(*table.shape), strict=True):
                 label.set_text(f"{table.iloc[y, x]:.1f}" if np.isfinite(table.iloc[y, x]) else "·")
+            place = list(table.columns).index(best[1]) - 0.5, list(table.index).index(best[0]) - 0.5
+            axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor=INK, linewidth=1.4))
             axes.set(xlabel="alpha, the rate after task 1", ylabel="power p")
             axes.set_xticks(range(table.shape[1]), labels=[f"{rate:g}" for rate in table.columns])
             title = f"Best: {table.max().max():.1f} % at p = {best[0]:g}, alpha = {best[1]:g}"

@@ -1,0 +1,536 @@
+"""What holds for every method, and what is refused."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from workbench.adapters import (
+    METHODS,
+    AdapterConfig,
+    add_adapter,
+    family,
+    merge,
+    parameter_groups,
+    set_adapter,
+    unmerge,
+)
+from workbench.adapters.adapter import BatRow
+from workbench.adapters.attach import adapted, targeted
+from workbench.adapters.config import BARE, FORMS
+from workbench.knobs import KnobError
+
+GRADIENT = "lora-ga"
+
+
+class Loses(nn.Module):
+    """A net that gives a loss, as a language model does."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, labels=None):
+        y = self.net(x)
+        return type(
+            "Output", (), {"loss": None if labels is None else F.cross_entropy(y, labels), "logits": y}
+        )
+
+
+def batch(width=96, n=6):
+    g = torch.Generator().manual_seed(5)
+    return {"x": torch.randn(n, width, generator=g), "labels": torch.randint(5, (n,), generator=g)}
+
+
+def fitted(net, method, r=8, noise=0.0, name="default", dtype=torch.float32, **more):
+    """A net with an adapter, whose parameters are moved by noise."""
+    model = add_adapter(
+        Loses(net(dtype=dtype)), AdapterConfig(method=method, r=r, **more), name, [_as(batch(), dtype)]
+    )
+    return moved(model, noise)
+
+
+def _as(made, dtype):
+    return {**made, "x": made["x"].to(dtype)}
+
+
+def moved(model, noise, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in (p for p in model.parameters() if p.requires_grad and noise):
+            p.add_(noise * torch.randn(p.shape, generator=generator).to(p))
+    return model
+
+
+# -- what holds for all ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_begins_as_no_change_and_trains_only_itself(net, method):
+    plain = Loses(net())
+    model = fitted(net, method)
+    for shape in ((96,), (4, 96), (2, 3, 96), (0, 96)):
+        x = torch.randn(shape)
+        assert (
+            torch.equal(plain(x).logits, model(x).logits) or method == "dora" or method in ("bat-col", "hira")
+        )
+        assert torch.allclose(plain(x).logits, model(x).logits, atol=1e-6)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-2))
+    model(**batch()).loss.backward()
+    optimizer.step()
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all(".adapters.default." in n for n in trained)
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed
+    assert changed <= trained
+    assert all(p.grad is None for n, p in model.named_parameters() if n not in trained)
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_forms_are_equal_and_so_is_the_merged_weight(net, method):
+    forms = FORMS.get(method, ("activation", "materialised", "checkpointed"))
+    found = {}
+    for form in forms:
+        model = fitted(net, method, noise=0.02, form=form)
+        x = batch()["x"].requires_grad_(True)
+        y = model(x).logits
+        grads = torch.autograd.grad(
+            y.square().mean(), [x, *(p for p in model.parameters() if p.requires_grad)]
+        )
+        found[form] = y.detach(), grads
+        merged = merge(copy.deepcopy(model))
+        assert torch.allclose(merged(x).logits, y, atol=1e-5)
+    first, first_grads = found[forms[0]]
+    for y, grads in found.values():
+        assert torch.allclose(y, first, atol=1e-5)
+        assert all((a - b).abs().max() < 1e-6 for a, b in zip(grads, first_grads, strict=True))
+    if "checkpointed" in found:
+        assert all(
+            torch.equal(a, b) for a, b in zip(found["checkpointed"][1], found["materialised"][1], strict=True)
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_are_those_of_differences(net, method):
+    if method == "dora":
+        pytest.skip("DoRA's norms take no gradient, by its definition")
+    model = add_adapter(Loses(net(width=4, wide=8, dtype=torch.float64)), AdapterConfig(method=method, r=2), batches=[
+        {"x": torch.randn(3, 4, dtype=torch.float64), "labels": torch.tensor([0, 1, 2])}])  # fmt: skip
+    moved(model, 0.1)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.dtype == torch.float64 for p in trained)
+    x = torch.randn(2, 4, dtype=torch.float64)
+
+    def forward(*values):
+        names = [n for n, p in model.named_parameters() if p.requires_grad]
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), (x,)).logits
+
+    assert torch.autograd.gradcheck(
+        forward, [p.detach().requires_grad_(True) for p in trained], fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_merging_is_undone_bit_for_bit(net, method, dtype):
+    model = fitted(net, method, noise=0.02, dtype=dtype)
+    x = batch()["x"].to(dtype)
+    weights = {n: layer.weight.detach().clone() for n, layer in adapted(model).items()}
+    y = model(x).logits.detach()
+    assert y.dtype == dtype
+    kept = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.dtype == torch.float32 for p in kept)
+    merge(model)
+    close = 1e-5 if dtype == torch.float32 else 4 * torch.finfo(dtype).eps * float(y.abs().max())
+    assert (model(x).logits - y).abs().max() <= close
+    with pytest.warns(UserWarning, match="merged already"):
+        merge(model)
+    unmerge(model)
+    assert all(torch.equal(layer.weight, weights[n]) for n, layer in adapted(model).items())
+    assert torch.equal(model(x).logits, y)
+    with pytest.warns(UserWarning, match="no adapter is merged"):
+        unmerge(model)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_merge_that_fails_leaves_the_weights(net, method):
+    model = fitted(net, method)
+    last = [*adapted(model).values()][-1]
+    next(p for p in last.adapters["default"].parameters() if p.requires_grad).data.flatten()[0] = float("nan")
+    weights = {n: layer.weight.detach().clone() for n, layer in adapted(model).items()}
+    with pytest.raises(ValueError, match=r"net.blocks.1.down.*not be finite"):
+        merge(model)
+    assert not any(layer.merged for layer in adapted(model).values())
+    assert all(torch.equal(layer.weight, weights[n]) for n, layer in adapted(model).items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_survives_copy_and_state_dict(net, method):
+    model = fitted(net, method, noise=0.02)
+    x = batch()["x"]
+    y = model(x).logits
+    assert torch.equal(copy.deepcopy(model)(x).logits, y)
+    other = fitted(net, method, noise=0.05)
+    other.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(other(x).logits, y)
+    layer = adapted(model)["net.blocks.0.up"]
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
+
+
+# -- the family's laws -----------------------------------------------------------------------------------------------------------
+
+SIZES = st.integers(1, 5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(r=st.integers(1, 7), m=SIZES, n=SIZES, extra=st.integers(0, 6), seed=st.integers(0, 99))
+def test_formulas_against_their_indices(r, m, n, extra, seed):
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(shape, generator=g, dtype=torch.float64)  # noqa: E731
+    rows, columns = n * r, m * r
+    x, W = draw(3, columns), draw(rows, columns)
+    linear = lambda z: z @ W.T  # noqa: E731
+    D, loose = draw(r, rows), columns + extra
+    by_index = torch.tensor([[D[i % r, o] for i in range(loose)] for o in range(rows)])
+    assert torch.equal(family.miss_delta(D, loose), by_index)
+    assert torch.linalg.matrix_rank(by_index) <= r
+    z = draw(3, loose)
+    assert torch.allclose(family.miss_output(z, torch.zeros(3, rows, dtype=z.dtype), D), z @ by_index.T)
+    small = draw(r, n)
+    by_index = torch.tensor([[small[i % r, o % n] for i in range(loose)] for o in range(rows)])
+    assert torch.equal(family.mini_delta(small, rows, loose), by_index)
+    assert torch.linalg.matrix_rank(by_index) <= min(r, n)
+    for B, delta, which in (
+        (draw(n, r, r), family.bat_col_delta, lambda a, b: a),
+        (draw(m, r, r), family.bat_row_delta, lambda a, b: b),
+    ):
+        found = delta(B, W)
+        for a in range(n):
+            for b in range(m):
+                rows_a, columns_b = slice(a * r, a * r + r), slice(b * r, b * r + r)
+                block = W[rows_a, columns_b] @ B[which(a, b)] + B[which(a, b)]
+                assert torch.allclose(found[rows_a, columns_b], block)
+        output = (
+            family.bat_row_output(x, linear, B)
+            if delta is family.bat_row_delta
+            else family.bat_col_output(x, linear(x), W, B)
+        )
+        assert torch.allclose(output, x @ (W + found).T)
+
+
+def test_miss_is_lora_with_a_tiled_identity_and_mini_of_full_width_is_miss(net):
+    x = torch.randn(5, 96)
+    miss = fitted(net, "miss", r=16, noise=0.05)
+    lora = fitted(net, "lora-fa", r=16, alpha=16)
+    for path, layer in adapted(lora).items():
+        layer.adapters["default"].A.data = torch.eye(16).repeat(1, layer.in_features // 16)
+        layer.adapters["default"].B.data = adapted(miss)[path].adapters["default"].shard.data.T.clone()
+    assert torch.allclose(miss(x).logits, lora(x).logits, atol=1e-5)
+    D = torch.randn(16, 160)
+    assert torch.equal(family.mini_delta(D, 160, 96), family.miss_delta(D, 96))
+
+
+def test_rank_of_the_update(net):
+    for method, at_most, at_least in (
+        ("miss", 8, 8),
+        ("mini", 8, 8),
+        ("bat-row", 96, 80),
+        ("bat-col", 96, 80),
+        ("lora", 8, 8),
+    ):
+        layer = adapted(fitted(net, method, r=8, noise=0.1))["net.blocks.0.up"]
+        rank = torch.linalg.matrix_rank(layer.adapters["default"].delta(layer.weight), rtol=1e-5)
+        assert at_least <= rank <= at_most, method
+
+
+def test_parameters_are_counted_as_in_the_paper(net):
+    sizes = {  # of up (160, 96) and down (96, 160), twice
+        "miss": 2 * 8 * (160 + 96), "mini": 2 * 2 * 8 * 8, "bat-col": 2 * 8 * (160 + 96), "bat-row": 2 * 8 * (96 + 160),
+        "lora": 2 * 2 * 8 * 256, "lora-fa": 2 * 8 * 256, "dora": 2 * (2 * 8 * 256 + 256), "hira": 2 * 2 * 8 * 256,
+        "full": 2 * 2 * 160 * 96,
+    }  # fmt: skip
+    for method, size in sizes.items():
+        assert sum(p.numel() for p in fitted(net, method).parameters() if p.requires_grad) == size, method
+
+
+def _kept_for_the_gradient(model):
+    """Numbers kept by one layer's forward pass, besides its parameters and input."""
+    x, sizes = torch.randn(64, 256), {}
+
+    def keep(t):
+        sizes[t.untyped_storage().data_ptr()] = t.numel()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = model[0][0](x)
+    y.sum().backward()
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), x)}
+    return sum(n for place, n in sizes.items() if place not in own)
+
+
+def test_shards_are_kept_small():
+    """What a step keeps for the gradient: of MiSS r numbers a token, and never the input; of Bat-row no weight."""
+    layer = nn.Sequential(nn.ModuleList([nn.Linear(256, 256)]))
+    layer.forward = lambda x: layer[0][0](x)
+    kept = {
+        (method, form): _kept_for_the_gradient(
+            add_adapter(copy.deepcopy(layer), AdapterConfig(method=method, r=16, form=form))
+        )
+        for method, form in (
+            ("miss", None),
+            ("bat-row", None),
+            ("bat-col", "materialised"),
+            ("bat-col", "checkpointed"),
+        )
+    }
+    assert kept["miss", None] == 64 * 16
+    assert kept["bat-row", None] <= 64 * 256
+    assert kept["bat-col", "materialised"] >= 256 * 256 > kept["bat-col", "checkpointed"]
+
+
+def test_first_step_moves_the_weight_as_the_theory_says():
+    """Adam's first step: MiSS moves each weight by the rate, LoRA by ``lr s sqrt(2 r / (3 pi in))``."""
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.ModuleList([nn.Linear(256, 256, bias=False)]))
+    base.forward = lambda x: base[0][0](x)
+    x, target = torch.randn(512, 256), torch.randn(512, 256)
+    expected = {"miss": 1.0, "bat-row": 1.0, "full": 1.0, "lora": 2 * math.sqrt(2 * 8 / (3 * math.pi * 256))}
+    for method, share in expected.items():
+        model = add_adapter(copy.deepcopy(base), AdapterConfig(method=method, r=8))
+        layer = model[0][0]
+        (layer(x) - target).square().mean().backward()
+        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3, weight_decay=0).step()
+        step = float(layer.adapters["default"].delta(layer.weight).detach().abs().mean()) / 1e-3
+        assert step == pytest.approx(share, rel=0.01 if method in ("miss", "full") else 0.1), method
+
+
+# -- several, and bases of other kinds -------------------------------------------------------------------------------------------
+
+
+def test_several_adapters_add_up_or_follow_each_other(net):
+    x = batch()["x"]
+    model = fitted(net, "miss", noise=0.03, name="a")
+    add_adapter(model, AdapterConfig(method="lora", r=4), "b")
+    moved(model, 0.1, 4)
+    add_adapter(model, AdapterConfig(method="bat-row", r=16, targets=("up",)), "c")
+    moved(model, 0.02, 5)
+    plain = Loses(net())(x).logits
+    outputs = {
+        names: set_adapter(model, names)(x).logits
+        for names in (None, "a", "b", ("a", "b"), ("b", "a"), ("a", "c"), ("c", "a"))
+    }
+    assert torch.equal(outputs[None], plain)
+    assert torch.allclose(outputs["a", "b"], outputs["b", "a"], atol=1e-6)
+    assert not torch.allclose(outputs["a", "c"], outputs["c", "a"], atol=1e-5)  # Bat multiplies what it finds
+    set_adapter(model, ("a", "c"))
+    layer = adapted(model)["net.blocks.0.up"]
+    W = layer.weight
+    after = W + layer.adapters["a"].delta(W)
+    assert torch.allclose(layer.updated(), after + layer.adapters["c"].delta(after), atol=1e-6)
+    y = model(x).logits
+    assert torch.allclose(merge(model)(x).logits, y, atol=1e-5)
+    with pytest.raises(ValueError, match="merged"):
+        set_adapter(model, None)
+    unmerge(model)
+    assert torch.equal(set_adapter(model, "a")(x).logits, outputs["a"])
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(".adapters.a." in n for n in trained)
+
+
+def test_a_quantized_base_is_only_called():
+    class Rounded(nn.Module):
+        """A linear layer of 4-bit codes: no weight, only a forward."""
+
+        def __init__(self, weight):
+            super().__init__()
+            self.out_features, self.in_features = weight.shape
+            self.scale = weight.abs().amax(1, keepdim=True) / 7
+            self.codes = (weight / self.scale).round().to(torch.int8)
+
+        def forward(self, x):
+            return x @ (self.codes * self.scale).T.to(x.dtype)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([Rounded(torch.randn(32, 48))])
+
+        def forward(self, x):
+            return self.blocks[0](x)
+
+    torch.manual_seed(0)
+    x, made = torch.randn(4, 48), Model()
+    plain = made(x)
+    for method in ("miss", "mini", "bat-row", "lora", "rslora", "lora+", "lora-fa"):
+        model = add_adapter(copy.deepcopy(made), AdapterConfig(method=method, r=8))
+        assert torch.equal(model(x), plain)
+        moved(model, 0.1)
+        assert not torch.allclose(model(x), plain, atol=1e-2)
+        with pytest.raises(ValueError, match=r"blocks.0.*forward only"):
+            merge(model)
+    for config in (
+        AdapterConfig(method="bat-col", r=8),
+        AdapterConfig(method="pissa", r=8),
+        AdapterConfig(r=8, form="materialised"),
+    ):
+        with pytest.raises(ValueError, match=r"blocks.0.*needs the weight.*take miss"):
+            add_adapter(copy.deepcopy(made), config)
+
+
+def test_lora_ga_starts_from_the_mean_gradient(net):
+    """Its product is that of the authors' formula, from singular vectors of the gradient found another way."""
+    batches = [batch(), {"x": torch.randn(6, 96), "labels": torch.arange(6) % 5}]
+    plain, r = Loses(net()), 8
+    model = add_adapter(Loses(net()), AdapterConfig(method="lora-ga", r=r), batches=batches)
+    gradient = (
+        sum(torch.autograd.grad(plain(**b).loss, plain.net.blocks[0].up.weight)[0] for b in batches) / 2
+    )
+    _, _, Vh = torch.linalg.svd(gradient)
+    update = adapted(model)["net.blocks.0.up"].adapters["default"]
+    factor = 160**0.5 / 16  # of both: (m^1/4 / sqrt(gamma))^2
+    rank = int((torch.linalg.svdvals(gradient) > 1e-6).sum())
+    assert rank >= r  # beyond the gradient's own rank its vectors are anyone's
+    assert torch.allclose((update.A.T @ update.A), (Vh[:r].T @ Vh[:r]) * 160**0.5 / 16, atol=2e-3)
+    assert update.scale == pytest.approx(8 / 8**0.5)
+    assert torch.allclose(update.B.T @ update.B, torch.eye(r) * factor, atol=1e-3)
+    assert torch.allclose(model(**batches[0]).loss, plain(**batches[0]).loss)
+    assert not any(p.requires_grad for n, p in model.named_parameters() if "base" in n)
+
+
+def test_fast_svd_finds_the_exact_one_of_a_decaying_spectrum(net):
+    model = net()
+    U, _, Vh = torch.linalg.svd(model.blocks[0].up.weight.detach(), full_matrices=False)
+    model.blocks[0].up.weight.data = U * 0.7 ** torch.arange(96) @ Vh
+    exact, fast = (
+        adapted(add_adapter(copy.deepcopy(model), AdapterConfig(method="pissa", r=8, iterations=n)))[
+            "blocks.0.up"
+        ].adapters["default"]
+        for n in (None, 16)
+    )
+    assert torch.allclose(exact.B @ exact.A, fast.B @ fast.A, atol=1e-5)
+
+
+def test_dropout_is_of_the_update_alone(net):
+    for method in ("miss", "mini", "lora", "pissa"):
+        model = fitted(net, method, noise=0.1, dropout=0.5)
+        x = batch()["x"]
+        model.eval()
+        assert torch.equal(model(x).logits, model(x).logits)
+        model.train()
+        assert not torch.equal(model(x).logits, model(x).logits)
+        set_adapter(model, None)
+        assert torch.equal(model(x).logits, Loses(net())(x).logits)
+
+
+def test_lora_plus_has_two_rates(net):
+    model = fitted(net, "lora+", ratio=16)
+    slow, fast = parameter_groups(model, 1e-3)
+    assert (slow["lr"], fast["lr"]) == (1e-3, 16e-3)
+    assert {p.shape[0] for p in slow["params"]} == {p.shape[1] for p in fast["params"]} == {8}
+    assert [g["lr"] for g in parameter_groups(fitted(net, "miss"), 1e-3)] == [1e-3]
+
+
+def test_scales():
+    for method, alpha in (
+        ("lora", 32),
+        ("dora", 32),
+        ("lora-fa", 32),
+        ("lora+", 32),
+        ("pissa", 16),
+        ("olora", 16),
+    ):
+        assert AdapterConfig(method=method).scale == alpha / 16
+    assert AdapterConfig(method="rslora").scale == 8.0
+    assert AdapterConfig(method="lora-ga").scale == 4.0
+    assert AdapterConfig(method="lora", alpha=8).scale == 0.5
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", BARE)
+def test_no_scale_no_alpha(method):
+    with pytest.raises(KnobError, match=r"alpha.*has no scale"):
+        AdapterConfig(method=method, alpha=16)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"r": 0}, "r=0: expected"),
+        ({"r": -4}, "r=-4"),
+        ({"method": "bone"}, "method='bone'"),
+        ({"method": "lora", "q": 4}, "q=4: only mini"),
+        ({"method": "bat-row", "dropout": 0.1}, "dropout=0.1"),
+        ({"method": "miss", "form": "materialised", "dropout": 0.1}, "dropout=0.1"),
+        ({"method": "full", "form": "materialised"}, "form='materialised': full has activation"),
+        ({"targets": ()}, "targets"),
+    ],
+)
+def test_bad_knobs(knobs, message):
+    with pytest.raises(KnobError, match=message):
+        AdapterConfig(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"targets": ("q_proj",)}, "no linear layer is called 'q_proj': there are up, down, head"),
+        ({"targets": ("blocks",)}, "it is a ModuleList, not a linear layer"),
+        ({"r": 97}, "'blocks.0.up': r=97 is above its input width: expected 1 to 96"),
+        ({"method": "lora", "r": 97}, "r=97 is above the rank"),
+        ({"method": "bat-row", "r": 36}, "'blocks.0.up'.*160 x 96 cannot be cut so"),
+        ({"method": "bat-col", "r": 7}, "blocks of 7 x 7"),
+        ({"method": "mini", "q": 7}, "q=7 does not divide its 160 outputs"),
+        ({"method": "lora-ga"}, "give add_adapter some batches"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_changed(net, knobs, message):
+    model = net()
+    before = [n for n, _ in model.named_modules()]
+    with pytest.raises(ValueError, match=message):
+        add_adapter(model, AdapterConfig(**knobs))
+    assert [n for n, _ in model.named_modules()] == before
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_tied_head_is_refused(net):
+    model = net()
+    model.embedding = nn.Embedding(5, 96)
+    model.head.weight = model.embedding.weight
+    with pytest.raises(ValueError, match=r"'head' shares its weight with 'embedding'"):
+        add_adapter(model, AdapterConfig(r=5, targets=("head",)))
+    assert "head" not in targeted(model, None)
+
+
+def test_names_of_adapters(net):
+    model = fitted(net, "miss")
+    with pytest.raises(ValueError, match="an adapter 'default' already"):
+        add_adapter(model, AdapterConfig())
+    with pytest.raises(ValueError, match="without dots"):
+        add_adapter(model, AdapterConfig(), "a.b")
+    with pytest.raises(ValueError, match="no adapter 'b': there are default"):
+        set_adapter(model, "b")
+    with pytest.raises(ValueError, match="has no adapter"):
+        merge(net())
+    with pytest.raises(TypeError, match=r"take .model"):
+        add_adapter("smollm2-135m", AdapterConfig())
+
+
+def test_a_kind_of_ones_own(net):
+    class Twice(BatRow):
+        def delta(self, weight):
+            return 2 * super().delta(weight)
+
+    model = add_adapter(net(), AdapterConfig(method="bat-row", form="materialised"), kind=Twice)
+    assert all(type(layer.adapters["default"]) is Twice for layer in adapted(model).values())

@@ -1,0 +1,139 @@
+"""Forward, gradients, one step and the merged weight are PEFT's, for every method that both have."""
+
+import copy
+
+import peft
+import pytest
+import torch
+
+from workbench.adapters import AdapterConfig, add_adapter, merge
+from workbench.adapters.attach import adapted
+
+LORA = {"r": 8, "lora_alpha": 16}
+PAIRS = {
+    "miss": (AdapterConfig(method="miss"), peft.MissConfig(r=16)),
+    "miss odd": (AdapterConfig(method="miss", r=7), peft.MissConfig(r=7)),
+    "mini": (AdapterConfig(method="mini", r=16, q=4), peft.MissConfig(r=16, mini_r=4, init_weights="mini")),
+    "bat-col": (AdapterConfig(method="bat-col"), peft.MissConfig(r=16, init_weights="bat")),
+    "bat-col built": (
+        AdapterConfig(method="bat-col", form="materialised"),
+        peft.MissConfig(r=16, init_weights="bat"),
+    ),
+    "bat-col acting": (
+        AdapterConfig(method="bat-col", form="activation"),
+        peft.MissConfig(r=16, init_weights="bat"),
+    ),
+    "lora": (AdapterConfig(method="lora", r=8), peft.LoraConfig(**LORA)),
+    "lora alpha": (AdapterConfig(method="lora", r=8, alpha=3), peft.LoraConfig(r=8, lora_alpha=3)),
+    "lora built": (AdapterConfig(method="lora", r=8, form="materialised"), peft.LoraConfig(**LORA)),
+    "rslora": (AdapterConfig(method="rslora", r=8), peft.LoraConfig(**LORA, use_rslora=True)),
+    "pissa": (
+        AdapterConfig(method="pissa", r=8),
+        peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="pissa"),
+    ),
+    "pissa alpha": (
+        AdapterConfig(method="pissa", r=8, alpha=24),
+        peft.LoraConfig(r=8, lora_alpha=24, init_lora_weights="pissa"),
+    ),
+    "olora": (
+        AdapterConfig(method="olora", r=8),
+        peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="olora"),
+    ),
+    "dora": (AdapterConfig(method="dora", r=8), peft.LoraConfig(**LORA, use_dora=True)),
+    "dora built": (
+        AdapterConfig(method="dora", r=8, form="materialised"),
+        peft.LoraConfig(**LORA, use_dora=True),
+    ),
+    "hira": (AdapterConfig(method="hira", r=8), peft.HiraConfig(r=8)),
+}
+NAMES = {"shard": "miss_block", "A": "A", "B": "B", "magnitude": "lora_magnitude_vector"}
+
+
+def both(net, case, **shape):
+    """The same net under ours and under PEFT's adapter; PEFT's weights are drawn, ours are a copy."""
+    ours, config = PAIRS[case]
+    model = net(**shape)
+    config = copy.deepcopy(config)
+    config.target_modules = ["up", "down"]
+    theirs = peft.get_peft_model(copy.deepcopy(model), config)
+    return add_adapter(model, ours), theirs
+
+
+def pairs(ours, theirs):
+    """The trained tensors of both, in pairs."""
+    found = {
+        name.replace("base_model.model.", ""): p for name, p in theirs.named_parameters() if p.requires_grad
+    }
+    for path, layer in adapted(ours).items():
+        for part, p in layer.adapters["default"].named_parameters():
+            if not p.requires_grad:
+                continue
+            (other,) = (
+                q for name, q in found.items() if name.startswith(path) and _part(name) == NAMES[part]
+            )
+            yield p, other
+
+
+def _part(name):
+    parts = name.split(".")
+    return next(
+        (p.rpartition("_")[2] if p[-2:] in ("_A", "_B") else p)
+        for p in parts
+        if "_" in p and p != "base_layer"
+    )
+
+
+@pytest.mark.parametrize("shape", [{}, {"bias": False}, {"width": 100}], ids=["", "no bias", "width 100"])
+@pytest.mark.parametrize("case", PAIRS)
+def test_equal_to_peft(net, case, shape):
+    if "bat" in case and "width" in shape:
+        pytest.skip("Bat needs a width that r divides")
+    ours, theirs = both(net, case, **shape)
+    x = torch.randn(3, 7, shape.get("width", 96), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    for p, q in pairs(ours, theirs):
+        if case.startswith(
+            ("pissa", "olora")
+        ):  # the product is what counts: signs of singular vectors are free
+            assert (p - q).abs().max() < 1e-5 or (p.abs() - q.abs()).abs().max() < 1e-4
+        with torch.no_grad():
+            p.copy_(q + 0.02 * torch.randn(q.shape, generator=generator))
+            q.copy_(p)
+    if case.startswith(("pissa", "olora")):
+        _take_over_the_start(ours, theirs)
+    a, b = ours(x), theirs(x)
+    assert (a - b).abs().max() < 1e-5
+    optimizers = [
+        torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], 1e-3) for m in (ours, theirs)
+    ]
+    for y in (a, b):
+        y.square().mean().backward()
+    for p, q in pairs(ours, theirs):
+        assert (p.grad - q.grad).abs().max() < 1e-6
+    for optimizer in optimizers:
+        optimizer.step()
+    for p, q in pairs(ours, theirs):
+        assert (
+            p - q
+        ).abs().max() < 5e-5  # Adam's first step is lr times a sign: of a gradient near zero, any
+    assert sum(p.requires_grad for p in ours.parameters()) == sum(
+        p.requires_grad for p in theirs.parameters()
+    )
+    for p, q in pairs(ours, theirs):
+        q.data.copy_(p)
+    merged, plain = merge(ours), theirs.merge_and_unload()
+    for name, p in plain.named_parameters():
+        assert (
+            p - merged.get_parameter(name.replace("up.", "up.base.").replace("down.", "down.base."))
+        ).abs().max() < 2e-6
+
+
+def _take_over_the_start(ours, theirs):
+    """PEFT's W - s B0 A0 is our W less the product of our own start: equal, whichever signs either has."""
+    bases = {
+        n.removeprefix("base_model.model."): m for n, m in theirs.named_modules() if hasattr(m, "base_layer")
+    }
+    for path, layer in adapted(ours).items():
+        update = layer.adapters["default"]
+        ours_left = layer.weight - update.scale * update.B0 @ update.A0
+        assert (bases[path].base_layer.weight - ours_left).abs().max() < 1e-5

@@ -1,0 +1,100 @@
+"""A linear layer with adapters on it, in the place of the layer itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.adapters.adapter import Adapter, weight_of
+
+
+class Adapted(nn.Module):
+    """``base`` with adapters by name, of which the active ones act in their order, each on the layer as those before leave it.
+
+    The base layer's weight is never changed: to merge is to put a new one in its place, to unmerge to put the old one back.
+    """
+
+    def __init__(self, base: Any):
+        super().__init__()
+        self.base = base
+        self.adapters = nn.ModuleDict()
+        self.active: tuple[str, ...] = ()
+        self._aside: nn.Parameter | None = None  # the weight itself, while another stands in its place
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.base.out_features
+
+    @property
+    def weight(self) -> Tensor:
+        """The base layer's weight ``(out, in)``, as it stands: the merged one, while merged."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base layer's bias."""
+        return self.base.bias
+
+    @property
+    def merged(self) -> bool:
+        """Whether the active adapters stand in the weight."""
+        return self._aside is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output ``(..., out)``."""
+        linear = self.base
+        if not self.merged:
+            for name in self.active:
+                linear = _Under(self.adapters[name], linear)
+        return linear(x)
+
+    @torch.no_grad()
+    def updated(self) -> Tensor:
+        """The weight with the active adapters in it, in the adapters' dtype (at least float32)."""
+        weight = self.weight if self._aside is None else self._aside
+        for name in self.active:
+            weight = self.adapters[name].updated(weight)
+        return weight
+
+    def merge(self) -> None:
+        """Put the active adapters into the weight; raises ValueError, and changes nothing, where that cannot be done."""
+        weight = weight_of(self.base)
+        if weight is None:
+            raise ValueError(
+                f"{type(self.base).__name__} has a forward only: nothing can be merged into it; leave the adapter beside it"
+            )
+        updated = self.updated().to(weight.dtype)
+        if not updated.isfinite().all():
+            raise ValueError(
+                "the merged weight would not be finite; the adapter's own values are not: load an earlier one"
+            )
+        self._aside = self.base.weight
+        self.base.weight = nn.Parameter(updated, requires_grad=False)
+
+    def unmerge(self) -> None:
+        """Put the weight back, bit for bit."""
+        if self._aside is not None:
+            self.base.weight, self._aside = self._aside, None
+
+
+class _Under:
+    """A linear layer with one adapter, as the next adapter sees it."""
+
+    def __init__(self, adapter: Adapter, base: Any):
+        self.adapter, self.base = adapter, base
+        self.bias = getattr(base, "bias", None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.adapter(x, self.base)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.adapter.updated(self.base.weight)
