@@ -14,6 +14,7 @@ import torch
 import toy
 
 from workbench import provenance, runs
+from workbench.atomic import write_atomic
 from workbench.experiment import get
 from workbench.knobs import KnobError
 
@@ -197,7 +198,7 @@ def test_artefacts_are_plain_names(tmp_path):
 def test_files_have_the_mode_that_the_umask_says(tmp_path):
     before = os.umask(0o002)
     try:
-        runs.write_atomic(tmp_path / "shared", b"x")
+        write_atomic(tmp_path / "shared", b"x")
     finally:
         os.umask(before)
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o664
@@ -245,11 +246,11 @@ def test_workers_are_as_many_as_the_process_may_use():
 
 def test_atomic_writes_leave_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    runs.write_atomic(path, b"old")
+    write_atomic(path, b"old")
     monkeypatch.setattr(
         os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(OSError, match="No space"):
-        runs.write_atomic(path, b"new")
+        write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

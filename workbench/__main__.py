@@ -146,7 +146,8 @@ def sweep_(
     """Run every combination in parallel; points that are complete are read, a failing point is reported."""
     import pandas as pd
 
-    from workbench import runs, sweep
+    from workbench import sweep
+    from workbench.atomic import write_atomic
     from workbench.experiment import get
 
     with _one_line():
@@ -154,12 +155,12 @@ def sweep_(
         axes = dict(_axis(found.config, text) for text in axis)
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
         if out is not None:
-            runs.write_atomic(out.with_name(f".{out.name}.probe"), b"")  # before the work: can it be written?
+            write_atomic(out.with_name(f".{out.name}.probe"), b"")  # before the work: can it be written?
             out.with_name(f".{out.name}.probe").unlink()
         result = sweep.sweep(found, configs)
         table = result.frame()
         if out is not None:
-            runs.write_atomic(out, table.to_csv(index=False).encode())
+            write_atomic(out, table.to_csv(index=False).encode())
         for config, reason in result.failed:
             typer.echo(f"failed: {', '.join(f'{k}={getattr(config, k)}' for k in axes)}: {reason}", err=True)
         last = [
@@ -195,6 +196,7 @@ def figures(
 ) -> None:
     """Draw all figures of a method, computing only what is missing, and print its ledger of claims."""
     from workbench import papers, runs
+    from workbench.atomic import write_atomic
     from workbench.experiment import discover
     from workbench.pictures import encode
 
@@ -212,7 +214,7 @@ def figures(
             records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
-            runs.write_atomic(path, encode(experiment.figure(records)))
+            write_atomic(path, encode(experiment.figure(records)))
             failed = sum(bool(record.get("failed")) for record in records)
             words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]
             if experiment.paper and scale == "laptop":
@@ -278,13 +280,14 @@ def page(
 ) -> None:
     """Write one HTML file that plays back a run, or lets an instant panel's knobs move, without a server."""
     from workbench import runs
+    from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
 
     with _one_line():
         found, config = _asked(experiment, scale, set, link)
         lattice = dict(_axis(found.config, text) for text in over or [])
         path = out or runs.runs_folder() / "exports" / f"{runs.run_id(found, config)}.html"
-        runs.write_atomic(path, made(found, config, lattice).encode())
+        write_atomic(path, made(found, config, lattice).encode())
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 

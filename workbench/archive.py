@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import runs
+from workbench.atomic import write_atomic
 from workbench.experiment import Record, get
 from workbench.knobs import Config, text_of
 from workbench.runs import RunError
@@ -214,7 +215,7 @@ def bring(path: Path, root: Path | None = None) -> list[str]:
         for rest, data in sorted(
             found[name].items(), key=lambda part: part[0] == "run.json"
         ):  # which closes a run: last
-            runs.write_atomic(target / name / rest, data)
+            write_atomic(target / name / rest, data)
     return new
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 
 from workbench import checkpoints, datasets, runs
+from workbench.atomic import write_atomic
 
 
 def problems() -> list[str]:
@@ -30,7 +31,7 @@ def problems() -> list[str]:
     for name in (checkpoints.TINY, checkpoints.SMOLLM2, checkpoints.MINILM):
         found += _missing(lambda name=name: checkpoints.find(name))
     try:
-        runs.write_atomic(runs.runs_folder() / ".writable", b"")
+        write_atomic(runs.runs_folder() / ".writable", b"")
     except OSError as error:
         found.append(
             f"the runs folder {runs.runs_folder()} cannot be written ({error.strerror}); set WORKBENCH_RUNS"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import inks, methods, runs
+from workbench.atomic import write_atomic
 from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config, KnobError
 
@@ -154,8 +155,8 @@ def write_reference(experiment: Experiment, config: Config, records: list[Record
     """Write `records` as the committed reference, with how and where they were made."""
     path, run = reference_path(experiment.name), runs.run_id(experiment, config)
     about = json.loads((runs.runs_folder() / run / "run.json").read_bytes())
-    runs.write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
-    runs.write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
+    write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    write_atomic(path.with_suffix(".json"), json.dumps(about, indent=1, sort_keys=True).encode() + b"\n")
     return path
 
 

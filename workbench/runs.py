@@ -16,7 +16,6 @@ import os
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from workbench.atomic import write_atomic
 from workbench.experiment import Experiment, Record, get, plain_record
 from workbench.knobs import Config
 from workbench.provenance import provenance
@@ -61,22 +61,6 @@ def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequ
     parts = {"experiment": experiment, "version": version, "config": config, "inputs": sorted(inputs)}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{experiment.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the whole new file or none of it, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not by tempfile, whose files only their owner may read: a shared folder keeps its umask
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True)

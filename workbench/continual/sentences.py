@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench import checkpoints, datasets, phases
+from workbench.atomic import write_atomic
 from workbench.continual.streams import Stream, Task, known, some
 from workbench.training import mixed
 
@@ -162,7 +163,7 @@ def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:
 
 def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
     """MiniLM's sentence vectors ``(n, 384)`` of length 1, the mean over tokens; kept in the cache, since they take minutes."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     key = hashlib.sha256("\0".join([checkpoints.MINILM_SHA256, *texts]).encode()).hexdigest()[:24]
     path = datasets.cache_folder() / "features" / f"minilm-{key}.safetensors"
@@ -170,10 +171,7 @@ def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
         return load_file(path)["x"]
     found = _encode(texts, batch)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{hash(key) & 0xFFFF:x}.partial")
-        save_file({"x": found}, partial)
-        partial.replace(path)
+        write_atomic(path, save({"x": found}))
     except OSError as error:
         print(
             f"the features cannot be kept in {path.parent} ({error.strerror}): set WORKBENCH_CACHE",

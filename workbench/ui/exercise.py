@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipywidgets as w
 
 from workbench import exercises, runs
+from workbench.atomic import write_atomic
 
 
 class Exercises(w.VBox):
@@ -55,7 +56,7 @@ class Exercises(w.VBox):
     def export(self) -> None:
         """Save the sheet of questions."""
         path = runs.runs_folder() / "exports" / f"exercises-{self.method}.md"
-        runs.write_atomic(path, exercises.sheet(self.method).encode())
+        write_atomic(path, exercises.sheet(self.method).encode())
         self.score.value = f"saved exports/{path.name} in the runs folder"
 
     def _count(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import links, papers, pictures, runs
+from workbench.atomic import write_atomic
 from workbench.experiment import Experiment, Record
 from workbench.knobs import Config, text_of
 from workbench.links import differences
@@ -157,7 +158,7 @@ class Panel(Running):
         path = runs.runs_folder() / "exports" / name
         self.send({"do": "download", "name": name, "mime": MIMES[kind]}, buffers=[data])
         try:
-            runs.write_atomic(path, data)
+            write_atomic(path, data)
             self.say(f"saved {path.parent.name}/{name} in the runs folder, and downloaded")
         except OSError as error:
             self.say(f"downloaded; cannot write {path} ({error.strerror})", failed=True)
@@ -173,7 +174,7 @@ class Panel(Running):
             raise ValueError(f"{file}: expected a {suffix} file")
         kept = f"{given.stem}-{hashlib.sha256(data).hexdigest()[:8]}{suffix}"
         path = runs.runs_folder() / "uploads" / kept
-        runs.write_atomic(path, data)
+        write_atomic(path, data)
         self.set(**{name: str(path)})
 
     # -- questions -----------------------------------------------------------------------------------------------------
