@@ -2,5 +2,10 @@
 
 from workbench.adapters.attach import add_adapter, merge, parameter_groups, set_adapter, unmerge
 from workbench.adapters.config import METHODS, AdapterConfig
+from workbench.adapters.convert import to_lora
+from workbench.adapters.files import load_adapter, save_adapter
 
-__all__ = ["METHODS", "AdapterConfig", "add_adapter", "merge", "parameter_groups", "set_adapter", "unmerge"]
+__all__ = [
+    "METHODS", "AdapterConfig", "add_adapter", "load_adapter", "merge", "parameter_groups", "save_adapter", "set_adapter",
+    "to_lora", "unmerge",
+]  # fmt: skip

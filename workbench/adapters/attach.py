@@ -99,13 +99,6 @@ def add_adapter(
     if not name or "." in name:
         raise ValueError(f"name={name!r}: expected a name without dots")
     layers = targeted(model, config.targets)
-    if any(
-        isinstance(layer, Adapted) and (name in layer.adapters or layer.merged)
-        for layer in linears(model).values()
-    ):
-        raise ValueError(
-            f"there is an adapter {name!r} already, or one that is merged; take another name, or unmerge first"
-        )
     _refuse_tied(model, layers)
     gradients = (
         _gradients(model, layers, batches) if config.method == "lora-ga" and batches is not None else {}
@@ -118,13 +111,24 @@ def add_adapter(
             made[path] = (kind or KINDS[config.method])(config, base, generator, gradients.get(path))
         except ValueError as error:
             raise ValueError(f"layer {path!r}: {error}") from error
-    for path, update in made.items():
+    return put(model, made, config, name)
+
+
+def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:
+    """Put these adapters on the layers of these names, in place, alone active and trained. Returns the model."""
+    layers = linears(model)
+    if any(
+        isinstance(layer, Adapted) and (name in layer.adapters or layer.merged) for layer in layers.values()
+    ):
+        raise ValueError(
+            f"there is an adapter {name!r} already, or one that is merged; take another name, or unmerge first"
+        )
+    for path, update in updates.items():
         layer = layers[path]
         if not isinstance(layer, Adapted):
             parent, _, end = path.rpartition(".")
-            adapted = Adapted(layer).train(layer.training)
-            setattr(model.get_submodule(parent), end, adapted)
-            layer = adapted
+            layer = Adapted(layer).train(layer.training)
+            setattr(model.get_submodule(parent), end, layer)
         layer.adapters[name] = update.train(layer.training)
     vars(model).setdefault("adapter_configs", {})[name] = config
     model.requires_grad_(False)
