@@ -4,8 +4,9 @@ from workbench.adapters.attach import add_adapter, merge, parameter_groups, set_
 from workbench.adapters.config import METHODS, AdapterConfig
 from workbench.adapters.convert import to_lora
 from workbench.adapters.files import load_adapter, save_adapter
+from workbench.adapters.rwkv6 import RWKV6
 
 __all__ = [
-    "METHODS", "AdapterConfig", "add_adapter", "load_adapter", "merge", "parameter_groups", "save_adapter", "set_adapter",
-    "to_lora", "unmerge",
+    "METHODS", "RWKV6", "AdapterConfig", "add_adapter", "load_adapter", "merge", "parameter_groups", "save_adapter",
+    "set_adapter", "to_lora", "unmerge",
 ]  # fmt: skip
