@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from workbench import checkpoints, datasets, models, texts
+from workbench.checksums import sha256
 from workbench.datasets import DataError, Dataset
 
 HERE = datasets.bundled_folder()
@@ -166,13 +167,13 @@ def test_a_damaged_cache_is_converted_again(monkeypatch, tmp_path, capsys):
     folder = models.find(models.SMOLLM2)
     assert "converting smollm2-135m once" in capsys.readouterr().err
     weights = folder / "model.safetensors"
-    good = datasets.sha256(weights)
+    good = sha256(weights)
     with weights.open("r+b") as file:
         file.seek(1000)
         file.write(b"\0" * 64)
     assert models.find(models.SMOLLM2) == folder
     assert "is damaged" in capsys.readouterr().err
-    assert datasets.sha256(weights) == good
+    assert sha256(weights) == good
 
 
 def test_models_that_are_not_to_be_had(tmp_path):

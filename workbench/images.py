@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from workbench.checksums import remembered
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX = (
@@ -67,14 +68,9 @@ def _idx(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer(data[start:], np.uint8).reshape(shape)
 
 
+@remembered
 def digest(path: Path) -> str:
     """SHA-256 of the arrays' shapes and bytes: the same images have the same checksum in any file format."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return _digest(path.resolve(), tuple((f.stat().st_mtime_ns, f.stat().st_size) for f in files))
-
-
-@cache
-def _digest(path: Path, changed: tuple[tuple[int, int], ...]) -> str:
     found = hashlib.sha256()
     for array in read(path):
         found.update(repr(array.shape).encode())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from workbench.checksums import remembered
 
 
 def text(path: Path) -> str:
@@ -20,19 +21,19 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text(path).splitlines() if line.strip()]
 
 
+def tree(path: Path) -> Any:
+    """One JSON value."""
+    return json.loads(text(path))
+
+
 def zipped_rows(path: Path) -> list[dict[str, Any]]:
     """A JSON object a line, gzipped."""
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
 
 
+@remembered
 def inside(path: Path) -> str:
     """Checksum of what a gzipped file holds, whatever wrote it."""
-    about = path.stat()
-    return _sha256_inside(path.resolve(), about.st_mtime_ns, about.st_size)
-
-
-@cache
-def _sha256_inside(path: Path, changed: int, size: int) -> str:
     return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
 
 

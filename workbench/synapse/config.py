@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from workbench import datasets
+from workbench.checksums import sha256
 from workbench.knobs import Config, knob
 from workbench.synapse.catalogue import CATALOGUE
 from workbench.synapse.device_config import DeviceConfig
@@ -264,5 +265,5 @@ def inputs(config: SynapseConfig) -> list[str]:
     """The data, and the measured curve, that a run depends on."""
     found = [datasets.ref(config.data)]
     if config.device == "measured":
-        found.append(f"curve@{datasets.sha256(Path(config.curve))[:16]}")
+        found.append(f"curve@{sha256(Path(config.curve))[:16]}")
     return found
