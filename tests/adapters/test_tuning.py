@@ -1,0 +1,261 @@
+"""Fine-tuning on real questions: it learns, goes on after a cut with the same bytes, and says what is wrong."""
+
+import json
+import math
+import random
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from workbench import models
+from workbench.adapters import METHODS, bases, problems
+from workbench.adapters.attach import adapted
+from workbench.adapters.tuning import Tuner, TuningConfig
+from workbench.datasets import DataError
+from workbench.knobs import KnobError
+from workbench.training import TrainingError
+
+SHORT = {"steps": 6, "batch": 4, "samples": 64, "r": 8}
+
+
+def state(tuner):
+    return {n: p.detach().clone() for n, p in tuner.model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learns(method):
+    rate = {"full": 3e-4, "lora-ga": 1e-3, "hira": 0.03}.get(method, 3e-3)
+    tuner = Tuner(TuningConfig(method=method, **SHORT | {"steps": 12}, lr=rate))
+    before = tuner.judge(tuner.problems.test[:32])["loss"]
+    losses = [loss for _, loss in tuner.run()]
+    assert losses[0] == pytest.approx(before, rel=0.3)
+    assert tuner.judge(tuner.problems.test[:32])["loss"] < before - 0.5
+    assert tuner.gradient_norm > 0
+
+
+def test_loss_is_that_of_the_answers_by_another_way():
+    tuner = Tuner(TuningConfig(**SHORT))
+    samples = tuner.encoded(tuner.problems.test[:5])
+    total, count = 0.0, 0
+    for sample in samples:  # one at a time, all logits, unpadded
+        logits = tuner.lm.model(input_ids=sample.ids[None]).logits[0]
+        total += F.cross_entropy(
+            logits[sample.start - 1 : -1], sample.ids[sample.start :], reduction="sum"
+        ).item()
+        count += len(sample.ids) - sample.start
+    assert tuner.judge(tuner.problems.test[:5])["loss"] == pytest.approx(total / count, abs=1e-4)
+
+
+def test_exact_match_in_one_pass_is_greedy_decoding():
+    tuner = Tuner(TuningConfig(**SHORT | {"steps": 60, "samples": 8, "batch": 8}, lr=0.01))
+    for _ in tuner.run():
+        pass
+    part = tuner.problems.train[:8] + tuner.problems.test[:8]
+    right, tokenizer = 0, tuner.lm.tokenizer
+    for problem in part:
+        ids = tokenizer(problems.prompt(problem.question), return_tensors="pt", add_special_tokens=False)[
+            "input_ids"
+        ]
+        out = tuner.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
+        )
+        right += tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True) == " " + problem.answer
+    assert tuner.judge(part)["exact"] == right / len(part)
+    assert right >= 4  # it knows what it was trained on
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"method": "lora", "dropout": 0.2},
+        {"method": "pissa"},
+    ],
+)
+def test_a_cut_run_ends_with_the_same_bytes(knobs, tmp_path):
+    config = TuningConfig(**SHORT, **knobs)
+    whole = Tuner(config)
+    losses = [loss for _, loss in whole.run()]
+    again, seen = Tuner(config), []
+    for cut in sorted(random.Random(0).sample(range(1, 6), 3)):
+        seen += [loss for _, loss in again.run(cut)]
+        torch.save(again.state_dict(), tmp_path / "state.pt")
+        again = Tuner(config)
+        again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    seen += [loss for _, loss in again.run()]
+    assert seen == losses
+    assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(again).values(), strict=True))
+
+
+def test_two_tuners_share_the_weights_and_nothing_else():
+    one, two = Tuner(TuningConfig(**SHORT)), Tuner(TuningConfig(**SHORT, method="lora"))
+    for _ in one.run():
+        pass
+    layers = [*adapted(one.model).values()], [*adapted(two.model).values()]
+    assert all(a.weight is b.weight for a, b in zip(*layers, strict=True))
+    assert all(len(layer.adapters) == 1 for layer in (*layers[0], *layers[1]))
+    lm = bases.load(models.TINY)
+    assert not any("adapters" in n for n, _ in lm.model.named_modules())
+
+
+def test_rates_follow_their_schedule():
+    for schedule, warmup, expected in (
+        ("constant", 0.0, [1, 1, 1, 1]),
+        ("cosine", 0.0, [1, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]),
+        ("constant", 0.5, [0.5, 1, 1, 1]),
+    ):
+        tuner = Tuner(TuningConfig(**SHORT | {"steps": 4}, schedule=schedule, warmup=warmup, lr=0.004))
+        rates = []
+        for until in range(1, 5):
+            rates.append(tuner.training.optimizer.param_groups[0]["lr"] / 0.004)
+            for _ in tuner.run(until):
+                pass
+        assert rates == pytest.approx(expected)
+
+
+def test_forgetting_is_seen():
+    tuner = Tuner(TuningConfig(**SHORT, lr=0.05, method="lora"))
+    before = tuner.prose_loss(1024)
+    plain = models.loss(bases.load(models.TINY), problems.datasets.load("prose-evaluation"), 256, 1024)
+    assert before == pytest.approx(plain)
+    for _ in tuner.run():
+        pass
+    assert tuner.prose_loss(1024) > before
+
+
+# -- what is refused or told -----------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_is_told_and_the_last_good_state_kept():
+    tuner = Tuner(TuningConfig(**SHORT))
+    next(tuner.run(1))
+    kept = tuner.state_dict()
+    shard = next(p for p in tuner.model.parameters() if p.requires_grad)
+    good = shard.detach().clone()
+    shard.data.fill_(float("nan"))
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan at step 2 of 6; the state after step 1 is kept"
+    ):
+        next(tuner.run())
+    again = Tuner(TuningConfig(**SHORT))
+    kept["training"]["model"] = {n: torch.nan_to_num(t) for n, t in kept["training"]["model"].items()}
+    again.load_state_dict(kept)
+    assert again.training.done == 1
+    assert good.isfinite().all()
+
+
+def test_a_rate_that_flies_off_is_told():
+    with pytest.raises(TrainingError, match="take a lower rate than 1"):
+        for _ in Tuner(TuningConfig(**SHORT | {"steps": 20}, lr=1.0)).run():
+            pass
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    tuner = Tuner(TuningConfig(**SHORT))
+
+    def fails(batch):
+        raise RuntimeError("[enforce fail] can't allocate memory")
+
+    monkeypatch.setattr(tuner, "logits", fails)
+    with pytest.raises(TrainingError, match="lower the batch size"):
+        next(tuner.run())
+
+
+def test_auto_is_resolved_before_the_config_is_made():
+    config = TuningConfig(dtype="auto")
+    assert config.dtype in ("float32", "bfloat16")
+    with pytest.raises(KnobError, match="dtype='half'"):
+        TuningConfig(dtype="half")
+
+
+def test_bf16_base_under_float32_adapters():
+    tuner = Tuner(TuningConfig(**SHORT | {"steps": 12}, dtype="bfloat16"))
+    before = tuner.judge(tuner.problems.test[:32])["loss"]
+    for _ in tuner.run():
+        pass
+    assert tuner.judge(tuner.problems.test[:32])["loss"] < before - 0.5
+    assert {p.dtype for p in tuner.model.parameters() if p.requires_grad} == {torch.float32}
+    assert next(iter(adapted(tuner.model).values())).weight.dtype == torch.bfloat16
+
+
+# -- problems --------------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_do_not_overlap_and_answers_are_right():
+    for name in problems.BUNDLED:
+        found = problems.load(name)
+        parts = [{p.question for p in part} for part in (found.train, found.validation, found.test)]
+        assert [len(part) for part in parts] == [4000, 300, 500]
+        assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    for problem in problems.load("sums").test:
+        assert eval(problem.question.removesuffix("=")) == int(problem.answer)
+    for problem in problems.load("word-problems").test:
+        assert problems.last_number(problem.answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("so 12 eggs\n#### 1,024", "1024"), ("It is 3.50.", "3.50"), ("-7", "-7"), ("a total of $5.00", "5"), ("none", ""),
+        ("first 3, then 4 ducks.", "4"), ("#### 18\nQuestion: 5", "18"),
+    ],
+)  # fmt: skip
+def test_last_number(text, number):
+    assert problems.last_number(text.partition("\nQuestion")[0]) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{\left( 3, \frac{\pi}{2} \right)}.", r"(3,\frac{\pi}{2})"),
+        (r"\boxed{1} and then \boxed{x = 5}", "5"),
+        (r"\boxed{\dfrac12}", r"\frac{1}{2}"),
+        (r"\boxed{45^\circ}", "45"),
+        (r"\boxed{\text{Evelyn}}", "Evelyn"),
+        (r"\boxed{10\%}", "10"),
+        ("no box", ""),
+    ],
+)
+def test_boxed(text, answer):
+    assert problems.boxed(text) == answer
+
+
+def test_a_table_of_ones_own(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"query": f"{i} + 1 =", "response": f"we add\n#### {i + 1}"}) + "\n" for i in range(20)
+        )
+    )
+    found = problems.load(str(path))
+    assert [len(found.train), len(found.validation), len(found.test)] == [14, 2, 4]
+    assert found.final is problems.last_number
+    tuner = Tuner(TuningConfig(data=str(path), steps=2, batch=2))
+    assert len([*tuner.run()]) == 2
+    assert 0 <= tuner.final_answers(found.test[:2], 8) <= 1
+    assert problems.inputs(str(path))[0].startswith(str(path))
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bad.parquet").write_text("no")
+    for name, message in (("odd.csv", "expected one of"), ("bad.parquet", "cannot be read")):
+        with pytest.raises(DataError, match=message):
+            problems.load(str(tmp_path / name))
+    with pytest.raises(DataError, match="no data 'nothing'"):
+        problems.load("nothing")
+
+
+@pytest.mark.parametrize("name", ["svamp", "gsm8k", "math-500"])
+def test_sets_of_your_folder(name):
+    try:
+        found = problems.load(name)
+    except DataError as error:
+        pytest.skip(str(error)[:60])
+    assert all(found.final(p.answer) for p in found.test) if found.final else found.test[0].answer.isdigit()
+    assert not {p.question for p in found.train} & {p.question for p in found.test}
+
+
+def test_samples_are_cut_at_the_longest():
+    tokenizer = bases.load(models.TINY).tokenizer
+    for sample in problems.encode(tokenizer, problems.load("word-problems").train[:20], length=40):
+        assert len(sample.ids) <= 40
+        assert 1 <= sample.start < len(sample.ids)
