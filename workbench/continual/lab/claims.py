@@ -181,18 +181,6 @@ declare(
         )
     ),
     Claim(
-        "ewc-pair", "CLASSP beats EWC on its vision pair at the paper's size, EWC sound and as scripted", "abstract", NOT_PUBLIC,
-        "continual/paper-pair", _beats("ewc-online", "ewc, as scripted"),
-    ),
-    Claim(
-        "pair", "Ours: at the paper's size it beats SGD, and SGD with its rate cut", OURS, "-", "continual/paper-pair",
-        _beats("sgd", "sgd-cut"),
-    ),
-    Claim(
-        "published-pair", "Ours: there, Algorithm 1 beats the rule of the published program", OURS, "-", "continual/paper-pair",
-        _beats("classp, published"),
-    ),
-    Claim(
         "reversed", "Ours: it beats EWC, SGD, Adam and AdaGrad in the other order too, clothes before digits", OURS, "-",
         "continual/rivals", _beats("ewc-online", "sgd", "adam", "adagrad", among=("fashion-mnist",)),
     ),
