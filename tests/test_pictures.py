@@ -166,6 +166,13 @@ OTHERS = {
     "continual/history": [{"moment": 0}, {"power": 2.0, "moment": 3}],
     "continual/threshold": [{"cut_at": -3.0}, {"moment": 0}],
     "continual/one-weight": [{"kind": "constant"}, {"threshold": 1e-4, "power": 2.0}],
+    "adapters/train": [{"method": "lora", "r": 9}, {"method": "bat-row", "shown": 5}],
+    "adapters/ask": [{"question": "1 + 1 ="}, {"words": 2}],
+    "adapters/microscope": [{"method": "bat-row"}, {"targets": ("q_proj",)}],
+    "adapters/shards": [{"method": "miss", "r": 4}, {"method": "bat-col"}, {"method": "lora: A tiled"}],
+    "adapters/cost": [{"tokens": 16}, {"r": 8, "rows": 4096}],
+    "adapters/step": [{"r": 32}, {"width": 64, "alpha": 64.0}],
+    "adapters/merge": [{"size": -5.0}, {"dtype": "float16"}],
     "synapse/currents": [{"digit": 3}, {"kind": "wrong"}, {"scheme": "reference"}],
 }
 

@@ -55,6 +55,7 @@ class Experiment:
     prepare: Callable[[], None] | None = None
     questions: Sequence[Question] = ()
     hidden: bool = False
+    code: Callable[[Any], str] | None = None
 
     @property
     def method(self) -> str:
@@ -115,7 +116,7 @@ def experiment(
     run a record stands, in a few words; `together` are the records that make one moment of it (or a function of the config);
     ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
     are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
-    digit; `hidden` keeps it out of lists.
+    digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
@@ -170,6 +171,14 @@ class Training:
     def _learnt(self) -> dict[str, Tensor]:
         trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
         return trained | dict(self.model.named_buffers())
+
+
+@contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Inside it torch's random numbers are those of the seed; after it, as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mixed(seed, 0))
+        yield
 
 
 def mixed(seed: int, number: int) -> int:

@@ -1,7 +1,7 @@
 """Make arithmetic.jsonl.gz: sums, mixed expressions and word problems with worked answers, from reasoning-gym.
 
-    python -m venv /tmp/gym && /tmp/gym/bin/pip install reasoning-gym==0.1.25
-    /tmp/gym/bin/python data/arithmetic/make.py
+    python -m venv .venv-peers/gym && .venv-peers/gym/bin/pip install reasoning-gym==0.1.25
+    .venv-peers/gym/bin/python data/arithmetic/make.py
 
 Seeded; no question stands twice, in one part or in two. reasoning-gym has eleven dependencies and is needed by this script only.
 """

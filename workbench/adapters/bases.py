@@ -45,7 +45,11 @@ def _rwkv_file(name: str) -> Path | None:
     if name == TINY_RWKV6:
         return datasets.bundled_folder() / "models" / TINY_RWKV6 / "model.safetensors"
     path = Path(name).expanduser()
-    return path if path.suffix in (".pth", ".safetensors") else None
+    if path.suffix not in (".pth", ".safetensors"):
+        return None
+    if not path.exists():
+        raise datasets.DataError(f"{path} was not found; expected a .pth or .safetensors file of RWKV-6")
+    return path
 
 
 def ref(name: str) -> str:

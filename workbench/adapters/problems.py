@@ -244,14 +244,14 @@ def encode(
     tokenizer: Any, problems: Sequence[Problem], template: str = "plain", length: int = 512
 ) -> list[Encoded]:
     """Question, answer, end of text; what is longer than `length` tokens is cut at its end."""
+    if not problems:
+        return []
+    texts = [prompt(p.question, template) for p in problems], [" " + p.answer for p in problems]
+    firsts, answers = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
     found = []
-    for problem in problems:
-        first = tokenizer(prompt(problem.question, template), add_special_tokens=False)["input_ids"]
-        then = tokenizer(" " + problem.answer, add_special_tokens=False)["input_ids"] + [
-            tokenizer.eos_token_id
-        ]
+    for first, answer in zip(firsts, answers, strict=True):
         first = first[: length - 1]
-        found.append(Encoded(torch.tensor((first + then)[:length]), len(first)))
+        found.append(Encoded(torch.tensor((first + answer + [tokenizer.eos_token_id])[:length]), len(first)))
     return found
 
 

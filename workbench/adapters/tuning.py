@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -47,7 +48,7 @@ class TuningConfig(AdapterConfig):
     lr: float = knob(0.003, "learning rate", "AdamW's", low=1e-7, high=1.0, log=True, essential=True)
     steps: int = knob(200, "steps", "of training", low=1, high=100_000, log=True, essential=True)
     batch: int = knob(16, "batch size", "questions a step", low=1, high=512, log=True)
-    samples: int = knob(4000, "questions", "to train on, at most", low=1, high=1_000_000, log=True)
+    samples: int = knob(4000, "questions used", "to train on, at most", low=1, high=1_000_000, log=True)
     length: int = knob(
         256,
         "longest",
@@ -102,7 +103,9 @@ class Tuner:
         self.whole_logits = not bases.head_alone_gives_logits(self.model)
         adapter = config.of(AdapterConfig)
         gradient = [self._labelled(number) for number in range(4)] if config.method == "lora-ga" else None
+        start = perf_counter()
         add_adapter(self.model, adapter, batches=gradient, **more)
+        self.start_seconds = perf_counter() - start  # of what a method does before the first step
         self.batches = Batches(len(self.train), min(config.batch, len(self.train)), mixed(config.seed, 1))
         optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config.lr), weight_decay=config.weight_decay

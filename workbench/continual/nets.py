@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from workbench.training import mixed
-
-
-@contextmanager
-def drawn(seed: int) -> Iterator[None]:
-    """Inside it torch's random numbers are those of the seed; after it, as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mixed(seed, 0))
-        yield
+from workbench.training import drawn
 
 
 def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:

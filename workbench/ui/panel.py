@@ -85,9 +85,11 @@ class Panel(Running):
 
     @property
     def code(self) -> str:
-        """The call that repeats the run of the knobs as they stand."""
+        """The call that repeats the run of the knobs as they stand; where there is one, the same with another library."""
         knobs = "".join(f", {name}={value!r}" for name, value in self.config.changed().items())
-        return f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
+        ours = f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
+        other = self.experiment.code(self.config) if self.experiment.code else ""
+        return f"{ours}\n\n{other}" if other else ours
 
     @property
     def link(self) -> str:

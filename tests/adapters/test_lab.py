@@ -1,0 +1,302 @@
+"""What one can do with adapters: live experiments, comparisons, claims, tables."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from adapters.test_adapters import Loses, batch
+
+from workbench import papers, runs
+from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
+from workbench.adapters.attach import adapted
+from workbench.adapters.lab import exercises, inside, stories, tables, toy
+from workbench.adapters.lab.controls import CONTROLS
+from workbench.adapters.lab.experiments import TrainConfig
+from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
+from workbench.adapters.lab.microscope import examine
+from workbench.adapters.lab.study_figures import reach
+from workbench.adapters.tuning import Tuner
+from workbench.exercises import EXERCISES
+from workbench.experiment import get
+
+QUICK = {"steps": 6, "batch": 4, "samples": 64, "looks": 2, "held_out": 8, "tested": 16, "prose": 512}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_RUNS", str(tmp_path / "runs"))
+
+
+# -- controls --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_begin_as_no_change_and_act_as_their_update(net, control):
+    method = "miss" if control == "orthogonal A" else "bat-row"
+    model = add_adapter(Loses(net()), AdapterConfig(method=method, r=8), kind=CONTROLS[control])
+    x = batch()["x"]
+    assert torch.equal(model(x).logits, Loses(net())(x).logits)
+    g = torch.Generator().manual_seed(1)
+    for p in (p for p in model.parameters() if p.requires_grad):
+        p.data += 0.05 * torch.randn(p.shape, generator=g)
+    for layer in adapted(model).values():
+        z = torch.randn(3, layer.in_features)
+        update = layer.adapters["default"]
+        assert torch.allclose(
+            layer(z),
+            torch.nn.functional.linear(z, layer.weight + update.delta(layer.weight), layer.bias),
+            atol=1e-5,
+        )
+
+
+def test_controls_lack_what_they_say(net):
+    parts = {}
+    for control in ("W permuted", "without W", "without I"):
+        model = add_adapter(net(), AdapterConfig(method="bat-row", r=8), kind=CONTROLS[control])
+        layer = adapted(model)["blocks.0.up"]
+        layer.adapters["default"].shard.data.normal_(generator=torch.Generator().manual_seed(0))
+        parts[control] = layer.weight, layer.adapters["default"]
+    weight, update = parts["without I"]
+    whole = family.bat_row_delta(update.shard, weight)
+    assert torch.allclose(update.delta(weight) + parts["without W"][1].delta(weight), whole, atol=1e-5)
+    guide = parts["W permuted"][1].guide
+    assert torch.equal(guide.flatten().sort().values, weight.flatten().sort().values)
+    assert not torch.equal(guide, weight)
+    assert torch.linalg.matrix_rank(parts["without W"][1].delta(weight)) <= 8
+    orthogonal = adapted(
+        add_adapter(net(), AdapterConfig(method="miss", r=8), kind=CONTROLS["orthogonal A"])
+    )["blocks.0.up"]
+    A = orthogonal.adapters["default"].A
+    assert torch.allclose(
+        A @ A.T, torch.eye(8) * 96 / 8, atol=1e-4
+    )  # rows as long as MiSS's, which has 12 ones in each
+    assert not A.requires_grad
+
+
+# -- fits ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_step_is_undone():
+    tuner = Tuner(TrainConfig(method="lora", **{k: QUICK[k] for k in ("steps", "batch", "samples")}))
+    before = {n: p.detach().clone() for n, p in tuner.model.named_parameters() if p.requires_grad}
+    seen = first_step(tuner)
+    assert all(torch.equal(p, before[n]) for n, p in tuner.model.named_parameters() if p.requires_grad)
+    assert tuner.training.done == 0
+    losses = [loss for _, loss in tuner.run()]
+    fresh = [loss for _, loss in Tuner(tuner.config).run()]
+    assert losses == fresh
+    assert 0 < seen["step"] < 0.5
+    assert seen["kept"] > 0
+
+
+def test_a_fit_cut_anywhere_ends_with_the_same_record(tmp_path, monkeypatch):
+    config = FitConfig(**QUICK, method="bat-row")
+    monkeypatch.setattr("workbench.training.SAVE_EVERY", 0.0)
+    (whole,) = runs.stream(on_questions.experiment, config, tmp_path / "whole")
+    steps = Tuner.run
+
+    def cut(self, until=None):
+        for step, loss in steps(self, until):
+            yield step, loss
+            if step == 3 and until is None and cut.once:
+                cut.once = False
+                raise KeyboardInterrupt
+
+    cut.once = True
+    monkeypatch.setattr(Tuner, "run", cut)
+    with pytest.raises(KeyboardInterrupt):
+        list(runs.stream(on_questions.experiment, config, tmp_path / "cut"))
+    (again,) = runs.stream(on_questions.experiment, config, tmp_path / "cut")
+    timed = ("training_seconds", "init_seconds")
+    assert {k: v for k, v in again.items() if k not in timed} == {
+        k: v for k, v in whole.items() if k not in timed
+    }
+
+
+def test_rates_lie_around_their_middle():
+    found = [setting["lr"] for setting in rates(1e-3, 5)]
+    assert found[2] == 1e-3
+    assert np.allclose(np.diff(np.log10(found)), 0.25, atol=0.02)
+    config = StudyConfig()
+    assert config.knobs_of("mini")["q"] == 32
+    sizes = {
+        m: Tuner(TrainConfig(**config.knobs_of(m), steps=1, samples=8, batch=4)).trained
+        for m in ("miss", "lora", "bat-row", "mini")
+    }
+    assert max(sizes.values()) / min(sizes.values()) < 1.7, sizes  # about one budget
+
+
+def test_reach_finds_when_a_curve_passes_anothers_end():
+    def row(label, seed, losses):
+        return {
+            "label": label,
+            "seed": seed,
+            "rates": "own",
+            "phase": "judge",
+            "curve": [(10 * k, v) for k, v in enumerate(losses)],
+        }
+
+    records = [
+        row("lora", 0, (5, 4, 3)),
+        row("miss", 0, (5, 2, 1)),
+        row("lora", 1, (5, 4, 3)),
+        row("miss", 1, (5, 4, 3.5)),
+    ]
+    found = reach(records, "miss", "lora")
+    assert found[0] == pytest.approx(((5 - 3) / 3 * 10) / 20)
+    assert found[1] == 1.0
+
+
+def test_the_toy_learns_and_refuses_what_it_cannot():
+    config = toy.ToyConfig(method="miss", r=4, lr=0.01)
+    (record,) = runs.stream(toy.on_toy.experiment, config)
+    (short,) = runs.stream(toy.on_toy.experiment, config.replace(epochs=1))
+    assert record["loss"] < 0.7 * short["loss"]
+    assert record["parameters"] == 2 * 4 * 64
+    with pytest.raises(ValueError, match="lora-ga"):
+        list(runs.stream(toy.on_toy.experiment, config.replace(method="lora-ga")))
+
+
+# -- live ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_training_live_goes_on_and_leaves_an_adapter(tmp_path):
+    config = TrainConfig(steps=8, every=2, batch=4, samples=64, method="bat-row")
+    records = list(runs.stream(get("adapters/train"), config))
+    assert [r["step"] for r in records] == [0, 2, 4, 6, 8]
+    assert records[0]["told"]
+    assert records[-1]["told"]
+    assert not records[2]["told"]
+    assert max(max(map(abs, row)) for row in records[-1]["update"]) == 99
+    assert sum(v * v for v in records[-1]["values"]) <= 1.0001
+    folder = next((tmp_path / "runs").glob("adapters-train*")) / "artefacts"
+    assert {p.name for p in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "workbench.json",
+    }
+    (asked,) = runs.stream(
+        get("adapters/ask"), get("adapters/ask").config(**config.model_dump(), question="1 + 1 =")
+    )
+    assert asked["before"] != asked["after"]
+    looked = list(
+        runs.stream(get("adapters/microscope"), get("adapters/microscope").config(**config.model_dump()))
+    )
+    assert len(looked) == 28
+    assert looked[0]["method"] == "bat-row"
+
+
+def test_microscope_of_a_folder(net, tmp_path):
+    config = TrainConfig(steps=1, samples=8, batch=4)
+    model = Tuner(config).model
+    for p in (p for p in model.parameters() if p.requires_grad):
+        p.data += 0.01
+    folder = save_adapter(model, tmp_path / "mine")
+    found = list(
+        runs.stream(get("adapters/microscope"), get("adapters/microscope").config(folder=str(folder)))
+    )
+    assert {r["rank99"] for r in found} == {1}  # all of it is one number
+
+
+@pytest.mark.parametrize("method", ["miss", "lora", "pissa", "bat-row", "bat-col", "full"])
+def test_the_microscope_sees_what_svd_sees(net, method):
+    model = add_adapter(Loses(net()), AdapterConfig(method=method, r=8), batches=[batch()])
+    g = torch.Generator().manual_seed(2)
+    for p in (p for p in model.parameters() if p.requires_grad):
+        p.data += 0.02 * torch.randn(p.shape, generator=g)
+    layer = adapted(model)["net.blocks.0.up"]
+    seen = {k: float(v) for k, v in examine(layer).items()}
+    delta = layer.adapters["default"].delta(layer.weight).detach().double()
+    squares = torch.linalg.svdvals(delta).square()
+    held = squares.cumsum(0) / squares.sum()
+    assert seen["norm"] == pytest.approx(float(delta.norm()), rel=1e-4)
+    assert seen["rank90"] == int((held < 0.9).sum()) + 1
+    assert seen["rank99"] == pytest.approx(int((held < 0.99).sum()) + 1, abs=1)
+    U, _, Vh = torch.linalg.svd(layer.weight.double())
+    inside_ = (U[:, :32].T @ delta @ Vh[:32].T).square().sum() / delta.square().sum()
+    assert seen["new"] == pytest.approx(
+        100 * float(1 - inside_), abs=6
+    )  # W's spectrum is flat here, its 32nd direction vague
+    zero = adapted(add_adapter(net(), AdapterConfig(method="miss", r=8)))["blocks.0.up"]
+    assert examine(zero)["unchanged"] == 100.0
+
+
+@pytest.mark.parametrize(
+    "method", ["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"]
+)
+@pytest.mark.parametrize("r", [2, 16])
+def test_shards_are_what_they_are_called(method, r):
+    (record,) = inside.shards(inside.ShardsConfig(method=method, r=r), None)
+    assert record["is_miss"] == (method in ("miss", "mini", "lora: A tiled"))
+    if not method.startswith("bat"):
+        assert record["rank"] <= r
+    else:
+        assert record["rank"] > r
+
+
+def test_cost_counts():
+    (record,) = inside.cost(inside.CostConfig(tokens=256, columns=1024, rows=1024, r=64), None)
+    adds = dict(zip(record["labels"], record["adds"], strict=True))
+    assert adds["miss"] == pytest.approx((256 * 1024 + 256 * 64 * 1024) / (256 * 1024 * 1024))
+    assert adds["bat-col"] == pytest.approx(64 * 1024 * 1024 / (256 * 1024 * 1024))
+    kept = dict(zip(record["labels"], record["kept"], strict=True))
+    assert kept["bat-col"] >= 8
+    assert kept["miss"] == 256 * 64 * 4 / 2**20
+
+
+def test_the_first_step_is_as_theory_says():
+    (record,) = inside.step(inside.StepConfig(), None)
+    moved = dict(zip(record["labels"], record["moved"], strict=True))
+    assert moved["miss"] == pytest.approx(1, abs=0.01)
+    assert moved["lora"] == pytest.approx(record["theory"], rel=0.1)
+
+
+# -- what is written and judged --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", ["miss", "mini", "bat-col", "lora", "rslora", "dora", "pissa", "olora", "hira"]
+)
+def test_peft_code_builds_what_it_says(net, method):
+    said = stories.in_peft(TrainConfig(method=method, r=8))
+    made = re.search(r"get_peft_model\(model, (.*), target_modules=(.*)\)\)", said)
+    import peft
+
+    config = eval(f"peft.{made[1]}, target_modules=['up', 'down'])")
+    theirs = peft.get_peft_model(net(), config)
+    ours = add_adapter(net(), AdapterConfig(method=method, r=8))
+    count = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (theirs, ours)]
+    assert count[0] == count[1]
+
+
+def test_peft_code_of_what_it_has_not():
+    assert "no Bat-row" in stories.in_peft(TrainConfig(method="bat-row"))
+    assert stories.in_peft(TrainConfig(method="full")) == ""
+
+
+def test_parameter_table_marks_the_papers_errors():
+    table = tables.parameters()
+    assert dict(table["differs"]) == {
+        "LLaMA2-7B": "-", "Mistral-7B": "MiSS", "RWKV6-7B": "-", "Qwen3-4B": "MiSS", "LLaMA2-13B": "MiSS"
+    }  # fmt: skip
+    assert tables.count(tables.MODELS["LLaMA2-7B"], "bat-row", 64) == pytest.approx(72.88, abs=0.01)
+
+
+def test_exercises_have_answers():
+    answers = [e.answer() for e in EXERCISES["adapters"]]
+    assert answers[0] == pytest.approx(88.08, abs=0.01)
+    assert answers[1] == pytest.approx(0.087, abs=0.001)
+    assert answers[2] == "d"
+    assert set(exercises.LINES) == set("abcd")
+
+
+def test_every_claim_is_judged_at_smoke_or_says_why():
+    assert len({c.id for c in papers.claims("adapters")}) >= 18
+    assert len(papers.reported("adapters")) >= 10
+
+
+def test_questions_can_be_answered():
+    for question in (*stories.TRAIN, *inside.stories.SHARDS):
+        assert len(question.answers) == 3
+        get("adapters/train" if question in stories.TRAIN else "adapters/shards").config(**question.knobs)

@@ -1,0 +1,178 @@
+"""What can be looked at live: an adapter that learns, and what the model says with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from workbench import models, runs
+from workbench.adapters import bases, problems
+from workbench.adapters.attach import adapted
+from workbench.adapters.files import load_adapter, save_adapter
+from workbench.adapters.lab import figures, looking, stories
+from workbench.adapters.tuning import Tuner, TuningConfig, inputs
+from workbench.experiment import Record, experiment, get
+from workbench.knobs import knob
+from workbench.runs import Run
+
+NO_PAPER = (
+    "the paper's models have 3 to 13 billion weights and its data 395,000 questions: give model=, data= and a GPU (device=cuda); "
+    "its rate is 2e-5, cosine, batch 64, MiSS at r = 64 against LoRA at r = 36"
+)
+PRESETS: dict[str, Any] = {
+    "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
+    "laptop": {
+        "model": models.SMOLLM2,
+        "lr": 5e-4,
+        "steps": 100,
+        "every": 5,
+        "batch": 8,
+        "dtype": "bfloat16",
+        "samples": 2000,
+    },
+    "paper": NO_PAPER,
+}
+
+
+def warm_up() -> None:
+    """Import transformers, which the first run would wait for."""
+    models.warm_up()
+
+
+class TrainConfig(TuningConfig):
+    """One adapter, looked at while it learns."""
+
+    title: ClassVar[str] = "look"
+    every: int = knob(5, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    shown: int = knob(
+        0,
+        "layer shown",
+        "its number, in the order of the model; the last, where there are fewer",
+        low=0,
+        high=2000,
+    )
+    presets = PRESETS
+
+
+def _looks(config: TrainConfig) -> int:
+    return 1 + -(-config.steps // config.every)
+
+
+@experiment(
+    "adapters/train",
+    version=1,
+    inputs=inputs,
+    figure=figures.draw_train,
+    story=stories.tell_train,
+    place=lambda record: f"step {record['step']} of {record['of']}",
+    prepare=warm_up,
+    questions=stories.TRAIN,
+    steps=_looks,
+    code=stories.in_peft,
+)
+def train(config: TrainConfig, run: Run) -> Iterator[Record]:
+    """One adapter learns: loss, gradient, size of a step; the update as a matrix, its singular values, what moved where."""
+    tuner = Tuner(config)
+    held_out = tuner.problems.validation[:32]
+    state = run.load()
+    if state is not None:
+        tuner.load_state_dict(state)
+    else:
+        yield _look(tuner, [], tuner.judge(held_out), looking.answers(tuner, held_out[: looking.ASKED]))
+    losses: list[float] = []
+    for step, loss in tuner.run():
+        losses.append(loss)
+        if step % config.every and step != config.steps:
+            continue
+        ends = step == config.steps
+        told = looking.answers(tuner, held_out[: looking.ASKED]) if ends else None
+        if ends:
+            save_adapter(
+                tuner.model, run.path("adapter_config.json").parent
+            )  # the artefacts are a folder that PEFT loads
+        yield _look(tuner, losses, tuner.judge(held_out), told)
+        losses = []
+        if tuner.training.due():
+            run.save(tuner.state_dict())
+
+
+def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: list[str] | None) -> Record:
+    layers = adapted(tuner.model)
+    path = [*layers][min(tuner.config.shown, len(layers) - 1)]
+    update = looking.update_of(layers[path])
+    held_out = tuner.problems.validation[: looking.ASKED]
+    return {
+        "step": tuner.training.done,
+        "of": tuner.config.steps,
+        "method": tuner.config.method,
+        "r": tuner.config.r,
+        "loss": sum(losses) / len(losses) if losses else None,
+        "held_out": judged["loss"],
+        "exact": judged["exact"],
+        "gradient": tuner.gradient_norm if losses else None,
+        "rate": tuner.training.optimizer.param_groups[0]["lr"],
+        "layer": looking.short(path),
+        "shape": list(update.shape),
+        "norm": update.norm(),
+        **looking.moved(tuner.model),
+        "values": looking.singular_values(update),
+        "trained": tuner.trained,
+        "whole": sum(layer.weight.numel() for layer in layers.values()),
+        "asked": [p.question[-60:] for p in held_out] if told is not None else [],
+        "right": [p.answer[-30:] for p in held_out] if told is not None else [],
+        "told": [text[:40] for text in told or ()],
+        "note": tuner.lm.note,
+        **looking.crop(update),
+    }
+
+
+def trained_adapter(config: TrainConfig) -> Path:
+    """The folder of the adapter that a training with these knobs has left; it is trained first where it was not."""
+    training, knobs = get("adapters/train"), config.of(TrainConfig)
+    for _ in runs.stream(training, knobs):
+        pass
+    return runs.runs_folder() / runs.run_id(training, knobs) / "artefacts"
+
+
+class AskConfig(TrainConfig):
+    """A question to the model as it was, and as it is with the adapter of a run."""
+
+    title: ClassVar[str] = "question"
+    question: str = knob(
+        "23 + 48 =",
+        "your question",
+        "anything; it was trained on questions of one kind",
+        free=True,
+        essential=True,
+    )
+    words: int = knob(12, "tokens", "of the answer, at most", low=1, high=200)
+    presets = PRESETS
+
+
+@experiment(
+    "adapters/ask",
+    version=1,
+    inputs=inputs,
+    figure=figures.draw_ask,
+    story=stories.tell_ask,
+    prepare=warm_up,
+    steps=lambda config: 1,
+)
+def ask(config: AskConfig, run: Run) -> Iterator[Record]:
+    """Ask the model, before and after: the adapter is that of the training above, or is trained first."""
+    folder = trained_adapter(config)
+    lm = bases.load(config.model, getattr(torch, config.dtype))
+    text = problems.prompt(config.question, config.prompt)
+    model = bases.fresh(lm.model)
+    before = looking.written(lm.tokenizer, model, text, config.words)
+    load_adapter(model, folder)
+    yield {
+        "question": config.question,
+        "before": before,
+        "after": looking.written(lm.tokenizer, model, text, config.words),
+        "method": config.method,
+        "steps": config.steps,
+    }

@@ -1,0 +1,150 @@
+"""What comparisons fit: one adapter trained on one set of questions; and the rates that each method may choose from."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from workbench.adapters.lab.controls import CONTROLS
+from workbench.adapters.tuning import Tuner, TuningConfig, inputs
+from workbench.comparison import ComparisonConfig, Setting, candidates, fit
+from workbench.experiment import Record
+from workbench.knobs import knob
+from workbench.runs import Run
+
+
+class FitConfig(TuningConfig):
+    """One adapter on one set of questions, looked at on the way."""
+
+    title: ClassVar[str] = "looks"
+    looks: int = knob(8, "looks", "at the loss on held-out questions, on the way", low=1, high=100)
+    held_out: int = knob(64, "looked at", "held-out questions, at each look", low=1, high=300)
+    tested: int = knob(500, "tested on", "questions, at most", low=1, high=500)
+    prose: int = knob(
+        4096, "prose", "by which forgetting is measured", low=256, high=100_000, log=True, unit="tokens"
+    )
+    control: str = knob(
+        "", "control", "a variant of the method, which takes one part of it away", choices=("", *CONTROLS)
+    )
+
+
+@fit("adapters/tune", version=1, inputs=inputs, higher=False)
+def on_questions(config: FitConfig, run: Run) -> Record:
+    """One adapter on one set of questions; killed and started anew it goes on."""
+    tuner = Tuner(config, kind=CONTROLS.get(config.control))
+    state, seen = run.load(), {"curve": [], "first": {}, "seconds": 0.0, "prose": 0.0}
+    if state is not None:
+        tuner.load_state_dict(state["tuner"])
+        seen = state["seen"]
+    else:
+        seen["prose"] = tuner.prose_loss(config.prose)
+    return measured(tuner, run, seen)
+
+
+def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
+    """Train to the end; what was measured. `seen` is what was seen before a cut."""
+    config, every = tuner.config, max(1, tuner.config.steps // tuner.config.looks)
+    held_out = tuner.problems.validation[: config.held_out]
+    if not tuner.training.done:
+        seen["curve"].append((0, tuner.judge(held_out)["loss"]))
+        seen["first"] = first_step(tuner)
+    begun = time.perf_counter()
+    for step, _ in tuner.run():
+        if step % every == 0:
+            seen["curve"].append((step, tuner.judge(held_out)["loss"]))
+        if tuner.training.due():
+            spent = seen["seconds"] + time.perf_counter() - begun
+            run.save({"tuner": tuner.state_dict(), "seen": {**seen, "seconds": spent}})
+    judged = tuner.judge(tuner.problems.test[: config.tested])
+    trained = tuner.trained
+    return {
+        "validation": tuner.judge(tuner.problems.validation)["loss"],
+        "loss": judged["loss"],
+        "exact": judged["exact"],
+        "forgetting": tuner.prose_loss(config.prose) - seen["prose"],
+        "curve": seen["curve"],
+        "first_gradient": seen["first"].get("gradient"),
+        "step_size": seen["first"].get("step"),
+        "kept_bytes": seen["first"].get("kept"),
+        "init_seconds": tuner.start_seconds,
+        "parameters": trained,
+        "state_bytes": 2 * 4 * trained,  # AdamW's two means, in float32
+        "training_seconds": seen["seconds"] + time.perf_counter() - begun,
+        "final": tuner.final_answers(tuner.problems.test[:50]) if tuner.problems.final else None,
+    }
+
+
+def first_step(tuner: Tuner) -> dict[str, float]:
+    """What the first step does, then undone: bytes kept for the gradient; mean move of a weight, as a share of the rate."""
+    rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
+    start, before, kept = copy.deepcopy(tuner.state_dict()), tuner.updates(), {}
+    own = {p.untyped_storage().data_ptr() for p in (*tuner.model.parameters(), *tuner.model.buffers())}
+
+    def keep(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        for _ in tuner.run(1):
+            pass
+    after = tuner.updates()
+    tuner.load_state_dict(start)
+    moved = sum((after[path] - before[path]).abs().sum().item() for path in after)
+    return {
+        "kept": sum(size for place, size in kept.items() if place not in own),
+        "step": moved / sum(u.numel() for u in after.values()) / rate,
+        "gradient": tuner.gradient_norm,
+    }
+
+
+# -- what each method may choose from: as many rates each, around where its best was found -----------------------------------
+
+STEP = 10**0.25  # four rates a decade
+
+
+def rates(middle: float, count: int) -> list[Setting]:
+    """So many rates around `middle`, each 1.8 times the one before."""
+    return candidates(lr=[float(f"{middle * STEP ** (k - count // 2):.2g}") for k in range(count)])
+
+
+MIDDLE: dict[str, dict[str, float]] = {  # of each model
+    "tiny-llama": {
+        "full": 1.7e-3, "lora": 1e-2, "rslora": 5e-3, "lora+": 2e-3, "pissa": 3e-3, "olora": 1e-2, "lora-ga": 3e-3, "dora": 1e-2,
+        "lora-fa": 1e-2, "hira": 3e-2, "miss": 6e-3, "mini": 6e-3, "bat-col": 6e-3, "bat-row": 6e-3,
+    },
+    "tiny-rwkv6": {"full": 1.7e-3, "lora": 1e-2, "pissa": 3e-3, "miss": 6e-3, "bat-row": 6e-3},
+    "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 5e-4, "bat-row": 5e-4},
+}  # fmt: skip
+# near MiSS's budget at r = 16: LoRA's kind has in and out, MiSS out alone
+RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "mini": 64, "full": 1}
+OF_LORA = 9
+
+
+class StudyConfig(ComparisonConfig, FitConfig):
+    """Methods on questions: some seeds choose each one's rate by held-out questions, fresh ones judge on test questions."""
+
+    title: ClassVar[str] = "budget"
+    budget: int = knob(6, "rates tried", "for each method", low=1, high=8, essential=True)
+
+    def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
+        """A method at the common budget of parameters."""
+        found: dict[str, Any] = {
+            "method": method,
+            "r": RANKS.get(method, OF_LORA),
+            "model": model or self.model,
+        }
+        return found | ({"q": 32} if method == "mini" else {})
+
+    def settings(self, method: str, model: str | None = None) -> list[Setting]:
+        """The rates that it may choose from."""
+        return rates(MIDDLE.get(model or self.model, MIDDLE["tiny-llama"])[method], self.budget)
+
+
+JUDGED = {
+    "seeds": 2, "choosing": 1, "budget": 2, "steps": 12, "batch": 8, "samples": 200, "looks": 2, "held_out": 16, "tested": 40,
+    "prose": 512,
+}  # fmt: skip

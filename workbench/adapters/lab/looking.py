@@ -1,0 +1,89 @@
+"""What is looked at while an adapter learns: a layer's update, its singular values, how much every layer has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench import phases
+from workbench.adapters import problems
+from workbench.adapters.attach import adapted
+from workbench.adapters.layer import Adapted
+from workbench.adapters.tuning import Tuner
+
+CROP = 64  # rows and columns of an update that are shown
+VALUES = 64  # singular values that are shown
+ASKED = 4  # questions asked before and after
+
+
+def layer_names(model: Any) -> list[str]:
+    """The adapted layers as ``block.module``: ``0 self_attn.q_proj``."""
+    return [short(path) for path in adapted(model)]
+
+
+def short(path: str) -> str:
+    """A layer's block and its name there."""
+    parts = path.split(".")
+    number = next((k for k, part in enumerate(parts) if part.isdigit()), -1)
+    return f"{parts[number]} {'.'.join(parts[number + 1 :])}" if number >= 0 else path
+
+
+@torch.no_grad()
+def update_of(layer: Adapted) -> Tensor:
+    """The update of a layer's first active adapter, ``(out, in)``."""
+    return layer.adapters[layer.active[0]].delta(layer.weight.float())
+
+
+def crop(update: Tensor) -> dict[str, Any]:
+    """The upper left corner of an update as whole numbers from -99 to 99, and what 99 is."""
+    part = update[:CROP, :CROP]
+    most = part.abs().max().item()
+    shades = (part / most * 99).round().int() if most else torch.zeros_like(part, dtype=torch.int)
+    return {"update": shades.tolist(), "most": most}
+
+
+def moved(model: Any) -> dict[str, Any]:
+    """``||Delta|| / ||W||`` of every adapted layer, in percent: a row a module, a value a block."""
+    found: dict[str, list[float]] = {}
+    for path, layer in adapted(model).items():
+        share = update_of(layer).norm() / layer.weight.float().norm()
+        found.setdefault(short(path).partition(" ")[2].rpartition(".")[2], []).append(
+            round(100 * share.item(), 4)
+        )
+    return {"modules": [*found], "moved": [*found.values()]}
+
+
+def singular_values(update: Tensor) -> list[float]:
+    """The largest ones, as shares of their whole (squares sum to one)."""
+    values = torch.linalg.svdvals(update.double())
+    whole = values.norm().item()
+    return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]
+
+
+def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:
+    """What the model writes to each question, greedily, up to a line."""
+    phases.say("asking the model")
+    return [
+        written(tuner.lm.tokenizer, tuner.model, problems.prompt(p.question, tuner.config.prompt))
+        for p in part
+    ]
+
+
+@torch.no_grad()
+def written(tokenizer: Any, model: Any, text: str, most: int = 12) -> str:
+    """The greedy continuation of a text, up to a line's or the text's end."""
+    model.eval()
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    end = tokenizer.eos_token_id
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=most,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip().partition("\n")[0]

@@ -1,0 +1,202 @@
+"""An adapter microscope: what the update of every layer is made of, of any adapter in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from workbench import models, phases
+from workbench.adapters import bases
+from workbench.adapters.attach import adapted
+from workbench.adapters.convert import factors_of
+from workbench.adapters.files import CONFIG, TENSORS, load_adapter
+from workbench.adapters.lab.experiments import PRESETS, TrainConfig, trained_adapter, warm_up
+from workbench.adapters.lab.figures import tinted
+from workbench.adapters.lab.looking import short
+from workbench.adapters.layer import Adapted
+from workbench.adapters.tuning import inputs
+from workbench.checksums import sha256
+from workbench.experiment import Record, experiment
+from workbench.inks import INK
+from workbench.knobs import knob
+from workbench.live import Pins, heading, live, part
+from workbench.runs import Run
+
+STRONGEST = 32  # of W's singular directions, in which the update is looked for
+
+
+class MicroscopeConfig(TrainConfig):
+    """Which adapter is looked at."""
+
+    title: ClassVar[str] = "adapter"
+    folder: str = knob(
+        "", "adapter's folder", "that PEFT or save_adapter wrote, for the model above; none: the one trained above", free=True,
+        essential=True,
+    )  # fmt: skip
+    presets = PRESETS
+
+
+def _inputs(config: MicroscopeConfig) -> list[str]:
+    if not config.folder:
+        return inputs(config)
+    folder = Path(config.folder).expanduser()
+    return [
+        bases.ref(config.model),
+        *(f"{n}@{sha256(folder / n)[:16]}" for n in (CONFIG, TENSORS) if (folder / n).exists()),
+    ]
+
+
+@torch.no_grad()
+def examine(layer: Adapted) -> Record:
+    """What the update of one layer is made of.
+
+    norm and share (percent of W's norm); effective rank (exp of the entropy of the squared singular values); the ranks that
+    hold 90 and 99 percent of its square; percent of its square outside W's strongest directions; and of a merge in bfloat16
+    the relative error, and the percent of entries that it leaves as they were.
+    """
+    update = layer.adapters[layer.active[0]]
+    weight = layer.weight.float()
+    delta = update.delta(weight)
+    squares = _squares(update, layer, delta)
+    whole = float(squares.sum())
+    if not whole:
+        return {
+            "norm": 0.0,
+            "share": 0.0,
+            "rank": 0.0,
+            "rank90": 0,
+            "rank99": 0,
+            "new": 0.0,
+            "lost": 0.0,
+            "unchanged": 100.0,
+        }
+    held = squares.cumsum(0) / whole
+    p = squares[squares > 0] / whole
+    merged, plain = (weight + delta).bfloat16(), weight.bfloat16()
+    return {
+        "norm": whole**0.5,
+        "share": 100 * whole**0.5 / weight.norm(),
+        "rank": (-(p * p.log()).sum()).exp(),
+        "rank90": int((held < 0.90).sum()) + 1,
+        "rank99": int((held < 0.99).sum()) + 1,
+        "new": 100 * (1 - _inside(weight, delta) / whole),
+        "lost": 100 * ((merged.float() - plain.float()) - delta).norm() / whole**0.5,
+        "unchanged": 100 * (merged == plain).float().mean(),
+    }
+
+
+def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
+    """The squared singular values, from the largest: of the small core where the update is a product, else of its Gram matrix."""
+    parts = factors_of(update, layer.in_features, layer.out_features)
+    if parts is not None:
+        A, B = (part.double() for part in parts)
+        core = torch.linalg.qr(B).R @ torch.linalg.qr(A.T).R.T
+        return torch.linalg.svdvals(core).square()
+    wide = delta if delta.shape[0] <= delta.shape[1] else delta.T
+    return torch.linalg.eigvalsh(wide @ wide.T).flip(0).clamp_min(0).double()
+
+
+def _inside(weight: Tensor, delta: Tensor) -> float:
+    """``||U' Delta V||^2`` with W's strongest singular directions U and V, by two steps of subspace iteration."""
+    rank = min(STRONGEST, *weight.shape)
+    V = torch.linalg.qr(
+        weight.T @ torch.randn(weight.shape[0], rank, generator=torch.Generator().manual_seed(0))
+    ).Q
+    for _ in range(2):
+        U = torch.linalg.qr(weight @ V).Q
+        V = torch.linalg.qr(weight.T @ U).Q
+    return float((U.T @ delta @ V).square().sum())
+
+
+@live
+def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
+    """Four maps, a cell a layer: how far it moved, the rank for 99 percent, how new it is, what a merge in bfloat16 loses."""
+    last = records[-1]
+    ranks = [r["rank99"] for r in records]
+    heading(
+        fig,
+        f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
+        f"{last['method']}, {last['trained']:,} numbers, on {last['model']}; a cell a layer: modules down, blocks across",
+    )
+    for place, (name, title) in enumerate(MAPS.items()):
+        left, top = 70 + 320 * (place % 2), 66 + 180 * (place // 2)
+        _map(part(fig, name, left, top, 250, 130, gap=50), records, name, title)
+
+
+MAPS = {
+    "share": "Moved, % of the weight",
+    "rank99": "Rank for 99 % of it",
+    "new": f"Outside W's {STRONGEST} strongest, %",
+    "lost": "Lost in bfloat16, %",
+}
+
+
+def _map(axes: Axes, records: Sequence[Record], name: str, title: str) -> None:
+    modules = list(dict.fromkeys(r["module"] for r in records))
+    blocks = sorted({r["block"] for r in records})
+    grid = np.full((len(modules), len(blocks)), np.nan)
+    for r in records:
+        grid[modules.index(r["module"]), blocks.index(r["block"])] = r[name]
+    most = np.nanmax(grid)
+    axes.imshow(
+        tinted(np.nan_to_num(grid / most if most else 0 * grid)), aspect="auto", interpolation="nearest"
+    )
+    axes.set_yticks(range(len(modules)), labels=[m.rpartition(".")[2].removesuffix("_proj") for m in modules])
+    every = 1 if len(blocks) <= 12 else 5
+    axes.set_xticks(range(0, len(blocks), every), labels=[str(b) for b in blocks[::every]])
+    axes.grid(visible=False)
+    numbered = len(modules) * len(blocks) <= 40
+    axes.set_title(title if numbered else f"{title}: {np.nanmin(grid):.2g} to {most:.2g}")
+    if numbered:
+        for (y, x), value in np.ndenumerate(grid):
+            if np.isfinite(value):
+                axes.text(x, y, f"{value:.2g}", ha="center", va="center", fontsize=7, color=INK)
+
+
+def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
+    """The sums over layers."""
+    shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
+    deepest = max(records, key=lambda r: r["share"])
+    return (
+        f"The update is {min(shares):.2g} to {max(shares):.2g} % of a layer's weight, most in block {deepest['block']} "
+        f"{deepest['module'].rpartition('.')[2]}; a merge into bfloat16 would lose {min(lost):.2g} to {max(lost):.2g} % of it."
+    )
+
+
+@experiment(
+    "adapters/microscope",
+    version=1,
+    inputs=_inputs,
+    figure=draw_microscope,
+    story=tell_microscope,
+    prepare=warm_up,
+    threads=2,
+)
+def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
+    """Every layer of an adapter: how far it moved, how many directions, how new to W, what a bfloat16 merge loses."""
+    folder = Path(config.folder).expanduser() if config.folder else trained_adapter(config)
+    lm = bases.load(config.model, getattr(torch, config.dtype))
+    phases.say("reading the adapter")
+    model = load_adapter(bases.fresh(lm.model), folder)
+    layers = adapted(model)
+    about = {
+        "of": len(layers),
+        "method": model.adapter_configs["default"].method,
+        "model": config.model if config.model in (models.TINY, models.SMOLLM2) else Path(config.model).name,
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+    for path, layer in layers.items():
+        block, _, module = short(path).partition(" ")
+        yield {
+            "block": int(block) if block.isdigit() else 0,
+            "module": module or block,
+            **about,
+            **examine(layer),
+        }

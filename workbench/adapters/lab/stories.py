@@ -1,0 +1,116 @@
+"""Records in, one sentence out: what an adapter has learnt; and what to guess at before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.adapters.lab.colours import NAMES
+from workbench.experiment import Question, Record
+from workbench.knobs import Config
+from workbench.live import Pins
+
+
+def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """What was learnt, how far the weights moved, how it stands against the pinned run."""
+    last = records[-1]
+    if not last["step"]:
+        right = f"{100 * last['exact']:.0f} % are answered right"
+        return f"Nothing is changed yet: {NAMES[last['method']]} begins as no update at all, and {right}."
+    deepest = max(max(row) for row in last["moved"])
+    told = (
+        f"After step {last['step']:,} the loss is {last['held_out']:.2f} (it began at {records[0]['held_out']:.2f}) and "
+        f"{100 * last['exact']:.0f} % are answered right; no layer has moved by more than {deepest:.2g} % of its weight"
+    )
+    for name, rows in pinned[:1]:
+        gap = last["held_out"] - rows[-1]["held_out"]
+        told += f". The loss is {abs(gap):.2f} {'above' if gap > 0 else 'below'} the pinned ({name})"
+    return f"{told}."
+
+
+def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+    """Whether the answer changed."""
+    last = records[-1]
+    same = last["before"] == last["after"]
+    return f"{NAMES[last['method']]} {'left the answer as it was' if same else 'changed the answer'}."
+
+
+def in_peft(config: Any) -> str:
+    """The same adapter with PEFT, as a program; "" where PEFT has no such method."""
+    c = config
+    q, alpha = c.q or c.r, c.alpha
+    kinds = {
+        "miss": f"MissConfig(r={c.r}",
+        "mini": f'MissConfig(r={c.r}, mini_r={q}, init_weights="mini"',
+        "bat-col": f'MissConfig(r={c.r}, init_weights="bat"',
+        "hira": f"HiraConfig(r={c.r}",
+        "dora": "use_dora=True",
+        "rslora": "use_rslora=True",
+        "pissa": f'init_lora_weights="pissa{f"_niter_{c.iterations}" if c.iterations else ""}"',
+        "olora": 'init_lora_weights="olora"',
+        "lora-ga": 'use_rslora=True, init_lora_weights="lora_ga"',
+    }
+    if c.method in ("bat-row", "full"):
+        return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
+    made = kinds.get(c.method, "")
+    if "Config(" not in made:
+        scale = (
+            alpha if alpha is not None else (c.r if c.method in ("pissa", "olora", "lora-ga") else 2 * c.r)
+        )
+        made = f"LoraConfig(r={c.r}, lora_alpha={scale:g}" + (f", {made}" if made else "")
+    targets = repr([*c.targets]) if c.targets else '"all-linear"'
+    kind = made.partition("(")[0]
+    return (
+        "# the same adapter with PEFT\n"
+        f"from peft import {kind}, get_peft_model\n\n"
+        f"model = get_peft_model(model, {made}, target_modules={targets}))"
+    )
+
+
+def _lower(records: list[Record], rival: list[Record]) -> int:
+    """0: the pinned ends lower, 1: this run does, 2: within 0.03."""
+    gap = records[-1]["held_out"] - rival[-1]["held_out"]
+    return 2 if abs(gap) < 0.03 else 1 if gap < 0 else 0
+
+
+QUICK = {"model": "tiny-llama", "steps": 100, "samples": 1000, "batch": 16, "every": 5}
+WHICH = "as low, within 0.03"
+
+
+def _at(method: str, lr: float, r: int = 16) -> dict[str, Any]:
+    return {**QUICK, "method": method, "r": r, "lr": lr}
+
+
+def _directions(records: list[Record], rival: list[Record]) -> int:
+    """How many of the shown singular values are above a thousandth of the whole: 16 at most, 48 at most, more."""
+    many = sum(value > 1e-3 for value in records[-1]["values"])
+    return 0 if many <= 16 else 1 if many <= 48 else 2
+
+
+TRAIN = (
+    Question(
+        "One rate for both", "LoRA (pinned) and MiSS, both at 0.001: the paper gives all methods one rate. Which ends lower?",
+        ("LoRA", "MiSS", WHICH), _lower, _at("miss", 0.001), _at("lora", 0.001, 9),
+    ),
+    Question(
+        "Each its own rate", "The same, but LoRA (pinned) at 0.01 and MiSS at 0.006, each near its own best. Which ends lower?",
+        ("LoRA", "MiSS", WHICH), _lower, _at("miss", 0.006), _at("lora", 0.01, 9),
+    ),
+    Question(
+        "Four times the rank", "MiSS at rank 16 (pinned) and at rank 64, at the same rate. Does the larger one end lower?",
+        ("no, the smaller", "yes", WHICH), _lower, _at("miss", 0.006, 64), _at("miss", 0.006),
+    ),
+    Question(
+        "How many directions", "Bat-row at r = 16 trains an eighth of the numbers. How many singular values of its "
+        "update are above a thousandth of the whole?",
+        ("16 at most", "17 to 48", "more than 48"), _directions, _at("bat-row", 0.006),
+    ),
+    Question(
+        "The whole layers", "All weights of the layers (full, at 0.0017) against MiSS at 0.006 (pinned). Which ends lower?",
+        ("MiSS", "full", WHICH), _lower, _at("full", 0.0017), _at("miss", 0.006),
+    ),
+    Question(
+        "A rate too far", "MiSS at 0.03, five times what suits it, against 0.006 (pinned). What happens?",
+        ("it ends higher", "it ends lower", "nothing, within 0.03"), _lower, _at("miss", 0.03), _at("miss", 0.006),
+    ),
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""The comparisons behind the figures: methods at one rate and at their own, what single parts of Bone bring, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from workbench.adapters import bases
+from workbench.adapters.config import METHODS
+from workbench.adapters.lab import study_figures as figures
+from workbench.adapters.lab.experiments import NO_PAPER
+from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
+from workbench.comparison import Point, comparison
+from workbench.knobs import knob
+from workbench.models import SMOLLM2
+
+SHARED = 1e-3  # the rate that all have where all have one
+FIVE = ("full", "lora", "pissa", "miss", "bat-row")
+KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
+TINY_SIZE = {"steps": 400, "batch": 16}
+
+
+class MethodsConfig(StudyConfig):
+    """Every method on one model."""
+
+    methods: tuple[str, ...] = knob(METHODS, "methods", "compared", choices=(METHODS, FIVE), free=True)
+
+
+def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
+    """Each method at its own rate, which held-out questions choose, and at the shared one."""
+    for method in methods:
+        knobs = config.knobs_of(method)
+        yield Point(method, {"rates": "own"}, knobs, config.settings(method))
+        yield Point(method, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="one rate for all")
+
+
+@comparison(
+    "adapters/methods",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_methods,
+    presets={
+        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
+        "laptop": TINY_SIZE,
+        "paper": NO_PAPER,
+    },
+    swept=KNOBS,
+    paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each at its own",
+)
+def methods(config: MethodsConfig) -> Iterator[Point]:
+    """Fourteen methods on the tiny llama, sums of two and three numbers: all at one rate, and each at its own."""
+    yield from both_rates(config, config.methods)
+
+
+@comparison(
+    "adapters/sweep",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_sweep,
+    presets={
+        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
+        "laptop": TINY_SIZE,
+        "paper": NO_PAPER,
+    },
+    swept=KNOBS,
+    paper="not in the paper: loss against the rate, and against the size of the first step",
+)
+def sweep(config: MethodsConfig) -> Iterator[Point]:
+    """The same fits: loss on held-out questions at every rate that was tried."""
+    yield from both_rates(config, config.methods)
+
+
+@comparison(
+    "adapters/curves",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_curves,
+    presets={
+        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
+        "laptop": TINY_SIZE,
+        "paper": NO_PAPER,
+    },
+    swept=KNOBS,
+    paper="Figure 5, and Figure 1 of version 4: loss against the step",
+)
+def curves(config: MethodsConfig) -> Iterator[Point]:
+    """The same fits: loss on held-out questions on the way, at the shared rate and at each one's own."""
+    yield from both_rates(config, config.methods)
+
+
+@comparison(
+    "adapters/rwkv",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_methods,
+    presets={
+        "smoke": {**JUDGED, "model": bases.TINY_RWKV6, "methods": ("lora", "miss")},
+        "laptop": {**TINY_SIZE, "steps": 200, "model": bases.TINY_RWKV6, "methods": FIVE},
+        "paper": NO_PAPER,
+    },
+    swept=KNOBS,
+    paper="Table 5, RWKV-6: the same on the second architecture",
+)
+def rwkv(config: MethodsConfig) -> Iterator[Point]:
+    """Five methods on the tiny RWKV-6: all at one rate, and each at its own."""
+    yield from both_rates(config, config.methods)
+
+
+@comparison(
+    "adapters/smollm2",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_methods,
+    presets={
+        "smoke": {**JUDGED, "methods": ("lora", "miss")},  # on the tiny llama
+        "laptop": {
+            "model": SMOLLM2, "methods": FIVE, "dtype": "bfloat16", "steps": 100, "batch": 8, "samples": 2000, "seeds": 3,
+            "choosing": 1, "budget": 5, "looks": 5, "held_out": 32, "tested": 200, "prose": 2048,
+        },
+        "paper": NO_PAPER,
+    },
+    swept=KNOBS,
+    paper="Table 5: on a real language model, three judging seeds",
+)  # fmt: skip
+def smollm2(config: MethodsConfig) -> Iterator[Point]:
+    """Five methods on SmolLM2-135M, sums of two and three numbers: all at one rate, and each at its own."""
+    yield from both_rates(config, config.methods)
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "miss": {"method": "miss"},
+    "orthogonal A": {"method": "miss", "control": "orthogonal A"},
+    "bat-row": {"method": "bat-row"},
+    "W permuted": {"method": "bat-row", "control": "W permuted"},
+    "without W": {"method": "bat-row", "control": "without W"},
+    "without I": {"method": "bat-row", "control": "without I"},
+}
+
+
+@comparison(
+    "adapters/controls",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_controls,
+    presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
+    swept=KNOBS,
+    paper="not in the paper: whether MiSS's tiling and Bat's weight guide do anything",
+)
+def controls(config: StudyConfig) -> Iterator[Point]:
+    """MiSS with another frozen A of the same norm, and Bat-row with W shuffled, without W, without the identity."""
+    for label, knobs in PARTS.items():
+        yield Point(
+            label, {}, {**config.knobs_of(knobs["method"]), **knobs}, config.settings(knobs["method"])
+        )
+
+
+RANKS = (4, 8, 16, 32, 64)
+
+
+@comparison(
+    "adapters/ranks",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_ranks,
+    presets={"smoke": JUDGED, "laptop": {**TINY_SIZE, "budget": 3, "choosing": 1}, "paper": NO_PAPER},
+    swept=KNOBS,
+    paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
+)
+def ranks(config: StudyConfig) -> Iterator[Point]:
+    """First gradient and loss against the rank, each rank at its own rate."""
+    for method in ("lora", "miss", "bat-row"):
+        for r in RANKS if config.budget > 2 else RANKS[1::2]:
+            yield Point(method, {"rank": r}, {**config.knobs_of(method), "r": r}, config.settings(method))

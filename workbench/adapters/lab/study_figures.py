@@ -1,0 +1,254 @@
+"""Rows of comparisons in, matplotlib figures out: every method at the rate that held-out questions chose for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES
+from workbench.experiment import Record, signed
+from workbench.inks import FAINT, text
+from workbench.intervals import chosen, interval, scores, summary
+from workbench.plotting import FEW, figure, finish, point, series
+
+
+def at(records: Sequence[Record], **where: object) -> list[Record]:
+    """The rows at these places."""
+    return [r for r in records if all(r.get(name) == value for name, value in where.items())]
+
+
+def setting(records: Sequence[Record]) -> str:
+    """What a picture of these records owes to its reader, below it."""
+    judged = chosen(records)
+    seeds, tried = len({r["seed"] for r in judged}), max((r["tried"] for r in judged), default=1)
+    spread = (
+        f"mean and 95 % interval of {seeds} seeds" if seeds >= FEW else f"mean of {seeds} seeds, each a dot"
+    )
+    said = f"own rate: the best of {tried}, by held-out questions; " if tried > 1 else ""
+    said += "one seed" if seeds == 1 else spread
+    if any(r["edge"] for r in judged):
+        said += "; diamond: at an end of the rates tried"
+    failed = [r for r in records if r.get("failed")]
+    return said + (f". {len(failed)} of {len(records)} fits failed" if failed else "")
+
+
+def difference(
+    records: Sequence[Record], one: str, over: str, column: str = "loss", **where: object
+) -> pd.Series:
+    """By how much one label's loss is below another's, a value a seed: above zero is better."""
+    first, second = (scores(records, column, label=label, **where) for label in (one, over))
+    return second - first
+
+
+def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", **where: object) -> str:
+    """`difference` in words, with its interval where there are enough seeds; "" where one is missing yet."""
+    gap = difference(records, one, over, column, **where).dropna()
+    if not len(gap):
+        return ""
+    found = interval(gap)
+    span = f" ({signed(found.low, 3)} to {signed(found.high, 3)})" if found.n >= FEW else ""
+    return f"{signed(found.mean, 3)}{span}"
+
+
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Methods' names at the left, each in its colour, from above."""
+    axes.set_yticks(range(len(labels)), labels=[NAMES.get(label, label) for label in labels])
+    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
+        tick.set_color(text(COLOURS.get(label, FAINT)))
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.grid(visible=True, axis="y", alpha=0.5)
+
+
+def draw_methods(records: Sequence[Record]) -> Figure:
+    """Loss at the one rate, at each one's own rate, and what was forgotten there."""
+    labels = list(dict.fromkeys(r["label"] for r in records))
+    panels = (
+        ("shared", "loss", "all at one rate", "loss on test questions"),
+        ("own", "loss", "each at its own rate", "loss on test questions"),
+        ("own", "forgetting", "forgotten, at its own", "rise of the loss on prose"),
+    )
+    with figure() as fig:
+        for axes, (rates, column, name, xlabel) in zip(fig.subplots(1, 3, sharey=True), panels, strict=True):
+            for _, row in summary(at(records, rates=rates), column).iterrows():
+                if row["n"]:
+                    point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
+            name_rows(axes, labels)
+            axes.set(title=name, xlabel=xlabel)
+        model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
+        found = [
+            (words, lead(records, "miss", "lora", rates=rates))
+            for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
+        ]
+        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        title = f"MiSS's loss below LoRA's: {said}" if said else "Methods"
+        return finish(
+            fig, title, f"{model + ', ' if model else ''}sums of two and three numbers; {setting(records)}"
+        )
+
+
+def draw_sweep(records: Sequence[Record]) -> Figure:
+    """Loss on held-out questions against the rate, and against the size of the first step that it makes."""
+    tried = [
+        r
+        for r in records
+        if r.get("phase") == "choose" and r.get("validation") is not None and not r.get("failed")
+    ]
+    sizes = {r["label"]: r["step_size"] for r in records if r.get("step_size") is not None}
+    labels = list(dict.fromkeys(r["label"] for r in tried))
+    with figure() as fig:
+        left, right = fig.subplots(1, 2, sharey=True)
+        for label in labels:
+            rows = pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
+            left.plot(rows.index, rows, "-o", markersize=3.5, color=COLOURS[label], label=label)
+            if label in sizes:
+                right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=COLOURS[label])
+        for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
+            axes.set(xscale="log", xlabel=name)
+        left.set_ylabel("loss on held-out questions")
+        best = {label: min(r["validation"] for r in tried if r["label"] == label) for label in labels}
+        low = min(best.values(), default=0.0)
+        left.set_ylim(low - 0.05, low + 1.0)
+        title = f"Best rates lie {_spread(tried, labels)}-fold apart" if labels else "Loss against the rate"
+        seeds = len({r["seed"] for r in tried})
+        note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
+        return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
+
+
+def _spread(tried: Sequence[Record], labels: Sequence[str]) -> str:
+    rates = []
+    for label in labels:
+        rows = pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
+        rates.append(rows.idxmin())
+    return f"{max(rates) / min(rates):.2g}"
+
+
+def draw_curves(records: Sequence[Record]) -> Figure:
+    """Loss on held-out questions on the way, at the shared rate and at each one's own."""
+    judged = [r for r in chosen(records) if r.get("curve")]
+    labels = [
+        label
+        for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full")
+        if at(judged, label=label)
+    ]
+    with figure() as fig:
+        for axes, (rates, name) in zip(
+            fig.subplots(1, 2, sharey=True),
+            (("shared", "all at one rate"), ("own", "each at its own")),
+            strict=True,
+        ):
+            for label in labels:
+                curves = np.array([r["curve"] for r in at(judged, label=label, rates=rates)])
+                if len(curves):
+                    axes.plot(
+                        curves[0, 1:, 0],
+                        curves[:, 1:, 1].mean(0),
+                        "-o",
+                        markersize=3,
+                        color=COLOURS[label],
+                        label=label,
+                    )
+            axes.set(title=name, xlabel="step")
+        fig.axes[0].set_ylabel("loss on held-out questions")
+        found = sooner(judged, "miss", "lora")
+        title = f"MiSS reaches tuned LoRA's last loss {found}" if found else "Loss on the way"
+        note = f"mean over seeds ({len({r['seed'] for r in judged})}), from the first look on"
+        return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
+
+
+def sooner(records: Sequence[Record], one: str, than: str) -> str:
+    """When the mean curve of one method reaches the other's last loss, both at their own rates, as a share of its steps."""
+    curves = {
+        label: np.array([r["curve"] for r in at(records, label=label, rates="own") if r.get("curve")])
+        for label in (one, than)
+    }
+    if not all(len(c) for c in curves.values()):
+        return ""
+    mean = {label: c.mean(0) for label, c in curves.items()}
+    reached = np.nonzero(mean[one][:, 1] <= mean[than][-1, 1])[0]
+    return (
+        f"after {100 * mean[one][reached[0], 0] / mean[one][-1, 0]:.0f} % of the steps"
+        if len(reached)
+        else "never"
+    )
+
+
+def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:
+    """Steps to the other's last loss at its own rate, over all steps, a value a seed: linear between looks; 1 where never."""
+    found = {}
+    for mine in at(chosen(records), label=one, rates="own"):
+        other = next(
+            (r for r in at(chosen(records), label=than, rates="own") if r["seed"] == mine["seed"]), None
+        )
+        if other is None or not mine.get("curve") or not other.get("curve"):
+            continue
+        steps, losses = np.array(mine["curve"]).T
+        target = other["curve"][-1][1]
+        below = np.nonzero(losses <= target)[0]
+        if not len(below):
+            found[mine["seed"]] = 1.0
+            continue
+        k = below[0]
+        share = 0.0 if k == 0 else (losses[k - 1] - target) / (losses[k - 1] - losses[k])
+        found[mine["seed"]] = float(
+            (steps[max(k - 1, 0)] + share * (steps[k] - steps[max(k - 1, 0)])) / steps[-1]
+        )
+    return pd.Series(found, dtype=float).rename_axis("seed")
+
+
+def draw_controls(records: Sequence[Record]) -> Figure:
+    """Loss of MiSS and Bat-row, and of each with one part taken away or replaced."""
+    labels = list(dict.fromkeys(r["label"] for r in records))
+    with figure() as fig:
+        axes = fig.subplots()
+        for _, row in summary(records, "loss").iterrows():
+            if row["n"]:
+                point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
+        name_rows(axes, labels)
+        axes.set(xlabel="loss on test questions")
+        found = [
+            (words, lead(records, one, over))
+            for one, over, words in (
+                ("miss", "orthogonal A", "the tiling brings"),
+                ("bat-row", "W permuted", "W's own entries bring"),
+            )
+        ]
+        said = "; ".join(f"{words} {gap}" for words, gap in found if gap)
+        return finish(
+            fig,
+            said[:1].upper() + said[1:] if said else "What the parts bring",
+            f"sums of two and three numbers; {setting(records)}",
+        )
+
+
+def draw_ranks(records: Sequence[Record]) -> Figure:
+    """First gradient norm, and loss, against the rank."""
+    with figure() as fig:
+        for axes, (column, name) in zip(
+            fig.subplots(1, 2),
+            (("first_gradient", "first gradient's norm"), ("loss", "loss on test questions")),
+            strict=True,
+        ):
+            table = summary(records, column, "rank")
+            series(axes, table, "rank", COLOURS)
+            axes.set(xlabel="rank", ylabel=name, xscale="log")
+            ranks = sorted({r["rank"] for r in records})
+            axes.set_xticks(ranks, labels=[str(r) for r in ranks])
+            axes.minorticks_off()
+        labels = dict.fromkeys(r["label"] for r in records)
+        norms = summary(records, "first_gradient", "rank").groupby("label")["mean"].agg(["first", "last"])
+        title = "; ".join(
+            f"{NAMES[label]}'s first gradient: {row['first']:.2g} to {row['last']:.2g}"
+            for label, row in norms.iterrows()
+            if row.notna().all()
+        )
+        return finish(
+            fig,
+            title or "Against the rank",
+            setting(records),
+            {label: NAMES[label] for label in labels},
+            COLOURS,
+        )

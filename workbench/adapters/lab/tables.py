@@ -1,0 +1,125 @@
+"""The paper's parameter counts, recomputed from the models' shapes, and what a comparison's methods measured, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from workbench.adapters.lab.colours import NAMES
+from workbench.experiment import Record
+from workbench.intervals import chosen
+
+
+class Shapes(NamedTuple):
+    """Blocks of a model, and the outputs and inputs of the linear layers of one."""
+
+    blocks: int
+    layers: tuple[tuple[int, int], ...]
+
+
+def _llama(blocks: int, width: int, key: int, hidden: int, query: int | None = None) -> Shapes:
+    query = query or width
+    return Shapes(
+        blocks,
+        (
+            (query, width),
+            (key, width),
+            (key, width),
+            (width, query),
+            (hidden, width),
+            (hidden, width),
+            (width, hidden),
+        ),
+    )
+
+
+def _rwkv6(blocks: int, width: int) -> Shapes:
+    hidden = int(3.5 * width)
+    return Shapes(blocks, ((width, width),) * 6 + ((hidden, width), (width, hidden)))
+
+
+MODELS = {  # of their config files
+    "LLaMA2-7B": _llama(32, 4096, 4096, 11008),
+    "Mistral-7B": _llama(32, 4096, 1024, 14336),
+    "RWKV6-7B": _rwkv6(32, 4096),
+    "Qwen3-4B": _llama(36, 2560, 1024, 9728, query=4096),
+    "LLaMA2-13B": _llama(40, 5120, 5120, 13824),
+}
+PRINTED = {  # LoRA's rank and count, MiSS's rank and count: version 12, tables 5 and 10
+    "LLaMA2-7B": (36, 89.9, 64, 87.0),
+    "Mistral-7B": (36, 94.4, 64, 87.0),
+    "RWKV6-7B": (32, 88.1, 64, 88.1),
+    "Qwen3-4B": (36, 74.3, 64, 70.1),
+    "LLaMA2-13B": (64, 250.0, 128, 255.0),
+}
+
+
+def count(shapes: Shapes, method: str, r: int) -> float:
+    """Numbers that are trained, in millions: LoRA ``r (in + out)`` a layer, MiSS and Bat-col ``r out``, Bat-row ``r in``."""
+    each = {
+        "lora": lambda o, i: o + i,
+        "miss": lambda o, i: o,
+        "bat-col": lambda o, i: o,
+        "bat-row": lambda o, i: i,
+    }[method]
+    return shapes.blocks * r * sum(each(o, i) for o, i in shapes.layers) / 1e6
+
+
+def parameters() -> pd.DataFrame:
+    """The paper's counts and ours, in millions; `differs` names what is not as printed (by more than the last digit)."""
+    rows = {}
+    for name, (lora, lora_printed, miss, miss_printed) in PRINTED.items():
+        ours = {
+            kind: count(MODELS[name], kind, lora if kind == "lora" else miss)
+            for kind in ("lora", "miss", "bat-row")
+        }
+        wrong = [
+            NAMES[kind]
+            for kind, printed in (("lora", lora_printed), ("miss", miss_printed))
+            if abs(ours[kind] - printed) > 0.35
+        ]
+        rows[name] = {
+            "r": f"{lora}, {miss}", "LoRA": round(ours["lora"], 2), "printed": lora_printed,
+            "MiSS": round(ours["miss"], 2), "printed ": miss_printed, "Bat-row": round(ours["bat-row"], 2),
+            "differs": ", ".join(wrong) or "-",
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+COLUMNS = {
+    "loss": "loss",
+    "exact": "exact, %",
+    "forgetting": "forgetting",
+    "first_gradient": "first gradient",
+    "step_size": "step / rate",
+    "parameters": "trained",
+    "kept_bytes": "kept, MiB",
+    "init_seconds": "start, s",
+    "training_seconds": "training, s",
+}
+
+
+def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
+    """One row a method, means over judging seeds, at each one's own rate (or the shared one).
+
+    loss and exact: on test questions; forgetting: rise of the loss on prose; first gradient: its norm; step / rate: mean move of
+    a weight in the first step; kept: for the gradient of one batch; start: putting the adapter on.
+    """
+    rows = [r for r in chosen(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
+    found = {}
+    for label in dict.fromkeys(r["label"] for r in rows):
+        part = [r for r in rows if r["label"] == label]
+        row: dict[str, object] = {
+            "rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))
+        }
+        for column, name in COLUMNS.items():
+            values = [r[column] for r in part if r.get(column) is not None]
+            factor = 100 if column == "exact" else 2**-20 if column == "kept_bytes" else 1
+            row[name] = float(np.mean(values)) * factor if values else np.nan
+        found[NAMES.get(label, label)] = row
+    table = pd.DataFrame(found).T
+    numbers = [c for c in table.columns if c != "rate"]
+    return table.assign(**{c: pd.to_numeric(table[c]).round(3) for c in numbers})

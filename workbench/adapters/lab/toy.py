@@ -1,0 +1,152 @@
+"""The paper's toy (version 12, appendix C): a small perceptron that knows one wave and is to learn another, by few numbers.
+
+The paper does not say how one number becomes 64 inputs: here a first layer spreads it, and two layers of 64 x 64 are adapted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workbench.adapters.attach import add_adapter, parameter_groups
+from workbench.adapters.config import AdapterConfig
+from workbench.adapters.lab import study_figures as figures
+from workbench.adapters.lab.colours import COLOURS
+from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
+from workbench.experiment import Record
+from workbench.intervals import summary
+from workbench.knobs import knob
+from workbench.plotting import figure, finish, point
+from workbench.runs import Run
+from workbench.training import drawn, mixed
+
+
+class Perceptron(nn.Module):
+    """1 - 64 - 64 - 64 - 1 with tanh; the two middle layers are the blocks."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        with drawn(seed):
+            self.spread = nn.Linear(1, 64)
+            self.blocks = nn.ModuleList(nn.Linear(64, 64) for _ in range(2))
+            self.head = nn.Linear(64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of numbers ``(n, 1)``."""
+        x = torch.tanh(self.spread(x))
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.head(x)
+
+
+def wave(x: Tensor, shifted: bool) -> Tensor:
+    """``sin(2 pi x)``, and in the second phase ``+ 0.3 cos(3 pi x)``."""
+    y = torch.sin(2 * torch.pi * x)
+    return y + 0.3 * torch.cos(3 * torch.pi * x) if shifted else y
+
+
+class ToyConfig(AdapterConfig):
+    """One method on the toy."""
+
+    title: ClassVar[str] = "toy"
+    lr: float = knob(1e-3, "learning rate", "AdamW's, in the second phase", low=1e-6, high=1.0, log=True)
+    epochs: int = knob(100, "epochs", "of the second phase, 50 points each", low=1, high=10_000, log=True)
+
+
+@fit("adapters/toy-fit", version=1, higher=False)
+def on_toy(config: ToyConfig, run: Run) -> Record:
+    """250 epochs on one wave, all weights; then on the other, the adapter alone: squared error on points between."""
+    generator = torch.Generator().manual_seed(mixed(config.seed, 7))
+    x = torch.linspace(-1, 1, 50)[:, None]
+    noise = 0.05 * torch.randn(50, 1, generator=generator)
+    model = Perceptron(config.seed)
+    _learn(
+        model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0), x, wave(x, False) + noise, 250
+    )
+    if config.method == "lora-ga":
+        raise ValueError("lora-ga needs a model that returns a loss")
+    add_adapter(model, config.of(AdapterConfig))
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.lr), weight_decay=0.0)
+    _learn(model, optimizer, x, wave(x, True) + noise, config.epochs)
+    between, others = torch.linspace(-0.99, 0.99, 100)[:, None], torch.linspace(-0.98, 0.98, 200)[:, None]
+    with torch.no_grad():
+        errors = [F.mse_loss(model(points), wave(points, True)) for points in (between, others)]
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"validation": errors[0], "loss": errors[1], "parameters": trained, "state_bytes": 8 * trained}
+
+
+def _learn(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, epochs: int) -> None:
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RANKS = {
+    "full": 1,
+    "lora": 2,
+    "pissa": 2,
+    "dora": 1,
+    "olora": 2,
+    "hira": 2,
+    "miss": 4,
+    "bat-row": 4,
+}  # the paper's, and as many numbers
+
+
+class ToyStudyConfig(ComparisonConfig, ToyConfig):
+    """The toy's methods, seeds and rates."""
+
+    choosing: int = knob(3, "choosing seeds", "seeds that choose each one's own rate", low=1, high=50)
+    few: bool = knob(False, "two rates only", "of each, to choose from")
+
+
+def draw_toy(records: Sequence[Record]) -> Figure:
+    """Squared error at the paper's rate, and at each one's own."""
+    labels = list(dict.fromkeys(r["label"] for r in records))
+    with figure() as fig:
+        for axes, (rates, name) in zip(
+            fig.subplots(1, 2, sharey=True),
+            (("shared", "all at 0.001"), ("own", "each at its own rate")),
+            strict=True,
+        ):
+            for _, row in summary(figures.at(records, rates=rates), "loss").iterrows():
+                if row["n"]:
+                    point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
+            figures.name_rows(axes, labels)
+            axes.set(title=name, xlabel="squared error", xscale="log")
+        found = [
+            (words, figures.lead(records, "miss", "lora", rates=rates))
+            for rates, words in (("shared", "at 0.001"), ("own", "at its own"))
+        ]
+        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        return finish(
+            fig, f"MiSS's error below LoRA's: {said}" if said else "The toy", figures.setting(records)
+        )
+
+
+@comparison(
+    "adapters/toy",
+    version=1,
+    fit=on_toy,
+    figure=draw_toy,
+    presets={
+        "smoke": {"seeds": 2, "choosing": 1, "few": True},
+        "laptop": {"seeds": 10},
+        "paper": "the paper's own size is scale laptop",
+    },
+    swept=("method", "r", "alpha", "q", "lr", "form", "dropout", "iterations", "compat", "ratio", "targets"),
+    paper="Figure 2 and appendix C: the toy function",
+)
+def toy(config: ToyStudyConfig) -> Iterator[Point]:
+    """The paper's toy: all at its rate of 0.001, and each at its own."""
+    for method, r in RANKS.items():
+        knobs = {"method": method, "r": r}
+        yield Point(method, {"rates": "shared"}, {**knobs, "lr": 1e-3}, why="the paper's rate")
+        yield Point(method, {"rates": "own"}, knobs, candidates(lr=RATES[1:4:2] if config.few else RATES))
