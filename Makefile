@@ -67,6 +67,7 @@ bench: .venv/ready
 	$(BIN)/python tests/bench/bench_quantization.py
 	$(BIN)/python tests/bench/bench_synapse.py
 	$(BIN)/python tests/bench/bench_continual.py
+	$(BIN)/python tests/bench/bench_adapters.py
 
 clean:
 	rm -rf .venv .venv-peers runs .pytest_cache .ruff_cache .hypothesis

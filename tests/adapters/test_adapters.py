@@ -24,6 +24,7 @@ from workbench.adapters import (
 from workbench.adapters.adapter import BatRow
 from workbench.adapters.attach import adapted, targeted
 from workbench.adapters.config import BARE, FORMS
+from workbench.adapters.lab.inside import Rounded
 from workbench.knobs import KnobError
 
 GRADIENT = "lora-ga"
@@ -348,18 +349,6 @@ def test_several_adapters_add_up_or_follow_each_other(net):
 
 
 def test_a_quantized_base_is_only_called():
-    class Rounded(nn.Module):
-        """A linear layer of 4-bit codes: no weight, only a forward."""
-
-        def __init__(self, weight):
-            super().__init__()
-            self.out_features, self.in_features = weight.shape
-            self.scale = weight.abs().amax(1, keepdim=True) / 7
-            self.codes = (weight / self.scale).round().to(torch.int8)
-
-        def forward(self, x):
-            return x @ (self.codes * self.scale).T.to(x.dtype)
-
     class Model(nn.Module):
         def __init__(self):
             super().__init__()

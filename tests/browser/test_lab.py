@@ -22,6 +22,7 @@ NOTEBOOKS = {
     "quantization/01-explore": 2,
     "synapse/01-explore": 3,
     "continual/01-explore": 4,
+    "adapters/01-explore": 3,
 }  # panels in each
 # cut off: what does not fit into its box, except where one scrolls or where three dots say so
 CUT = """panel => [...panel.querySelectorAll('.wb-head b, button, .wb-bar, .wb-foot, .wb-time, .wb-ask, .wb-story, .wb-image')]
@@ -206,6 +207,7 @@ def latencies(page, which):
     ("synapse/01-explore", 0, "nonlinearity_down"), ("quantization/02-inside", 1, "correlation"), ("synapse/02-inside", 2, "up"),
     ("quantization/02-inside", 2, "alpha"), ("synapse/01-explore", 2, "digit"),
     ("continual/02-inside", 0, "power"), ("continual/01-explore", 3, "cut_at"),
+    ("adapters/02-inside", 1, "tokens"), ("adapters/02-inside", 3, "size"),
 ])  # fmt: skip
 def test_an_instant_panel_follows_the_slider(notebook, path, which, knob, record):
     visit = notebook(path)

@@ -131,7 +131,7 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
         axes.text(place, 0.5, name, fontsize=8, color=colour, va="center")
     now = last["told"] if last["step"] and last["told"] else [""] * len(first["asked"])
     for row, found in enumerate(zip(first["asked"], first["right"], first["told"], now, strict=False), 1):
-        for place, said, width in zip(columns, found, (26, 12, 12, 12), strict=True):
+        for place, said, width in zip(columns, found, (24, 9, 9, 9), strict=True):
             colour = INK if place != columns[3] or said == found[1] else GREY
             axes.text(
                 place, row + 0.5, _cut(said, width), fontsize=8, va="center", color=colour, parse_math=False

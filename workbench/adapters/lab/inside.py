@@ -40,6 +40,20 @@ def a_layer(rows: int, columns: int) -> nn.Linear:
     return layer.requires_grad_(False)
 
 
+class Rounded(nn.Module):
+    """A layer of 4-bit codes, a scale a row: it has no weight, only a forward."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.scale = weight.detach().abs().amax(1, keepdim=True) / 7
+        self.codes = (weight.detach() / self.scale).round().to(torch.int8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output ``(..., out)``."""
+        return x @ (self.codes * self.scale).T.to(x.dtype)
+
+
 def an_update(
     config: AdapterConfig, base: nn.Linear, size: float, kind: type[Adapter] | None = None, seed: int = 0
 ) -> Adapter:

@@ -35,7 +35,7 @@ STRONGEST = 32  # of W's singular directions, in which the update is looked for
 class MicroscopeConfig(TrainConfig):
     """Which adapter is looked at."""
 
-    title: ClassVar[str] = "adapter"
+    title: ClassVar[str] = "microscope"
     folder: str = knob(
         "", "adapter's folder", "that PEFT or save_adapter wrote, for the model above; none: the one trained above", free=True,
         essential=True,

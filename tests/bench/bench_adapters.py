@@ -1,0 +1,168 @@
+"""Adapters against PEFT 0.21.2 on the same layers and the same model, as ratios within one run: one thread, turn by turn.
+
+make bench            # PEFT is in the dev environment, where the parity tests need it
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import peft
+import torch
+from torch import Tensor, nn
+
+from workbench import models
+from workbench.adapters import AdapterConfig, add_adapter, bases
+from workbench.adapters.tuning import Tuner, TuningConfig
+
+ROUNDS = 12
+
+
+class One(nn.Module):
+    """A layer in a block, as both libraries expect it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(width, width, bias=False)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Its output."""
+        return self.blocks[0](x)
+
+
+def theirs(model: nn.Module, method: str, r: int, targets: list[str]) -> nn.Module:
+    """The model under PEFT's adapter of that name; Bat is by columns there."""
+    kinds: dict[str, Callable[[], peft.PeftConfig]] = {
+        "miss": lambda: peft.MissConfig(r=r, target_modules=targets),
+        "bat": lambda: peft.MissConfig(r=r, init_weights="bat", target_modules=targets),
+        "lora": lambda: peft.LoraConfig(r=r, lora_alpha=2 * r, target_modules=targets),
+        "dora": lambda: peft.LoraConfig(r=r, lora_alpha=2 * r, use_dora=True, target_modules=targets),
+    }
+    return peft.get_peft_model(model, kinds[method]())
+
+
+def kept(model: nn.Module, x: Tensor) -> float:
+    """MiB that a forward pass keeps for the gradient, besides parameters and input."""
+    sizes: dict[int, int] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = model(x)
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), x)}
+    found = sum(size for place, size in sizes.items() if place not in own) / 2**20
+    y.sum().backward()
+    return found
+
+
+def interleaved(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """The median CPU time of each, in milliseconds, turn by turn."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if number >= 2:
+                times[name].append(1000 * (time.process_time() - start))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def one_layer(width: int = 1024, tokens: int = 256, r: int = 64) -> None:
+    """Forward and backward of one layer; what a method adds to the frozen layer's own time, and what it keeps."""
+    base, x = One(width), torch.randn(tokens, width, requires_grad=True)
+    half = r // 2
+    made = {
+        "frozen": copy.deepcopy(base).requires_grad_(False),
+        "PEFT LoRA": theirs(copy.deepcopy(base), "lora", half, ["blocks.0"]),
+        "LoRA": add_adapter(copy.deepcopy(base), AdapterConfig(method="lora", r=half)),
+        "PEFT DoRA": theirs(copy.deepcopy(base), "dora", half, ["blocks.0"]),
+        "DoRA": add_adapter(copy.deepcopy(base), AdapterConfig(method="dora", r=half)),
+        "PEFT MiSS": theirs(copy.deepcopy(base), "miss", r, ["blocks.0"]),
+        "MiSS": add_adapter(copy.deepcopy(base), AdapterConfig(method="miss", r=r)),
+        "PEFT Bat": theirs(copy.deepcopy(base), "bat", r, ["blocks.0"]),
+        "Bat-col": add_adapter(copy.deepcopy(base), AdapterConfig(method="bat-col", r=r)),
+        "Bat-row": add_adapter(copy.deepcopy(base), AdapterConfig(method="bat-row", r=r)),
+    }
+    memory = {name: kept(model, x) for name, model in made.items()}
+    times = interleaved({name: lambda model=model: model(x).sum().backward() for name, model in made.items()})
+    frozen, bat = times["frozen"], times["PEFT Bat"] - times["frozen"]
+    print(f"layer of {width} x {width}, {tokens} tokens, r = {r} (LoRA {half}); forward and backward")
+    for name, took in times.items():
+        print(f"  {name:10} {took:7.2f} ms  over the frozen layer {took - frozen:6.2f} ({(took - frozen) / bat:5.2f} of PEFT Bat's)"
+              f"  keeps {memory[name]:6.2f} MiB")  # fmt: skip
+
+
+class Step:
+    """A step of training on SmolLM2: four samples of 128 tokens, the loss on 64 of them each."""
+
+    def __init__(self, model: nn.Module, gathered: bool):
+        self.model, self.gathered = model.train(), gathered
+        generator = torch.Generator().manual_seed(0)
+        self.ids = torch.randint(1000, 40_000, (4, 128), generator=generator)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, 1e-4)
+
+    def __call__(self) -> None:
+        """One step."""
+        if self.gathered:
+            hidden = bases.hidden_states(self.model, self.ids)[:, 63:-1]
+            logits = bases.head(self.model)(hidden.flatten(0, 1)).float()
+            loss = nn.functional.cross_entropy(logits, self.ids[:, 64:].flatten())
+        else:
+            labels = self.ids.clone()
+            labels[:, :64] = -100
+            loss = self.model(input_ids=self.ids, labels=labels).loss
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def smollm2() -> None:
+    """A whole step of SmolLM2, ours (logits of the answers alone, as `tuning` does) and PEFT's (the model's own loss)."""
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    full = bases.load(models.SMOLLM2).model
+    small = bases.load(models.SMOLLM2, torch.bfloat16).model
+    runs = {
+        "PEFT MiSS": Step(theirs(bases.fresh(full), "miss", 32, targets), gathered=False),
+        "MiSS": Step(add_adapter(bases.fresh(full), AdapterConfig(method="miss", r=32)), gathered=True),
+        "MiSS, bf16 base": Step(
+            add_adapter(bases.fresh(small), AdapterConfig(method="miss", r=32)), gathered=True
+        ),
+        "PEFT Bat": Step(theirs(bases.fresh(full), "bat", 32, targets), gathered=False),
+        "Bat-row": Step(add_adapter(bases.fresh(full), AdapterConfig(method="bat-row", r=32)), gathered=True),
+        "Bat-row, bf16 base": Step(
+            add_adapter(bases.fresh(small), AdapterConfig(method="bat-row", r=32)), gathered=True
+        ),
+    }
+    times = interleaved(runs, 5)
+    print("SmolLM2-135M, a step of 4 x 128 tokens, half of them answers")
+    for name, took in times.items():
+        peer = times["PEFT Bat" if "Bat" in name else "PEFT MiSS"]
+        print(f"  {name:18} {took:8.0f} ms  {took / peer:.2f} of PEFT's")
+
+
+def tuned() -> None:
+    """Steps of `Tuner` on the tiny models, for the cost of a comparison."""
+    for model in (models.TINY, bases.TINY_RWKV6):
+        tuner = Tuner(TuningConfig(model=model, steps=25))
+        start = time.process_time()
+        for _ in tuner.run():
+            pass
+        print(f"{model}: {40 * (time.process_time() - start):.0f} ms a step of 16 sums")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    only = sys.argv[1:]
+    for part in (one_layer, smollm2, tuned):
+        if not only or part.__name__ in only:
+            part()
+    if not only or "sizes" in only:
+        for tokens, r in ((16, 64), (1024, 64), (256, 16), (256, 128)):
+            one_layer(tokens=tokens, r=r)
