@@ -1,6 +1,9 @@
 """What one can do with adapters: live experiments, comparisons, claims, tables."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -300,3 +303,43 @@ def test_questions_can_be_answered():
     for question in (*stories.TRAIN, *inside.stories.SHARDS):
         assert len(question.answers) == 3
         get("adapters/train" if question in stories.TRAIN else "adapters/shards").config(**question.knobs)
+
+
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from workbench import runs, training
+from workbench.adapters import bases
+from workbench.experiment import get
+training.SAVE_EVERY = 0.0
+train = get("adapters/train")
+config = train.config(method="bat-row", steps=60, every=3, batch=4, samples=64, dropout=0.0)
+bases.load(config.model)  # once for all children
+def go(root):
+    for _ in runs.stream(train, config, root):
+        pass
+    return {p.name: p.read_bytes() for p in next(root.glob("adapters-train*/artefacts")).iterdir()}
+root, times = Path(sys.argv[1]), int(sys.argv[2])
+random, cut = random.Random(0), 0
+for _ in range(times):
+    child = os.fork()
+    if not child:
+        go(root / "cut")
+        os._exit(0)
+    time.sleep(random.uniform(0.05, 0.6))
+    os.kill(child, signal.SIGKILL)
+    cut += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+print(cut, go(root / "cut") == go(root / "whole"))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks to be killed")
+def test_killed_twenty_times_training_ends_with_the_same_adapter(tmp_path):
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path), "20"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=True)
+    cut, same = done.stdout.split()
+    assert int(cut) >= 5  # fewer on a machine that ends before it is killed
+    assert same == "True"

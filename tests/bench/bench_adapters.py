@@ -94,8 +94,11 @@ def one_layer(width: int = 1024, tokens: int = 256, r: int = 64) -> None:
     frozen, bat = times["frozen"], times["PEFT Bat"] - times["frozen"]
     print(f"layer of {width} x {width}, {tokens} tokens, r = {r} (LoRA {half}); forward and backward")
     for name, took in times.items():
-        print(f"  {name:10} {took:7.2f} ms  over the frozen layer {took - frozen:6.2f} ({(took - frozen) / bat:5.2f} of PEFT Bat's)"
-              f"  keeps {memory[name]:6.2f} MiB")  # fmt: skip
+        over = took - frozen
+        print(
+            f"  {name:10} {took:7.2f} ms, {over:6.2f} over the frozen layer ({over / bat:5.2f} of PEFT Bat's); "
+            f"keeps {memory[name]:6.2f} MiB"
+        )
 
 
 class Step:

@@ -19,15 +19,19 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @lru_cache(maxsize=2)
-def load(name: str, dtype: torch.dtype = torch.float32) -> models.LanguageModel:
+def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> models.LanguageModel:
     """The model of this name with its tokenizer, kept while it is used: take a `fresh` one to put adapters on.
 
     ``tiny-rwkv6``, anything that `models.load` takes, or a file of RWKV-6 (.pth, .safetensors) that has as many tokens as
     tiny-llama, whose tokenizer it then gets. Raises DataError where it is not to be had.
     """
     file = _rwkv_file(name)
-    if file is None:
-        return models.load(name, dtype)
+    lm = models.load(name, dtype) if file is None else _load_rwkv(name, file, dtype)
+    lm.model.to(device)
+    return lm
+
+
+def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> models.LanguageModel:
     phases.say(f"loading {name}")
     model = RWKV6.load(file, dtype)
     models.warm_up()

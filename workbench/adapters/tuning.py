@@ -94,12 +94,10 @@ class Tuner:
 
     def __init__(self, config: TuningConfig, **more: Any):
         self.config = config
-        self.lm, self.problems = (
-            bases.load(config.model, getattr(torch, config.dtype)),
-            problems.load(config.data),
-        )
+        self.lm = bases.load(config.model, getattr(torch, config.dtype), config.device)
+        self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
-        self.model = bases.fresh(self.lm.model).to(config.device)
+        self.model = bases.fresh(self.lm.model)
         self.whole_logits = not bases.head_alone_gives_logits(self.model)
         adapter = config.of(AdapterConfig)
         gradient = [self._labelled(number) for number in range(4)] if config.method == "lora-ga" else None

@@ -90,6 +90,16 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         )
 
 
+def log_ticks(axes: Axes) -> None:
+    """A logarithmic x-axis with few plain numbers: 1, 3 and 10 of each decade, or decades alone where there are many."""
+    low, high = axes.get_xlim()
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    steps = (1, 3) if len(decades) <= 4 else (1,)
+    ticks = [step * 10.0**power for power in decades for step in steps if low <= step * 10.0**power <= high]
+    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
 def draw_sweep(records: Sequence[Record]) -> Figure:
     """Loss on held-out questions against the rate, and against the size of the first step that it makes."""
     tried = [
@@ -108,6 +118,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
                 right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=COLOURS[label])
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
+            log_ticks(axes)
         left.set_ylabel("loss on held-out questions")
         best = {label: min(r["validation"] for r in tried if r["label"] == label) for label in labels}
         low = min(best.values(), default=0.0)

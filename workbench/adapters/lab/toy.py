@@ -121,6 +121,7 @@ def draw_toy(records: Sequence[Record]) -> Figure:
                     point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
             figures.name_rows(axes, labels)
             axes.set(title=name, xlabel="squared error", xscale="log")
+            figures.log_ticks(axes)
         found = [
             (words, figures.lead(records, "miss", "lora", rates=rates))
             for rates, words in (("shared", "at 0.001"), ("own", "at its own"))
