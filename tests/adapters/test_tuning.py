@@ -25,7 +25,7 @@ def state(tuner):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learns(method):
-    rate = {"full": 3e-4, "lora-ga": 1e-3, "hira": 0.03}.get(method, 3e-3)
+    rate = {"full": 3e-4, "lora-ga": 1e-3, "hira": 0.03, "lora+": 5e-4}.get(method, 3e-3)
     tuner = Tuner(TuningConfig(method=method, **SHORT | {"steps": 12}, lr=rate))
     before = tuner.judge(tuner.problems.test[:32])["loss"]
     losses = [loss for _, loss in tuner.run()]

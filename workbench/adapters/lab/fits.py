@@ -113,7 +113,7 @@ def rates(middle: float, count: int) -> list[Setting]:
 
 MIDDLE: dict[str, dict[str, float]] = {  # of each model
     "tiny-llama": {
-        "full": 1.7e-3, "lora": 1e-2, "rslora": 5e-3, "lora+": 2e-3, "pissa": 3e-3, "olora": 1e-2, "lora-ga": 3e-3, "dora": 1e-2,
+        "full": 1.7e-3, "lora": 1e-2, "rslora": 5e-3, "lora+": 1e-3, "pissa": 3e-3, "olora": 1e-2, "lora-ga": 3e-3, "dora": 1e-2,
         "lora-fa": 1e-2, "hira": 3e-2, "miss": 6e-3, "mini": 6e-3, "bat-col": 6e-3, "bat-row": 6e-3,
     },
     "tiny-rwkv6": {"full": 1.7e-3, "lora": 1e-2, "pissa": 3e-3, "miss": 6e-3, "bat-row": 6e-3},
