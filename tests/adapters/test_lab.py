@@ -13,7 +13,7 @@ from adapters.test_adapters import Loses, batch
 from workbench import papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import exercises, inside, stories, tables, toy
+from workbench.adapters.lab import exercises, inside, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -22,6 +22,7 @@ from workbench.adapters.lab.study_figures import reach
 from workbench.adapters.tuning import Tuner
 from workbench.exercises import EXERCISES
 from workbench.experiment import get
+from workbench.knobs import KnobError
 
 QUICK = {"steps": 6, "batch": 4, "samples": 64, "looks": 2, "held_out": 8, "tested": 16, "prose": 512}
 
@@ -343,3 +344,26 @@ def test_killed_twenty_times_training_ends_with_the_same_adapter(tmp_path):
     cut, same = done.stdout.split()
     assert int(cut) >= 5  # fewer on a machine that ends before it is killed
     assert same == "True"
+
+
+def test_any_config_of_peft_is_a_point(monkeypatch):
+    config = FitConfig(**QUICK, peft='{"peft_type": "vera", "r": 16}', lr=0.03)
+    (record,) = runs.stream(on_questions.experiment, config)
+    assert record["loss"] > 0
+    assert record["parameters"] < 10_000
+    for text, message in (
+        ("{", "expected a PEFT config as JSON"),
+        ('{"r": 4}', "such as"),
+        ('{"peft_type": "NONE"}', "PEFT refuses it"),
+    ):
+        with pytest.raises(KnobError, match=message):
+            list(runs.stream(on_questions.experiment, config.replace(peft=text)))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(KnobError, match="pip install peft"):
+        list(runs.stream(on_questions.experiment, config.replace(steps=5)))
+
+
+def test_a_peft_point_stands_beside_the_methods():
+    config = studies.methods.config.at("smoke", peft='{"peft_type": "VERA", "r": 16}')
+    labels = [point.label for point in studies.methods(config)]
+    assert labels[-2:] == ["PEFT VERA"] * 2

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from workbench import models
-from workbench.adapters import METHODS, bases, problems
+from workbench.adapters import METHODS, AdapterConfig, add_adapter, bases, problems
 from workbench.adapters.attach import adapted
 from workbench.adapters.tuning import Tuner, TuningConfig
 from workbench.datasets import DataError
@@ -259,3 +259,48 @@ def test_samples_are_cut_at_the_longest():
     for sample in problems.encode(tokenizer, problems.load("word-problems").train[:20], length=40):
         assert len(sample.ids) <= 40
         assert 1 <= sample.start < len(sample.ids)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # transformers has a new name for it
+@pytest.mark.parametrize("method", ["miss", "bat-row", "bat-col", "lora", "dora"])
+def test_checkpointing_of_the_model_changes_no_gradient(method):
+    grads = []
+    for kind in (None, False, True):
+        tuner = Tuner(TuningConfig(method=method, **SHORT))
+        for p in (p for p in tuner.model.parameters() if p.requires_grad):
+            p.data += 0.01
+        tuner.model.train()
+        if kind is not None:
+            tuner.model.gradient_checkpointing_enable({"use_reentrant": kind})
+            tuner.model.enable_input_require_grads()  # a reentrant one with frozen inputs would lose the gradient
+        batch = problems.collate(tuner.train[:4])
+        F.cross_entropy(tuner.logits(batch), batch.targets).backward()
+        grads.append([p.grad for p in tuner.model.parameters() if p.requires_grad])
+    for other in grads[1:]:
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(grads[0], other, strict=True))
+
+
+@pytest.mark.parametrize("method", ["miss", "mini", "bat-row", "bat-col", "lora", "pissa", "dora", "hira"])
+def test_a_compiled_model_gives_the_same(method):
+    model = Tuner(TuningConfig(method=method, **SHORT)).model.model.layers[0].mlp
+    compiled, x = torch.compile(model, backend="aot_eager"), torch.randn(2, 5, 128)
+    assert torch.allclose(compiled(x), model(x), atol=1e-5)
+
+
+def test_our_own_quantized_layers_are_adapted():
+    from workbench.quantization import layer_statistics, quantize_layer
+
+    tuner = Tuner(TuningConfig(method="bat-row", **SHORT))
+    lm = bases.load(models.TINY)
+    model = bases.fresh(lm.model)
+    for layer in (block.mlp.up_proj for block in model.model.layers):
+        hessian, cross = layer_statistics(torch.randn(256, layer.in_features), None)
+        weight = quantize_layer(layer.weight.detach(), hessian, cross, method="gptq", bits=4).weight
+        layer.weight = torch.nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
+    assert model.model.layers[0].mlp.up_proj.weight is not lm.model.model.layers[0].mlp.up_proj.weight
+    batch = problems.collate(tuner.train[:4])
+    plain = model(input_ids=batch.ids).logits
+    add_adapter(model, AdapterConfig(method="bat-row", r=8))
+    assert torch.allclose(model(input_ids=batch.ids).logits, plain, atol=1e-5)
+    model(input_ids=batch.ids, labels=batch.ids).loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)

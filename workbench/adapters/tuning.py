@@ -99,19 +99,23 @@ class Tuner:
         self.train = self.encoded(self.problems.train[: config.samples])
         self.model = bases.fresh(self.lm.model)
         self.whole_logits = not bases.head_alone_gives_logits(self.model)
-        adapter = config.of(AdapterConfig)
-        gradient = [self._labelled(number) for number in range(4)] if config.method == "lora-ga" else None
         start = perf_counter()
-        add_adapter(self.model, adapter, batches=gradient, **more)
+        groups = self.put_on(**more)
         self.start_seconds = perf_counter() - start  # of what a method does before the first step
         self.batches = Batches(len(self.train), min(config.batch, len(self.train)), mixed(config.seed, 1))
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config.lr), weight_decay=config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         self.training = Training(self.model, optimizer, config.seed, schedule, draws=config.dropout > 0)
         self.training.before_step = self._see_gradients
         self.gradient_norm, self.first_loss = 0.0, math.nan
+
+    def put_on(self, **more: Any) -> list[dict[str, Any]]:
+        """Put the adapter on the model; returns what is trained, as groups for the optimizer."""
+        gradient = (
+            [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
+        )
+        add_adapter(self.model, self.config.of(AdapterConfig), batches=gradient, **more)
+        return parameter_groups(self.model, self.config.lr)
 
     def encoded(self, part: Sequence[problems.Problem]) -> list[Encoded]:
         """Questions and answers as tokens."""

@@ -16,4 +16,16 @@ NAMES = {
     "orthogonal A": "MiSS, A orthogonal", "W permuted": "Bat-row, W permuted", "without W": "Bat-row, no W",
     "without I": "Bat-row, no identity", "frozen": "frozen layer",
 }  # fmt: skip
+
+
+def colour(label: str) -> str:
+    """The colour of a method, or of a point that has none of its own."""
+    return COLOURS.get(label, FAINT)
+
+
+def spoken(label: str) -> str:
+    """A method's name in words; what has none is its own."""
+    return NAMES.get(label, label)
+
+
 MODEL_NAMES = {"tiny-llama": "tiny llama", "tiny-rwkv6": "tiny RWKV-6", "smollm2-135m": "SmolLM2-135M"}

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from workbench.adapters.lab.controls import CONTROLS
+from workbench.adapters.lab.peft_point import PeftTuner
 from workbench.adapters.tuning import Tuner, TuningConfig, inputs
 from workbench.comparison import ComparisonConfig, Setting, candidates, fit
 from workbench.experiment import Record
 from workbench.knobs import knob
 from workbench.runs import Run
+
+PEFT_EXAMPLE = '{"peft_type": "VERA", "r": 64}'
 
 
 class FitConfig(TuningConfig):
@@ -30,12 +33,16 @@ class FitConfig(TuningConfig):
     control: str = knob(
         "", "control", "a variant of the method, which takes one part of it away", choices=("", *CONTROLS)
     )
+    peft: str = knob(
+        "", "PEFT's config", "of a further point, as JSON: any adapter of PEFT, where it is installed", free=True,
+        choices=("", PEFT_EXAMPLE),
+    )  # fmt: skip
 
 
 @fit("adapters/tune", version=1, inputs=inputs, higher=False)
 def on_questions(config: FitConfig, run: Run) -> Record:
     """One adapter on one set of questions; killed and started anew it goes on."""
-    tuner = Tuner(config, kind=CONTROLS.get(config.control))
+    tuner = PeftTuner(config) if config.peft else Tuner(config, kind=CONTROLS.get(config.control))
     state, seen = run.load(), {"curve": [], "first": {}, "seconds": 0.0, "prose": 0.0}
     if state is not None:
         tuner.load_state_dict(state["tuner"])
@@ -96,7 +103,7 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     moved = sum((after[path] - before[path]).abs().sum().item() for path in after)
     return {
         "kept": sum(size for place, size in kept.items() if place not in own),
-        "step": moved / sum(u.numel() for u in after.values()) / rate,
+        "step": moved / sum(u.numel() for u in after.values()) / rate if after else None,
         "gradient": tuner.gradient_norm,
     }
 
@@ -136,6 +143,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
             "method": method,
             "r": RANKS.get(method, OF_LORA),
             "model": model or self.model,
+            "peft": "",
         }
         return found | ({"q": 32} if method == "mini" else {})
 

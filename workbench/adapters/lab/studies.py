@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.adapters import bases
 from workbench.adapters.config import METHODS
+from workbench.adapters.lab import peft_point
 from workbench.adapters.lab import study_figures as figures
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
@@ -32,6 +33,15 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
         knobs = config.knobs_of(method)
         yield Point(method, {"rates": "own"}, knobs, config.settings(method))
         yield Point(method, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="one rate for all")
+    if config.peft:
+        knobs = {**config.knobs_of("lora"), "peft": config.peft}  # its own rank stands in PEFT's config
+        yield Point(peft_point.label(config.peft), {"rates": "own"}, knobs, config.settings("lora"))
+        yield Point(
+            peft_point.label(config.peft),
+            {"rates": "shared"},
+            {**knobs, "lr": SHARED},
+            why="one rate for all",
+        )
 
 
 @comparison(
@@ -143,7 +153,7 @@ PARTS: dict[str, dict[str, Any]] = {
     fit=on_questions,
     figure=figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
-    swept=KNOBS,
+    swept=(*KNOBS, "peft"),
     paper="not in the paper: whether MiSS's tiling and Bat's weight guide do anything",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
@@ -163,7 +173,7 @@ RANKS = (4, 8, 16, 32, 64)
     fit=on_questions,
     figure=figures.draw_ranks,
     presets={"smoke": JUDGED, "laptop": {**TINY_SIZE, "budget": 3, "choosing": 1}, "paper": NO_PAPER},
-    swept=KNOBS,
+    swept=(*KNOBS, "peft"),
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
 )
 def ranks(config: StudyConfig) -> Iterator[Point]:

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES
+from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, colour, spoken
 from workbench.experiment import Record, signed
-from workbench.inks import FAINT, text
+from workbench.inks import text
 from workbench.intervals import chosen, interval, scores, summary
 from workbench.plotting import FEW, figure, finish, point, series
 
@@ -56,9 +56,9 @@ def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", *
 
 def name_rows(axes: Axes, labels: Sequence[str]) -> None:
     """Methods' names at the left, each in its colour, from above."""
-    axes.set_yticks(range(len(labels)), labels=[NAMES.get(label, label) for label in labels])
+    axes.set_yticks(range(len(labels)), labels=[spoken(label) for label in labels])
     for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
-        tick.set_color(text(COLOURS.get(label, FAINT)))
+        tick.set_color(text(colour(label)))
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     axes.grid(visible=True, axis="y", alpha=0.5)
 
@@ -75,7 +75,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         for axes, (rates, column, name, xlabel) in zip(fig.subplots(1, 3, sharey=True), panels, strict=True):
             for _, row in summary(at(records, rates=rates), column).iterrows():
                 if row["n"]:
-                    point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
+                    point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
             name_rows(axes, labels)
             axes.set(title=name, xlabel=xlabel)
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
@@ -113,9 +113,9 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         left, right = fig.subplots(1, 2, sharey=True)
         for label in labels:
             rows = pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
-            left.plot(rows.index, rows, "-o", markersize=3.5, color=COLOURS[label], label=label)
+            left.plot(rows.index, rows, "-o", markersize=3.5, color=colour(label), label=label)
             if label in sizes:
-                right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=COLOURS[label])
+                right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=colour(label))
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes)
@@ -126,7 +126,13 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         title = f"Best rates lie {_spread(tried, labels)}-fold apart" if labels else "Loss against the rate"
         seeds = len({r["seed"] for r in tried})
         note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
-        return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
+        return finish(
+            fig,
+            title,
+            note,
+            {label: spoken(label) for label in labels},
+            {label: colour(label) for label in labels},
+        )
 
 
 def _spread(tried: Sequence[Record], labels: Sequence[str]) -> str:
@@ -159,7 +165,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                         curves[:, 1:, 1].mean(0),
                         "-o",
                         markersize=3,
-                        color=COLOURS[label],
+                        color=colour(label),
                         label=label,
                     )
             axes.set(title=name, xlabel="step")
@@ -167,7 +173,13 @@ def draw_curves(records: Sequence[Record]) -> Figure:
         found = sooner(judged, "miss", "lora")
         title = f"MiSS reaches tuned LoRA's last loss {found}" if found else "Loss on the way"
         note = f"mean over seeds ({len({r['seed'] for r in judged})}), from the first look on"
-        return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
+        return finish(
+            fig,
+            title,
+            note,
+            {label: spoken(label) for label in labels},
+            {label: colour(label) for label in labels},
+        )
 
 
 def sooner(records: Sequence[Record], one: str, than: str) -> str:
@@ -217,7 +229,7 @@ def draw_controls(records: Sequence[Record]) -> Figure:
         axes = fig.subplots()
         for _, row in summary(records, "loss").iterrows():
             if row["n"]:
-                point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
+                point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
         name_rows(axes, labels)
         axes.set(xlabel="loss on test questions")
         found = [
@@ -252,7 +264,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
         labels = dict.fromkeys(r["label"] for r in records)
         norms = summary(records, "first_gradient", "rank").groupby("label")["mean"].agg(["first", "last"])
         title = "; ".join(
-            f"{NAMES[label]}'s first gradient: {row['first']:.2g} to {row['last']:.2g}"
+            f"{spoken(label)}'s first gradient: {row['first']:.2g} to {row['last']:.2g}"
             for label, row in norms.iterrows()
             if row.notna().all()
         )
@@ -260,6 +272,6 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             fig,
             title or "Against the rank",
             setting(records),
-            {label: NAMES[label] for label in labels},
+            {label: spoken(label) for label in labels},
             COLOURS,
         )
