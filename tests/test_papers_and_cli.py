@@ -253,7 +253,7 @@ def test_run_prints_the_id_of_the_same_knobs():
             "row=500: expected a whole number from 0 to 127",
         ),
         (["sweep", "quantization/layer-trace", "--axis", "bits"], "expected knob=value,value"),
-        (["figures", "knitting"], "methods: continual, quantization"),
+        (["figures", "knitting"], "methods: adapters, continual"),
         (["fetch", "no-such-thing!"], "expected smollm2-135m"),
         (["notebook", "notebooks/00-start.ipynb", "--set", "scal=smoke"], "did you mean 'scale'"),
         (["notebook", "notebooks/nowhere.ipynb"], "no notebook"),

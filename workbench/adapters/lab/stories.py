@@ -110,7 +110,7 @@ TRAIN = (
         ("MiSS", "full", WHICH), _lower, _at("full", 0.0017), _at("miss", 0.006),
     ),
     Question(
-        "A rate too far", "MiSS at 0.03, five times what suits it, against 0.006 (pinned). What happens?",
-        ("it ends higher", "it ends lower", "nothing, within 0.03"), _lower, _at("miss", 0.03), _at("miss", 0.006),
+        "A rate too far", "MiSS at 0.012, twice what suits it, against 0.006 (pinned). What happens?",
+        ("it ends higher", "it ends lower", "nothing, within 0.03"), _lower, _at("miss", 0.012), _at("miss", 0.006),
     ),
 )  # fmt: skip
