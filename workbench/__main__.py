@@ -50,7 +50,7 @@ def list_() -> None:
         typer.echo(f"{experiment.name:32} {experiment.summary}")
     for dataset in datasets.DATASETS.values():
         typer.echo(f"data   {dataset.name:25} {dataset.about} ({dataset.licence})")
-    for name in (checkpoints.SMOLLM2, checkpoints.TINY):
+    for name in (checkpoints.SMOLLM2, *checkpoints.BUNDLED):
         typer.echo(f"model  {name:25} bundled; any hub id or folder may be given too")
     typer.echo(f"model  {checkpoints.MINILM:25} a sentence encoder: workbench fetch {checkpoints.MINILM}")
 

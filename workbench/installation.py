@@ -28,7 +28,7 @@ def problems() -> list[str]:
     for name, dataset in datasets.DATASETS.items():
         if dataset.bundled:  # others are to be had when they are wanted
             found += _missing(lambda name=name: datasets.find(name))
-    for name in (checkpoints.TINY, checkpoints.SMOLLM2, checkpoints.MINILM):
+    for name in (*checkpoints.BUNDLED, checkpoints.SMOLLM2, checkpoints.MINILM):
         found += _missing(lambda name=name: checkpoints.find(name))
     try:
         write_atomic(runs.runs_folder() / ".writable", b"")

@@ -502,6 +502,14 @@ def test_a_tied_head_is_refused(net):
     assert "head" not in targeted(model, None)
 
 
+def test_what_would_be_ignored_is_refused():
+    model = nn.ModuleDict({"blocks": nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32)])})
+    with pytest.raises(ValueError, match=r"'blocks.0.self_attn.out_proj' is read, not called"):
+        add_adapter(model, AdapterConfig(r=4))
+    add_adapter(model, AdapterConfig(r=4, targets=("linear1", "linear2")))
+    assert len(adapted(model)) == 2
+
+
 def test_names_of_adapters(net):
     model = fitted(net, "miss")
     with pytest.raises(ValueError, match="an adapter 'default' already"):

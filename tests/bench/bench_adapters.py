@@ -15,7 +15,7 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from workbench import models
+from workbench import checkpoints, models
 from workbench.adapters import AdapterConfig, add_adapter, bases
 from workbench.adapters.tuning import Tuner, TuningConfig
 
@@ -152,7 +152,7 @@ def smollm2() -> None:
 
 def tuned() -> None:
     """Steps of `Tuner` on the tiny models, for the cost of a comparison."""
-    for model in (models.TINY, bases.TINY_RWKV6):
+    for model in (models.TINY, checkpoints.TINY_RWKV6):
         tuner = Tuner(TuningConfig(model=model, steps=25))
         start = time.process_time()
         for _ in tuner.run():

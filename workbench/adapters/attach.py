@@ -99,7 +99,7 @@ def add_adapter(
     if not name or "." in name:
         raise ValueError(f"name={name!r}: expected a name without dots")
     layers = targeted(model, config.targets)
-    _refuse_tied(model, layers)
+    _refuse_unfit(model, layers)
     gradients = (
         _gradients(model, layers, batches) if config.method == "lora-ga" and batches is not None else {}
     )
@@ -135,12 +135,17 @@ def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, nam
     return set_adapter(model, name)
 
 
-def _refuse_tied(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+def _refuse_unfit(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for own in module.parameters(recurse=False):
             owners.setdefault(id(own), []).append(name)
     for path, layer in layers.items():
+        if isinstance(model.get_submodule(path.rpartition(".")[0]), nn.MultiheadAttention):
+            raise ValueError(
+                f"layer {path!r} is read, not called, by torch's MultiheadAttention: an adapter on it would do nothing. "
+                "Leave it out of the targets"
+            )
         shared = [n for own in layer.parameters(recurse=False) for n in owners[id(own)] if n != path]
         if shared:
             raise ValueError(

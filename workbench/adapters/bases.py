@@ -14,7 +14,6 @@ from workbench import checkpoints, datasets, models, phases
 from workbench.adapters.rwkv6 import RWKV6
 from workbench.checksums import sha256
 
-TINY_RWKV6 = "tiny-rwkv6"
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -46,8 +45,8 @@ def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> models.LanguageMode
 
 
 def _rwkv_file(name: str) -> Path | None:
-    if name == TINY_RWKV6:
-        return datasets.bundled_folder() / "models" / TINY_RWKV6 / "model.safetensors"
+    if name == checkpoints.TINY_RWKV6:
+        return checkpoints.find(name) / "model.safetensors"
     path = Path(name).expanduser()
     if path.suffix not in (".pth", ".safetensors"):
         return None

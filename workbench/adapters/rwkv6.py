@@ -176,11 +176,14 @@ class RWKV6(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> RWKV6:
-        """The model in an official file (``.pth``, read without unpickling code, or ``.safetensors``), in evaluation mode.
+        """The model in an official file (``.pth``, read without unpickling code, or ``.safetensors``, or a folder with one).
+
+        In evaluation mode, without gradients.
 
         Raises DataError where it is none, or damaged.
         """
-        tensors = _read(Path(path))
+        path = Path(path)
+        tensors = _read(path / "model.safetensors" if path.is_dir() else path)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         try:
             _, head_size = shapes["blocks.0.att.time_faaaa"]

@@ -12,7 +12,7 @@ from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from workbench import datasets, models
+from workbench import checkpoints, datasets, models
 from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted, add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
@@ -21,7 +21,7 @@ from workbench.knobs import knob
 from workbench.models import LanguageModel
 from workbench.training import Batches, Training, TrainingError, mixed
 
-MODELS = (models.TINY, bases.TINY_RWKV6, models.SMOLLM2)
+MODELS = (models.TINY, checkpoints.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # by which forgetting is measured
 EARLY = 20  # steps within which a run that flies off is told
 

@@ -135,7 +135,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     """Methods on questions: some seeds choose each one's rate by held-out questions, fresh ones judge on test questions."""
 
     title: ClassVar[str] = "budget"
-    budget: int = knob(6, "rates tried", "for each method", low=1, high=8, essential=True)
+    budget: int = knob(5, "rates tried", "for each method", low=1, high=8, essential=True)
 
     def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
         """A method at the common budget of parameters."""

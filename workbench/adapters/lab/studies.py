@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.adapters import bases
+from workbench import checkpoints
 from workbench.adapters.config import METHODS
 from workbench.adapters.lab import peft_point
 from workbench.adapters.lab import study_figures as figures
@@ -18,7 +18,7 @@ from workbench.models import SMOLLM2
 SHARED = 1e-3  # the rate that all have where all have one
 FIVE = ("full", "lora", "pissa", "miss", "bat-row")
 KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
-TINY_SIZE = {"steps": 400, "batch": 16}
+TINY_SIZE = {"steps": 300, "batch": 16}
 
 
 class MethodsConfig(StudyConfig):
@@ -104,8 +104,8 @@ def curves(config: MethodsConfig) -> Iterator[Point]:
     fit=on_questions,
     figure=figures.draw_methods,
     presets={
-        "smoke": {**JUDGED, "model": bases.TINY_RWKV6, "methods": ("lora", "miss")},
-        "laptop": {**TINY_SIZE, "steps": 200, "model": bases.TINY_RWKV6, "methods": FIVE},
+        "smoke": {**JUDGED, "model": checkpoints.TINY_RWKV6, "methods": ("lora", "miss")},
+        "laptop": {**TINY_SIZE, "steps": 200, "model": checkpoints.TINY_RWKV6, "methods": FIVE},
         "paper": NO_PAPER,
     },
     swept=KNOBS,
