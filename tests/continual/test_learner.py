@@ -241,6 +241,13 @@ def test_a_pull_that_would_fly_off_is_told_before_it_does(small):
     fit(small, "l2", "adam", lr=0.01, strength=30.0, **SMALL)  # whose steps have another size
 
 
+def test_a_pull_that_is_too_strong_only_after_the_last_task_fails_nothing(small):
+    """There is no step to come that it could throw off: such a fit is as good as any other."""
+    one = streams.Stream(small.name, small.tasks[:1], small.outputs, small.scenario)
+    assert fit(one, "l2", lr=0.1, strength=1e6, **SMALL).matrix[-1, 0] > 0
+    assert fit(one, "ewc-online", lr=0.1, strength=1e6, **SMALL).validation > 0
+
+
 def test_a_rate_that_flies_off_names_the_step(small):
     with pytest.raises(TrainingError, match="step"):
         fit(small, "sgd", lr=1e30, **SMALL)

@@ -178,9 +178,7 @@ class RWKV6(nn.Module):
     def load(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> RWKV6:
         """The model in an official file (``.pth``, read without unpickling code, or ``.safetensors``, or a folder with one).
 
-        In evaluation mode, without gradients.
-
-        Raises DataError where it is none, or damaged.
+        In evaluation mode, without gradients. Raises DataError where it is none, or damaged.
         """
         path = Path(path)
         tensors = _read(path / "model.safetensors" if path.is_dir() else path)

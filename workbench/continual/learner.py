@@ -238,7 +238,7 @@ class Learner:
         raise TrainingError(f"{text} with lr={self.knobs['lr']:g}: expected a rate above 0")
 
     def border(self, number: int, task: Task) -> None:
-        """What happens between two tasks."""
+        """What happens after a task; after the last one no penalty pulls any more."""
         k = self.knobs
         self.rival.end_task(task.x_train, task.y_train)
         if number == 0 and k["first_lr"] is not None:
@@ -250,7 +250,8 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["lr"] *= k["cut"]
         lr, stiff = self.optimizer.param_groups[0]["lr"], self.rival.stiffness()
-        if type(self.optimizer) is torch.optim.SGD and lr * stiff >= 2:
+        sgd, more = type(self.optimizer) is torch.optim.SGD, number + 1 < len(self.stream.tasks)
+        if sgd and more and lr * stiff >= 2:
             raise TrainingError(
                 f"lr {lr:g} times the largest strength * F, {stiff:.3g}, is {lr * stiff:.3g} after task {number + 1}: "
                 "from 2 on steps of SGD fly off under such a pull. Take a lower strength or a lower lr"
@@ -311,12 +312,13 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's 
 
 def plasticity(stream: Stream, found: Fit, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """How far each task, just after it was learnt, stays below what a fresh network of the same method reaches on it (mean)."""
-    own = torch.diagonal(found.matrix, offset=-1)
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs)
         for task in stream.tasks
     ]
-    return float((torch.stack([f.matrix[-1, 0] for f in fresh]) - own).mean())
+    return float(
+        (torch.stack([f.matrix[-1, 0] for f in fresh]) - torch.diagonal(found.matrix, offset=-1)).mean()
+    )
 
 
 def tensors(found: Any) -> Iterator[Tensor]:
