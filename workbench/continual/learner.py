@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from workbench.continual import streams
 from workbench.continual.methods import METHODS, OPTIMIZERS, STEPS_WITH, forget, optimizer_of, rival_of
 from workbench.continual.metrics import accuracy_metrics
-from workbench.continual.nets import draws, flat, perceptron
+from workbench.continual.nets import draws, flat, perceptron, tensors
 from workbench.continual.optimizer import CLASSP
 from workbench.continual.rival import Rival
 from workbench.continual.streams import Stream, Task, masked, together
@@ -319,14 +319,3 @@ def plasticity(stream: Stream, found: Fit, method: str, optimizer: str = "sgd", 
     return float(
         (torch.stack([f.matrix[-1, 0] for f in fresh]) - torch.diagonal(found.matrix, offset=-1)).mean()
     )
-
-
-def tensors(found: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists and dicts."""
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, dict):
-        yield from tensors(list(found.values()))
-    elif isinstance(found, (list, tuple)):
-        for each in found:
-            yield from tensors(each)

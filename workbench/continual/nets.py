@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,3 +75,14 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 def flat(model: nn.Module) -> Tensor:
     """All weights that are trained, in one row."""
     return torch.cat([p.detach().flatten() for p in trained(model).values()])
+
+
+def tensors(found: Any) -> Iterator[Tensor]:
+    """All tensors in nested lists and dicts."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, dict):
+        yield from tensors(list(found.values()))
+    elif isinstance(found, (list, tuple)):
+        for each in found:
+            yield from tensors(each)
