@@ -91,8 +91,8 @@ FULL: dict[str, list[Setting]] = {
     "adagrad-reset": candidates(lr=[rate / 10 for rate in RATES]),
     "upgd": candidates(lr=RATES),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.001, 0.003, 0.01, 0.03)),
-    "ewc": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0)),
-    "ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0)),
+    "ewc": candidates(lr=(0.003, 0.01, 0.03, 0.1), strength=(30.0, 100.0, 300.0, 1000.0)),
+    "ewc-online": candidates(lr=(0.003, 0.01, 0.03, 0.1), strength=(30.0, 100.0, 300.0, 1000.0)),
     "l2": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(0.3, 1.0, 3.0, 10.0)),
     "si": candidates(lr=(0.003, 0.01, 0.03, 0.1), strength=(30.0, 100.0, 300.0, 1000.0)),
     "mas": candidates(lr=(0.003, 0.01, 0.03, 0.1), strength=(10.0, 30.0, 100.0, 300.0)),
@@ -106,14 +106,18 @@ FULL: dict[str, list[Setting]] = {
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.003, 0.01, 0.03, 0.1)),
-    "ewc": candidates(lr=(0.1, 0.3, 0.5, 1.0), strength=(1.0, 3.0, 10.0, 30.0)),
-    "ewc-online": candidates(lr=(0.1, 0.3, 0.5, 1.0), strength=(1.0, 3.0, 10.0, 30.0)),
+    "ewc": candidates(lr=(0.03, 0.1, 0.3, 1.0), strength=(3.0, 10.0, 30.0, 100.0)),
+    "ewc-online": candidates(lr=(0.03, 0.1, 0.3, 1.0), strength=(3.0, 10.0, 30.0, 100.0)),
     "l2": candidates(lr=(0.03, 0.1, 0.3, 0.5), strength=(0.03, 0.1, 0.3, 1.0)),
-    "si": candidates(lr=(0.1, 0.3, 0.5, 1.0), strength=(0.001, 0.01, 0.1, 1.0)),
-    "mas": candidates(lr=(0.1, 0.3, 0.5, 1.0), strength=(0.01, 0.03, 0.1, 0.3)),
+    "si": candidates(lr=(0.03, 0.1, 0.3, 1.0), strength=(0.01, 0.1, 1.0, 10.0)),
+    "mas": candidates(lr=(0.03, 0.1, 0.3, 1.0), strength=(0.03, 0.1, 0.3, 1.0)),
     "lwf": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(0.3, 1.0, 3.0, 10.0)),
 }
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
+# sentences
+WORDS: dict[str, list[Setting]] = {
+    "ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0)),
+}
 PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has a schedule of its own
 
 

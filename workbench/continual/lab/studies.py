@@ -15,6 +15,7 @@ from workbench.continual.lab.fits import (
     PLAIN,
     SCALES,
     STREAMS,
+    WORDS,
     StudyConfig,
     on_stream,
 )
@@ -223,7 +224,9 @@ def sentiment(config: SentimentConfig) -> Iterator[Point]:
         if config.budget < 4:
             knobs = {**knobs, "samples": min(knobs["samples"], config.samples), "passes": 1}
         for method in OF_NETWORK if stream == NETWORK else SPOKEN:
-            settings = OF_NETWORK[method] if stream == NETWORK else config.settings(FULL[method])
+            settings = (
+                OF_NETWORK[method] if stream == NETWORK else config.settings(WORDS.get(method, FULL[method]))
+            )
             given = {**PLAIN, "method": method, **knobs}
             yield Point(method, {"stream": stream}, given, settings, why="the paper's network takes longer")
 
