@@ -148,3 +148,24 @@ def test_what_is_no_model_is_told(tmp_path, capsys):
     assert "code was run" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="head_size=48 does not divide"):
         RWKV6(10, 64, 1, 48)
+
+
+def test_the_bundled_model_is_what_its_card_says():
+    import json
+
+    from workbench import checkpoints, datasets, models
+    from workbench.adapters import bases
+    from workbench.checksums import sha256
+
+    folder = checkpoints.find(checkpoints.TINY_RWKV6)
+    card, about = (folder / "README.md").read_text(), json.loads((folder / "training.json").read_text())
+    assert sha256(folder / "model.safetensors") in card
+    lm = bases.load(checkpoints.TINY_RWKV6)
+    assert sum(p.numel() for p in lm.model.parameters()) == about["parameters"]
+    assert f"{about['parameters']:,} parameters" in card
+    loss = models.loss(lm, datasets.load("prose-evaluation"), window=256)
+    assert loss == pytest.approx(about["log"][-1]["held_out_loss"], abs=0.02)  # kept in float16
+    said = models.generate(lm, "The Congress", tokens=8)
+    assert len(said) > 5
+    assert len(adapted(add_adapter(bases.fresh(lm.model), AdapterConfig(r=8)))) == 24
+    assert torch.equal(RWKV6.load(folder).emb.weight, lm.model.emb.weight)

@@ -71,6 +71,7 @@ def test_exact_match_in_one_pass_is_greedy_decoding():
         {},
         {"method": "lora", "dropout": 0.2},
         {"method": "pissa"},
+        {"method": "bat-row", "model": "tiny-rwkv6"},
     ],
 )
 def test_a_cut_run_ends_with_the_same_bytes(knobs, tmp_path):
