@@ -153,6 +153,6 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
 
 JUDGED = {
-    "seeds": 2, "choosing": 1, "budget": 2, "steps": 12, "batch": 8, "samples": 200, "looks": 2, "held_out": 16, "tested": 40,
+    "seeds": 2, "choosing": 1, "budget": 2, "steps": 10, "batch": 8, "samples": 100, "looks": 2, "held_out": 16, "tested": 32,
     "prose": 512,
 }  # fmt: skip

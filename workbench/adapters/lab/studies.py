@@ -104,7 +104,14 @@ def curves(config: MethodsConfig) -> Iterator[Point]:
     fit=on_questions,
     figure=figures.draw_methods,
     presets={
-        "smoke": {**JUDGED, "model": checkpoints.TINY_RWKV6, "methods": ("lora", "miss")},
+        "smoke": {
+            **JUDGED,
+            "model": checkpoints.TINY_RWKV6,
+            "methods": ("lora", "miss"),
+            "steps": 6,
+            "tested": 16,
+            "held_out": 8,
+        },
         "laptop": {**TINY_SIZE, "steps": 200, "model": checkpoints.TINY_RWKV6, "methods": FIVE},
         "paper": NO_PAPER,
     },

@@ -88,23 +88,15 @@ def _learn(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, epochs: int) 
 
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-RANKS = {
-    "full": 1,
-    "lora": 2,
-    "pissa": 2,
-    "dora": 1,
-    "olora": 2,
-    "hira": 2,
-    "miss": 4,
-    "bat-row": 4,
-}  # the paper's, and as many numbers
+# the paper's, and as many numbers
+RANKS = {"full": 1, "lora": 2, "pissa": 2, "dora": 1, "olora": 2, "hira": 2, "miss": 4, "bat-row": 4}
 
 
 class ToyStudyConfig(ComparisonConfig, ToyConfig):
     """The toy's methods, seeds and rates."""
 
     choosing: int = knob(3, "choosing seeds", "seeds that choose each one's own rate", low=1, high=50)
-    few: bool = knob(False, "two rates only", "of each, to choose from")
+    few: bool = knob(False, "few", "two methods, and two rates to choose from")
 
 
 def draw_toy(records: Sequence[Record]) -> Figure:
@@ -148,6 +140,8 @@ def draw_toy(records: Sequence[Record]) -> Figure:
 def toy(config: ToyStudyConfig) -> Iterator[Point]:
     """The paper's toy: all at its rate of 0.001, and each at its own."""
     for method, r in RANKS.items():
+        if config.few and method not in ("lora", "miss"):
+            continue
         knobs = {"method": method, "r": r}
         yield Point(method, {"rates": "shared"}, {**knobs, "lr": 1e-3}, why="the paper's rate")
         yield Point(method, {"rates": "own"}, knobs, candidates(lr=RATES[1:4:2] if config.few else RATES))

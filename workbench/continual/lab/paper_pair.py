@@ -134,7 +134,7 @@ def scripted(learner: Learner, stream: Stream, config: PaperConfig) -> Scripted:
 # -- the comparisons -----------------------------------------------------------------------------------------------------------
 
 PAIR = {"stream": "mnist-fashion", "network": "paper"}
-CLASSP = candidates(lr=(0.001, 0.003, 0.01), threshold=(0.0, 1e-7))
+CLASSP = candidates(lr=(0.003, 0.01, 0.03), threshold=(0.0, 1e-7))
 CHOICE: dict[str, tuple[dict[str, Any], list[Setting]]] = {
     "classp": ({"method": "classp", "first_lr": 0.1}, CLASSP),
     "classp, published": (
@@ -144,7 +144,7 @@ CHOICE: dict[str, tuple[dict[str, Any], list[Setting]]] = {
     "sgd-cut": ({"method": "sgd", "first_lr": 0.1}, candidates(lr=(0.0003, 0.001, 0.003, 0.005, 0.01, 0.03))),
     "ewc-online": (
         {"method": "ewc-online", "first_lr": 0.1, "estimator": "empirical"},
-        candidates(lr=(0.01, 0.03), strength=(10.0, 100.0, 1000.0)),
+        candidates(lr=(0.01, 0.03), strength=(300.0, 1000.0, 3000.0)),
     ),
 }  # fmt: skip
 KNOBS = (
@@ -203,7 +203,7 @@ class ChoiceConfig(StudyConfig, PaperConfig):
 
 @comparison(
     "continual/paper-choice",
-    version=1,
+    version=2,
     fit=on_pair,
     figure=draw_pair,
     presets={
@@ -228,7 +228,7 @@ class PairConfig(StudyConfig, PaperConfig):
 
 @comparison(
     "continual/paper-pair",
-    version=1,
+    version=2,
     fit=on_pair,
     figure=draw_pair,
     presets={

@@ -29,7 +29,7 @@ ONE_STREAM = (*SWEPT, "streams")
 
 @comparison(
     "continual/rivals",
-    version=1,
+    version=2,
     fit=on_stream,
     figure=figures.draw_rivals,
     presets={**SCALES, "smoke": {**JUDGED, "streams": STREAMS[:1]}},
@@ -45,7 +45,7 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
 
 @comparison(
     "continual/memory",
-    version=1,
+    version=2,
     fit=on_stream,
     figure=figures.draw_memory,
     presets=SCALES,
@@ -60,7 +60,7 @@ def memory(config: StudyConfig) -> Iterator[Point]:
 
 @comparison(
     "continual/matrices",
-    version=1,
+    version=2,
     fit=on_stream,
     figure=figures.draw_matrices,
     presets=SCALES,
@@ -88,7 +88,7 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 
 @comparison(
     "continual/retention",
-    version=1,
+    version=2,
     fit=on_stream,
     figure=figures.draw_retention,
     presets={
@@ -206,7 +206,7 @@ class SentimentConfig(StudyConfig):
 
 @comparison(
     "continual/sentiment",
-    version=1,
+    version=2,
     fit=on_stream,
     figure=figures.draw_rivals,
     presets={
