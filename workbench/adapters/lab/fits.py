@@ -26,7 +26,7 @@ class FitConfig(TuningConfig):
     title: ClassVar[str] = "looks"
     looks: int = knob(8, "looks", "at the loss on held-out questions, on the way", low=1, high=100)
     held_out: int = knob(64, "looked at", "held-out questions, at each look", low=1, high=300)
-    tested: int = knob(500, "tested on", "questions, at most", low=1, high=500)
+    tested: int = knob(500, "tested on", "questions of each held-out part, at most", low=1, high=500)
     prose: int = knob(
         4096, "prose", "by which forgetting is measured", low=256, high=100_000, log=True, unit="tokens"
     )
@@ -69,7 +69,7 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
     judged = tuner.judge(tuner.problems.test[: config.tested])
     trained = tuner.trained
     return {
-        "validation": tuner.judge(tuner.problems.validation)["loss"],
+        "validation": tuner.judge(tuner.problems.validation[: config.tested])["loss"],
         "loss": judged["loss"],
         "exact": judged["exact"],
         "forgetting": tuner.prose_loss(config.prose) - seen["prose"],
@@ -120,10 +120,10 @@ def rates(middle: float, count: int) -> list[Setting]:
 
 MIDDLE: dict[str, dict[str, float]] = {  # of each model
     "tiny-llama": {
-        "full": 1.7e-3, "lora": 1e-2, "rslora": 5e-3, "lora+": 1e-3, "pissa": 3e-3, "olora": 1e-2, "lora-ga": 3e-3, "dora": 1e-2,
-        "lora-fa": 1e-2, "hira": 3e-2, "miss": 6e-3, "mini": 6e-3, "bat-col": 6e-3, "bat-row": 6e-3,
+        "full": 8e-4, "lora": 4e-3, "rslora": 2.5e-3, "lora+": 7e-4, "pissa": 4e-3, "olora": 4e-3, "lora-ga": 1e-3, "dora": 4e-3,
+        "lora-fa": 1.2e-2, "hira": 4.5e-2, "miss": 3.5e-3, "mini": 2.5e-3, "bat-col": 3e-3, "bat-row": 3e-3,
     },
-    "tiny-rwkv6": {"full": 1.7e-3, "lora": 1e-2, "pissa": 3e-3, "miss": 6e-3, "bat-row": 6e-3},
+    "tiny-rwkv6": {"full": 1e-3, "lora": 4e-3, "pissa": 4e-3, "miss": 3.5e-3, "bat-row": 3e-3},
     "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 5e-4, "bat-row": 5e-4},
 }  # fmt: skip
 # near MiSS's budget at r = 16: LoRA's kind has in and out, MiSS out alone

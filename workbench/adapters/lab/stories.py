@@ -93,24 +93,24 @@ TRAIN = (
         ("LoRA", "MiSS", WHICH), _lower, _at("miss", 0.001), _at("lora", 0.001, 9),
     ),
     Question(
-        "Each its own rate", "The same, but LoRA (pinned) at 0.01 and MiSS at 0.006, each near its own best. Which ends lower?",
-        ("LoRA", "MiSS", WHICH), _lower, _at("miss", 0.006), _at("lora", 0.01, 9),
+        "Each its own rate", "The same, but LoRA (pinned) at 0.004 and MiSS at 0.0035, each near its own best. Which ends lower?",
+        ("LoRA", "MiSS", WHICH), _lower, _at("miss", 0.0035), _at("lora", 0.004, 9),
     ),
     Question(
         "Four times the rank", "MiSS at rank 16 (pinned) and at rank 64, at the same rate. Does the larger one end lower?",
-        ("no, the smaller", "yes", WHICH), _lower, _at("miss", 0.006, 64), _at("miss", 0.006),
+        ("no, the smaller", "yes", WHICH), _lower, _at("miss", 0.0035, 64), _at("miss", 0.0035),
     ),
     Question(
         "How many directions", "Bat-row at r = 16 trains an eighth of the numbers. How many singular values of its "
         "update are above a thousandth of the whole?",
-        ("16 at most", "17 to 48", "more than 48"), _directions, _at("bat-row", 0.006),
+        ("16 at most", "17 to 48", "more than 48"), _directions, _at("bat-row", 0.003),
     ),
     Question(
-        "The whole layers", "All weights of the layers (full, at 0.0017) against MiSS at 0.006 (pinned). Which ends lower?",
-        ("MiSS", "full", WHICH), _lower, _at("full", 0.0017), _at("miss", 0.006),
+        "The whole layers", "All weights of the layers (full, at 0.001) against MiSS at 0.0035 (pinned). Which ends lower?",
+        ("MiSS", "full", WHICH), _lower, _at("full", 0.001), _at("miss", 0.0035),
     ),
     Question(
-        "A rate too far", "MiSS at 0.012, twice what suits it, against 0.006 (pinned). What happens?",
-        ("it ends higher", "it ends lower", "nothing, within 0.03"), _lower, _at("miss", 0.012), _at("miss", 0.006),
+        "A rate too far", "MiSS at 0.01, three times what suits it, against 0.0035 (pinned). What happens?",
+        ("it ends higher", "it ends lower", "nothing, within 0.03"), _lower, _at("miss", 0.01), _at("miss", 0.0035),
     ),
 )  # fmt: skip
