@@ -209,8 +209,10 @@ def test_what_a_kill_left_half_written_is_swept_at_the_next_start(tmp_path):
     folder = tmp_path / runs.run_id(toy_walk, config)
     folder.mkdir()
     (folder / ".checkpoint.pt.deadbeef").write_bytes(b"half")
+    (folder / "artefacts").mkdir()
+    (folder / "artefacts" / ".adapter.deadbeef").write_bytes(b"half")
     list(runs.stream(toy_walk, config, tmp_path))
-    assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in folder.rglob("*") if p.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

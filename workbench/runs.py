@@ -127,7 +127,10 @@ class _RunWriter(Run):
         self._hash = hashlib.sha256(kept)
         with _writing(self.folder):
             (self.folder / "run.json").unlink(missing_ok=True)
-            for left_behind in self.folder.glob(".*"):  # half-written, by a process that was killed
+            for left_behind in (
+                *self.folder.glob(".*"),
+                *self.folder.glob("artefacts/.*"),
+            ):  # half-written, by a process that was killed
                 left_behind.unlink(missing_ok=True)
             write_atomic(self._file, kept)
             self._out = self._open()

@@ -125,7 +125,7 @@ def test_rates_lie_around_their_middle():
     config = StudyConfig()
     assert config.knobs_of("mini")["q"] == 32
     sizes = {
-        m: Tuner(TrainConfig(**config.knobs_of(m), steps=1, samples=8, batch=4)).trained
+        m: Tuner(FitConfig(**config.knobs_of(m), steps=1, samples=8, batch=4)).trained
         for m in ("miss", "lora", "bat-row", "mini")
     }
     assert max(sizes.values()) / min(sizes.values()) < 1.7, sizes  # about one budget

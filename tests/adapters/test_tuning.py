@@ -89,6 +89,17 @@ def test_a_cut_run_ends_with_the_same_bytes(knobs, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(state(whole).values(), state(again).values(), strict=True))
 
 
+def test_looking_at_it_changes_nothing():
+    config = TuningConfig(**SHORT, method="lora", dropout=0.3)
+    alone, watched, seen = Tuner(config), Tuner(config), []
+    for _, loss in watched.run():
+        watched.judge(watched.problems.test[:4])
+        watched.prose_loss(256)
+        seen.append(loss)
+    assert seen == [loss for _, loss in alone.run()]
+    assert all(torch.equal(a, b) for a, b in zip(state(alone).values(), state(watched).values(), strict=True))
+
+
 def test_two_tuners_share_the_weights_and_nothing_else():
     one, two = Tuner(TuningConfig(**SHORT)), Tuner(TuningConfig(**SHORT, method="lora"))
     for _ in one.run():

@@ -160,10 +160,11 @@ class Tuner:
         """
 
         def loss_of(step: int) -> Tensor:
+            if not self.model.training:  # it was looked at
+                self.model.train()
             batch = self._batch(self.batches(step))
             return F.cross_entropy(self.logits(batch), batch.targets)
 
-        self.model.train()
         try:
             for step, loss in self.training.steps(loss_of, self.config.steps if until is None else until):
                 if step == 1:

@@ -149,7 +149,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
     def settings(self, method: str, model: str | None = None) -> list[Setting]:
         """The rates that it may choose from."""
-        return rates(MIDDLE.get(model or self.model, MIDDLE["tiny-llama"])[method], self.budget)
+        return rates((MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method], self.budget)
 
 
 JUDGED = {
