@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,17 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
     for edge in range(1, len(groups)):
         axes.axhline(edge - 0.5, color=STYLE["grid.color"], linewidth=0.8)
     axes.grid(visible=False, axis="y")
+
+
+def name_rows(
+    axes: Axes, labels: Sequence[str], names: Mapping[str, str], colours: Mapping[str, str]
+) -> None:
+    """Methods' names at the left, each in its colour, from above; one that has no name or colour has its own, and stands back."""
+    axes.set_yticks(range(len(labels)), labels=[names.get(label, label) for label in labels])
+    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
+        tick.set_color(text(colours.get(label, FAINT)))
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.grid(visible=True, axis="y", alpha=0.5)
 
 
 def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:

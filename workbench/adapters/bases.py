@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,23 @@ def head_alone_gives_logits(model: nn.Module) -> bool:
     """Whether the head on the hidden states gives the model's own logits (some cap or scale them after it)."""
     ids = torch.arange(3, device=next(model.parameters()).device)[None]
     return torch.equal(head(model)(hidden_states(model, ids)), model(input_ids=ids).logits)
+
+
+@torch.no_grad()
+def written(tokenizer: Any, model: nn.Module, text: str, most: int) -> str:
+    """The greedy continuation of a text by at most so many tokens, in evaluation mode."""
+    model.eval()
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    end = tokenizer.eos_token_id
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=most,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 def faster_dtype(model: str) -> str:

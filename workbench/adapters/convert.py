@@ -48,8 +48,8 @@ def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, f
         U, S, Vh = torch.linalg.svd(core @ A, full_matrices=False)
         U = Q @ U
     else:
-        weight = layer.weight
-        U, S, Vh = torch.linalg.svd(layer.updated() - weight.to(layer.updated().dtype), full_matrices=False)
+        updated = layer.updated()
+        U, S, Vh = torch.linalg.svd(updated - layer.weight.to(updated.dtype), full_matrices=False)
     kept = min(most, rank if rank is not None else len(S))
     whole, lost = S.square().sum(), S[kept:].square().sum()
     return Vh[:kept], U[:, :kept] * S[:kept], float((lost / whole).sqrt()) if whole else 0.0

@@ -219,24 +219,15 @@ class Tuner:
             right += len(batch.ids) - len(wrong.unique())
         return {"loss": total / tokens, "exact": right / len(samples)}
 
-    @torch.no_grad()
     def final_answers(self, part: Sequence[problems.Problem], most: int = 200) -> float:
         """The share of worked answers, written greedily, whose last number (or boxed answer) is right."""
         final = self.problems.final
         if final is None:
             raise ValueError(f"{self.problems.name} has no worked answers: judge them by `judge`")
-        self.model.eval()
-        tokenizer, right = self.lm.tokenizer, 0
-        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+        right = 0
         for problem in part:
             text = problems.prompt(problem.question, self.config.prompt)
-            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(
-                self.config.device
-            )
-            out = self.model.generate(
-                ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False, **ends
-            )
-            said = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+            said = bases.written(self.lm.tokenizer, self.model, text, most)
             right += final(said) == final(problem.answer) != ""
         return right / len(part)
 

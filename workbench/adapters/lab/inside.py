@@ -17,7 +17,7 @@ from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import inside_figures as figures
 from workbench.adapters.lab import inside_stories as stories
 from workbench.adapters.lab.controls import Orthogonal
-from workbench.adapters.lab.looking import singular_values
+from workbench.adapters.lab.looking import shades, singular_values
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
 
@@ -108,8 +108,8 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
     yield {
         "method": config.method,
         "r": config.r,
-        "update": _shades(delta),
-        "parts": [_shades(part) for part in parts],
+        "update": shades(delta),
+        "parts": [shades(part) for part in parts],
         "names": ["A", "B"] if name == "lora" else ["D" if name in ("miss", "mini") else "B"],
         "values": singular_values(delta),
         "rank": torch.linalg.matrix_rank(delta.double(), rtol=1e-5),
@@ -117,11 +117,6 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
         "weight": base.weight.numel(),
         "is_miss": torch.equal(delta, family.miss_delta(delta[:, : config.r].T, COLUMNS)),
     }
-
-
-def _shades(part: Tensor) -> list[list[int]]:
-    """Numbers as whole ones from -99 to 99 of the largest."""
-    return (part / part.abs().max().clamp_min(1e-12) * 99).round().int().tolist()
 
 
 class CostConfig(Config):

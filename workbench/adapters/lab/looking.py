@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench import phases
-from workbench.adapters import problems
+from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted
 from workbench.adapters.layer import Adapted
 from workbench.adapters.tuning import Tuner
@@ -40,9 +40,12 @@ def update_of(layer: Adapted) -> Tensor:
 def crop(update: Tensor) -> dict[str, Any]:
     """The upper left corner of an update as whole numbers from -99 to 99, and what 99 is."""
     part = update[:CROP, :CROP]
-    most = part.abs().max().item()
-    shades = (part / most * 99).round().int() if most else torch.zeros_like(part, dtype=torch.int)
-    return {"update": shades.tolist(), "most": most}
+    return {"update": shades(part), "most": part.abs().max().item()}
+
+
+def shades(part: Tensor) -> list[list[int]]:
+    """Numbers as whole ones from -99 to 99 of the largest."""
+    return (part / part.abs().max().clamp_min(1e-12) * 99).round().int().tolist()
 
 
 def moved(model: Any) -> dict[str, Any]:
@@ -72,18 +75,6 @@ def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:
     ]
 
 
-@torch.no_grad()
 def written(tokenizer: Any, model: Any, text: str, most: int = 12) -> str:
-    """The greedy continuation of a text, up to a line's or the text's end."""
-    model.eval()
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
-    end = tokenizer.eos_token_id
-    out = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=most,
-        do_sample=False,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip().partition("\n")[0]
+    """The first line of the greedy continuation of a text."""
+    return bases.written(tokenizer, model, text, most).strip().partition("\n")[0]

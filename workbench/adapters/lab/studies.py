@@ -19,6 +19,11 @@ SHARED = 1e-3  # the rate that all have where all have one
 FIVE = ("full", "lora", "pissa", "miss", "bat-row")
 KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
 TINY_SIZE = {"steps": 300, "batch": 16}
+SCALES = {
+    "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
+    "laptop": TINY_SIZE,
+    "paper": NO_PAPER,
+}
 
 
 class MethodsConfig(StudyConfig):
@@ -29,19 +34,13 @@ class MethodsConfig(StudyConfig):
 
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     """Each method at its own rate, which held-out questions choose, and at the shared one."""
-    for method in methods:
-        knobs = config.knobs_of(method)
-        yield Point(method, {"rates": "own"}, knobs, config.settings(method))
-        yield Point(method, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="one rate for all")
-    if config.peft:
-        knobs = {**config.knobs_of("lora"), "peft": config.peft}  # its own rank stands in PEFT's config
-        yield Point(peft_point.label(config.peft), {"rates": "own"}, knobs, config.settings("lora"))
-        yield Point(
-            peft_point.label(config.peft),
-            {"rates": "shared"},
-            {**knobs, "lr": SHARED},
-            why="one rate for all",
-        )
+    series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
+    if config.peft:  # its own rank stands in PEFT's config
+        knobs = {**config.knobs_of("lora"), "peft": config.peft}
+        series.append((peft_point.label(config.peft), knobs, config.settings("lora")))
+    for label, knobs, settings in series:
+        yield Point(label, {"rates": "own"}, knobs, settings)
+        yield Point(label, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="one rate for all")
 
 
 @comparison(
@@ -49,11 +48,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     version=1,
     fit=on_questions,
     figure=figures.draw_methods,
-    presets={
-        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
-        "laptop": TINY_SIZE,
-        "paper": NO_PAPER,
-    },
+    presets=SCALES,
     swept=KNOBS,
     paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each at its own",
 )
@@ -67,11 +62,7 @@ def methods(config: MethodsConfig) -> Iterator[Point]:
     version=1,
     fit=on_questions,
     figure=figures.draw_sweep,
-    presets={
-        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
-        "laptop": TINY_SIZE,
-        "paper": NO_PAPER,
-    },
+    presets=SCALES,
     swept=KNOBS,
     paper="not in the paper: loss against the rate, and against the size of the first step",
 )
@@ -85,11 +76,7 @@ def sweep(config: MethodsConfig) -> Iterator[Point]:
     version=1,
     fit=on_questions,
     figure=figures.draw_curves,
-    presets={
-        "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
-        "laptop": TINY_SIZE,
-        "paper": NO_PAPER,
-    },
+    presets=SCALES,
     swept=KNOBS,
     paper="Figure 5, and Figure 1 of version 4: loss against the step",
 )

@@ -9,11 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, colour, spoken
+from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES, colour, spoken
 from workbench.experiment import Record, signed
-from workbench.inks import text
 from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import FEW, figure, finish, point, series
+from workbench.plotting import FEW, figure, finish, name_rows, point, series
 
 
 def at(records: Sequence[Record], **where: object) -> list[Record]:
@@ -54,15 +53,6 @@ def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", *
     return f"{signed(found.mean, 3)}{span}"
 
 
-def name_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Methods' names at the left, each in its colour, from above."""
-    axes.set_yticks(range(len(labels)), labels=[spoken(label) for label in labels])
-    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
-        tick.set_color(text(colour(label)))
-    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
-    axes.grid(visible=True, axis="y", alpha=0.5)
-
-
 def draw_methods(records: Sequence[Record]) -> Figure:
     """Loss at the one rate, at each one's own rate, and what was forgotten there."""
     labels = list(dict.fromkeys(r["label"] for r in records))
@@ -76,7 +66,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             for _, row in summary(at(records, rates=rates), column).iterrows():
                 if row["n"]:
                     point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
-            name_rows(axes, labels)
+            name_rows(axes, labels, NAMES, COLOURS)
             axes.set(title=name, xlabel=xlabel)
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
         found = [
@@ -111,8 +101,11 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
     labels = list(dict.fromkeys(r["label"] for r in tried))
     with figure() as fig:
         left, right = fig.subplots(1, 2, sharey=True)
-        for label in labels:
-            rows = pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
+        means = {
+            label: pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
+            for label in labels
+        }
+        for label, rows in means.items():
             left.plot(rows.index, rows, "-o", markersize=3.5, color=colour(label), label=label)
             if label in sizes:
                 right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=colour(label))
@@ -120,10 +113,12 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes)
         left.set_ylabel("loss on held-out questions")
-        best = {label: min(r["validation"] for r in tried if r["label"] == label) for label in labels}
-        low = min(best.values(), default=0.0)
+        low = min((r["validation"] for r in tried), default=0.0)
         left.set_ylim(low - 0.05, low + 1.0)
-        title = f"Best rates lie {_spread(tried, labels)}-fold apart" if labels else "Loss against the rate"
+        rates = [rows.idxmin() for rows in means.values()]
+        title = (
+            f"Best rates lie {max(rates) / min(rates):.2g}-fold apart" if rates else "Loss against the rate"
+        )
         seeds = len({r["seed"] for r in tried})
         note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
         return finish(
@@ -133,14 +128,6 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             {label: spoken(label) for label in labels},
             {label: colour(label) for label in labels},
         )
-
-
-def _spread(tried: Sequence[Record], labels: Sequence[str]) -> str:
-    rates = []
-    for label in labels:
-        rows = pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
-        rates.append(rows.idxmin())
-    return f"{max(rates) / min(rates):.2g}"
 
 
 def draw_curves(records: Sequence[Record]) -> Figure:
@@ -230,7 +217,7 @@ def draw_controls(records: Sequence[Record]) -> Figure:
         for _, row in summary(records, "loss").iterrows():
             if row["n"]:
                 point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
-        name_rows(axes, labels)
+        name_rows(axes, labels, NAMES, COLOURS)
         axes.set(xlabel="loss on test questions")
         found = [
             (words, lead(records, one, over))

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from workbench.adapters.attach import add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import study_figures as figures
-from workbench.adapters.lab.colours import COLOURS
+from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.experiment import Record
 from workbench.intervals import summary
 from workbench.knobs import knob
-from workbench.plotting import figure, finish, point
+from workbench.plotting import figure, finish, name_rows, point
 from workbench.runs import Run
 from workbench.training import drawn, mixed
 
@@ -111,7 +111,7 @@ def draw_toy(records: Sequence[Record]) -> Figure:
             for _, row in summary(figures.at(records, rates=rates), "loss").iterrows():
                 if row["n"]:
                     point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
-            figures.name_rows(axes, labels)
+            name_rows(axes, labels, NAMES, COLOURS)
             axes.set(title=name, xlabel="squared error", xscale="log")
             figures.log_ticks(axes)
         found = [

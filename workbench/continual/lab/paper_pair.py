@@ -17,7 +17,7 @@ from workbench import papers, runs
 from workbench.comparison import Point, Setting, candidates, comparison, fit
 from workbench.continual.config import inputs
 from workbench.continual.lab import study_figures as figures
-from workbench.continual.lab.colours import COLOURS
+from workbench.continual.lab.colours import COLOURS, NAMES
 from workbench.continual.lab.fits import FitConfig, StudyConfig, measured
 from workbench.continual.learner import Learner
 from workbench.continual.nets import PaperNet, trained
@@ -26,7 +26,7 @@ from workbench.continual.streams import Stream, Task, masked
 from workbench.experiment import Record, get
 from workbench.intervals import chosen, summary
 from workbench.knobs import KnobError, knob
-from workbench.plotting import figure, finish, point, published
+from workbench.plotting import figure, finish, name_rows, point, published
 from workbench.runs import Run
 from workbench.training import Batches, mixed
 
@@ -177,7 +177,7 @@ def draw_pair(records: Sequence[Record]) -> Figure:
                 printed = [100 * r["published"][number] for r in judged if r["label"] == label]
                 if printed:
                     published(axes, [np.mean(printed)], [rows.index(label)], COLOURS[label])
-            figures.name_rows(axes, rows)
+            name_rows(axes, rows, NAMES, COLOURS)
             axes.set(title=name, xlabel="accuracy in the end (%)")
         found = [(words, figures.lead(records, "classp", over)) for over, words in OVER.items()]
         said = "; ".join(f"{gap} over {words}" for words, gap in found if gap)

@@ -14,7 +14,7 @@ from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
 from workbench.experiment import Record, signed
 from workbench.inks import FAINT, GREY, INK, ORANGE, text
 from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import FEW, cells, figure, finish, point
+from workbench.plotting import FEW, cells, figure, finish, name_rows, point
 
 ALL_TASKS = ("joint", "cumulative")
 
@@ -73,21 +73,12 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
         ):
             for _, row in table[table["stream"] == stream].iterrows():
                 point(axes, rows.index(row["label"]), row, COLOURS[row["label"]], across=True)
-            name_rows(axes, rows)
+            name_rows(axes, rows, NAMES, COLOURS)
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on all tasks (%)")
         found = [(STREAM_NAMES[s], lead(records, "classp", "sgd-cut", stream=s)) for s in streams]
         words = "; ".join(f"{gap} ({name})" for name, gap in found if gap)
         title = f"CLASSP over SGD with its rate cut: {words}" if words else "Methods on streams"
         return finish(fig, title, f"{setting(records)}. {is_adagrad(records)}")
-
-
-def name_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Methods' names at the left, each in its colour, from above."""
-    axes.set_yticks(range(len(labels)), labels=[NAMES.get(label, label) for label in labels])
-    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
-        tick.set_color(text(COLOURS.get(label, FAINT)))
-    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
-    axes.grid(visible=True, axis="y", alpha=0.5)
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
