@@ -19,6 +19,7 @@ from workbench.adapters import (
     merge,
     parameter_groups,
     set_adapter,
+    to_lora,
     unmerge,
 )
 from workbench.adapters.adapter import BatRow
@@ -531,3 +532,37 @@ def test_a_kind_of_ones_own(net):
 
     model = add_adapter(net(), AdapterConfig(method="bat-row", form="materialised"), kind=Twice)
     assert all(type(layer.adapters["default"]) is Twice for layer in adapted(model).values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_biases_are_trained_if_asked(net, method):
+    x = batch()["x"]
+    plain = Loses(net())(x).logits
+    model = add_adapter(Loses(net()), AdapterConfig(method=method, r=8), batches=[batch()], bias=True)
+    before = {path: layer.own for path, layer in adapted(model).items()}
+    assert torch.allclose(model(x).logits, plain, atol=1e-6)
+    model(**batch()).loss.backward()
+    for layer in adapted(model).values():
+        assert layer.adapters["default"].shift.grad.abs().max() > 0
+    moved(model, 0.1, 3)
+    y = model(x).logits
+    assert torch.allclose(merge(model)(x).logits, y, atol=1e-5)
+    unmerge(model)
+    for path, layer in adapted(model).items():
+        assert all(torch.equal(now, was) for now, was in zip(layer.own, before[path], strict=True))
+        assert layer.bias is before[path][1]
+    assert torch.equal(model(x).logits, y)
+    other, _ = to_lora(model, rank=96)
+    assert torch.allclose(other(x).logits, y, atol=1e-4)
+    add_adapter(model, AdapterConfig(method="dora", r=4), "second", bias=True)
+    moved(model, 0.1, 4)
+    set_adapter(model, ("default", "second"))
+    y = model(x).logits
+    assert torch.allclose(merge(model)(x).logits, y, atol=1e-4)
+    unmerge(model)
+    assert torch.equal(set_adapter(model, None)(x).logits, plain)
+
+
+def test_without_a_bias_there_is_none_to_train(net):
+    with pytest.raises(ValueError, match="none of up, down has a bias"):
+        add_adapter(net(bias=False), AdapterConfig(), bias=True)

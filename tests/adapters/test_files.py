@@ -5,7 +5,7 @@ import json
 import peft
 import pytest
 import torch
-from adapters.test_adapters import Loses, fitted
+from adapters.test_adapters import Loses, fitted, moved
 from adapters.test_peft_parity import PAIRS, both
 from safetensors.torch import load_file, save_file
 
@@ -15,6 +15,7 @@ from workbench.adapters import (
     add_adapter,
     files,
     load_adapter,
+    merge,
     save_adapter,
     set_adapter,
     to_lora,
@@ -54,6 +55,22 @@ def test_peft_loads_ours(net, tmp_path, method):
     save_adapter(model.net, tmp_path)
     theirs = peft.PeftModel.from_pretrained(net(), tmp_path)
     assert torch.allclose(theirs(X), y, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["miss", "bat-col", "pissa", "dora"])
+def test_biases_travel_both_ways(net, tmp_path, method):
+    model = add_adapter(net(), AdapterConfig(method=method, r=8), bias=True)
+    moved(model, 0.05, 3)
+    y = model(X).detach()
+    for when in (model, merge(model)):
+        save_adapter(when, tmp_path / "ours")
+        theirs = peft.PeftModel.from_pretrained(net(), tmp_path / "ours")
+        assert torch.allclose(theirs(X), y, atol=1e-5)
+        assert torch.allclose(load_adapter(net(), tmp_path / "ours")(X), y, atol=1e-5)
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert torch.allclose(load_adapter(net(), tmp_path / "theirs")(X), y, atol=1e-5)
+    with pytest.raises(DataError, match=r"layer .blocks.*no bias"):
+        load_adapter(net(bias=False), tmp_path / "theirs")
 
 
 @pytest.mark.parametrize("method", ["bat-row", "full"])
@@ -224,7 +241,7 @@ def test_foreign_and_damaged_files(net, tmp_path):
         {**tensors, "base_model.model.head.weight": torch.zeros(5, 96)},
         tmp_path / "adapter_model.safetensors",
     )
-    refused("a bias or a saved module")
+    refused("a saved module")
 
 
 class Evil:

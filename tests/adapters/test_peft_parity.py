@@ -66,7 +66,7 @@ def pairs(ours, theirs):
     }
     for path, layer in adapted(ours).items():
         for part, p in layer.adapters["default"].named_parameters():
-            if not p.requires_grad:
+            if not p.requires_grad or part == "shift":
                 continue
             (other,) = (
                 q for name, q in found.items() if name.startswith(path) and _part(name) == NAMES[part]
@@ -76,10 +76,14 @@ def pairs(ours, theirs):
 
 def _part(name):
     parts = name.split(".")
-    return next(
-        (p.rpartition("_")[2] if p[-2:] in ("_A", "_B") else p)
-        for p in parts
-        if "_" in p and p != "base_layer"
+    return (
+        next(
+            (p.rpartition("_")[2] if p[-2:] in ("_A", "_B") else p)
+            for p in parts
+            if "_" in p and p != "base_layer"
+        )
+        if "base_layer" not in parts
+        else "bias"
     )
 
 
@@ -126,6 +130,38 @@ def test_equal_to_peft(net, case, shape):
         assert (
             p - merged.get_parameter(name.replace("up.", "up.base.").replace("down.", "down.base."))
         ).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("config", "theirs"),
+    [
+        (AdapterConfig(method="miss"), peft.MissConfig(r=16, bias="MiSS_only")),
+        (AdapterConfig(method="bat-col"), peft.MissConfig(r=16, init_weights="bat", bias="MiSS_only")),
+        (AdapterConfig(method="pissa", r=8), peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="pissa", bias="lora_only")),
+        (AdapterConfig(method="dora", r=8), peft.LoraConfig(**LORA, use_dora=True, bias="lora_only", init_lora_weights=False)),
+    ],
+)  # fmt: skip
+def test_biases_are_trained_as_pefts_are(net, config, theirs):
+    theirs = copy.deepcopy(theirs)
+    theirs.target_modules = ["up", "down"]
+    theirs = peft.get_peft_model(net(), theirs)
+    ours = add_adapter(net(), config, bias=True)
+    if config.method == "dora":  # drawn: take theirs
+        for p, q in pairs(ours, theirs):
+            p.data.copy_(q)
+    x = torch.randn(3, 7, 96, generator=torch.Generator().manual_seed(1))
+    for model in (ours, theirs):
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+    assert all(layer.adapters["default"].shift.abs().max() > 1e-4 for layer in adapted(ours).values())
+    assert (ours(x) - theirs(x)).abs().max() < 1e-5
+    merged, plain = merge(ours), theirs.merge_and_unload()
+    for name, p in plain.named_parameters():
+        other = merged.get_parameter(name.replace("up.", "up.base.").replace("down.", "down.base."))
+        assert (p - other).abs().max() < 5e-6
 
 
 def _take_over_the_start(ours, theirs):

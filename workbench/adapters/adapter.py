@@ -39,7 +39,8 @@ class Adapter(nn.Module):
     """What is trained for one layer, and how it acts there; it begins as no change at all.
 
     A subclass gives ``delta``, the update of a weight ``(out, in)``, and, where there is one, ``act``: the layer's output
-    without that weight's update being built. Parameters are float32, or wider where the layer is.
+    without that weight's update being built. Parameters are float32, or wider where the layer is. ``shift``: what is added to
+    the layer's bias, where that is trained too.
     """
 
     needs_weight: ClassVar[bool] = False  # the layer's own weight, besides its forward
@@ -50,6 +51,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.form = config.acts_as
         self.dropout = nn.Dropout(config.dropout)
+        self.register_parameter("shift", None)
         weight = weight_of(base)
         if weight is None and (self.needs_weight or self.form != "activation"):
             raise ValueError(
@@ -75,13 +77,27 @@ class Adapter(nn.Module):
     def forward(self, x: Tensor, base: Linear) -> Tensor:
         """The layer's output with this update, in the layer's dtype."""
         if self.form == "activation":
-            return self.act(x, base)
-        if self.form == "checkpointed":  # never the reentrant kind: with a frozen input it loses the gradient
-            return checkpoint(self._as_weight, x, base, use_reentrant=False)
-        return self._as_weight(x, base)
+            y = self.act(x, base)
+        elif (
+            self.form == "checkpointed"
+        ):  # never the reentrant kind: with a frozen input it loses the gradient
+            y = checkpoint(self._as_weight, x, base, use_reentrant=False)
+        else:
+            y = self._as_weight(x, base)
+        return y if self.shift is None else y + self.shift.to(y.dtype)
 
     def _as_weight(self, x: Tensor, base: Linear) -> Tensor:
         return F.linear(x, self.updated(base.weight).to(x.dtype), base.bias)
+
+    def learn_bias(self, base: Linear, bias: Tensor | None = None) -> None:
+        """Train the bias of the layer too, from what it is, or from `bias` ``(out,)``; raises ValueError where it has none."""
+        own = getattr(base, "bias", None)
+        if own is None:
+            raise ValueError("it has no bias to train")
+        if bias is not None and bias.shape != own.shape:
+            raise ValueError(f"the bias is {tuple(bias.shape)}; expected {tuple(own.shape)}")
+        own = own.detach().to(**self.like)
+        self.shift = nn.Parameter(torch.zeros_like(own) if bias is None else bias.to(**self.like) - own)
 
     def updated(self, weight: Tensor) -> Tensor:
         """``weight + Delta``, in the adapter's dtype."""

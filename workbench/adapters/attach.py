@@ -86,11 +86,13 @@ def add_adapter(
     name: str = "default",
     batches: Iterable[Mapping[str, Tensor]] | None = None,
     kind: type[Adapter] | None = None,
+    bias: bool = False,
 ) -> Model:
     """Put an adapter on the targeted layers, in place; it alone is active and trained then. Returns the model.
 
     `batches`: for LoRA-GA, what the model is called with (labels among it) to give a loss. `kind`: an Adapter of your own in
-    place of the method's. Raises ValueError, and leaves the model as it was, where a layer cannot have it.
+    place of the method's. `bias`: train the biases of these layers too. Raises ValueError, and leaves the model as it was, where
+    a layer cannot have it.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -111,7 +113,17 @@ def add_adapter(
             made[path] = (kind or KINDS[config.method])(config, base, generator, gradients.get(path))
         except ValueError as error:
             raise ValueError(f"layer {path!r}: {error}") from error
+    if bias:
+        _learn_biases(layers, made)
     return put(model, made, config, name)
+
+
+def _learn_biases(layers: Mapping[str, nn.Module], made: Mapping[str, Adapter]) -> None:
+    biased = [path for path, layer in layers.items() if getattr(layer, "bias", None) is not None]
+    if not biased:
+        raise ValueError(f"bias=True, and none of {', '.join(_ends(layers))} has a bias; leave it out")
+    for path in biased:
+        made[path].learn_bias(layers[path])
 
 
 def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:

@@ -102,4 +102,7 @@ def _as_lora(layer: Adapted, A: Tensor, B: Tensor) -> LoRA:
     """A LoRA module with these factors."""
     update = LoRA(_plain(len(A)), layer.base, torch.Generator())
     update.A.data, update.B.data = A.to(**update.like).contiguous(), B.to(**update.like).contiguous()
+    shifts = [layer.adapters[name].shift for name in layer.active if layer.adapters[name].shift is not None]
+    if shifts:
+        update.shift = nn.Parameter(sum(shifts).detach().clone())
     return update.train(layer.training)

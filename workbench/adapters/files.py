@@ -47,6 +47,7 @@ TENSOR_NAMES = {  # ours to PEFT's, by the type in its config
     "WORKBENCH_BAT_ROW": {"shard": "bat_row_block"},
     "WORKBENCH_FULL": {"weight": "full_weight"},
 }
+BIAS = "base_layer.bias"  # where it is trained too
 PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # which leave the weight as it is
 UNREAD = (  # features of PEFT's LoRA that change what is computed
     "modules_to_save", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora", "use_bdlora",
@@ -68,6 +69,8 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") ->
     for path, layer in layers.items():
         for part, tensor in _written(layer.adapters[name]).items():
             tensors[f"{PREFIX}{path}.{TENSOR_NAMES[kind][part]}"] = tensor.detach().contiguous().cpu()
+        if (shift := layer.adapters[name].shift) is not None:
+            tensors[f"{PREFIX}{path}.{BIAS}"] = (layer.own[1] + shift).detach().cpu()
     about = _peft_config(config, kind, model, {path: layer.adapters[name] for path, layer in layers.items()})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)  # without it, what is half written is no adapter
@@ -89,7 +92,7 @@ def _type_of(method: str) -> str:
 
 def _written(update: Adapter) -> dict[str, Tensor]:
     """An adapter's tensors by our names; a LoRA whose start is subtracted as the LoRA of rank 2r that it is."""
-    parts = dict(update.named_parameters())
+    parts = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
     return parts
@@ -104,8 +107,10 @@ def _peft_config(
         "target_modules": sorted(updates),
         "inference_mode": True,
         "task_type": "CAUSAL_LM" if hasattr(getattr(model, "config", None), "vocab_size") else None,
-        "base_model_name_or_path": getattr(getattr(model, "config", None), "_name_or_path", None) or None,
+        "base_model_name_or_path": _name_of(model),
     }
+    if any(update.shift is not None for update in updates.values()):
+        about["bias"] = f"{kind.lower()}_only"
     if kind == "MISS":
         return about | {
             "init_weights": INIT[config.method],
@@ -124,7 +129,6 @@ def _peft_config(
         "lora_alpha": alphas[widest],
         "rank_pattern": {path: rank for path, rank in ranks.items() if rank != ranks[widest]},
         "alpha_pattern": {path: alpha for path, alpha in alphas.items() if alpha != alphas[widest]},
-        "bias": "none",
         "lora_dropout": config.dropout,
         "use_rslora": False,
         "use_dora": config.method == "dora",
@@ -147,7 +151,10 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
             )
         base = getattr(layers_here[path], "base", layers_here[path])
         try:
+            bias = parts.pop("bias", None)
             updates[path] = _update(config, about, path, base, parts)
+            if bias is not None:
+                updates[path].learn_bias(base, bias)
         except (ValueError, RuntimeError) as error:
             raise DataError(
                 f"{folder} does not fit layer {path!r} ({base.out_features} x {base.in_features}): {error}"
@@ -188,7 +195,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
             f"{folder} uses {', '.join(odd)}, which is not read here; let PEFT convert or merge it"
         )
     found: dict[str, dict[str, Tensor]] = {}
-    ours = {theirs: name for name, theirs in TENSOR_NAMES[kind].items()}
+    ours = {theirs: name for name, theirs in TENSOR_NAMES[kind].items()} | {BIAS: "bias"}
     for key, tensor in _tensors(folder).items():
         path, part = next(
             ((key[: -len(end) - 1], name) for end, name in ours.items() if key.endswith(f".{end}")),
@@ -196,7 +203,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         )
         if part is None or not path.startswith(PREFIX):
             raise DataError(
-                f"{folder} holds a tensor {key!r}, which {kind} adapters have not (a bias or a saved module?); it is not read"
+                f"{folder} holds a tensor {key!r}, which {kind} adapters have not (a saved module?); it is not read"
             )
         found.setdefault(path.removeprefix(PREFIX), {})[part] = tensor
     if not found:

@@ -21,7 +21,7 @@ class Adapted(nn.Module):
         self.base = base
         self.adapters = nn.ModuleDict()
         self.active: tuple[str, ...] = ()
-        self._aside: nn.Parameter | None = None  # the weight itself, while another stands in its place
+        self._aside: tuple[Any, Any] | None = None  # weight and bias, while others stand in their place
 
     @property
     def in_features(self) -> int:
@@ -40,8 +40,13 @@ class Adapted(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """The base layer's bias."""
-        return self.base.bias
+        """The base layer's bias ``(out,)``, as it stands; None where it has none."""
+        return getattr(self.base, "bias", None)
+
+    @property
+    def own(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the base layer, also while merged."""
+        return self._aside or (self.weight, self.bias)
 
     @property
     def merged(self) -> bool:
@@ -59,7 +64,7 @@ class Adapted(nn.Module):
     @torch.no_grad()
     def updated(self) -> Tensor:
         """The weight with the active adapters in it, in the adapters' dtype (at least float32)."""
-        weight = self.weight if self._aside is None else self._aside
+        weight = self.own[0]
         for name in self.active:
             weight = self.adapters[name].updated(weight)
         return weight
@@ -71,18 +76,25 @@ class Adapted(nn.Module):
             raise ValueError(
                 f"{type(self.base).__name__} has a forward only: nothing can be merged into it; leave the adapter beside it"
             )
-        updated = self.updated().to(weight.dtype)
-        if not updated.isfinite().all():
+        updated, bias = self.updated().to(weight.dtype), self.bias
+        for name in self.active:
+            bias = _shifted(bias, self.adapters[name])
+        if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
             raise ValueError(
                 "the merged weight would not be finite; the adapter's own values are not: load an earlier one"
             )
-        self._aside = self.base.weight
+        self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)
+        if bias is not None:
+            self.base.bias = nn.Parameter(bias.to(self.bias.dtype), requires_grad=False)
 
     def unmerge(self) -> None:
-        """Put the weight back, bit for bit."""
+        """Put weight and bias back, bit for bit."""
         if self._aside is not None:
-            self.base.weight, self._aside = self._aside, None
+            self.base.weight, bias = self._aside
+            if bias is not None:
+                self.base.bias = bias
+            self._aside = None
 
 
 class _Under:
@@ -90,7 +102,7 @@ class _Under:
 
     def __init__(self, adapter: Adapter, base: Any):
         self.adapter, self.base = adapter, base
-        self.bias = getattr(base, "bias", None)
+        self.bias = _shifted(getattr(base, "bias", None), adapter)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.adapter(x, self.base)
@@ -98,3 +110,8 @@ class _Under:
     @property
     def weight(self) -> Tensor:
         return self.adapter.updated(self.base.weight)
+
+
+def _shifted(bias: Tensor | None, adapter: Adapter) -> Tensor | None:
+    """A bias with what an adapter adds to it."""
+    return bias if adapter.shift is None else bias + adapter.shift
