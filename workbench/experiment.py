@@ -83,6 +83,9 @@ class Experiment:
         return (self.generate.__doc__ or "").strip().partition("\n")[0]
 
 
+FEW = 5  # units: of fewer, an interval says little; pictures show each as a dot
+
+
 def signed(value: float, digits: int) -> str:
     """A number with its sign, which is a minus and not a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy.special import stdtrit
 
-from workbench.experiment import Record
+from workbench.experiment import FEW, Record, signed
 
 
 class Interval(NamedTuple):
@@ -41,6 +41,28 @@ def interval(values: pd.Series, unit: str = "seed") -> Interval:
     n, mean = len(each), float(each.mean())
     half = float(stdtrit(n - 1, 0.975) * each.std() / n**0.5) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half, n)
+
+
+def ahead(differences: pd.Series, digits: int) -> str:
+    """Their mean with its sign, and its interval where it is of enough units; "" where none is there."""
+    differences = differences.dropna()
+    if not len(differences):
+        return ""
+    mean, low, high, n = interval(differences)
+    ends = f" ({signed(low, digits)} to {signed(high, digits)})" if n >= FEW else ""
+    return f"{signed(mean, digits)}{ends}"
+
+
+def marks(records: Iterable[Record], units: str = "seeds") -> str:
+    """What the marks of a picture of these rows are, in words."""
+    count = len({r["seed"] for r in chosen(records)})
+    if count == 1:
+        return f"one {units.removesuffix('s')}"
+    return (
+        f"mean and 95 % interval of {count} {units}"
+        if count >= FEW
+        else f"mean of {count} {units}, each a dot"
+    )
 
 
 def exactly(value: float) -> Interval:

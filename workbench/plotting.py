@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from workbench.experiment import FEW
 from workbench.inks import (
     FAINT,
     HAIR,
@@ -89,8 +90,6 @@ def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "const
 
 
 # -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------
-
-FEW = 5  # units: of fewer, an interval says little, and each is a dot
 
 
 def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False) -> None:

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES, colour, spoken
-from workbench.experiment import Record, signed
-from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import FEW, figure, finish, name_rows, point, series
+from workbench.experiment import Record
+from workbench.intervals import ahead, chosen, marks, scores, summary
+from workbench.plotting import figure, finish, name_rows, point, series
 
 
 def at(records: Sequence[Record], **where: object) -> list[Record]:
@@ -23,12 +23,9 @@ def at(records: Sequence[Record], **where: object) -> list[Record]:
 def setting(records: Sequence[Record]) -> str:
     """What a picture of these records owes to its reader, below it."""
     judged = chosen(records)
-    seeds, tried = len({r["seed"] for r in judged}), max((r["tried"] for r in judged), default=1)
-    spread = (
-        f"mean and 95 % interval of {seeds} seeds" if seeds >= FEW else f"mean of {seeds} seeds, each a dot"
-    )
+    tried = max((r["tried"] for r in judged), default=1)
     said = f"own rate: the best of {tried}, by held-out questions; " if tried > 1 else ""
-    said += "one seed" if seeds == 1 else spread
+    said += marks(records)
     if any(r["edge"] for r in judged):
         said += "; diamond: at an end of the rates tried"
     failed = [r for r in records if r.get("failed")]
@@ -45,12 +42,7 @@ def difference(
 
 def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", **where: object) -> str:
     """`difference` in words, with its interval where there are enough seeds; "" where one is missing yet."""
-    gap = difference(records, one, over, column, **where).dropna()
-    if not len(gap):
-        return ""
-    found = interval(gap)
-    span = f" ({signed(found.low, 3)} to {signed(found.high, 3)})" if found.n >= FEW else ""
-    return f"{signed(found.mean, 3)}{span}"
+    return ahead(difference(records, one, over, column, **where), 3)
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:

@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
 from workbench.experiment import Record, signed
 from workbench.inks import FAINT, GREY, INK, ORANGE, text
-from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import FEW, cells, figure, finish, name_rows, point
+from workbench.intervals import ahead, chosen, marks, scores, summary
+from workbench.plotting import cells, figure, finish, name_rows, point
 
 ALL_TASKS = ("joint", "cumulative")
 
@@ -27,17 +27,13 @@ def percent(records: Sequence[Record], *columns: str) -> list[Record]:
 def setting(records: Sequence[Record], what: str = "test accuracy") -> str:
     """What a picture of these records owes to its reader, below it."""
     judged = chosen(records)
-    seeds, tried = len({r["seed"] for r in judged}), max((r["tried"] for r in judged), default=1)
-    spread = (
-        f"mean and 95 % interval of {seeds} seeds" if seeds >= FEW else f"mean of {seeds} seeds, each a dot"
-    )
-    spread = "one seed" if seeds == 1 else spread
+    tried = max((r["tried"] for r in judged), default=1)
     how = (
         f"each at the best of {tried} settings (chosen on validation samples)"
         if tried > 1
         else "one setting each"
     )
-    said = f"{what}, {how}; {spread}"
+    said = f"{what}, {how}; {marks(records)}"
     if any(r["edge"] for r in judged):
         said += "; diamond: a rate or strength chosen at an end of those tried"
     failed = [r for r in records if r.get("failed")]
@@ -46,12 +42,7 @@ def setting(records: Sequence[Record], what: str = "test accuracy") -> str:
 
 def lead(records: Sequence[Record], one: str, over: str, column: str = "ACC", **where: object) -> str:
     """How far one label is ahead of another at one place, in points, with its interval; "" where one is missing yet."""
-    gap = difference(records, one, over, column, **where).dropna()
-    if not len(gap):
-        return ""
-    found = interval(gap)
-    span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
-    return f"{signed(found.mean, 1)}{span}"
+    return ahead(difference(records, one, over, column, **where), 1)
 
 
 def difference(
@@ -185,16 +176,13 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                         found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label
                     )
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
-            gain = equal_learning(records, "classp", "sgd-cut", stream).dropna()
-            if len(gain):
+            if gain := ahead(equal_learning(records, "classp", "sgd-cut", stream), 1):
                 axes.axvspan(
                     *_both_reach([frontier(curves[label]) for label in ("classp", "sgd-cut")]),
                     color=FAINT,
                     alpha=0.1,
                 )
-                found = interval(gain)
-                span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
-                words.append(f"{signed(found.mean, 1)}{span} ({STREAM_NAMES[stream]})")
+                words.append(f"{gain} ({STREAM_NAMES[stream]})")
         fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
         labels = dict.fromkeys(r["label"] for r in records)
         said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"

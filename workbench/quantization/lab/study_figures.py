@@ -11,20 +11,11 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, GREEN, INK, ORANGE, RED
-from workbench.intervals import chosen, interval, judged, scores, summary
-from workbench.plotting import FEW, dots, figure, finish, point, series
+from workbench.intervals import chosen, interval, judged, marks, scores, summary
+from workbench.plotting import dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
-
-
-def _spread(records: Sequence[Record]) -> str:
-    seeds = len({r["seed"] for r in chosen(records)})
-    return (
-        f"mean and 95 % interval of {seeds} samples"
-        if seeds >= FEW
-        else f"mean of {seeds} calibration samples, each a dot"
-    )
 
 
 def _percent(records: Sequence[Record], *columns: str) -> list[Record]:
@@ -51,7 +42,9 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
             dots(axes, table[table["bits"] == b], "groups", COLOURS)
             axes.set(title=f"{b} bits", xlabel=f"held-out {ERROR}" if b == bits[len(bits) // 2] else "")
         fig.axes[0].set_ylabel("columns that share a scale")
-        return finish(fig, _fewest(table, "held-out error"), _spread(records), _names(table), COLOURS)
+        return finish(
+            fig, _fewest(table, "held-out error"), marks(records, "samples"), _names(table), COLOURS
+        )
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
@@ -223,7 +216,7 @@ def draw_tokens_damping(records: Sequence[Record]) -> Figure:
             axes.set_xticks(part["tokens"].unique(), [str(t) for t in part["tokens"].unique()])
             axes.set(title=f"damping {damping:g}", xlabel="calibration tokens")
         grid[0].set_ylabel(ERROR)
-        note = f"held out (lines) and calibration (dotted); {_spread(records)}"
+        note = f"held out (lines) and calibration (dotted); {marks(records, 'samples')}"
         return finish(fig, _fewest(table, "held-out error"), note, _names(table), COLOURS)
 
 

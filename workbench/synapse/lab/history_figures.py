@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workbench.experiment import Record
+from workbench.experiment import FEW, Record
 from workbench.inks import BLUE, GREEN, ORANGE, PINK, RED
 from workbench.intervals import chosen, summary
-from workbench.plotting import FEW, figure, finish, name_ends, series
+from workbench.plotting import figure, finish, name_ends, series
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, STYLES
 from workbench.synapse.lab.study_figures import setting
 

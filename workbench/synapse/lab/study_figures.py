@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record, signed
-from workbench.intervals import chosen, interval, scores, summary
-from workbench.plotting import FEW, cells, dots, figure, finish, name_ends, reach, series
+from workbench.intervals import ahead, chosen, interval, marks, scores, summary
+from workbench.plotting import cells, dots, figure, finish, name_ends, reach, series
 from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
 
 
@@ -29,9 +29,7 @@ def setting(records: Sequence[Record], spread: bool = True) -> str:
     """What a picture of these records owes to its reader, below its title; whether it draws a spread."""
     judged = chosen(records)
     seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
-    said = f"mean of {seeds} runs"
-    if spread:
-        said = f"mean and 95 % interval of {seeds} runs" if seeds >= FEW else f"{said}, each a dot"
+    said = marks(records, "runs") if spread else f"mean of {seeds} runs"
     tuned = any(r.get("tried", 1) > 1 for r in judged)
     how = "each point at its best rate (chosen on validation digits)" if tuned else "all at one rate"
     text = f"test accuracy, {how}; {said}"
@@ -47,12 +45,8 @@ def lead(records: Sequence[Record], over: str, **where: object) -> str:
     gap = 100 * (
         scores(records, "accuracy", label="uni", **where) - scores(records, "accuracy", label=over, **where)
     )
-    gap = gap.dropna()
-    if not len(gap):
-        return ""
-    found = interval(gap)
-    span = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= FEW else ""
-    return f"{signed(found.mean, 1)}{span} points over {SHORT[over]}"
+    found = ahead(gap, 1)
+    return f"{found} points over {SHORT[over]}" if found else ""
 
 
 def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: str = "", **settings) -> Figure:
