@@ -13,7 +13,7 @@ from adapters.test_adapters import Loses, batch
 from workbench import papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import exercises, inside, stories, studies, tables, toy
+from workbench.adapters.lab import exercises, inside, looking, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -184,6 +184,7 @@ def test_training_live_goes_on_and_leaves_an_adapter(tmp_path):
         get("adapters/ask"), get("adapters/ask").config(**config.model_dump(), question="1 + 1 =")
     )
     assert asked["before"] != asked["after"]
+    assert asked["right"] == "2"
     looked = list(
         runs.stream(get("adapters/microscope"), get("adapters/microscope").config(**config.model_dump()))
     )
@@ -222,8 +223,25 @@ def test_the_microscope_sees_what_svd_sees(net, method):
     assert seen["new"] == pytest.approx(
         100 * float(1 - inside_), abs=6
     )  # W's spectrum is flat here, its 32nd direction vague
+    assert seen["along"] == pytest.approx((1 - seen["new"] / 100) * layer.weight.numel() / 32**2, rel=1e-4)
     zero = adapted(add_adapter(net(), AdapterConfig(method="miss", r=8)))["blocks.0.up"]
     assert examine(zero)["unchanged"] == 100.0
+
+
+def test_along_is_one_for_a_random_update_and_large_for_ws_own(net):
+    layer = adapted(add_adapter(net(), AdapterConfig(method="full")))["blocks.0.up"]
+    update, weight = layer.adapters["default"], layer.weight.detach()
+    for delta, low, high in (
+        (torch.randn(weight.shape, generator=torch.Generator().manual_seed(7)), 0.9, 1.1),
+        (weight, 5, 16),
+    ):
+        update.weight.data = weight + 0.1 * delta
+        assert low < float(examine(layer)["along"]) < high
+
+
+def test_the_sum_that_was_asked_is_known():
+    asked = ("23 + 48 =", "62 - 38 + 19 =", "-5 + 2 =", "What is 2 + 2?", "3 * 4 =", "7 =")
+    assert [looking.total(question) for question in asked] == ["71", "43", "-3", None, None, "7"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted
 from workbench.adapters.files import load_adapter, save_adapter
 from workbench.adapters.lab import figures, looking, stories
+from workbench.adapters.lab.colours import MODEL_NAMES
 from workbench.adapters.tuning import Tuner, TuningConfig, inputs
 from workbench.experiment import Record, experiment, get
 from workbench.knobs import knob
@@ -22,6 +23,7 @@ NO_PAPER = (
     "the paper's models have 3 to 13 billion weights and its data 395,000 questions: give model=, data= and a GPU (device=cuda); "
     "its rate is 2e-5, cosine, batch 64, MiSS at r = 64 against LoRA at r = 36"
 )
+JUDGED = 32  # held-out questions, at each look
 PRESETS: dict[str, Any] = {
     "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
     "laptop": {
@@ -37,6 +39,11 @@ PRESETS: dict[str, Any] = {
 }
 
 
+def named(model: str) -> str:
+    """A model's name in words; of a file or a folder its last part."""
+    return MODEL_NAMES.get(model, Path(model).name)
+
+
 def warm_up() -> None:
     """Import transformers, which the first run would wait for."""
     models.warm_up()
@@ -50,7 +57,7 @@ class TrainConfig(TuningConfig):
     shown: int = knob(
         0,
         "layer shown",
-        "its number, in the order of the model; the last, where there are fewer",
+        "its number, in the order of the model (0 is q of the first block); the last, where there are fewer",
         low=0,
         high=2000,
     )
@@ -63,7 +70,7 @@ def _looks(config: TrainConfig) -> int:
 
 @experiment(
     "adapters/train",
-    version=1,
+    version=2,
     inputs=inputs,
     figure=figures.draw_train,
     story=stories.tell_train,
@@ -76,7 +83,7 @@ def _looks(config: TrainConfig) -> int:
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
     """One adapter learns: loss, gradient, size of a step; the update as a matrix, its singular values, what moved where."""
     tuner = Tuner(config)
-    held_out = tuner.problems.validation[:32]
+    held_out = tuner.problems.validation[:JUDGED]
     state = run.load()
     if state is not None:
         tuner.load_state_dict(state)
@@ -112,6 +119,7 @@ def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: lis
         "loss": sum(losses) / len(losses) if losses else None,
         "held_out": judged["loss"],
         "exact": judged["exact"],
+        "judged": JUDGED,
         "gradient": tuner.gradient_norm if losses else None,
         "rate": tuner.training.optimizer.param_groups[0]["lr"],
         "layer": looking.short(path),
@@ -154,7 +162,7 @@ class AskConfig(TrainConfig):
 
 @experiment(
     "adapters/ask",
-    version=1,
+    version=2,
     inputs=inputs,
     figure=figures.draw_ask,
     story=stories.tell_ask,
@@ -171,8 +179,12 @@ def ask(config: AskConfig, run: Run) -> Iterator[Record]:
     load_adapter(model, folder)
     yield {
         "question": config.question,
+        "right": looking.total(config.question),
         "before": before,
         "after": looking.written(lm.tokenizer, model, text, config.words),
         "method": config.method,
         "steps": config.steps,
+        "words": config.words,
+        "model": named(config.model),
+        "data": Path(config.data).name,
     }

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.experiment import Record
-from workbench.inks import BLUE, FAINT, GREY, HAIR, INK, ORANGE, SKY, text
+from workbench.inks import BLUE, FAINT, HAIR, INK, ORANGE, SKY, text
 from workbench.live import PINS, Pins, heading, live, part, words
 
 
@@ -23,14 +23,24 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     share = 100 * last["trained"] / last["whole"]
     heading(
         fig,
-        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {100 * last['exact']:.0f} % answered right",
+        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered right",
         f"step {last['step']:,} of {last['of']:,}; {last['trained']:,} numbers trained, {share:.1f} % of the layers' weights",
     )
-    _loss(part(fig, "loss", 46, 62, 262, 168), records, pinned)
-    _update(part(fig, "update", 366, 62, 168, 168, gap=24), last)
-    _values(part(fig, "values", 576, 62, 84, 168, gap=28), last, pinned)
-    _moved(part(fig, "moved", 92, 290, 216, 100, gap=60), last)
-    _answers(part(fig, "answers", 330, 290, 330, 110), records)
+    _loss(part(fig, "loss", 46, 62, 238, 160), records, pinned)
+    _update(part(fig, "update", 328, 62, 160, 160, gap=20), last)
+    _values(part(fig, "values", 544, 62, 120, 160, gap=28), last, pinned)
+    layer_map(
+        part(fig, "moved", 60, 284, 232, 106, gap=50),
+        last["modules"],
+        last["moved"],
+        "Moved, % of the weight",
+    )
+    _answers(part(fig, "answers", 322, 284, 342, 110), records)
+
+
+def right(record: Record) -> str:
+    """How many of the held-out questions were answered exactly."""
+    return f"{round(record['exact'] * record['judged'])} of {record['judged']}"
 
 
 def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
@@ -80,40 +90,59 @@ def _update(axes: Axes, last: Record) -> None:
                 axes.axvline(edge - 0.5, color=HAIR, linewidth=0.7)
             if edge < rows and last["method"] in ("bat-col", "bat-row"):
                 axes.axhline(edge - 0.5, color=HAIR, linewidth=0.7)
-    axes.set(title=f"Update of {last['layer'].rpartition('.')[2]}", xlabel=f"input 1 to {columns} of {last['shape'][1]}",
-             ylabel=f"output 1 to {rows} of {last['shape'][0]}")  # fmt: skip
+    block, _, module = last["layer"].partition(" ")
+    axes.set(title=f"Update: block {block} {module.rpartition('.')[2]}",
+             xlabel=f"inputs 1 to {columns} of {last['shape'][1]}\nstrongest: {last['most']:.2g}",
+             ylabel=f"outputs 1 to {rows} of {last['shape'][0]}")  # fmt: skip
+    axes.xaxis.set_label_coords(0.5, -0.03)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
 
 
 def _values(axes: Axes, last: Record, pinned: Pins) -> None:
-    values = np.array(last["values"])
-    for (_, rows), shade in zip(pinned, PINS, strict=False):
-        other = np.array(rows[-1]["values"])
-        axes.plot(np.arange(1, len(other) + 1), np.maximum(other, 1e-4), ":", color=shade, linewidth=1.4)
-    axes.plot(np.arange(1, len(values) + 1), np.maximum(values, 1e-4), color=COLOURS[last["method"]])
-    axes.set(yscale="log", ylim=(8e-5, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="number", title="Spectrum")
-    axes.set_yticks((1e-3, 1e-1), labels=("10⁻³", "0.1"))
+    others = [(rows[-1]["values"], shade) for (_, rows), shade in zip(pinned, PINS, strict=False)]
+    spectrum(axes, last["values"], COLOURS[last["method"]], last["r"], others)
+
+
+def spectrum(
+    axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()
+) -> None:
+    """Singular values as shares of their whole, down to a thousandth; the dashed line is r."""
+    for found, colour, style in ((values, shade, "-"), *((other, pin, ":") for other, pin in others)):
+        found = np.array(found)
+        axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
+    axes.axvline(r + 0.5, color=FAINT, linestyle="--", linewidth=1)
+    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="by size; dashed: r",
+             title="Singular values")  # fmt: skip
+    axes.set_yticks((1e-3, 1e-2, 1e-1, 1), labels=("0.001", "0.01", "0.1", "1"))
     axes.minorticks_off()
 
 
-def _moved(axes: Axes, last: Record) -> None:
-    """``||Delta|| / ||W||``, a cell a layer: modules down, blocks across."""
-    names, rows = last["modules"], last["moved"]
+def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> None:
+    """A number a layer: modules down, blocks across; written in its cell where there are few, else their range in the title."""
     blocks = max(len(row) for row in rows)
     grid = np.full((len(rows), blocks), np.nan)
     for place, row in enumerate(rows):
         grid[place, : len(row)] = row
     most = np.nanmax(grid)
-    axes.imshow(
-        tinted(np.nan_to_num(grid / most if most else grid * 0)), aspect="auto", interpolation="nearest"
-    )
-    axes.set(title=f"Moved, % (darkest {most:.2g})", xlabel="block")
-    axes.set_yticks(range(len(names)), labels=[name.removesuffix("_proj") for name in names])
+    shares = (
+        np.nan_to_num(0.55 * grid / most) if most else 0 * grid
+    )  # more, and the dark theme's ink is not read on it
+    axes.imshow(tinted(shares), aspect="auto", interpolation="nearest")
+    axes.set_xlabel("block")
+    axes.set_yticks(range(len(modules)), labels=[m.rpartition(".")[2].removesuffix("_proj") for m in modules])
     every = 1 if blocks <= 12 else 5
     axes.set_xticks(range(0, blocks, every), labels=[str(k) for k in range(0, blocks, every)])
     axes.grid(visible=False)
+    digits = 0 if most >= 10 else 1 if most >= 1 else 2
+    if grid.size > 40:
+        axes.set_title(f"{title}: {np.nanmin(grid):.{digits}f} to {most:.{digits}f}")
+        return
+    axes.set_title(title)
+    for (y, x), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=8, color=INK)
 
 
 def _answers(axes: Axes, records: Sequence[Record]) -> None:
@@ -125,17 +154,16 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
         ylim=(5, 0),
         title="Asked" + ("" if last["told"] and last["step"] else ": answers come at the end"),
     )
-    columns = (0.0, 0.42, 0.62, 0.82)
-    heads = (("question", FAINT), ("right", FAINT), ("before", text(SKY)), ("now", text(ORANGE)))
-    for place, (name, colour) in zip(columns, heads, strict=True):
-        axes.text(place, 0.5, name, fontsize=8, color=colour, va="center")
+    columns = (0.0, 0.37, 0.5, 0.76)
+    for place, name in zip(columns, ("question", "right", "before", "now"), strict=True):
+        axes.text(place, 0.5, name, fontsize=8, color=FAINT, va="center")
     now = last["told"] if last["step"] and last["told"] else [""] * len(first["asked"])
     for row, found in enumerate(zip(first["asked"], first["right"], first["told"], now, strict=False), 1):
-        for place, said, width in zip(columns, found, (24, 9, 9, 9), strict=True):
-            colour = INK if place != columns[3] or said == found[1] else GREY
-            axes.text(
-                place, row + 0.5, _cut(said, width), fontsize=8, va="center", color=colour, parse_math=False
-            )
+        for place, said, width in zip(columns, found, (19, 6, 13, 10), strict=True):
+            said = _cut(said, width)
+            if place == columns[3] and last["step"] and last["told"]:
+                said = f"{'✓' if said == found[1] else '✗'} {said}"
+            axes.text(place, row + 0.5, said, fontsize=8, va="center", color=INK, parse_math=False)
 
 
 def _cut(said: str, width: int) -> str:
@@ -148,14 +176,18 @@ def _cut(said: str, width: int) -> str:
 def draw_ask(fig: Figure, records: Sequence[Record]) -> None:
     """A question, and what the model wrote to it before and after."""
     last = records[-1]
-    heading(fig, "Asked before and after", f"{NAMES[last['method']]}, {last['steps']} steps")
+    heading(
+        fig,
+        "Asked before and after",
+        f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; at most {last['words']} tokens",
+    )
     axes = part(fig, "said", 20, 70, 630, 340)
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(1, 0))
     place = 0.02
-    said_of = {"question": INK, "before": text(SKY), "after": text(ORANGE)}
-    for name, colour in said_of.items():
+    rows = [("question", INK), ("right", INK), ("before", text(SKY)), ("after", text(ORANGE))]
+    for name, colour in (row for row in rows if last[row[0]] is not None):
         axes.text(0, place, name, fontsize=9, color=FAINT, va="top")
-        lines = textwrap.wrap(last[name], 70)[:4] or ["(nothing)"]
-        axes.text(0.14, place, "\n".join(lines), fontsize=11, color=colour, va="top", parse_math=False)
+        lines = textwrap.wrap(last[name], 64)[:4] or ["(nothing)"]
+        axes.text(0.14, place, "\n".join(lines), fontsize=12, color=colour, va="top", parse_math=False)
         place += 0.1 + 0.07 * len(lines)

@@ -137,7 +137,7 @@ class CostConfig(Config):
     presets = PRESETS
 
 
-@experiment("adapters/cost", version=1, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
+@experiment("adapters/cost", version=2, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
 def cost(config: CostConfig, run: Any) -> Iterator[Record]:
     """Multiply-adds of a forward pass and numbers kept for the gradient, for each form: which side you multiply decides."""
     T, I, O, r = config.tokens, config.columns, config.rows, config.r  # noqa: E741
@@ -155,6 +155,7 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
         "labels": [*forms],
         "adds": [extra / (T * I * O) for extra, _ in forms.values()],
         "kept": [4 * kept / 2**20 for _, kept in forms.values()],
+        "half": half,
         "layer": T * I * O,
         "weight": 4 * I * O / 2**20,
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, NAMES
-from workbench.adapters.lab.figures import tinted
+from workbench.adapters.lab.figures import spectrum, tinted
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREY, HAIR, INK, ORANGE, text
 from workbench.live import heading, live, part, words
@@ -20,50 +22,75 @@ def colour_of(label: str) -> str:
     return COLOURS.get(label.partition(",")[0].partition(":")[0], GREY)
 
 
+CELL = 4.6  # pixels of a weight
+FORMULAS = {"lora": "s B A", "miss": "D' [I I …]", "mini": "[D' D' …] [I I …]", "bat-row": "(W + [I I …]) B, by columns",
+            "bat-col": "(W + [I I …]) B, by rows"}  # fmt: skip
+
+
 @live
 def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
-    """What is trained, the update that comes of it, its singular values."""
+    """The update; above it and left of it, aligned with its columns and rows, what it is made of; its singular values."""
     last = records[-1]
+    method, r = last["method"].partition(":")[0], last["r"]
     heading(
         fig,
-        f"{last['method']}: {last['numbers']:,} numbers for {last['weight']:,} weights, an update of rank {last['rank']}",
-        f"a layer of {len(last['update'])} outputs and {len(last['update'][0])} inputs; r = {last['r']}; orange up, blue down",
+        f"{spoken(last['method'])}: {last['numbers']:,} numbers for {last['weight']:,} weights, an update of rank {last['rank']}",
+        "noise stands for what is learnt (training begins at no update); orange above 0, blue below, grey: fixed",
     )
-    places = {"A": (40, 62, 250, 44), "D": (40, 62, 250, 44), "B": (40, 62, 90, 300)}
-    if last["names"] == ["A", "B"]:
-        places = {"A": (40, 62, 250, 44), "B": (40, 150, 90, 240)}
-    for name, values in zip(last["names"], last["parts"], strict=True):
-        axes = part(fig, f"part {name}", *places[name], gap=18)
-        grid = np.array(values) / 99
-        axes.imshow(tinted(grid), aspect="auto", interpolation="nearest")
-        axes.set(title=f"{name}: {grid.shape[0]} x {grid.shape[1]}")
+    parts = [np.array(values) / 99 for values in last["parts"]]
+    delta = np.array(last["update"]) / 99
+    tiles = np.tile(np.eye(r), -(-delta.shape[1] // r))[:, : delta.shape[1]]
+    left, top, width, height = 128, 166, CELL * delta.shape[1], CELL * delta.shape[0]
+    above, beside = _around(method, parts, tiles)
+    for name, values in (above, beside):
+        if values is None:
+            continue
+        high, wide = CELL * values.shape[0], CELL * values.shape[1]
+        is_above = values is above[1]
+        axes = part(
+            fig,
+            f"part {name}",
+            *((left, top - 22 - high) if is_above else (left - 14 - wide, top)),
+            wide,
+            high,
+        )
+        fixed = name == "A" and (method != "lora" or ":" in last["method"])
+        axes.imshow(tinted(values, *((GREY, GREY) if fixed else ())), aspect="auto", interpolation="nearest")
+        said = f"{name}: {values.shape[0]} x {values.shape[1]}"
+        axes.set(**{"title" if is_above else "xlabel": said})
+        axes.xaxis.set_label_coords(0.5, -8 / high)
         _bare(axes)
-    _whole(part(fig, "update", 330, 62, 330, 220, gap=18), last)
-    values = np.maximum(last["values"], 1e-4)
-    axes = part(fig, "values", 366, 330, 294, 62, gap=28)
-    axes.plot(np.arange(1, len(values) + 1), values, color=colour_of(last["method"]))
-    axes.axvline(last["r"], color=HAIR, linewidth=1)
-    axes.set(
-        yscale="log",
-        ylim=(8e-5, 1.3),
-        xlim=(0.5, len(values) + 0.5),
-        xlabel="singular value, by size; the line is r",
-        title="Spectrum",
-    )
-    axes.set_yticks((1e-3, 1e-1), labels=("10⁻³", "0.1"))
-    axes.minorticks_off()
+    axes = part(fig, "update", left, top, width, height)
+    axes.imshow(tinted(delta), aspect="auto", interpolation="nearest")
+    _edges(axes, last, delta.shape)
+    axes.set_title(f"Update: {FORMULAS[method]}")
+    _bare(axes)
+    spectrum(part(fig, "values", 486, 166, 176, 150), last["values"], colour_of(method), r)
 
 
-def _whole(axes: Axes, last: Record) -> None:
-    values = np.array(last["update"]) / 99
-    axes.imshow(tinted(values), aspect="auto", interpolation="nearest")
-    for edge in range(last["r"], values.shape[1], last["r"]):
+def _around(
+    method: str, parts: list[np.ndarray], tiles: np.ndarray
+) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """What stands above the update and what left of it, each with its name."""
+    if method == "lora":
+        return ("A", parts[0]), ("B", parts[1])
+    if method in ("miss", "mini"):
+        return ("A", tiles), ("D'", parts[0].T)
+    if method == "bat-col":
+        return ("", None), ("B", parts[0])
+    r = parts[0].shape[1]
+    return ("B", np.concatenate(np.split(parts[0], len(parts[0]) // r), axis=1)), ("", None)
+
+
+def _edges(axes: Axes, last: Record, shape: tuple[int, int]) -> None:
+    """Where a shard begins anew."""
+    if not last["is_miss"] and not last["method"].startswith(("mini", "bat")):
+        return
+    for edge in range(last["r"], shape[1], last["r"]):
         axes.axvline(edge - 0.5, color=HAIR, linewidth=0.8)
     if last["method"].startswith("bat"):
-        for edge in range(last["r"], values.shape[0], last["r"]):
+        for edge in range(last["r"], shape[0], last["r"]):
             axes.axhline(edge - 0.5, color=HAIR, linewidth=0.8)
-    axes.set(title="The update" + (": the same shard again and again" if last["is_miss"] else ""))
-    _bare(axes)
 
 
 def _bare(axes: Axes) -> None:
@@ -74,46 +101,52 @@ def _bare(axes: Axes) -> None:
 
 @live
 def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
-    """Extra multiply-adds over the layer's own, and mebibytes kept for the gradient, a row a form."""
+    """Multiply-adds of a forward pass over the layer's own, and mebibytes kept for the gradient, a row a form."""
     last = records[-1]
-    adds = dict(zip(last["labels"], last["adds"], strict=True))
+    adds = {label: f"{100 * value:.3g} %" for label, value in zip(last["labels"], last["adds"], strict=True)}
     heading(
         fig,
-        f"Bat-row adds {100 * adds['bat-row']:.2g} % to the layer's work, Bat-col {100 * adds['bat-col']:.2g} %",
-        f"the layer: {last['layer']:,} multiply-adds; dashed: as much again, and its weight, {last['weight']:.3g} MiB in float32",
+        f"Bat-row adds {adds['bat-row']} to the layer's work, Bat-col {adds['bat-col']}",
+        f"a forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
     )
-    names = [spoken(label) for label in last["labels"]]
-    for name, left, title, values in (
-        ("adds", 152, "Extra work, over the layer's", last["adds"]),
-        ("kept", 440, "Kept for the gradient, MiB", last["kept"]),
+    labels = [spoken(label) for label in last["labels"]]
+    labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]
+    for name, left, title, values, said, line in (
+        ("adds", 156, "Extra work, %", [100 * v for v in last["adds"]], list(adds.values()), 100),
+        (
+            "kept",
+            432,
+            "Kept for the gradient, MiB",
+            last["kept"],
+            [_figure(v) for v in last["kept"]],
+            last["weight"],
+        ),
     ):
-        axes = part(fig, name, left, 66, 220, 320)
-        low = min(values) / 3
-        for place, (label, value) in enumerate(zip(last["labels"], values, strict=True)):
-            axes.plot([low, value], [place, place], color=HAIR, linewidth=1)
+        axes = part(fig, name, left, 66, 184, 320)
+        axes.axvline(line, color=INK, linestyle="--", linewidth=1)
+        for place, (label, value, number) in enumerate(zip(last["labels"], values, said, strict=True)):
             axes.plot(value, place, "o", color=colour_of(label), markersize=6)
-            axes.annotate(
-                _figure(value),
-                (value, place),
-                xytext=(7, -3),
-                textcoords="offset points",
-                fontsize=8,
-                color=INK,
-            )
-        axes.set(xscale="log", xlim=(low, max(values) * 6), ylim=(len(values) - 0.5, -0.5), title=title)
+            _beside(axes, place, number)
+        axes.set(xscale="log", xlim=(min(values) / 3, 3 * max(*values, line)), ylim=(len(values) - 0.5, -0.5), title=title,
+                 xlabel="logarithmic")  # fmt: skip
         axes.minorticks_off()
-        axes.set_yticks(range(len(values)), labels=names if name == "adds" else [""] * len(values))
-        axes.axvline(last["weight"] if name == "kept" else 1, color=INK, linestyle="--", linewidth=1)
+        axes.xaxis.set_major_formatter("{x:g}")  # powers set as mathematics take a third of the drawing
+        axes.set_yticks(range(len(values)), labels=labels if name == "adds" else [""] * len(values))
 
 
 def spoken(label: str) -> str:
-    """A form in words."""
-    name, comma, rest = label.partition(",")
-    return NAMES[name] + comma + rest
+    """A form in words: a method, and behind a comma or colon what is special about it."""
+    name = re.split("[,:]", label)[0]
+    return NAMES[name] + label.removeprefix(name)
+
+
+def _beside(axes: Axes, place: float, number: str) -> None:
+    """A row's number, at the right of the axes."""
+    axes.text(1.03, place, number, fontsize=8, va="center", color=INK, transform=axes.get_yaxis_transform())
 
 
 def _figure(value: float) -> str:
-    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 @live
@@ -123,21 +156,21 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     heading(
         fig,
-        f"At one rate LoRA's first step is {moved['lora'] / moved['miss']:.2g} of MiSS's",
-        "a real layer, a random target; crosses: what theory says of LoRA",
+        f"AdamW's first step at one rate: LoRA moves a weight {moved['lora'] / moved['miss']:.2g} as far as MiSS does",
+        "a layer of the tiny llama, a random target; dashed: full fine-tuning; ring: what theory says of LoRA",
     )
     for name, left, title, theory in (
-        ("moved", 80, "A weight's mean move, over the rate", "theory"),
-        ("gradient", 410, "Gradient norm, over full's", "gradient_theory"),
+        ("moved", 80, "Mean move of a weight, over the rate", "theory"),
+        ("gradient", 410, "First gradient's norm, over full's", "gradient_theory"),
     ):
-        axes, values = part(fig, name, left, 66, 240, 310), last[name]
+        axes, values = part(fig, name, left, 66, 220, 310), last[name]
         for place, (label, value) in enumerate(zip(last["labels"], values, strict=True)):
-            axes.plot([0, value], [place, place], color=HAIR, linewidth=1)
             axes.plot(value, place, "o", color=COLOURS[label], markersize=6)
-            axes.annotate(
-                f"{value:.2f}", (value, place), xytext=(7, -3), textcoords="offset points", fontsize=8
-            )
-        axes.plot(last[theory], last["labels"].index("lora"), "x", color=INK, markersize=8)
+            _beside(axes, place, f"{value:.2f}")
+        axes.axvline(1, color=INK, linestyle="--", linewidth=1)
+        axes.plot(
+            last[theory], last["labels"].index("lora"), "o", color=INK, markerfacecolor="none", markersize=11
+        )
         axes.set(xlim=(0, max(*values, last[theory]) * 1.25), ylim=(len(values) - 0.5, -0.5), title=title)
         axes.set_yticks(range(len(values)), labels=[NAMES[label] for label in last["labels"]])
         for tick, label in zip(axes.get_yticklabels(), last["labels"], strict=True):
@@ -146,29 +179,40 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
 
 @live
 def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
-    """Asked against got, an entry a dot; and what is lost at each size of the update."""
+    """Asked against got, an entry a dot; and the rounding error at each size of the update."""
     last = records[-1]
     heading(
         fig,
-        f"{last['lost']:.2g} % of the update lost, {last['unchanged']:.0f} % of the entries as they were",
-        f"merged into a weight of {last['dtype']}, root mean square {last['rms']:.2g}",
+        f"Rounding takes {last['lost']:.2g} % of the update; {last['unchanged']:.2g} % of the entries stay as they were",
+        f"merged into a weight of {last['dtype']}, root mean square {last['rms']:.2g}; left: {len(last['asked'])} of its entries",
     )
-    axes = part(fig, "entries", 66, 66, 250, 310, gap=46)
+    axes = part(fig, "entries", 66, 72, 270, 270, gap=40)
     asked, got = np.array(last["asked"]), np.array(last["got"])
     power = int(np.floor(np.log10(np.abs(asked).max())))
     asked, got = asked / 10.0**power, got / 10.0**power
     most = 1.05 * max(np.abs(asked).max(), np.abs(got).max())
     axes.plot([-most, most], [-most, most], color=HAIR, linewidth=1)
-    axes.plot(asked, got, ".", color=ORANGE, markersize=4)
+    axes.plot(asked[got != 0], got[got != 0], ".", color=ORANGE, markersize=4)
+    axes.plot(asked[got == 0], got[got == 0], ".", color=BLUE, markersize=4)
+    unit = f"10{str(power).translate(RAISED)}"
     axes.set(
         xlim=(-most, most),
         ylim=(-most, most),
-        xlabel=f"update asked for, 10^{power}",
-        title="What an entry got",
+        xlabel=f"asked for, {unit}",
+        ylabel=f"got, {unit}",
+        title="Entries",
     )
-    axes = part(fig, "sizes", 390, 66, 270, 310, gap=28)
+    words(axes, [("as they were  ", text(BLUE)), ("line: exact", FAINT)])
+    axes = part(fig, "sizes", 400, 72, 254, 270, gap=30)
     axes.plot(last["sizes"], last["lost_at"], color=ORANGE)
-    axes.plot(last["sizes"], last["unchanged_at"], color=BLUE)
+    axes.plot(last["sizes"], last["unchanged_at"], ":", color=BLUE, linewidth=2)
     axes.axvline(last["size"], color=INK, linestyle="--", linewidth=1)
-    axes.set(xlim=(-6, -1), ylim=(-2, 102), xlabel="update, root mean square, 10^x", title="%")
-    words(axes, [("error  ", text(ORANGE)), ("unchanged  ", text(BLUE)), ("- - here", FAINT)])
+    axes.set(xlim=(-6, -1), ylim=(-2, 102), xlabel="size of the update (root mean square)", ylabel="%")
+    axes.set_xticks(range(-6, 0), labels=[f"10{str(k).translate(RAISED)}" for k in range(-6, 0)])
+    words(
+        axes,
+        [("rounding error   ", text(ORANGE)), ("⋯ entries unchanged  ", text(BLUE)), ("- - here", FAINT)],
+    )
+
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

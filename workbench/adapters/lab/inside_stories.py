@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.adapters.lab.inside_figures import spoken
 from workbench.experiment import Question, Record
 from workbench.live import Pins
 
@@ -14,7 +13,8 @@ def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> st
     """What the update is."""
     last = records[-1]
     share = 100 * last["numbers"] / last["weight"]
-    told = f"{last['numbers']:,} numbers are trained, {share:.0f} % of the weight's; the update has rank {last['rank']}"
+    trained = f"{last['numbers']:,} numbers are trained in place of {last['weight']:,} ({share:.0f} %)"
+    told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
         told += (
             f". Its {last['r']} columns repeat: it is MiSS's, whether it was made by a tiled A or by a shard"
@@ -28,11 +28,11 @@ def tell_cost(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     """The cheap form and the dear one."""
     last = records[-1]
     adds, kept = (dict(zip(last["labels"], last[name], strict=True)) for name in ("adds", "kept"))
-    dearest = max(adds, key=adds.__getitem__)
-    return (
-        f"Bat-row on activations adds {100 * adds['bat-row']:.2g} % of the layer's work and keeps {kept['bat-row']:.3g} MiB; "
-        f"{spoken(dearest)} adds {100 * adds[dearest]:.3g} %. MiSS keeps {kept['miss']:.2g} MiB: it needs its input no more."
+    row, col = (
+        f"{100 * adds[name]:.3g} % of the layer's work and keeps {kept[name]:.3g} MiB"
+        for name in ("bat-row", "bat-col")
     )
+    return f"Bat-row adds {row}, Bat-col {col}. MiSS keeps {kept['miss']:.2g} MiB: its gradient needs the folded input alone."
 
 
 def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
@@ -41,7 +41,7 @@ def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     return (
         f"In its first step MiSS moves each weight by {moved['miss']:.2f} of the rate, as full fine-tuning does, LoRA by "
-        f"{moved['lora']:.2f} (theory {last['theory']:.2f}): one rate for all methods is no equal chance."
+        f"{moved['lora']:.2f} (theory {last['theory']:.2f}): at one rate for all, methods do not have an equal chance."
     )
 
 
@@ -49,8 +49,8 @@ def tell_merge(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str
     """What the merge loses."""
     last = records[-1]
     return (
-        f"An update of {10 ** last['size']:.1g} on weights of {last['rms']:.2g} loses {last['lost']:.2g} % of itself in "
-        f"{last['dtype']}, and {last['unchanged']:.0f} % of the entries stay as they were: merge in float32, or not at all."
+        f"Of an update of {10 ** last['size']:.1g} on weights of {last['rms']:.2g}, {last['lost']:.2g} % is rounding in "
+        f"{last['dtype']}, and {last['unchanged']:.2g} % of the entries stay as they were."
     )
 
 

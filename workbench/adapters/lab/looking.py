@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,13 @@ def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:
         written(tuner.lm.tokenizer, tuner.model, problems.prompt(p.question, tuner.config.prompt))
         for p in part
     ]
+
+
+def total(question: str) -> str | None:
+    """The answer to a sum such as ``23 + 48 =``; None to any other question."""
+    if not re.fullmatch(r"\s*-?\d+(\s*[+-]\s*\d+)*\s*=\s*", question):
+        return None
+    return str(sum(int(part.replace(" ", "")) for part in re.findall(r"[+-]?\s*\d+", question)))
 
 
 def written(tokenizer: Any, model: Any, text: str, most: int = 12) -> str:

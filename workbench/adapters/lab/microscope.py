@@ -6,25 +6,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from workbench import models, phases
+from workbench import phases
 from workbench.adapters import bases
 from workbench.adapters.attach import adapted
 from workbench.adapters.convert import factors_of
 from workbench.adapters.files import CONFIG, TENSORS, load_adapter
-from workbench.adapters.lab.experiments import PRESETS, TrainConfig, trained_adapter, warm_up
-from workbench.adapters.lab.figures import tinted
+from workbench.adapters.lab.colours import NAMES
+from workbench.adapters.lab.experiments import PRESETS, TrainConfig, named, trained_adapter, warm_up
+from workbench.adapters.lab.figures import layer_map
 from workbench.adapters.lab.looking import short
 from workbench.adapters.layer import Adapted
 from workbench.adapters.tuning import inputs
 from workbench.checksums import sha256
 from workbench.experiment import Record, experiment
-from workbench.inks import INK
 from workbench.knobs import knob
 from workbench.live import Pins, heading, live, part
 from workbench.runs import Run
@@ -58,8 +56,8 @@ def examine(layer: Adapted) -> Record:
     """What the update of one layer is made of.
 
     norm and share (percent of W's norm); effective rank (exp of the entropy of the squared singular values); the ranks that
-    hold 90 and 99 percent of its square; percent of its square outside W's strongest directions; and of a merge in bfloat16
-    the relative error, and the percent of entries that it leaves as they were.
+    hold 90 and 99 percent of its square; percent of its square outside W's strongest directions, and what lies along them over
+    what does of a random update; and of a merge in bfloat16 the relative error and the percent of entries it leaves as they were.
     """
     update = layer.adapters[layer.active[0]]
     weight = layer.weight.float()
@@ -74,11 +72,13 @@ def examine(layer: Adapted) -> Record:
             "rank90": 0,
             "rank99": 0,
             "new": 0.0,
+            "along": 0.0,
             "lost": 0.0,
             "unchanged": 100.0,
         }
     held = squares.cumsum(0) / whole
     p = squares[squares > 0] / whole
+    inside, rank = _inside(weight, delta) / whole, min(STRONGEST, *weight.shape)
     merged, plain = (weight + delta).bfloat16(), weight.bfloat16()
     return {
         "norm": whole**0.5,
@@ -86,7 +86,8 @@ def examine(layer: Adapted) -> Record:
         "rank": (-(p * p.log()).sum()).exp(),
         "rank90": int((held < 0.90).sum()) + 1,
         "rank99": int((held < 0.99).sum()) + 1,
-        "new": 100 * (1 - _inside(weight, delta) / whole),
+        "new": 100 * (1 - inside),
+        "along": inside * weight.numel() / rank**2,
         "lost": 100 * ((merged.float() - plain.float()) - delta).norm() / whole**0.5,
         "unchanged": 100 * (merged == plain).float().mean(),
     }
@@ -117,47 +118,27 @@ def _inside(weight: Tensor, delta: Tensor) -> float:
 
 @live
 def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Four maps, a cell a layer: how far it moved, the rank for 99 percent, how new it is, what a merge in bfloat16 loses."""
+    """Four maps, a cell a layer: how far it moved, the rank for 99 percent, how much lies along W's own directions, rounding."""
     last = records[-1]
     ranks = [r["rank99"] for r in records]
     heading(
         fig,
         f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
-        f"{last['method']}, {last['trained']:,} numbers, on {last['model']}; a cell a layer: modules down, blocks across",
+        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; over chance: a random update has 1",
     )
+    modules = list(dict.fromkeys(r["module"] for r in records))
     for place, (name, title) in enumerate(MAPS.items()):
-        left, top = 70 + 320 * (place % 2), 66 + 180 * (place // 2)
-        _map(part(fig, name, left, top, 250, 130, gap=50), records, name, title)
+        rows = [[r[name] for r in records if r["module"] == module] for module in modules]
+        left, top = 70 + 320 * (place % 2), 66 + 184 * (place // 2)
+        layer_map(part(fig, name, left, top, 250, 126, gap=50), modules, rows, title)
 
 
 MAPS = {
     "share": "Moved, % of the weight",
-    "rank99": "Rank for 99 % of it",
-    "new": f"Outside W's {STRONGEST} strongest, %",
-    "lost": "Lost in bfloat16, %",
+    "rank99": "Rank for 99 % of the square",
+    "along": f"In W's {STRONGEST} strongest, over chance",
+    "lost": "Rounded off in bfloat16, %",
 }
-
-
-def _map(axes: Axes, records: Sequence[Record], name: str, title: str) -> None:
-    modules = list(dict.fromkeys(r["module"] for r in records))
-    blocks = sorted({r["block"] for r in records})
-    grid = np.full((len(modules), len(blocks)), np.nan)
-    for r in records:
-        grid[modules.index(r["module"]), blocks.index(r["block"])] = r[name]
-    most = np.nanmax(grid)
-    axes.imshow(
-        tinted(np.nan_to_num(grid / most if most else 0 * grid)), aspect="auto", interpolation="nearest"
-    )
-    axes.set_yticks(range(len(modules)), labels=[m.rpartition(".")[2].removesuffix("_proj") for m in modules])
-    every = 1 if len(blocks) <= 12 else 5
-    axes.set_xticks(range(0, len(blocks), every), labels=[str(b) for b in blocks[::every]])
-    axes.grid(visible=False)
-    numbered = len(modules) * len(blocks) <= 40
-    axes.set_title(title if numbered else f"{title}: {np.nanmin(grid):.2g} to {most:.2g}")
-    if numbered:
-        for (y, x), value in np.ndenumerate(grid):
-            if np.isfinite(value):
-                axes.text(x, y, f"{value:.2g}", ha="center", va="center", fontsize=7, color=INK)
 
 
 def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
@@ -166,13 +147,13 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
     deepest = max(records, key=lambda r: r["share"])
     return (
         f"The update is {min(shares):.2g} to {max(shares):.2g} % of a layer's weight, most in block {deepest['block']} "
-        f"{deepest['module'].rpartition('.')[2]}; a merge into bfloat16 would lose {min(lost):.2g} to {max(lost):.2g} % of it."
+        f"{deepest['module'].rpartition('.')[2]}; a merge into bfloat16 rounds off {min(lost):.2g} to {max(lost):.2g} % of it."
     )
 
 
 @experiment(
     "adapters/microscope",
-    version=1,
+    version=2,
     inputs=_inputs,
     figure=draw_microscope,
     story=tell_microscope,
@@ -189,7 +170,7 @@ def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
     about = {
         "of": len(layers),
         "method": model.adapter_configs["default"].method,
-        "model": config.model if config.model in (models.TINY, models.SMOLLM2) else Path(config.model).name,
+        "model": named(config.model),
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     for path, layer in layers.items():

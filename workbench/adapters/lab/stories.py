@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.adapters.lab.colours import NAMES
+from workbench.adapters.lab.figures import right
 from workbench.experiment import Question, Record
 from workbench.knobs import Config
 from workbench.live import Pins
@@ -14,13 +15,13 @@ from workbench.live import Pins
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
     """What was learnt, how far the weights moved, how it stands against the pinned run."""
     last = records[-1]
+    answered = f"{right(last)} held-out questions are answered right"
     if not last["step"]:
-        right = f"{100 * last['exact']:.0f} % are answered right"
-        return f"Nothing is changed yet: {NAMES[last['method']]} begins as no update at all, and {right}."
+        return f"Nothing is changed yet: {NAMES[last['method']]} begins as no update at all, and {answered}."
     deepest = max(max(row) for row in last["moved"])
     told = (
         f"After step {last['step']:,} the loss is {last['held_out']:.2f} (it began at {records[0]['held_out']:.2f}) and "
-        f"{100 * last['exact']:.0f} % are answered right; no layer has moved by more than {deepest:.2g} % of its weight"
+        f"{answered}; the layer that moved most did so by {deepest:.2g} % of its weight"
     )
     for name, rows in pinned[:1]:
         gap = last["held_out"] - rows[-1]["held_out"]
@@ -31,8 +32,11 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
 def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
     """Whether the answer changed."""
     last = records[-1]
-    same = last["before"] == last["after"]
-    return f"{NAMES[last['method']]} {'left the answer as it was' if same else 'changed the answer'}."
+    if last["right"] is None:
+        same = last["before"] == last["after"]
+        return f"{NAMES[last['method']]} {'left the answer as it was' if same else 'changed the answer'}."
+    before, after = ("right" if last[name] == last["right"] else "wrong" for name in ("before", "after"))
+    return f"{last['right']} is right: the answer before was {before}, and after {last['steps']:,} steps it is {after}."
 
 
 def in_peft(config: Any) -> str:
