@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -35,11 +36,11 @@ def weight_of(base: Any) -> Tensor | None:
     return weight if plain else None
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """What is trained for one layer, and how it acts there; it begins as no change at all.
 
-    A subclass gives ``delta``, the update of a weight ``(out, in)``, and, where there is one, ``act``: the layer's output
-    without that weight's update being built. Parameters are float32, or wider where the layer is. ``shift``: what is added to
+    A subclass gives ``delta``, the update of a weight ``(out, in)``, and ``act``, the layer's output without that update being
+    built. Parameters are float32, or wider where the layer is. ``shift``: what is added to
     the layer's bias, where that is trained too.
     """
 
@@ -66,13 +67,13 @@ class Adapter(nn.Module):
         self.like = {"dtype": torch.promote_types(here.dtype, torch.float32) if here.is_floating_point() else torch.float32,
                      "device": here.device}  # fmt: skip
 
+    @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
         """The update of this weight, ``(out, in)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, x: Tensor, base: Linear) -> Tensor:
         """``base(x) + Delta x`` for x ``(..., in)``."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, base: Linear) -> Tensor:
         """The layer's output with this update, in the layer's dtype."""
@@ -117,9 +118,9 @@ class Shard(Adapter):
             raise ValueError(f"r={config.r} is above its input width: expected 1 to {columns}")
         self.shard = nn.Parameter(torch.zeros(self.shape(config, rows, columns), **self.like))
 
+    @abstractmethod
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:
         """The shape of the shard; raises ValueError for a layer that cannot have one."""
-        raise NotImplementedError
 
 
 class MiSS(Shard):

@@ -45,7 +45,7 @@ class AdapterConfig(Config):
         when=(lambda c: c.method == "mini", "only mini has it"),
     )  # fmt: skip
     targets: tuple[str, ...] | None = knob(
-        None, "layers", "names or ends of names, such as q_proj, v_proj; none: every linear of the blocks", free=True,
+        None, "only these layers", "names or ends of names, such as q_proj, v_proj; none: every linear of the blocks", free=True,
         choices=(None, ("q_proj", "v_proj"), ("up_proj", "down_proj")),
     )  # fmt: skip
     form: Literal[ANY_FORM] | None = knob(

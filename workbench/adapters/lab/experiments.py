@@ -156,7 +156,7 @@ class AskConfig(TrainConfig):
         free=True,
         essential=True,
     )
-    words: int = knob(12, "tokens", "of the answer, at most", low=1, high=200)
+    tokens: int = knob(12, "tokens", "of the answer, at most", low=1, high=200)
     presets = PRESETS
 
 
@@ -175,16 +175,16 @@ def ask(config: AskConfig, run: Run) -> Iterator[Record]:
     lm = bases.load(config.model, getattr(torch, config.dtype))
     text = problems.prompt(config.question, config.prompt)
     model = bases.fresh(lm.model)
-    before = looking.written(lm.tokenizer, model, text, config.words)
+    before = looking.written(lm.tokenizer, model, text, config.tokens)
     load_adapter(model, folder)
     yield {
         "question": config.question,
         "right": looking.total(config.question),
         "before": before,
-        "after": looking.written(lm.tokenizer, model, text, config.words),
+        "after": looking.written(lm.tokenizer, model, text, config.tokens),
         "method": config.method,
         "steps": config.steps,
-        "words": config.words,
+        "tokens": config.tokens,
         "model": named(config.model),
         "data": Path(config.data).name,
     }

@@ -179,7 +179,7 @@ def draw_ask(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         "Asked before and after",
-        f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; at most {last['words']} tokens",
+        f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; at most {last['tokens']} tokens",
     )
     axes = part(fig, "said", 20, 70, 630, 340)
     axes.set_axis_off()

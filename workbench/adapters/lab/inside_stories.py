@@ -32,7 +32,7 @@ def tell_cost(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
         f"{100 * adds[name]:.3g} % of the layer's work and keeps {kept[name]:.3g} MiB"
         for name in ("bat-row", "bat-col")
     )
-    return f"Bat-row adds {row}, Bat-col {col}. MiSS keeps {kept['miss']:.2g} MiB: its gradient needs the folded input alone."
+    return f"Bat-row adds {row}, Bat-col {col}. MiSS keeps {kept['miss']:.3g} MiB: its gradient needs the folded input alone."
 
 
 def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
