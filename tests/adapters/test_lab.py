@@ -13,7 +13,7 @@ from adapters.test_adapters import Loses, batch
 from workbench import papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import exercises, inside, looking, stories, studies, tables, toy
+from workbench.adapters.lab import exercises, inside, looking, sizes, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -92,6 +92,20 @@ def test_a_first_step_is_undone():
     assert losses == fresh
     assert 0 < seen["step"] < 0.5
     assert seen["kept"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [("lora", 32 * (48 + 4)), ("miss", 32 * 8), ("bat-row", 32 * 48), ("bat-col", 32 * 48)],
+)
+def test_a_layer_keeps_what_its_form_needs(method, kept):
+    config = sizes.SizeConfig(method=method, width=48, tokens=32, r=8, repeats=2)
+    seen = sizes.on_layer.experiment.generate(config, None)
+    (record,) = seen
+    assert record["kept"] == 4 * kept / 2**20  # its input, or that folded, and LoRA's inner product
+    assert record["parameters"] == (4 * 96 if method == "lora" else 8 * 48)
+    assert record["init_seconds"] > 0
+    assert record["step_ratio"] > 0
 
 
 def test_a_fit_cut_anywhere_ends_with_the_same_record(tmp_path, monkeypatch):

@@ -6,10 +6,8 @@ import copy
 import time
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from workbench.adapters.lab.controls import CONTROLS
+from workbench.adapters.lab.looking import keeping
 from workbench.adapters.lab.peft_point import PeftTuner
 from workbench.adapters.tuning import Tuner, TuningConfig, inputs
 from workbench.comparison import ComparisonConfig, Setting, candidates, fit
@@ -88,21 +86,13 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
 def first_step(tuner: Tuner) -> dict[str, float]:
     """What the first step does, then undone: bytes kept for the gradient; mean move of a weight, as a share of the rate."""
     rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
-    start, before, kept = copy.deepcopy(tuner.state_dict()), tuner.updates(), {}
-    own = {p.untyped_storage().data_ptr() for p in (*tuner.model.parameters(), *tuner.model.buffers())}
-
-    def keep(t: Tensor) -> Tensor:
-        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        for _ in tuner.run(1):
-            pass
+    start, before = copy.deepcopy(tuner.state_dict()), tuner.updates()
+    kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
     after = tuner.updates()
     tuner.load_state_dict(start)
     moved = sum((after[path] - before[path]).abs().sum().item() for path in after)
     return {
-        "kept": sum(size for place, size in kept.items() if place not in own),
+        "kept": kept,
         "step": moved / sum(u.numel() for u in after.values()) / rate if after else None,
         "gradient": tuner.gradient_norm,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,21 @@ def singular_values(update: Tensor) -> list[float]:
     values = torch.linalg.svdvals(update.double())
     whole = values.norm().item()
     return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]
+
+
+def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass keeps for the gradient, besides these tensors."""
+    kept: dict[int, int] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        alive = forward()  # what it keeps must not be freed before it is counted
+    places = {p.untyped_storage().data_ptr() for p in own}
+    del alive
+    return sum(size for place, size in kept.items() if place not in places)
 
 
 def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:

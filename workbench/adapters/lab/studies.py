@@ -86,6 +86,20 @@ def curves(config: MethodsConfig) -> Iterator[Point]:
 
 
 @comparison(
+    "adapters/forgetting",
+    version=1,
+    fit=on_questions,
+    figure=figures.draw_forgetting,
+    presets=SCALES,
+    swept=KNOBS,
+    paper="not in the paper; PEFT's comparison of July 2026 measures it at one rate",
+)
+def forgetting(config: MethodsConfig) -> Iterator[Point]:
+    """The same fits: what each has learnt, against what it has forgotten of prose."""
+    yield from both_rates(config, config.methods)
+
+
+@comparison(
     "adapters/rwkv",
     version=1,
     fit=on_questions,

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES, colour, spoken
 from workbench.experiment import Record
-from workbench.intervals import ahead, chosen, marks, scores, summary
+from workbench.inks import INK
+from workbench.intervals import ahead, chosen, interval, marks, scores, summary
 from workbench.plotting import figure, finish, name_rows, point, series
 
 
@@ -46,20 +47,19 @@ def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", *
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
-    """Loss at the one rate, at each one's own rate, and what was forgotten there."""
+    """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
     labels = list(dict.fromkeys(r["label"] for r in records))
-    panels = (
-        ("shared", "loss", "all at one rate", "loss on test questions"),
-        ("own", "loss", "each at its own rate", "loss on test questions"),
-        ("own", "forgetting", "forgotten, at its own", "rise of the loss on prose"),
-    )
     with figure() as fig:
-        for axes, (rates, column, name, xlabel) in zip(fig.subplots(1, 3, sharey=True), panels, strict=True):
-            for _, row in summary(at(records, rates=rates), column).iterrows():
+        axes_of = fig.subplots(1, 3, sharey=True)
+        for axes, rates, name in zip(
+            axes_of, ("shared", "own"), ("all at one rate", "each at its own"), strict=False
+        ):
+            for _, row in summary(at(records, rates=rates), "loss").iterrows():
                 if row["n"]:
                     point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
             name_rows(axes, labels, NAMES, COLOURS)
-            axes.set(title=name, xlabel=xlabel)
+            axes.set(title=name, xlabel="loss on test questions")
+        _below_lora(axes_of[2], records, labels)
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
         found = [
             (words, lead(records, "miss", "lora", rates=rates))
@@ -69,6 +69,54 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         title = f"MiSS's loss below LoRA's: {said}" if said else "Methods"
         return finish(
             fig, title, f"{model + ', ' if model else ''}sums of two and three numbers; {setting(records)}"
+        )
+
+
+def _below_lora(axes: Axes, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """LoRA's loss less each method's, both at their own rates and of the same seed."""
+    axes.axvline(0, color=INK, linestyle="--", linewidth=1.1)
+    for place, label in enumerate(labels):
+        gap = difference(records, label, "lora", rates="own").dropna()
+        if label != "lora" and len(gap):
+            row = {**interval(gap)._asdict(), "edge": "", "values": gap.tolist()}
+            point(axes, place, row, colour(label), across=True)
+    name_rows(axes, labels, NAMES, COLOURS)
+    axes.set(title="below LoRA, at its own", xlabel="difference, same seed")
+
+
+def draw_forgetting(records: Sequence[Record]) -> Figure:
+    """Learning against forgetting: loss on test questions, and the rise of the loss on prose; a seed a dot, the mean a mark."""
+    labels = [
+        label
+        for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full")
+        if at(records, label=label)
+    ]
+    with figure() as fig:
+        for axes, rates, name in zip(
+            fig.subplots(1, 2, sharey=True),
+            ("shared", "own"),
+            ("all at one rate", "each at its own"),
+            strict=True,
+        ):
+            for label in labels:
+                rows = [r for r in chosen(at(records, label=label, rates=rates)) if "forgetting" in r]
+                if rows:
+                    x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
+                    axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
+                    axes.plot(x.mean(), y.mean(), "o", color=colour(label), markersize=7)
+            axes.set(title=name, xlabel="loss on test questions")
+        fig.axes[0].set_ylabel("rise of the loss on prose")
+        found = [
+            (words, lead(records, "lora", "miss", "forgetting", rates=rates))
+            for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
+        ]
+        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        return finish(
+            fig,
+            f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting",
+            f"lower left is better; {setting(records)}",
+            {label: spoken(label) for label in labels},
+            {label: colour(label) for label in labels},
         )
 
 
