@@ -214,4 +214,4 @@ def test_what_is_not_public_is_said_so():
 @pytest.mark.parametrize("method", ["continual", "quantization", "synapse"])
 def test_the_ledger_of_the_reference_is_whole(method):
     ledger = papers.ledger(method, "reference")
-    assert not ledger["measured"].str.startswith("not run yet").any()
+    assert not ledger["measured"].str.match("not run yet|the reference records are of").any()
