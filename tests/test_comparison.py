@@ -110,8 +110,10 @@ def test_the_cost_is_summed_over_fits_whenever_they_were_made(tmp_path):
         assert about["fits"]["wall_seconds"] > 0
 
 
-def test_what_a_fit_means_is_part_of_what_its_comparison_means():
-    assert "toy/fit@1" in STUDY.inputs(STUDY.config())
+def test_what_a_fit_means_and_the_data_of_every_point_are_part_of_what_a_comparison_means():
+    assert STUDY.inputs(STUDY.config(points=3)) == ["data 0", "data 1", "data 2", "toy/fit@1"]
+    rivals = get("continual/rivals").inputs(get("continual/rivals").config.at("laptop"))
+    assert [ref.partition("@")[0] for ref in rivals] == ["fashion-mnist", "mnist", "continual/stream"]
 
 
 @pytest.mark.parametrize(

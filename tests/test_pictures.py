@@ -167,7 +167,7 @@ OTHERS = {
     "continual/threshold": [{"cut_at": -3.0}, {"moment": 0}],
     "continual/one-weight": [{"kind": "constant"}, {"threshold": 1e-4, "power": 2.0}],
     "adapters/train": [{"method": "lora", "r": 9}, {"method": "bat-row", "shown": 5}],
-    "adapters/ask": [{"question": "1 + 1 ="}, {"words": 2}],
+    "adapters/ask": [{"question": "1 + 1 ="}, {"tokens": 2}],
     "adapters/microscope": [{"method": "bat-row"}, {"targets": ("q_proj",)}],
     "adapters/shards": [{"method": "miss", "r": 4}, {"method": "bat-col"}, {"method": "lora: A tiled"}],
     "adapters/cost": [{"tokens": 16}, {"r": 8, "rows": 4096}],

@@ -16,7 +16,7 @@ class FitConfig(Config):
     seed: int = knob(0, "seed", low=0, high=1000)
 
 
-@fit("toy/fit", version=1, together=lambda c: c.offset)
+@fit("toy/fit", version=1, inputs=lambda c: [f"data {c.offset:g}"], together=lambda c: c.offset)
 def fitted(config: FitConfig, run):
     """A score with a top at rate 1, and a test score beside it."""
     if config.marks:

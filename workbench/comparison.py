@@ -116,6 +116,14 @@ def comparison(
         def generate(config: Config, run: runs.Run) -> Iterator[Record]:
             yield from compare(fit, config, list(points(config)), run)
 
+        def inputs(config: Config) -> list[str]:
+            """Data and models of all its points; and what a fit means, which is part of what its comparison means."""
+            made = (
+                _fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1]
+            )
+            refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
+            return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
+
         generate.__doc__, generate.__module__ = points.__doc__, points.__module__
         register(
             Experiment(
@@ -124,11 +132,7 @@ def comparison(
                 points.config,
                 generate,
                 figure,
-                # what a fit means is part of what its comparison means
-                lambda config: [
-                    *fit.experiment.inputs(config),
-                    f"{fit.experiment.name}@{fit.experiment.version}",
-                ],
+                inputs,
                 lambda config: sum(len(_choosing(config, p)) + config.seeds for p in points(config)),
                 **more,
             )
@@ -165,6 +169,10 @@ def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> It
             elif not rows:
                 fits.wait()
         run.about["fits"] = fits.cost()
+
+
+def _fit_config(fit: Fit, config: Any, point: Point, setting: Setting) -> Any:
+    return config.of(fit.experiment.config, **{**point.knobs, **setting})
 
 
 def _check(points: Sequence[Point]) -> None:
@@ -227,7 +235,7 @@ class _Trial:
             "phase": phase,
             "seed": seed,
         }
-        config = self.config.of(self.fit.experiment.config, **{**point.knobs, **setting, "seed": seed})
+        config = _fit_config(self.fit, self.config, point, {**setting, "seed": seed})
         return Job(runs.run_id(self.fit.experiment, config), config, head)
 
     def _judge(self, setting: Setting) -> None:

@@ -17,7 +17,7 @@ from workbench.adapters.lab import exercises, inside, looking, sizes, stories, s
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
-from workbench.adapters.lab.microscope import examine
+from workbench.adapters.lab.microscope import draw_microscope, examine
 from workbench.adapters.lab.study_figures import reach
 from workbench.adapters.tuning import Tuner
 from workbench.exercises import EXERCISES
@@ -251,6 +251,24 @@ def test_along_is_one_for_a_random_update_and_large_for_ws_own(net):
     ):
         update.weight.data = weight + 0.1 * delta
         assert low < float(examine(layer)["along"]) < high
+
+
+def test_maps_keep_the_place_of_blocks_that_have_no_adapter(net):
+    """An adapter on q of block 0 and on both of block 2: three blocks across, an empty cell for what is not adapted."""
+    seen = {
+        **examine(adapted(add_adapter(net(), AdapterConfig()))["blocks.0.up"]),
+        "of": 3,
+        "method": "miss",
+        "trained": 9,
+    }
+    records = [
+        {**seen, "model": "it", "module": m, "block": b}
+        for m, b in (("q_proj", 0), ("q_proj", 2), ("o_proj", 2))
+    ]
+    fig = draw_microscope(records)
+    axes = next(a for a in fig.axes if a.get_label() == "share")
+    assert axes.images[0].get_array().shape[:2] == (2, 3)
+    assert sorted(t.get_position() for t in axes.texts) == [(0, 0), (2, 0), (2, 1)]
 
 
 def test_the_sum_that_was_asked_is_known():

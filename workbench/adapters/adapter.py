@@ -40,8 +40,8 @@ class Adapter(nn.Module, ABC):
     """What is trained for one layer, and how it acts there; it begins as no change at all.
 
     A subclass gives ``delta``, the update of a weight ``(out, in)``, and ``act``, the layer's output without that update being
-    built. Parameters are float32, or wider where the layer is. ``shift``: what is added to
-    the layer's bias, where that is trained too.
+    built. Parameters are float32, or wider where the layer is. ``shift``: what is added to the layer's bias, where that is
+    trained too.
     """
 
     needs_weight: ClassVar[bool] = False  # the layer's own weight, besides its forward
@@ -79,10 +79,10 @@ class Adapter(nn.Module, ABC):
         """The layer's output with this update, in the layer's dtype."""
         if self.form == "activation":
             y = self.act(x, base)
-        elif (
-            self.form == "checkpointed"
-        ):  # never the reentrant kind: with a frozen input it loses the gradient
-            y = checkpoint(self._as_weight, x, base, use_reentrant=False)
+        elif self.form == "checkpointed":
+            y = checkpoint(
+                self._as_weight, x, base, use_reentrant=False
+            )  # reentrant, a frozen input loses the gradient
         else:
             y = self._as_weight(x, base)
         return y if self.shift is None else y + self.shift.to(y.dtype)

@@ -126,10 +126,9 @@ def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]
     for place, row in enumerate(rows):
         grid[place, : len(row)] = row
     most = np.nanmax(grid)
-    shares = (
-        np.nan_to_num(0.55 * grid / most) if most else 0 * grid
-    )  # more, and the dark theme's ink is not read on it
-    axes.imshow(tinted(shares), aspect="auto", interpolation="nearest")
+    shares = np.nan_to_num(grid / most) if most else np.zeros_like(grid)
+    # more than 0.55, and the dark theme's ink cannot be read on it
+    axes.imshow(tinted(0.55 * shares), aspect="auto", interpolation="nearest")
     axes.set_xlabel("block")
     axes.set_yticks(range(len(modules)), labels=[m.rpartition(".")[2].removesuffix("_proj") for m in modules])
     every = 1 if blocks <= 12 else 5

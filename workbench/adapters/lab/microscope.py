@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -127,8 +128,10 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
         f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; over chance: a random update has 1",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
+    blocks = 1 + max(r["block"] for r in records)
     for place, (name, title) in enumerate(MAPS.items()):
-        rows = [[r[name] for r in records if r["module"] == module] for module in modules]
+        found = {(r["module"], r["block"]): r[name] for r in records}
+        rows = [[found.get((module, block), np.nan) for block in range(blocks)] for module in modules]
         left, top = 70 + 320 * (place % 2), 66 + 184 * (place // 2)
         layer_map(part(fig, name, left, top, 250, 126, gap=50), modules, rows, title)
 
