@@ -419,3 +419,14 @@ def test_a_fit_that_failed_leaves_no_interval_but_its_neighbours_are_shown():
     assert (row["n"], row["failed"], len(row["values"])) == (4, 1, 4)
     assert math.isnan(row["low"])
     assert str(interval(scores(rows, "accuracy"))) == "not measured: a fit failed"
+
+
+def test_an_interrupt_ends_workers_without_a_word():
+    """A notebook's kernel is interrupted with its whole group: what there is to say, the kernel says."""
+    code = (
+        "import os, signal\nfrom workbench.fits import processes\nif __name__ == '__main__':\n"
+        "    pool = processes(1)\n    os.kill(pool.submit(os.getpid).result(), signal.SIGINT)\n"
+        "    try:\n        while True:\n            pool.submit(os.getpid).result()\n    except Exception as error:\n        print(type(error).__name__)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout.split(), ended.stderr) == (["BrokenProcessPool"], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures as futures
 import json
 import os
+import signal
 import threading
 from collections.abc import Hashable, Iterable, Sequence
 from multiprocessing import get_context, parent_process
@@ -167,11 +168,15 @@ class Fits:
 
 
 def processes(count: int) -> futures.ProcessPoolExecutor:
-    """Spawned processes that end with this one, however it ends."""
-    return futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_end_with_parent)
+    """Spawned processes that end with this one, however it ends, and at an interrupt without a word."""
+    return futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin_worker)
 
 
-def _end_with_parent() -> None:
+def _begin_worker() -> None:
+    signal.signal(
+        signal.SIGINT, lambda *_: os._exit(130)
+    )  # it reaches the whole group; the parent says what there is to say
+
     def watch() -> None:
         parent_process().join()
         os._exit(1)
