@@ -426,7 +426,8 @@ def test_an_interrupt_ends_workers_without_a_word():
     code = (
         "import os, signal\nfrom workbench.fits import processes\nif __name__ == '__main__':\n"
         "    pool = processes(1)\n    os.kill(pool.submit(os.getpid).result(), signal.SIGINT)\n"
-        "    try:\n        while True:\n            pool.submit(os.getpid).result()\n    except Exception as error:\n        print(type(error).__name__)\n"
+        "    try:\n        while True:\n            pool.submit(os.getpid).result()\n"
+        "    except Exception as error:\n        print(type(error).__name__)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (ended.stdout.split(), ended.stderr) == (["BrokenProcessPool"], "")
