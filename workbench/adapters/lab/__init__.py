@@ -1,5 +1,15 @@
 """What one can do with adapters: experiments, comparisons, claims."""
 
-from workbench.adapters.lab import claims, exercises, experiments, inside, microscope, sizes, studies, toy
+from workbench.adapters.lab import (
+    answers,
+    claims,
+    exercises,
+    experiments,
+    inside,
+    microscope,
+    sizes,
+    studies,
+    toy,
+)
 
-__all__ = ["claims", "exercises", "experiments", "inside", "microscope", "sizes", "studies", "toy"]
+__all__ = ["answers", "claims", "exercises", "experiments", "inside", "microscope", "sizes", "studies", "toy"]

@@ -98,8 +98,8 @@ def _forgets(rates: str) -> Check:
 
 
 def _answers(records: list[Record]) -> Verdict:
-    """At its own rate MiSS answers a quarter of the sums exactly; the base model none (it begins there)."""
-    right = scores(records, "exact", label="miss", rates="own")
+    """MiSS answers a quarter of the test sums exactly, of which the model answers none before."""
+    right = scores(records, "exact", label="miss")
     return verdict(Finding("share answered exactly", interval(right), low=0.25))
 
 
@@ -275,7 +275,7 @@ declare(
         "Ours: with MiSS SmolLM2 answers a quarter of the sums exactly, of which it answers none before",
         OURS,
         "-",
-        "adapters/smollm2",
+        "adapters/answers",
         _answers,
     ),
     Claim(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench.adapters.lab.controls import CONTROLS
@@ -37,11 +38,11 @@ class FitConfig(TuningConfig):
     )  # fmt: skip
 
 
-@fit("adapters/tune", version=1, inputs=inputs, higher=False)
+@fit("adapters/tune", version=2, inputs=inputs, higher=False)
 def on_questions(config: FitConfig, run: Run) -> Record:
     """One adapter on one set of questions; killed and started anew it goes on."""
     tuner = PeftTuner(config) if config.peft else Tuner(config, kind=CONTROLS.get(config.control))
-    state, seen = run.load(), {"curve": [], "first": {}, "seconds": 0.0, "prose": 0.0}
+    state, seen = run.load(), {"curve": [], "answered": [], "first": {}, "seconds": 0.0, "prose": 0.0}
     if state is not None:
         tuner.load_state_dict(state["tuner"])
         seen = state["seen"]
@@ -54,24 +55,32 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
     """Train to the end; what was measured. `seen` is what was seen before a cut."""
     config, every = tuner.config, max(1, tuner.config.steps // tuner.config.looks)
     held_out = tuner.problems.validation[: config.held_out]
+
+    def look(step: int) -> None:
+        judged = tuner.judge(held_out)
+        seen["curve"].append((step, judged["loss"]))
+        seen["answered"].append((step, judged["exact"]))
+
     if not tuner.training.done:
-        seen["curve"].append((0, tuner.judge(held_out)["loss"]))
+        look(0)
         seen["first"] = first_step(tuner)
     begun = time.perf_counter()
     for step, _ in tuner.run():
         if step % every == 0:
-            seen["curve"].append((step, tuner.judge(held_out)["loss"]))
+            look(step)
         if tuner.training.due():
             spent = seen["seconds"] + time.perf_counter() - begun
             run.save({"tuner": tuner.state_dict(), "seen": {**seen, "seconds": spent}})
     judged = tuner.judge(tuner.problems.test[: config.tested])
     trained = tuner.trained
     return {
+        "model": Path(config.model).name,
         "validation": tuner.judge(tuner.problems.validation[: config.tested])["loss"],
         "loss": judged["loss"],
         "exact": judged["exact"],
         "forgetting": tuner.prose_loss(config.prose) - seen["prose"],
         "curve": seen["curve"],
+        "answered": seen["answered"],
         "first_gradient": seen["first"].get("gradient"),
         "step_size": seen["first"].get("step"),
         "kept_bytes": seen["first"].get("kept"),
@@ -114,7 +123,7 @@ MIDDLE: dict[str, dict[str, float]] = {  # of each model
         "lora-fa": 1.2e-2, "hira": 4.5e-2, "miss": 3.5e-3, "mini": 2.5e-3, "bat-col": 3e-3, "bat-row": 3e-3,
     },
     "tiny-rwkv6": {"full": 3e-3, "lora": 7e-3, "pissa": 7e-3, "miss": 4e-3, "bat-row": 9e-3},
-    "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 5e-4, "bat-row": 5e-4},
+    "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 1e-3, "bat-row": 5e-4},
 }  # fmt: skip
 # near MiSS's budget at r = 16: LoRA's kind has in and out, MiSS out alone
 RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "mini": 64, "full": 1}

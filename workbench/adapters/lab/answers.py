@@ -1,0 +1,83 @@
+"""Sums answered exactly, on the way: SmolLM2, trained for longer than its comparison has time for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from workbench.adapters.lab.colours import MODEL_NAMES, colour, spoken
+from workbench.adapters.lab.experiments import NO_PAPER
+from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
+from workbench.adapters.lab.studies import KNOBS
+from workbench.comparison import Point, comparison
+from workbench.experiment import Record
+from workbench.intervals import chosen
+from workbench.knobs import knob
+from workbench.models import SMOLLM2
+from workbench.plotting import figure, finish
+
+PANELS = {"curve": "loss on held-out questions", "answered": "answered exactly, %"}
+
+
+def draw_answers(records: Sequence[Record]) -> Figure:
+    """Loss, and share of held-out questions answered exactly, against the step; a seed a thin line, the mean a thick one."""
+    judged = [r for r in chosen(records) if r.get("answered")]
+    labels = list(dict.fromkeys(r["label"] for r in judged))
+    with figure() as fig:
+        for axes, (column, name) in zip(fig.subplots(1, 2), PANELS.items(), strict=True):
+            for label in labels:
+                curves = np.array([r[column] for r in judged if r["label"] == label])
+                curves[:, :, 1] *= 100 if column == "answered" else 1
+                for steps, values in curves.transpose(0, 2, 1):
+                    axes.plot(steps, values, color=colour(label), linewidth=0.8, alpha=0.5)
+                axes.plot(*curves.mean(0).T, "-o", markersize=3, color=colour(label))
+            axes.set(xlabel="step", title=name)
+        fig.axes[1].set_ylim(0, max(10, fig.axes[1].get_ylim()[1]))
+        ends = {label: 100 * np.mean([r["exact"] for r in judged if r["label"] == label]) for label in labels}
+        said = ", ".join(f"{spoken(label)} {end:.0f} %" for label, end in ends.items())
+        seeds = len({r["seed"] for r in judged})
+        model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in judged), "")
+        begun = 100 * np.mean([r["answered"][0][1] for r in judged]) if judged else 0.0
+        return finish(
+            fig,
+            f"Sums that {model} answers exactly: {begun:.0f} % before, and after: {said}"
+            if said
+            else "Answers",
+            f"sums of two and three numbers; thin: a seed, held-out questions; thick: mean ({seeds}); title: test questions",
+            {label: spoken(label) for label in labels},
+            {label: colour(label) for label in labels},
+        )
+
+
+CHOICE = ("budget", "choosing")  # was made before
+
+
+class AnswersConfig(StudyConfig):
+    """Fewer methods, more steps."""
+
+    methods: tuple[str, ...] = knob(("lora", "miss"), "methods", "compared", free=True)
+
+
+@comparison(
+    "adapters/answers",
+    version=1,
+    fit=on_questions,
+    figure=draw_answers,
+    presets={
+        "smoke": {**{k: v for k, v in JUDGED.items() if k not in CHOICE}, "methods": ("miss",)},  # on the tiny llama
+        "laptop": {
+            "model": SMOLLM2, "dtype": "bfloat16", "steps": 600, "batch": 16, "seeds": 3, "looks": 8, "held_out": 100,
+            "tested": 500, "prose": 2048,
+        },
+        "paper": NO_PAPER,
+    },
+    swept=(*KNOBS, "peft", *CHOICE),
+    paper="not in the paper: how a small model comes to answer at all",
+)  # fmt: skip
+def answers(config: AnswersConfig) -> Iterator[Point]:
+    """SmolLM2-135M, trained until it answers: LoRA and MiSS, each at the rate in the middle of those that it may choose from."""
+    for method in config.methods:
+        settings = config.settings(method)
+        yield Point(method, {}, config.knobs_of(method), [settings[len(settings) // 2]])
