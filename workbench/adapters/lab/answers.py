@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from workbench.adapters.lab.colours import MODEL_NAMES, colour, spoken
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
-from workbench.adapters.lab.studies import KNOBS
+from workbench.adapters.lab.studies import FIVE, KNOBS
 from workbench.comparison import Point, comparison
 from workbench.experiment import Record
 from workbench.intervals import chosen
@@ -57,7 +57,9 @@ CHOICE = ("budget", "choosing")  # was made before
 class AnswersConfig(StudyConfig):
     """Fewer methods, more steps."""
 
-    methods: tuple[str, ...] = knob(("lora", "miss"), "methods", "compared", free=True)
+    methods: tuple[str, ...] = knob(
+        ("lora", "miss"), "methods", "compared", choices=(("lora", "miss"), FIVE), free=True
+    )
 
 
 @comparison(
