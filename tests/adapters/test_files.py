@@ -241,7 +241,7 @@ def test_foreign_and_damaged_files(net, tmp_path):
         {**tensors, "base_model.model.head.weight": torch.zeros(5, 96)},
         tmp_path / "adapter_model.safetensors",
     )
-    refused("a saved module")
+    refused("a bias or a saved module")
 
 
 class Evil:

@@ -80,9 +80,8 @@ class Adapter(nn.Module, ABC):
         if self.form == "activation":
             y = self.act(x, base)
         elif self.form == "checkpointed":
-            y = checkpoint(
-                self._as_weight, x, base, use_reentrant=False
-            )  # reentrant, a frozen input loses the gradient
+            # never the reentrant kind: with a frozen input it loses the gradient
+            y = checkpoint(self._as_weight, x, base, use_reentrant=False)
         else:
             y = self._as_weight(x, base)
         return y if self.shift is None else y + self.shift.to(y.dtype)

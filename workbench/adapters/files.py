@@ -203,7 +203,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
         )
         if part is None or not path.startswith(PREFIX):
             raise DataError(
-                f"{folder} holds a tensor {key!r}, which {kind} adapters have not (a saved module?); it is not read"
+                f"{folder} holds a tensor {key!r}, which {kind} adapters have not (a bias or a saved module?); it is not read"
             )
         found.setdefault(path.removeprefix(PREFIX), {})[part] = tensor
     if not found:

@@ -23,7 +23,7 @@ NO_PAPER = (
     "the paper's models have 3 to 13 billion weights and its data 395,000 questions: give model=, data= and a GPU (device=cuda); "
     "its rate is 2e-5, cosine, batch 64, MiSS at r = 64 against LoRA at r = 36"
 )
-JUDGED = 32  # held-out questions, at each look
+HELD_OUT = 32  # held-out questions, at each look
 PRESETS: dict[str, Any] = {
     "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
     "laptop": {
@@ -83,7 +83,7 @@ def _looks(config: TrainConfig) -> int:
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
     """One adapter learns: loss, gradient, size of a step; the update as a matrix, its singular values, what moved where."""
     tuner = Tuner(config)
-    held_out = tuner.problems.validation[:JUDGED]
+    held_out = tuner.problems.validation[:HELD_OUT]
     state = run.load()
     if state is not None:
         tuner.load_state_dict(state)
@@ -119,7 +119,7 @@ def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: lis
         "loss": sum(losses) / len(losses) if losses else None,
         "held_out": judged["loss"],
         "exact": judged["exact"],
-        "judged": JUDGED,
+        "judged": HELD_OUT,
         "gradient": tuner.gradient_norm if losses else None,
         "rate": tuner.training.optimizer.param_groups[0]["lr"],
         "layer": looking.short(path),

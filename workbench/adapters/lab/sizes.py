@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from workbench.adapters.attach import KINDS
-from workbench.adapters.config import METHODS, AdapterConfig
+from workbench.adapters.config import FAMILY, METHODS, AdapterConfig
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.adapters.lab.looking import keeping
 from workbench.comparison import ComparisonConfig, Point, comparison, fit
@@ -50,7 +50,7 @@ def on_layer(config: SizeConfig, run: Run) -> Record:
         base = nn.Linear(config.width, config.width, bias=False).requires_grad_(False)
         x = torch.randn(config.tokens, config.width).requires_grad_()  # layers below may be adapted, too
         wished = torch.randn(config.tokens, config.width)
-    halved = config.method not in ("miss", "bat-col", "bat-row", "mini", "full")
+    halved = config.method not in (*FAMILY, "full")
     given = AdapterConfig(
         method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed
     )
