@@ -184,7 +184,15 @@ declare(
     ),
     Claim(
         "guide",
-        "The weight guide helps: Bat-row fits better than MiSS",
+        "The weight guide helps: Bat-col, which is PEFT's Bat, fits better than MiSS",
+        "version 5",
+        "Bat over Bone; its tables are not to be had",
+        "adapters/methods",
+        _below("bat-col", "miss", "own"),
+    ),
+    Claim(
+        "guide-row",
+        "So does Bat-row, RWKV-PEFT's Bat, with a tenth fewer numbers here",
         "version 5",
         "Bat over Bone; its tables are not to be had",
         "adapters/methods",

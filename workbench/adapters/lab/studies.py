@@ -157,7 +157,7 @@ PARTS: dict[str, dict[str, Any]] = {
 
 @comparison(
     "adapters/controls",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
@@ -167,9 +167,8 @@ PARTS: dict[str, dict[str, Any]] = {
 def controls(config: StudyConfig) -> Iterator[Point]:
     """MiSS with another frozen A of the same norm, and Bat-row with W shuffled, without W, without the identity."""
     for label, knobs in PARTS.items():
-        yield Point(
-            label, {}, {**config.knobs_of(knobs["method"]), **knobs}, config.settings(knobs["method"])
-        )
+        settings = config.settings(knobs["method"], control=knobs.get("control", ""))
+        yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)
 
 
 RANKS = (4, 8, 16, 32, 64)
