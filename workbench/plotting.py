@@ -201,9 +201,14 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
 
 
 def finish(
-    figure: Figure, title: str, note: str = "", names: Mapping[str, str] = {}, colours: Mapping[str, str] = {}
+    figure: Figure,
+    title: str,
+    note: str = "",
+    names: Mapping[str, str] = {},
+    colours: Mapping[str, str] = {},
+    markers: Mapping[str, str] = {},
 ) -> Figure:
-    """Write the finding above a figure of constrained layout, names in their colours below it, and a note at the foot."""
+    """Write the finding above a figure of constrained layout, names in their colours and markers below it, a note at the foot."""
     width, height = figure.get_size_inches()
     above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)
     figure.suptitle(
@@ -227,7 +232,9 @@ def finish(
         marks = [
             Line2D([], [], linestyle="--", color=INK, linewidth=1.1)
             if name in reached
-            else Line2D([], [], linestyle="", marker="o", markersize=4.5, color=colours[name])
+            else Line2D(
+                [], [], linestyle="", marker=markers.get(name, "o"), markersize=4.5, color=colours[name]
+            )
             for name in names
         ]
         columns = max(int(width / 1.25), 1)

@@ -9,6 +9,14 @@ COLOURS = {
     "olora": GREEN, "lora-ga": GREEN, "dora": PINK, "lora-fa": GREY, "hira": GREY, "full": INK,
     "orthogonal A": SKY, "W permuted": PINK, "without W": GREY, "without I": GREEN, "frozen": FAINT,
 }  # fmt: skip
+MARKERS = {
+    "mini": "^",
+    "bat-row": "s",
+    "lora+": "^",
+    "olora": "^",
+    "lora-ga": "s",
+    "hira": "^",
+}  # where a colour is shared
 NAMES = {
     "miss": "MiSS", "mini": "mini", "bat-col": "Bat-col", "bat-row": "Bat-row", "lora": "LoRA", "rslora": "rsLoRA",
     "lora+": "LoRA+", "pissa": "PiSSA", "olora": "OLoRA", "lora-ga": "LoRA-GA", "dora": "DoRA", "lora-fa": "LoRA-FA",
@@ -21,6 +29,11 @@ NAMES = {
 def colour(label: str) -> str:
     """The colour of a method, or of a point that has none of its own."""
     return COLOURS.get(label, FAINT)
+
+
+def marker(label: str) -> str:
+    """Its marker, by which it is told from others of its colour."""
+    return MARKERS.get(label, "o")
 
 
 def spoken(label: str) -> str:

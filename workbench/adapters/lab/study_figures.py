@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, MODEL_NAMES, NAMES, colour, spoken
+from workbench.adapters.lab.colours import COLOURS, MARKERS, MODEL_NAMES, NAMES, colour, marker, spoken
 from workbench.experiment import Record
 from workbench.inks import INK
 from workbench.intervals import ahead, chosen, interval, marks, scores, summary
@@ -21,12 +21,12 @@ def at(records: Sequence[Record], **where: object) -> list[Record]:
     return [r for r in records if all(r.get(name) == value for name, value in where.items())]
 
 
-def setting(records: Sequence[Record]) -> str:
-    """What a picture of these records owes to its reader, below it."""
+def setting(records: Sequence[Record], drawn: str = "") -> str:
+    """What a picture of these records owes to its reader, below it; `drawn`: its marks, where they are not the common ones."""
     judged = chosen(records)
     tried = max((r["tried"] for r in judged), default=1)
     said = f"own rate: the best of {tried}, by held-out questions; " if tried > 1 else ""
-    said += marks(records)
+    said += drawn or marks(records)
     if any(r["edge"] for r in judged):
         said += "; diamond: at an end of the rates tried"
     failed = [r for r in records if r.get("failed")]
@@ -114,7 +114,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         return finish(
             fig,
             f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting",
-            f"lower left is better; {setting(records)}",
+            setting(records, "small: a seed; large: their mean; lower left is better"),
             {label: spoken(label) for label in labels},
             {label: colour(label) for label in labels},
         )
@@ -146,19 +146,21 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             for label in labels
         }
         for label, rows in means.items():
-            left.plot(rows.index, rows, "-o", markersize=3.5, color=colour(label), label=label)
+            look = {"marker": marker(label), "markersize": 3.5, "linewidth": 1.1, "color": colour(label)}
+            left.plot(rows.index, rows, **look, label=label)
             if label in sizes:
-                right.plot(rows.index * sizes[label], rows, "-o", markersize=3.5, color=colour(label))
+                right.plot(rows.index * sizes[label], rows, **look)
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes)
         left.set_ylabel("loss on held-out questions")
         low = min((r["validation"] for r in tried), default=0.0)
         left.set_ylim(low - 0.05, low + 1.0)
-        rates = [rows.idxmin() for rows in means.values()]
-        title = (
-            f"Best rates lie {max(rates) / min(rates):.2g}-fold apart" if rates else "Loss against the rate"
-        )
+        rates = {label: rows.idxmin() for label, rows in means.items()}
+        steps = [rate * sizes[label] for label, rate in rates.items() if label in sizes]
+        title = f"Best rates lie {_apart([*rates.values()])} apart" if rates else "Loss against the rate"
+        if steps:
+            title += f", their first steps {_apart(steps)}"
         seeds = len({r["seed"] for r in tried})
         note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
         return finish(
@@ -167,7 +169,12 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             note,
             {label: spoken(label) for label in labels},
             {label: colour(label) for label in labels},
+            MARKERS,
         )
+
+
+def _apart(values: Sequence[float]) -> str:
+    return f"{max(values) / min(values):.2g}-fold"
 
 
 def draw_curves(records: Sequence[Record]) -> Figure:
@@ -190,7 +197,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                     axes.plot(
                         curves[0, 1:, 0],
                         curves[:, 1:, 1].mean(0),
-                        "-o",
+                        marker=marker(label),
                         markersize=3,
                         color=colour(label),
                         label=label,
@@ -206,6 +213,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
             note,
             {label: spoken(label) for label in labels},
             {label: colour(label) for label in labels},
+            MARKERS,
         )
 
 
