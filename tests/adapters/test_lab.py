@@ -11,8 +11,9 @@ import torch
 from adapters.test_adapters import Loses, batch
 
 from workbench import papers, runs
-from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
+from workbench.adapters import AdapterConfig, add_adapter, bases, family, save_adapter
 from workbench.adapters.attach import adapted
+from workbench.adapters.config import METHODS
 from workbench.adapters.lab import exercises, inside, looking, sizes, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
@@ -136,13 +137,28 @@ def test_rates_lie_around_their_middle():
     found = [setting["lr"] for setting in rates(1e-3, 5)]
     assert found[2] == 1e-3
     assert np.allclose(np.diff(np.log10(found)), 0.25, atol=0.02)
-    config = StudyConfig()
-    assert config.knobs_of("mini")["q"] == 32
-    sizes = {
-        m: Tuner(FitConfig(**config.knobs_of(m), steps=1, samples=8, batch=4)).trained
-        for m in ("miss", "lora", "bat-row", "mini")
-    }
-    assert max(sizes.values()) / min(sizes.values()) < 1.7, sizes  # about one budget
+    tilted = StudyConfig().settings("bat-row", control="without I")
+    assert tilted[0]["lr"] == StudyConfig().settings("bat-row")[2]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("model", "methods"),
+    [("tiny-llama", [m for m in METHODS if m != "full"]), ("tiny-rwkv6", ["lora", "pissa", "bat-row"])],
+)
+def test_methods_are_compared_at_matched_numbers(model, methods):
+    config = StudyConfig(model=model)
+
+    def trained(method):
+        net = bases.fresh(bases.load(model).model)
+        start = FitConfig(**config.knobs_of(method)).of(AdapterConfig)
+        add_adapter(
+            net, start.model_copy(update={"method": "lora"} if method == "lora-ga" else {})
+        )  # its shapes
+        return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+    of_miss = trained("miss")
+    shares = {method: trained(method) / of_miss for method in methods}
+    assert all(0.89 < share < 1.06 for share in shares.values()), shares
 
 
 def test_reach_finds_when_a_curve_passes_anothers_end():

@@ -64,7 +64,7 @@ class AnswersConfig(StudyConfig):
 
 @comparison(
     "adapters/answers",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=draw_answers,
     presets={

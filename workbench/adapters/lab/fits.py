@@ -126,9 +126,10 @@ MIDDLE: dict[str, dict[str, float]] = {  # of each model
     "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 5e-4, "bat-row": 5e-4},
 }  # fmt: skip
 CONTROL_OVER_METHOD = {"without I": STEP**2}  # where a control's best rate lies elsewhere than its method's
-# near MiSS's budget at r = 16: LoRA's kind has in and out, MiSS out alone
-RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "mini": 64, "full": 1}
-OF_LORA = 9
+# the ranks nearest to MiSS's numbers at r = 16: LoRA's kind has in and out, LoRA-FA and MiSS one of them; Bat's must divide both
+RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "lora-fa": 16, "mini": 46, "full": 1}
+OF_LORA = 8
+OF_MINI = 64  # its q, which divides every layer's outputs
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
@@ -145,7 +146,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
             "model": model or self.model,
             "peft": "",
         }
-        return found | ({"q": 32} if method == "mini" else {})
+        return found | ({"q": OF_MINI} if method == "mini" else {})
 
     def settings(self, method: str, model: str | None = None, control: str = "") -> list[Setting]:
         """The rates that it may choose from."""

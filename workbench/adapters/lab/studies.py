@@ -45,7 +45,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
 
 @comparison(
     "adapters/methods",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_methods,
     presets=SCALES,
@@ -59,7 +59,7 @@ def methods(config: MethodsConfig) -> Iterator[Point]:
 
 @comparison(
     "adapters/sweep",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_sweep,
     presets=SCALES,
@@ -73,7 +73,7 @@ def sweep(config: MethodsConfig) -> Iterator[Point]:
 
 @comparison(
     "adapters/curves",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_curves,
     presets=SCALES,
@@ -87,7 +87,7 @@ def curves(config: MethodsConfig) -> Iterator[Point]:
 
 @comparison(
     "adapters/forgetting",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_forgetting,
     presets=SCALES,
@@ -101,7 +101,7 @@ def forgetting(config: MethodsConfig) -> Iterator[Point]:
 
 @comparison(
     "adapters/rwkv",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_methods,
     presets={
@@ -126,7 +126,7 @@ def rwkv(config: MethodsConfig) -> Iterator[Point]:
 
 @comparison(
     "adapters/smollm2",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_methods,
     presets={
