@@ -176,10 +176,10 @@ RANKS = (4, 8, 16, 32, 64)
 
 @comparison(
     "adapters/ranks",
-    version=1,
+    version=2,
     fit=on_questions,
     figure=figures.draw_ranks,
-    presets={"smoke": JUDGED, "laptop": {**TINY_SIZE, "budget": 3, "choosing": 1}, "paper": NO_PAPER},
+    presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
 )
