@@ -103,7 +103,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                 if rows:
                     x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
                     axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
-                    axes.plot(x.mean(), y.mean(), "o", color=colour(label), markersize=7)
+                    axes.plot(x.mean(), y.mean(), marker(label), color=colour(label), markersize=7)
             axes.set(title=name, xlabel="loss on test questions")
         fig.axes[0].set_ylabel("rise of the loss on prose")
         found = [
@@ -111,13 +111,15 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
             for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
         ]
         said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
-        return finish(
-            fig,
-            f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting",
-            setting(records, "small: a seed; large: their mean; lower left is better"),
-            {label: spoken(label) for label in labels},
-            {label: colour(label) for label in labels},
-        )
+        title = f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting"
+        note = setting(records, "small: a seed; large: their mean; lower left is better")
+        return _named(fig, title, note, labels)
+
+
+def _named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
+    """`finish` with every method's colour and marker."""
+    names, colours = ({label: of(label) for label in labels} for of in (spoken, colour))
+    return finish(fig, title, note, names, colours, MARKERS)
 
 
 def log_ticks(axes: Axes) -> None:
@@ -163,14 +165,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             title += f", their first steps {_apart(steps)}"
         seeds = len({r["seed"] for r in tried})
         note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
-        return finish(
-            fig,
-            title,
-            note,
-            {label: spoken(label) for label in labels},
-            {label: colour(label) for label in labels},
-            MARKERS,
-        )
+        return _named(fig, title, note, labels)
 
 
 def _apart(values: Sequence[float]) -> str:
@@ -204,34 +199,12 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                     )
             axes.set(title=name, xlabel="step")
         fig.axes[0].set_ylabel("loss on held-out questions")
-        found = sooner(judged, "miss", "lora")
-        title = f"MiSS reaches tuned LoRA's last loss {found}" if found else "Loss on the way"
+        share = reach(judged, "miss", "lora")
+        title = "Loss on the way"
+        if len(share):
+            title = f"MiSS reaches tuned LoRA's last loss after this share of the steps: {interval(share)}"
         note = f"mean over seeds ({len({r['seed'] for r in judged})}), from the first look on"
-        return finish(
-            fig,
-            title,
-            note,
-            {label: spoken(label) for label in labels},
-            {label: colour(label) for label in labels},
-            MARKERS,
-        )
-
-
-def sooner(records: Sequence[Record], one: str, than: str) -> str:
-    """When the mean curve of one method reaches the other's last loss, both at their own rates, as a share of its steps."""
-    curves = {
-        label: np.array([r["curve"] for r in at(records, label=label, rates="own") if r.get("curve")])
-        for label in (one, than)
-    }
-    if not all(len(c) for c in curves.values()):
-        return ""
-    mean = {label: c.mean(0) for label, c in curves.items()}
-    reached = np.nonzero(mean[one][:, 1] <= mean[than][-1, 1])[0]
-    return (
-        f"after {100 * mean[one][reached[0], 0] / mean[one][-1, 0]:.0f} % of the steps"
-        if len(reached)
-        else "never"
-    )
+        return _named(fig, title, note, labels)
 
 
 def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:
