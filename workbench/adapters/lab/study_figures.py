@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from workbench.adapters.lab.colours import COLOURS, MARKERS, MODEL_NAMES, NAMES, colour, marker, spoken
 from workbench.experiment import Record
@@ -25,7 +27,7 @@ def setting(records: Sequence[Record], drawn: str = "") -> str:
     """What a picture of these records owes to its reader, below it; `drawn`: its marks, where they are not the common ones."""
     judged = chosen(records)
     tried = max((r["tried"] for r in judged), default=1)
-    said = f"own rate: the best of {tried}, by held-out questions; " if tried > 1 else ""
+    said = f"own rate: the best of {tried} on held-out data; " if tried > 1 else ""
     said += drawn or marks(records)
     if any(r["edge"] for r in judged):
         said += "; diamond: at an end of the rates tried"
@@ -85,18 +87,16 @@ def _below_lora(axes: Axes, records: Sequence[Record], labels: Sequence[str]) ->
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
-    """Learning against forgetting: loss on test questions, and the rise of the loss on prose; a seed a dot, the mean a mark."""
+    """Learning against forgetting: loss on test questions, and the rise of the loss on prose; also at every rate tried."""
     labels = [
         label
         for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full")
         if at(records, label=label)
     ]
     with figure() as fig:
+        *judged, path = fig.subplots(1, 3, sharey=True)
         for axes, rates, name in zip(
-            fig.subplots(1, 2, sharey=True),
-            ("shared", "own"),
-            ("all at one rate", "each at its own"),
-            strict=True,
+            judged, ("shared", "own"), ("all at one rate", "each at its own"), strict=True
         ):
             for label in labels:
                 rows = [r for r in chosen(at(records, label=label, rates=rates)) if "forgetting" in r]
@@ -105,14 +105,26 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                     axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
                     axes.plot(x.mean(), y.mean(), marker(label), color=colour(label), markersize=7)
             axes.set(title=name, xlabel="loss on test questions")
-        fig.axes[0].set_ylabel("rise of the loss on prose")
+        low = min((r["loss"] for r in records if r.get("loss") is not None), default=0.0)
+        for label in labels:
+            rows = [r for r in at(records, label=label, phase="choose") if r.get("forgetting") is not None]
+            if rows:
+                means = pd.DataFrame(rows).groupby("lr")[["loss", "forgetting"]].mean()
+                path.plot(*means.T.to_numpy(), marker=marker(label), markersize=3.5, color=colour(label))
+        path.set(title="at every rate tried", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3))
+        judged[0].set(ylabel="rise of the loss on prose", yscale="log")
+        log_ticks(judged[0].yaxis)
         found = [
             (words, lead(records, "lora", "miss", "forgetting", rates=rates))
             for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
         ]
         said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
         title = f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting"
-        note = setting(records, "small: a seed; large: their mean; lower left is better")
+        note = setting(
+            records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better"
+        )
+        if any((r.get("forgetting") or 0) < 0 for r in records):
+            note += "; what fell is not drawn"
         return _named(fig, title, note, labels)
 
 
@@ -122,14 +134,14 @@ def _named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
     return finish(fig, title, note, names, colours, MARKERS)
 
 
-def log_ticks(axes: Axes) -> None:
-    """A logarithmic x-axis with few plain numbers: 1, 3 and 10 of each decade, or decades alone where there are many."""
-    low, high = axes.get_xlim()
+def log_ticks(axis: Axis) -> None:
+    """Few plain numbers on a logarithmic axis: 1, 3 and 10 of each decade, or decades alone where there are many."""
+    low, high = axis.get_view_interval()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 3) if len(decades) <= 4 else (1,)
     ticks = [step * 10.0**power for power in decades for step in steps if low <= step * 10.0**power <= high]
-    axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 def draw_sweep(records: Sequence[Record]) -> Figure:
@@ -154,7 +166,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
                 right.plot(rows.index * sizes[label], rows, **look)
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
-            log_ticks(axes)
+            log_ticks(axes.xaxis)
         left.set_ylabel("loss on held-out questions")
         low = min((r["validation"] for r in tried), default=0.0)
         left.set_ylim(low - 0.05, low + 1.0)

@@ -113,7 +113,7 @@ def draw_toy(records: Sequence[Record]) -> Figure:
                     point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
             name_rows(axes, labels, NAMES, COLOURS)
             axes.set(title=name, xlabel="squared error", xscale="log")
-            figures.log_ticks(axes)
+            figures.log_ticks(axes.xaxis)
         found = [
             (words, figures.lead(records, "miss", "lora", rates=rates))
             for rates, words in (("shared", "at 0.001"), ("own", "at its own"))
