@@ -137,8 +137,8 @@ def test_rates_lie_around_their_middle():
     found = [setting["lr"] for setting in rates(1e-3, 5)]
     assert found[2] == 1e-3
     assert np.allclose(np.diff(np.log10(found)), 0.25, atol=0.02)
-    tilted = StudyConfig().settings("bat-row", control="without I")
-    assert tilted[0]["lr"] == StudyConfig().settings("bat-row")[2]["lr"]
+    higher = StudyConfig().settings("bat-row", higher=2)
+    assert higher[0]["lr"] == StudyConfig().settings("bat-row")[2]["lr"]
 
 
 @pytest.mark.parametrize(

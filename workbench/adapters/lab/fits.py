@@ -125,7 +125,6 @@ MIDDLE: dict[str, dict[str, float]] = {  # of each model
     "tiny-rwkv6": {"full": 3e-3, "lora": 7e-3, "pissa": 7e-3, "miss": 4e-3, "bat-row": 9e-3},
     "smollm2-135m": {"full": 1e-4, "lora": 2e-3, "pissa": 5e-4, "miss": 5e-4, "bat-row": 5e-4},
 }  # fmt: skip
-CONTROL_OVER_METHOD = {"without I": STEP**2}  # where a control's best rate lies elsewhere than its method's
 # the ranks nearest to MiSS's numbers at r = 16: LoRA's kind has in and out, LoRA-FA and MiSS one of them; Bat's must divide both
 RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "lora-fa": 16, "mini": 46, "full": 1}
 OF_LORA = 8
@@ -148,10 +147,10 @@ class StudyConfig(ComparisonConfig, FitConfig):
         }
         return found | ({"q": OF_MINI} if method == "mini" else {})
 
-    def settings(self, method: str, model: str | None = None, control: str = "") -> list[Setting]:
-        """The rates that it may choose from."""
+    def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
+        """The rates that it may choose from; `higher`: so many of them further up, for a variant whose best lies there."""
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
-        return rates(middle * CONTROL_OVER_METHOD.get(control, 1.0), self.budget)
+        return rates(middle * STEP**higher, self.budget)
 
 
 JUDGED = {

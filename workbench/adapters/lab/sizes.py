@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 
 from workbench.adapters.attach import KINDS
 from workbench.adapters.config import FAMILY, METHODS, AdapterConfig
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.adapters.lab.looking import keeping
+from workbench.adapters.lab.study_figures import log_ticks
 from workbench.comparison import ComparisonConfig, Point, comparison, fit
 from workbench.experiment import Record
 from workbench.intervals import marks, summary
@@ -92,8 +94,8 @@ def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
 
 PANELS = {
     "init_seconds": "CPU seconds to begin",
-    "step_ratio": "step, over the frozen layer's",
-    "kept": "kept for the gradient, MiB",
+    "step_ratio": "step / frozen layer's",
+    "kept": "kept, MiB",
 }
 STYLES = {"olora": "--", "lora-ga": ":", "bat-col": "--"}
 SAID = {"--": " (dashed)", ":": " (dotted)"}
@@ -108,9 +110,14 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
             axes.set(xscale="log", xlabel="width", title=name)
             axes.set_yscale("linear" if column == "step_ratio" else "log")
             axes.set_xticks(widths, labels=[str(w) for w in widths])
-            axes.minorticks_off()
+            axes.xaxis.set_minor_locator(NullLocator())
+            if column != "step_ratio":
+                log_ticks(axes.yaxis)
         labels = dict.fromkeys(r["label"] for r in records)
-        note = f"forward and backward of one layer in float32, one thread, as many numbers trained; {marks(records)}"
+        note = (
+            "forward and backward of one layer in float32, one thread, as many numbers trained; kept: for the gradient; "
+            + marks(records)
+        )
         return finish(
             fig,
             _finding(records),
