@@ -13,6 +13,7 @@ import anywidget
 import numpy as np
 import traitlets
 from IPython.display import display
+from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -102,7 +103,7 @@ class Picture(anywidget.AnyWidget):
 
 
 class Beside(Picture):
-    """The committed reference and, small beside it on the same axes, the records at hand; both say what they are."""
+    """The committed reference and, small beside it (on the same axes, see `share_axes`), the records at hand."""
 
     def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
         super().__init__(experiment)
@@ -117,9 +118,7 @@ class Beside(Picture):
             )
             small, self.drawing.figure = self._figures.pop()[1], None
             self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
-            _same_axes(self._figures[0][1], small)
-            gone = outside(small)
-            lost = f" {gone} of its points lie outside these axes." if gone else ""
+            lost = share_axes(small, self._figures[0][1])
             notes, told = ["", f" It finds: {told}{lost}"], self.drawing.story(reference, laptop)
         parts = [
             f'<figure tabindex="0" title="press to enlarge"><figcaption><b>{html.escape(caption)}</b>{html.escape(note)}'
@@ -144,34 +143,39 @@ def _count(records: Sequence[Record]) -> str:
     return f"{seeds} seeds" if seeds > 1 else f"{len(records)} records"
 
 
-def _same_axes(one: Figure, other: Figure) -> None:
-    """Give the axes of `other` the limits of those of `one`, where both have as many."""
-    if len(one.axes) == len(other.axes):
-        for axes, like in zip(other.axes, one.axes, strict=True):
-            for mesh, model in zip(axes.collections, like.collections, strict=False):
-                if isinstance(mesh, QuadMesh) and isinstance(model, QuadMesh):
-                    mesh.set_clim(model.get_clim())  # its bar of colours follows
-            if (
-                axes.get_xscale() == like.get_xscale()
-                and not axes.images
-                and axes.get_label() != "<colorbar>"
-            ):
-                axes.set(xlim=like.get_xlim(), ylim=like.get_ylim())
-                for name in axes.texts:  # of what now lies outside
-                    name.set(annotation_clip=True) if isinstance(name, Annotation) else name.set_clip_on(True)
+def share_axes(small: Figure, reference: Figure) -> str:
+    """Give `small` the axes of `reference`, unless most of its points would lie outside them; says what one does not see then."""
+    pairs = [*zip(small.axes, reference.axes, strict=True)] if len(small.axes) == len(reference.axes) else []
+    alike = [pair for pair in pairs if _comparable(*pair)]
+    points = [seen for pair in alike for seen in _inside(*pair)]
+    gone = points.count(False)
+    if 2 * gone > len(points):
+        return f" On axes of its own: {gone} of its {len(points)} points lie outside the reference's."
+    for axes, like in pairs:
+        for mesh, model in zip(axes.collections, like.collections, strict=False):
+            if isinstance(mesh, QuadMesh) and isinstance(model, QuadMesh):
+                mesh.set_clim(model.get_clim())  # its bar of colours follows
+    for axes, like in alike:
+        axes.set(xlim=like.get_xlim(), ylim=like.get_ylim())
+        for name in axes.texts:  # of what now lies outside
+            name.set(annotation_clip=True) if isinstance(name, Annotation) else name.set_clip_on(True)
+    return f" {gone} of its points lie outside these axes." if gone else ""
 
 
-def outside(figure: Figure) -> int:
-    """How many points of a figure's lines lie outside their axes."""
-    count = 0
-    for axes in figure.axes:
-        (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
-        for line in axes.lines:
-            if line.get_transform() == axes.transData:
-                x, y = (np.asarray(v, float) for v in line.get_data())
-                seen = (left <= x) & (x <= right) & (low <= y) & (y <= high)
-                count += int((~seen & np.isfinite(x) & np.isfinite(y)).sum())
-    return count
+def _comparable(axes: Axes, like: Axes) -> bool:
+    return axes.get_xscale() == like.get_xscale() and not axes.images and axes.get_label() != "<colorbar>"
+
+
+def _inside(axes: Axes, like: Axes) -> list[bool]:
+    """Of each point of the lines of `axes`: whether it lies within the limits of `like`."""
+    (left, right), (low, high) = sorted(like.get_xlim()), sorted(like.get_ylim())
+    found = []
+    for line in axes.lines:
+        if line.get_transform() == axes.transData:
+            x, y = (np.asarray(v, float) for v in line.get_data())
+            seen = (left <= x) & (x <= right) & (low <= y) & (y <= high)
+            found += seen[np.isfinite(x) & np.isfinite(y)].tolist()
+    return found
 
 
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:

@@ -1,0 +1,45 @@
+"""Pictures in cells: the small picture beside the reference shares its axes unless it would stand empty."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from workbench.ui.picture import share_axes
+
+
+def drawn(*points, scale="linear"):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(*zip(*points, strict=True), "o")
+    axes.axvline(100, label="reaches all of the axes, and is no point")
+    axes.set(xlim=(0, 10), ylim=(0, 10), xscale=scale)
+    return figure
+
+
+def test_a_picture_that_fits_takes_the_axes_of_the_reference():
+    reference, small = drawn((1, 1)), drawn((2, 2), (3, 3))
+    reference.axes[0].set(xlim=(0, 5), ylim=(0, 4))
+    assert share_axes(small, reference) == ""
+    assert small.axes[0].get_xlim() == (0, 5)
+    assert small.axes[0].get_ylim() == (0, 4)
+
+
+def test_points_off_the_axes_are_counted():
+    reference, small = drawn((1, 1)), drawn((2, 2), (3, 3), (4, 9), (float("nan"), 1))
+    reference.axes[0].set(ylim=(5, 0))  # upside down
+    assert share_axes(small, reference) == " 1 of its points lie outside these axes."
+    assert small.axes[0].get_ylim() == (5, 0)
+
+
+def test_a_picture_most_of_which_would_be_lost_keeps_its_own_axes():
+    reference, small = drawn((1, 1)), drawn((2, 2), (8, 8), (9, 9))
+    reference.axes[0].set(xlim=(0, 5), ylim=(0, 5))
+    told = " On axes of its own: 2 of its 3 points lie outside the reference's."
+    assert share_axes(small, reference) == told
+    assert small.axes[0].get_xlim() == (0, 10)
+
+
+@pytest.mark.parametrize("other", [drawn((1, 1), scale="log"), Figure()])
+def test_axes_that_are_of_another_kind_are_left(other):
+    small = drawn((2, 2))
+    assert share_axes(small, other) == ""
+    assert small.axes[0].get_xlim() == (0, 10)
