@@ -1,5 +1,6 @@
 """Pictures in cells: the small picture beside the reference shares its axes unless it would stand empty."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -36,6 +37,17 @@ def test_a_picture_most_of_which_would_be_lost_keeps_its_own_axes():
     told = " On axes of its own: 2 of its 3 points lie outside the reference's."
     assert share_axes(small, reference) == told
     assert small.axes[0].get_xlim() == (0, 10)
+
+
+def test_no_panel_stands_empty():
+    reference, small = Figure(), Figure()
+    for figure, far in ((reference, 1), (small, 7)):
+        left, right = figure.subplots(1, 2)
+        left.plot(*np.ones((2, 9)), "o")
+        right.plot(far, far, "o")
+        left.set(xlim=(0, 5))
+        right.set(xlim=(0, 5))
+    assert "1 of its 10 points" in share_axes(small, reference)
 
 
 @pytest.mark.parametrize("other", [drawn((1, 1), scale="log"), Figure()])

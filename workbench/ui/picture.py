@@ -144,13 +144,13 @@ def _count(records: Sequence[Record]) -> str:
 
 
 def share_axes(small: Figure, reference: Figure) -> str:
-    """Give `small` the axes of `reference`, unless most of its points would lie outside them; says what one does not see then."""
+    """Give `small` the axes of `reference`, unless a panel would lose most of its points; says what is not seen then."""
     pairs = [*zip(small.axes, reference.axes, strict=True)] if len(small.axes) == len(reference.axes) else []
     alike = [pair for pair in pairs if _comparable(*pair)]
-    points = [seen for pair in alike for seen in _inside(*pair)]
-    gone = points.count(False)
-    if 2 * gone > len(points):
-        return f" On axes of its own: {gone} of its {len(points)} points lie outside the reference's."
+    seen = [_inside(*pair) for pair in alike]
+    gone = sum(panel.count(False) for panel in seen)
+    if any(2 * panel.count(False) > len(panel) for panel in seen):
+        return f" On axes of its own: {gone} of its {sum(map(len, seen))} points lie outside the reference's."
     for axes, like in pairs:
         for mesh, model in zip(axes.collections, like.collections, strict=False):
             if isinstance(mesh, QuadMesh) and isinstance(model, QuadMesh):
