@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
@@ -264,7 +265,8 @@ def styled(table: pd.DataFrame) -> Any:
     left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
     sides = [("selector", "th, td"), ("props", list(left.items()))]
     return (
-        table.style.set_properties(**left)
+        table.style.set_uuid(f"{crc32(table.to_csv().encode()):08x}")  # random by default: in every diff
+        .set_properties(**left)
         .set_table_styles([dict(sides)])
         .map(
             lambda verdict: (
