@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,13 +62,19 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def settle(path: Path) -> None:
-    """Leave out of a saved notebook the views of widgets, which need their kernel: a reader sees their picture or text."""
+    """Leave out of a saved notebook the views of widgets, which need their kernel (a reader sees their picture or text).
+
+    And where objects lay in memory: it would stand in every diff.
+    """
     import nbformat
 
     found = nbformat.read(path, as_version=4)
     for cell in found.cells:
         for output in cell.get("outputs", ()):
-            output.get("data", {}).pop(WIDGET, None)
+            data = output.get("data", {})
+            data.pop(WIDGET, None)
+            if "text/plain" in data:
+                data["text/plain"] = re.sub(r" at 0x[0-9a-f]+>", ">", data["text/plain"])
     nbformat.write(found, path)
 
 
