@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from workbench.ui.picture import share_axes
 
+OWN = " On axes of its own."
+
 
 def drawn(*points, scale="linear"):
     figure = Figure()
@@ -34,8 +36,7 @@ def test_points_off_the_axes_are_counted():
 def test_a_picture_most_of_which_would_be_lost_keeps_its_own_axes():
     reference, small = drawn((1, 1)), drawn((2, 2), (8, 8), (9, 9))
     reference.axes[0].set(xlim=(0, 5), ylim=(0, 5))
-    told = " On axes of its own: 2 of its 3 points lie outside the reference's."
-    assert share_axes(small, reference) == told
+    assert share_axes(small, reference) == OWN
     assert small.axes[0].get_xlim() == (0, 10)
 
 
@@ -47,7 +48,7 @@ def test_no_panel_stands_empty():
         right.plot(far, far, "o")
         left.set(xlim=(0, 5))
         right.set(xlim=(0, 5))
-    assert "1 of its 10 points" in share_axes(small, reference)
+    assert share_axes(small, reference) == OWN
 
 
 @pytest.mark.parametrize("other", [drawn((1, 1), scale="log"), Figure()])

@@ -119,7 +119,7 @@ class Beside(Picture):
             small, self.drawing.figure = self._figures.pop()[1], None
             self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
             lost = share_axes(small, self._figures[0][1])
-            notes, told = ["", f" It finds: {told}{lost}"], self.drawing.story(reference, laptop)
+            notes, told = ["", f" At this scale: {told}{lost}"], self.drawing.story(reference, laptop)
         parts = [
             f'<figure tabindex="0" title="press to enlarge"><figcaption><b>{html.escape(caption)}</b>{html.escape(note)}'
             f"</figcaption>{pictures.markup(f)}</figure>"
@@ -150,7 +150,7 @@ def share_axes(small: Figure, reference: Figure) -> str:
     seen = [_inside(*pair) for pair in alike]
     gone = sum(panel.count(False) for panel in seen)
     if any(2 * panel.count(False) > len(panel) for panel in seen):
-        return f" On axes of its own: {gone} of its {sum(map(len, seen))} points lie outside the reference's."
+        return " On axes of its own."
     for axes, like in pairs:
         for mesh, model in zip(axes.collections, like.collections, strict=False):
             if isinstance(mesh, QuadMesh) and isinstance(model, QuadMesh):

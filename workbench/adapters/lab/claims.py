@@ -208,7 +208,7 @@ declare(
     ),
     Claim(
         "tiling",
-        "Ours: the tiling itself does nothing: another frozen A of its norm does as well, within 0.05",
+        "Ours: the tiling itself does nothing: a random orthogonal A of its norm does as well, within 0.05",
         OURS,
         "-",
         "adapters/controls",

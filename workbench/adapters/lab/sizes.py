@@ -34,7 +34,7 @@ class SizeConfig(Config):
     r: int = knob(
         16,
         "rank r",
-        "of MiSS and Bat; LoRA's kind has half of it, for as many numbers",
+        "of MiSS, Bat, LoRA-FA; LoRA's kind has half of it, for as many numbers",
         low=2,
         high=512,
         log=True,
@@ -45,14 +45,14 @@ class SizeConfig(Config):
     seed: int = knob(0, "seed", "of the weight and the inputs", low=0, high=10**6)
 
 
-@fit("adapters/layer", version=2, score="step_ratio", higher=False)
+@fit("adapters/layer", version=3, score="step_ratio", higher=False)
 def on_layer(config: SizeConfig, run: Run) -> Record:
     """Put one adapter on a layer; forward and backward, turn by turn with the frozen layer alone; CPU time of one thread."""
     with drawn(config.seed):
         base = nn.Linear(config.width, config.width, bias=False).requires_grad_(False)
         x = torch.randn(config.tokens, config.width).requires_grad_()  # layers below may be adapted, too
         wished = torch.randn(config.tokens, config.width)
-    halved = config.method not in (*FAMILY, "full")
+    halved = config.method not in (*FAMILY, "full", "lora-fa")
     given = AdapterConfig(
         method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed
     )
@@ -97,7 +97,7 @@ PANELS = {
     "step_ratio": "step / frozen layer's",
     "kept": "kept, MiB",
 }
-STYLES = {"olora": "--", "lora-ga": ":", "bat-col": "--"}
+STYLES = {"olora": "--", "lora-ga": ":", "lora-fa": "--", "bat-col": "--"}
 SAID = {"--": " (dashed)", ":": " (dotted)"}
 
 
@@ -147,7 +147,7 @@ class SizesConfig(ComparisonConfig, SizeConfig):
         (128, 256, 512, 1024, 2048), "widths", "of the layer", low=16, high=8192, essential=True
     )
     methods: tuple[str, ...] = knob(
-        ("lora", "dora", "pissa", "olora", "lora-ga", "hira", "miss", "bat-row", "bat-col"),
+        ("lora", "dora", "pissa", "olora", "lora-ga", "lora-fa", "hira", "miss", "bat-row", "bat-col"),
         "methods",
         "compared",
         free=True,
@@ -165,7 +165,7 @@ SMALL: dict[str, Any] = {
 
 @comparison(
     "adapters/sizes",
-    version=1,
+    version=2,
     fit=on_layer,
     figure=draw_sizes,
     presets={"smoke": SMALL, "laptop": {}, "paper": "one layer, whatever its size, is of no paper's scale"},
@@ -173,7 +173,7 @@ SMALL: dict[str, Any] = {
     paper="Figure 2 (time to begin) and Table 8 (memory), on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Nine methods on one layer, from 128 to 2,048 wide: time to begin, time of a step, what is kept for the gradient."""
+    """Ten methods on one layer, from 128 to 2,048 wide: time to begin, time of a step, what is kept for the gradient."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench import checkpoints
 from workbench.adapters.config import METHODS
-from workbench.adapters.lab import peft_point
+from workbench.adapters.lab import part_figures, peft_point
 from workbench.adapters.lab import study_figures as figures
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
@@ -159,7 +159,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "adapters/controls",
     version=2,
     fit=on_questions,
-    figure=figures.draw_controls,
+    figure=part_figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
     paper="not in the paper: whether MiSS's tiling and Bat's weight guide do anything",
@@ -178,7 +178,7 @@ RANKS = (4, 8, 16, 32, 64)
     "adapters/ranks",
     version=3,
     fit=on_questions,
-    figure=figures.draw_ranks,
+    figure=part_figures.draw_ranks,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",

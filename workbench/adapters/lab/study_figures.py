@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,9 @@ from matplotlib.ticker import NullLocator
 
 from workbench.adapters.lab.colours import COLOURS, MARKERS, MODEL_NAMES, NAMES, colour, marker, spoken
 from workbench.experiment import Record
-from workbench.inks import INK
+from workbench.inks import FAINT, INK, text
 from workbench.intervals import ahead, chosen, interval, marks, scores, summary
-from workbench.plotting import figure, finish, name_rows, point, series
+from workbench.plotting import figure, finish, name_rows, point
 
 
 def at(records: Sequence[Record], **where: object) -> list[Record]:
@@ -32,7 +32,8 @@ def setting(records: Sequence[Record], drawn: str = "") -> str:
     if any(r["edge"] for r in judged):
         said += "; diamond: at an end of the rates tried"
     failed = [r for r in records if r.get("failed")]
-    return said + (f". {len(failed)} of {len(records)} fits failed" if failed else "")
+    where = ", all of them at rates that were not chosen" if not any(r.get("failed") for r in judged) else ""
+    return said + (f". {len(failed)} of {len(records)} fits failed{where}" if failed else "")
 
 
 def difference(
@@ -52,16 +53,12 @@ def draw_methods(records: Sequence[Record]) -> Figure:
     """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
     labels = list(dict.fromkeys(r["label"] for r in records))
     with figure() as fig:
-        axes_of = fig.subplots(1, 3, sharey=True)
-        for axes, rates, name in zip(
-            axes_of, ("shared", "own"), ("all at one rate", "each at its own"), strict=False
-        ):
-            for _, row in summary(at(records, rates=rates), "loss").iterrows():
-                if row["n"]:
-                    point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
-            name_rows(axes, labels, NAMES, COLOURS)
-            axes.set(title=name, xlabel="loss on test questions")
-        _below_lora(axes_of[2], records, labels)
+        shared, own, paired = fig.subplots(1, 3, sharey=True)
+        for axes, rates, name in ((shared, "shared", "all at one rate"), (own, "own", "each at its own")):
+            losses(axes, at(records, rates=rates), labels)
+            axes.set(title=name)
+        below(paired, at(records, rates="own"), dict.fromkeys(labels, "lora"))
+        paired.set(title="below LoRA (dashed)", xlabel="LoRA's loss minus its, own rate")
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
         found = [
             (words, lead(records, "miss", "lora", rates=rates))
@@ -74,16 +71,32 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         )
 
 
-def _below_lora(axes: Axes, records: Sequence[Record], labels: Sequence[str]) -> None:
-    """LoRA's loss less each method's, both at their own rates and of the same seed."""
+def losses(axes: Axes, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """A row a label; one that lies so far off that the others could not be told apart is written at the edge."""
+    rows = summary(records, "loss")
+    rows = rows[rows["n"] > 0]
+    for _, row in rows.iterrows():
+        point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
+    name_rows(axes, labels, NAMES, COLOURS)
+    axes.set(xlabel="loss on test questions")
+    *rest, last = rows.sort_values("mean").to_dict("records") or [None]
+    span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
+    if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
+        edge = rest[-1]["mean"] + span / 2
+        axes.set_xlim(rest[0]["mean"] - span / 5, edge)
+        place, style = labels.index(last["label"]), {"ha": "right", "va": "center", "fontsize": 8}
+        axes.text(edge, place, f"{last['mean']:.2f} \u2192", color=text(colour(last["label"])), **style)
+
+
+def below(axes: Axes, records: Sequence[Record], over: Mapping[str, str]) -> None:
+    """A row a label: by how much its loss is below that of another (the dashed line), of the same seed."""
     axes.axvline(0, color=INK, linestyle="--", linewidth=1.1)
-    for place, label in enumerate(labels):
-        gap = difference(records, label, "lora", rates="own").dropna()
-        if label != "lora" and len(gap):
+    for place, (label, other) in enumerate(over.items()):
+        gap = difference(records, label, other).dropna()
+        if label != other and len(gap):
             row = {**interval(gap)._asdict(), "edge": "", "values": gap.tolist()}
             point(axes, place, row, colour(label), across=True)
-    name_rows(axes, labels, NAMES, COLOURS)
-    axes.set(title="below LoRA, at its own", xlabel="difference, same seed")
+    name_rows(axes, list(over), NAMES, COLOURS)
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
@@ -111,7 +124,9 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
             if rows:
                 means = pd.DataFrame(rows).groupby("lr")[["loss", "forgetting"]].mean()
                 path.plot(*means.T.to_numpy(), marker=marker(label), markersize=3.5, color=colour(label))
-        path.set(title="at every rate tried", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3))
+        path.set(
+            title="at every rate, from below", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3)
+        )
         judged[0].set(ylabel="rise of the loss on prose", yscale="log")
         log_ticks(judged[0].yaxis)
         found = [
@@ -144,6 +159,9 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+SHOWN = ("lora", "pissa", "hira", "miss", "bat-row", "full")  # in colour, where all would be too many
+
+
 def draw_sweep(records: Sequence[Record]) -> Figure:
     """Loss on held-out questions against the rate, and against the size of the first step that it makes."""
     tried = [
@@ -159,25 +177,35 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             label: pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
             for label in labels
         }
+        best = {label: rows.idxmin() for label, rows in means.items()}
         for label, rows in means.items():
-            look = {"marker": marker(label), "markersize": 3.5, "linewidth": 1.1, "color": colour(label)}
-            left.plot(rows.index, rows, **look, label=label)
-            if label in sizes:
-                right.plot(rows.index * sizes[label], rows, **look)
+            look = (
+                {"color": colour(label), "linewidth": 1.3}
+                if label in SHOWN
+                else {"color": FAINT, "linewidth": 0.5}
+            )
+            for axes, size in ((left, 1.0), (right, sizes.get(label))):
+                if size is not None:
+                    axes.plot(rows.index * size, rows, **look)
+                    if label in SHOWN:
+                        axes.plot(best[label] * size, rows.min(), marker(label), markersize=6, **look)
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes.xaxis)
         left.set_ylabel("loss on held-out questions")
         low = min((r["validation"] for r in tried), default=0.0)
-        left.set_ylim(low - 0.05, low + 1.0)
-        rates = {label: rows.idxmin() for label, rows in means.items()}
-        steps = [rate * sizes[label] for label, rate in rates.items() if label in sizes]
-        title = f"Best rates lie {_apart([*rates.values()])} apart" if rates else "Loss against the rate"
-        if steps:
-            title += f", their first steps {_apart(steps)}"
+        left.set_ylim(low - 0.05, low + 0.5)
+        both = [label for label in ("miss", "lora") if label in best and label in sizes]
+        title = "Best rate (and the first step it makes): " + ", ".join(
+            f"{spoken(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
+        )
         seeds = len({r["seed"] for r in tried})
-        note = f"mean over the choosing seeds ({seeds}); what lies above {low + 1:.1f} is cut off"
-        return _named(fig, title, note, labels)
+        note = f"marks: the best; mean over the choosing seeds ({seeds}); what lies above {low + 0.5:.1f} is cut off"
+        if others := len({*labels} - {*SHOWN}):
+            note += f"; thin: {others} others; best rates of all lie {_apart([*best.values()])} apart"
+        return _named(
+            fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN]
+        )
 
 
 def _apart(values: Sequence[float]) -> str:
@@ -211,11 +239,13 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                     )
             axes.set(title=name, xlabel="step")
         fig.axes[0].set_ylabel("loss on held-out questions")
-        share = reach(judged, "miss", "lora")
+        share, tuned = reach(judged, "miss", "lora"), at(judged, label="lora", rates="own")
         title = "Loss on the way"
         if len(share):
-            title = f"MiSS reaches tuned LoRA's last loss after this share of the steps: {interval(share)}"
-        note = f"mean over seeds ({len({r['seed'] for r in judged})}), from the first look on"
+            title = f"Each at its own rate, MiSS reaches LoRA's last loss (dashed) after {interval(share)} of the steps"
+            last = np.mean([r["curve"][-1][1] for r in tuned])
+            fig.axes[1].axhline(last, color=INK, linestyle="--", linewidth=1.1)
+        note = f"mean over seeds ({len({r['seed'] for r in judged})}), after the first look; the rate falls to zero at the end"
         return _named(fig, title, note, labels)
 
 
@@ -240,58 +270,3 @@ def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:
             (steps[max(k - 1, 0)] + share * (steps[k] - steps[max(k - 1, 0)])) / steps[-1]
         )
     return pd.Series(found, dtype=float).rename_axis("seed")
-
-
-def draw_controls(records: Sequence[Record]) -> Figure:
-    """Loss of MiSS and Bat-row, and of each with one part taken away or replaced."""
-    labels = list(dict.fromkeys(r["label"] for r in records))
-    with figure() as fig:
-        axes = fig.subplots()
-        for _, row in summary(records, "loss").iterrows():
-            if row["n"]:
-                point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
-        name_rows(axes, labels, NAMES, COLOURS)
-        axes.set(xlabel="loss on test questions")
-        found = [
-            (words, lead(records, one, over))
-            for one, over, words in (
-                ("miss", "orthogonal A", "the tiling brings"),
-                ("bat-row", "W permuted", "W's own entries bring"),
-            )
-        ]
-        said = "; ".join(f"{words} {gap}" for words, gap in found if gap)
-        return finish(
-            fig,
-            said[:1].upper() + said[1:] if said else "What the parts bring",
-            f"sums of two and three numbers; {setting(records)}",
-        )
-
-
-def draw_ranks(records: Sequence[Record]) -> Figure:
-    """First gradient norm, and loss, against the rank."""
-    with figure() as fig:
-        for axes, (column, name) in zip(
-            fig.subplots(1, 2),
-            (("first_gradient", "first gradient's norm"), ("loss", "loss on test questions")),
-            strict=True,
-        ):
-            table = summary(records, column, "rank")
-            series(axes, table, "rank", COLOURS)
-            axes.set(xlabel="rank", ylabel=name, xscale="log")
-            ranks = sorted({r["rank"] for r in records})
-            axes.set_xticks(ranks, labels=[str(r) for r in ranks])
-            axes.minorticks_off()
-        labels = dict.fromkeys(r["label"] for r in records)
-        norms = summary(records, "first_gradient", "rank").groupby("label")["mean"].agg(["first", "last"])
-        title = "; ".join(
-            f"{spoken(label)}'s first gradient: {row['first']:.2g} to {row['last']:.2g}"
-            for label, row in norms.iterrows()
-            if row.notna().all()
-        )
-        return finish(
-            fig,
-            title or "Against the rank",
-            setting(records),
-            {label: spoken(label) for label in labels},
-            COLOURS,
-        )

@@ -112,15 +112,15 @@ def draw_toy(records: Sequence[Record]) -> Figure:
                 if row["n"]:
                     point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
             name_rows(axes, labels, NAMES, COLOURS)
-            axes.set(title=name, xlabel="squared error", xscale="log")
+            axes.set(title=name, xlabel="squared error between the points", xscale="log")
             figures.log_ticks(axes.xaxis)
         found = [
-            (words, figures.lead(records, "miss", "lora", rates=rates))
-            for rates, words in (("shared", "at 0.001"), ("own", "at its own"))
+            (words, figures.lead(records, "lora", "miss", rates=rates))
+            for rates, words in (("shared", "at 0.001"), ("own", "each at its own rate"))
         ]
         said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
         return finish(
-            fig, f"MiSS's error below LoRA's: {said}" if said else "The toy", figures.setting(records)
+            fig, f"MiSS's error above LoRA's: {said}" if said else "The toy", figures.setting(records)
         )
 
 
