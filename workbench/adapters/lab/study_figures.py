@@ -49,6 +49,15 @@ def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", *
     return ahead(difference(records, one, over, column, **where), 3)
 
 
+def at_both(records: Sequence[Record], one: str, over: str, column: str = "loss") -> str:
+    """`lead` at the one rate and at each one's own."""
+    found = [
+        (words, lead(records, one, over, column, rates=rates))
+        for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
+    ]
+    return "; ".join(f"{gap} {words}" for words, gap in found if gap)
+
+
 def draw_methods(records: Sequence[Record]) -> Figure:
     """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
     labels = list(dict.fromkeys(r["label"] for r in records))
@@ -60,11 +69,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         below(paired, at(records, rates="own"), dict.fromkeys(labels, "lora"))
         paired.set(title="below LoRA (dashed)", xlabel="LoRA's loss minus its, own rate")
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
-        found = [
-            (words, lead(records, "miss", "lora", rates=rates))
-            for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
-        ]
-        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        said = at_both(records, "miss", "lora")
         title = f"MiSS's loss below LoRA's: {said}" if said else "Methods"
         return finish(
             fig, title, f"{model + ', ' if model else ''}sums of two and three numbers; {setting(records)}"
@@ -129,11 +134,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         )
         judged[0].set(ylabel="rise of the loss on prose", yscale="log")
         log_ticks(judged[0].yaxis)
-        found = [
-            (words, lead(records, "lora", "miss", "forgetting", rates=rates))
-            for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
-        ]
-        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        said = at_both(records, "lora", "miss", "forgetting")
         title = f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting"
         note = setting(
             records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better"

@@ -114,11 +114,7 @@ def draw_toy(records: Sequence[Record]) -> Figure:
             name_rows(axes, labels, NAMES, COLOURS)
             axes.set(title=name, xlabel="squared error between the points", xscale="log")
             figures.log_ticks(axes.xaxis)
-        found = [
-            (words, figures.lead(records, "lora", "miss", rates=rates))
-            for rates, words in (("shared", "at 0.001"), ("own", "each at its own rate"))
-        ]
-        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
+        said = figures.at_both(records, "lora", "miss")
         return finish(
             fig, f"MiSS's error above LoRA's: {said}" if said else "The toy", figures.setting(records)
         )
