@@ -123,31 +123,6 @@ def test_ranks_and_alphas_of_each_layer(net, tmp_path):
     assert torch.allclose(load_adapter(net(), tmp_path / "ours")(X), theirs(X), atol=1e-5)
 
 
-@pytest.mark.parametrize("start", [True, "bat"])
-def test_files_called_bone_are_read(net, tmp_path, start):
-    """PEFT's name of MiSS and Bat until 0.19; the tensors are the same but for their name (its own conversion script)."""
-    theirs = peft.get_peft_model(
-        net(), peft.MissConfig(r=16, init_weights=start, target_modules=["up", "down"])
-    )
-    for p in (p for p in theirs.parameters() if p.requires_grad):
-        p.data += 0.02
-    y = theirs(X)
-    theirs.save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    save_file(
-        {k.replace(".miss_", ".bone_"): v for k, v in tensors.items()}, tmp_path / "adapter_model.safetensors"
-    )
-    about = {
-        "peft_type": "BONE",
-        "r": 16,
-        "init_weights": start,
-        "target_modules": ["up", "down"],
-        "bias": "none",
-    }
-    (tmp_path / "adapter_config.json").write_text(json.dumps(about))
-    assert torch.allclose(load_adapter(net(), tmp_path)(X), y, atol=1e-5)
-
-
 # -- to LoRA ---------------------------------------------------------------------------------------------------------------------
 
 

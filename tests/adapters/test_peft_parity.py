@@ -1,12 +1,14 @@
 """Forward, gradients, one step and the merged weight are PEFT's, for every method that both have."""
 
 import copy
+from pathlib import Path
 
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from workbench.adapters import AdapterConfig, add_adapter, merge
+from workbench.adapters import AdapterConfig, add_adapter, load_adapter, merge, unmerge
 from workbench.adapters.attach import adapted
 
 LORA = {"r": 8, "lora_alpha": 16}
@@ -173,3 +175,26 @@ def _take_over_the_start(ours, theirs):
         update = layer.adapters["default"]
         ours_left = layer.weight - update.scale * update.B0 @ update.A0
         assert (bases[path].base_layer.weight - ours_left).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("case", ["bone", "bone-odd", "bat", "bat-wide"])
+def test_equal_to_what_peft_called_bone(case):
+    """PEFT 0.18.1 saved these and recorded what came of them (tests/parity/bone.py)."""
+    folder = Path(__file__).parents[1] / "parity" / "bone" / case
+    expected = load_file(folder / "expected.safetensors")
+    outputs, inputs = expected["weight"].shape
+    net = torch.nn.Sequential(torch.nn.Linear(inputs, outputs, bias="bias" in expected))
+    net[0].load_state_dict({name: expected[name] for name in ("weight", "bias") if name in expected})
+    x = expected["x"].requires_grad_()
+    assert torch.allclose(net(x), expected["start"], atol=1e-6)
+    shards = adapted(load_adapter(net, folder))["0"].adapters["default"].shard
+    y = net(x)
+    assert torch.allclose(y, expected["y"], atol=1e-5)
+    (y * expected["wished"]).sum().backward()
+    for ours, theirs in ((x.grad, expected["x.grad"]), (shards.grad, expected["shards.grad"])):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    merge(net)
+    assert torch.allclose(net[0].weight, expected["merged"], atol=1e-6)
+    unmerge(net)
+    torch.optim.AdamW([shards], lr=1e-2).step()
+    assert torch.allclose(shards, expected["stepped"], atol=1e-6)
