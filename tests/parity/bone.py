@@ -4,7 +4,8 @@ pip install --no-deps --target build/peft-0.18.1 peft==0.18.1
 PYTHONPATH=build/peft-0.18.1 .venv/bin/python tests/parity/bone.py
 
 Each folder beside this file holds an adapter as PEFT saved it, and in ``expected.safetensors`` the layer and what came of it:
-weight, bias, x; y before and after the shards had moved; gradients of sum(y * wished); the shards after a step; the merged weight.
+weight, bias, x; y before and after the shards had moved; gradients of sum(y * wished); the shards after a step;
+the merged weight.
 """
 
 import copy
