@@ -92,28 +92,33 @@ def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "const
 # -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------
 
 
-def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False) -> None:
+def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False, marker: str = "o") -> None:
     """One mean with its 95 % interval, or its units where they are few; a diamond where its setting is an end of those tried."""
     ends = [row["low"], row["high"]] if row["n"] >= FEW and row["low"] <= row["high"] else []
     style = {"color": colour, "zorder": 3}
     for values, more in (
         (ends, {"linewidth": 1.4, "alpha": 0.6}),
         ([] if ends else row["values"], {"linestyle": "", "marker": ".", "markersize": 4, "alpha": 0.6}),
-        ([row["mean"]], {"linestyle": "", "marker": "D" if row["edge"] else "o", "markersize": 4.5}),
+        ([row["mean"]], {"linestyle": "", "marker": "D" if row["edge"] else marker, "markersize": 4.5}),
     ):
         places = [at] * len(values)
         axes.plot(*((values, places) if across else (places, values)), **style, **more)
 
 
 def series(
-    axes: Axes, table: pd.DataFrame, x: str, colours: Mapping[str, str], styles: Mapping[str, str] = {}
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    colours: Mapping[str, str],
+    styles: Mapping[str, str] = {},
+    markers: Mapping[str, str] = {},
 ) -> None:
     """A line a label along `x`, through means with their spread; see `point`."""
     for label, rows in table.groupby("label", sort=False):
         rows = rows.sort_values(x)
         axes.plot(rows[x], rows["mean"], styles.get(label, "-"), color=colours[label], label=label)
         for _, row in rows.iterrows():
-            point(axes, row[x], row, colours[label])
+            point(axes, row[x], row, colours[label], marker=markers.get(label, "o"))
 
 
 def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, spoken
+from workbench.adapters.lab.colours import COLOURS, MARKERS, spoken
 from workbench.adapters.lab.study_figures import at, below, lead, losses, setting
 from workbench.experiment import Record
 from workbench.intervals import interval, scores, summary
@@ -47,7 +47,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             strict=True,
         ):
             table = summary(records, column, "rank")
-            series(axes, table, "rank", COLOURS)
+            series(axes, table, "rank", COLOURS, markers=MARKERS)
             axes.set(xlabel="rank", ylabel=name, xscale="log")
             axes.set_xticks(ranks, labels=[str(r) for r in ranks])
             axes.minorticks_off()
@@ -69,4 +69,5 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             f"at one rank LoRA has about twice the numbers of the others; {setting(records)}",
             {label: spoken(label) for label in labels},
             COLOURS,
+            MARKERS,
         )

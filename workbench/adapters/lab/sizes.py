@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from workbench.adapters.attach import KINDS
 from workbench.adapters.config import FAMILY, METHODS, AdapterConfig
-from workbench.adapters.lab.colours import COLOURS, NAMES
+from workbench.adapters.lab.colours import COLOURS, MARKERS, NAMES
 from workbench.adapters.lab.looking import keeping
 from workbench.adapters.lab.study_figures import log_ticks
 from workbench.comparison import ComparisonConfig, Point, comparison, fit
@@ -97,15 +97,13 @@ PANELS = {
     "step_ratio": "step / frozen layer's",
     "kept": "kept, MiB",
 }
-STYLES = {"olora": "--", "lora-ga": ":", "lora-fa": "--", "bat-col": "--"}
-SAID = {"--": " (dashed)", ":": " (dotted)"}
 
 
 def draw_sizes(records: Sequence[Record]) -> Figure:
     """The three costs against the width."""
     with figure() as fig:
         for axes, (column, name) in zip(fig.subplots(1, 3), PANELS.items(), strict=True):
-            series(axes, summary(records, column, "width"), "width", COLOURS, STYLES)
+            series(axes, summary(records, column, "width"), "width", COLOURS, markers=MARKERS)
             widths = sorted({r["width"] for r in records})
             axes.set(xscale="log", xlabel="width", title=name)
             axes.set_yscale("linear" if column == "step_ratio" else "log")
@@ -118,13 +116,7 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
             "forward and backward of one layer in float32, one thread, as many numbers trained; kept: for the gradient; "
             + marks(records)
         )
-        return finish(
-            fig,
-            _finding(records),
-            note,
-            {k: NAMES[k] + SAID.get(STYLES.get(k, ""), "") for k in labels},
-            COLOURS,
-        )
+        return finish(fig, _finding(records), note, {k: NAMES[k] for k in labels}, COLOURS, MARKERS)
 
 
 def _finding(records: Sequence[Record]) -> str:

@@ -76,14 +76,29 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         )
 
 
-def losses(axes: Axes, records: Sequence[Record], labels: Sequence[str]) -> None:
-    """A row a label; one that lies so far off that the others could not be told apart is written at the edge."""
+def losses(
+    axes: Axes,
+    records: Sequence[Record],
+    labels: Sequence[str],
+    name: str = "loss on test questions",
+    log: bool = False,
+) -> None:
+    """A row a label; on a linear axis one that lies so far off that the others could not be told apart is written at the edge."""
     rows = summary(records, "loss")
     rows = rows[rows["n"] > 0]
     for _, row in rows.iterrows():
         point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
     name_rows(axes, labels, NAMES, COLOURS)
-    axes.set(xlabel="loss on test questions")
+    axes.set(xlabel=name)
+    if log:
+        axes.set_xscale("log")
+        log_ticks(axes.xaxis)
+    else:
+        _at_the_edge(axes, rows, labels)
+
+
+def _at_the_edge(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
+    """The last of the rows is written at the edge where it lies more than twice as far off as the others spread."""
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:

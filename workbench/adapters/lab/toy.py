@@ -16,12 +16,10 @@ from torch.nn import functional as F
 from workbench.adapters.attach import add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import study_figures as figures
-from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.experiment import Record
-from workbench.intervals import summary
 from workbench.knobs import knob
-from workbench.plotting import figure, finish, name_rows, point
+from workbench.plotting import figure, finish
 from workbench.runs import Run
 from workbench.training import drawn, mixed
 
@@ -108,12 +106,9 @@ def draw_toy(records: Sequence[Record]) -> Figure:
             (("shared", "all at 0.001"), ("own", "each at its own rate")),
             strict=True,
         ):
-            for _, row in summary(figures.at(records, rates=rates), "loss").iterrows():
-                if row["n"]:
-                    point(axes, labels.index(row["label"]), row, COLOURS[row["label"]], across=True)
-            name_rows(axes, labels, NAMES, COLOURS)
-            axes.set(title=name, xlabel="squared error between the points", xscale="log")
-            figures.log_ticks(axes.xaxis)
+            judged = figures.at(records, rates=rates)
+            figures.losses(axes, judged, labels, "squared error between the points", log=True)
+            axes.set(title=name)
         said = figures.at_both(records, "lora", "miss")
         return finish(
             fig, f"MiSS's error above LoRA's: {said}" if said else "The toy", figures.setting(records)
