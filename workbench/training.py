@@ -90,7 +90,7 @@ class Training:
     done: int = 0  # steps
 
     def __post_init__(self) -> None:
-        self._saved, self._since = 0, monotonic()
+        self._saved, self._since, self._until = 0, monotonic(), 0
 
     def steps(self, loss_of: Callable[[int], Tensor], until: int) -> Iterator[tuple[int, float]]:
         """Train up to step `until`; yields each step's number, from 1, and its loss.
@@ -99,22 +99,27 @@ class Training:
         touched, where it is not finite.
         """
         before = torch.get_rng_state() if self.draws else None
+        self._until = until
         try:
             while self.done < until:
                 if self.draws:
                     torch.manual_seed(mixed(self.seed, self.done))
-                yield self.done + 1, self._step(loss_of(self.done), until)
+                yield self.done + 1, self._step(loss_of(self.done))
         finally:
             if before is not None:
                 torch.set_rng_state(before)
 
-    def _step(self, loss: Tensor, until: int) -> float:
-        value = loss.item()
+    def check(self, what: str, value: float) -> None:
+        """Raise TrainingError where a number of the step under way is not finite; before its weights are touched."""
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {value} at step {self.done + 1} of {until}; {self._last_good()}. "
+                f"the {what} is {value} at step {self.done + 1} of {self._until}; {self._last_good()}. "
                 "Take a lower rate, or check the data"
             )
+
+    def _step(self, loss: Tensor) -> float:
+        value = loss.item()
+        self.check("loss", value)
         self.optimizer.zero_grad()
         loss.backward()
         if self.before_step is not None:
@@ -122,7 +127,9 @@ class Training:
         try:
             self.optimizer.step()
         except FloatingPointError as error:
-            raise TrainingError(f"step {self.done + 1} of {until}: {error}; {self._last_good()}") from error
+            raise TrainingError(
+                f"step {self.done + 1} of {self._until}: {error}; {self._last_good()}"
+            ) from error
         if self.after_step is not None:
             self.after_step()
         if self.schedule is not None:

@@ -1,5 +1,6 @@
 """Fine-tuning on real questions: it learns, goes on after a cut with the same bytes, and says what is wrong."""
 
+import copy
 import json
 import math
 import random
@@ -9,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from workbench import models
-from workbench.adapters import METHODS, AdapterConfig, add_adapter, bases, problems
+from workbench.adapters import METHODS, AdapterConfig, add_adapter, bases, problems, tuning
 from workbench.adapters.attach import adapted
 from workbench.adapters.tuning import Tuner, TuningConfig
 from workbench.datasets import DataError
@@ -139,22 +140,29 @@ def test_forgetting_is_seen():
 # -- what is refused or told -----------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_is_told_and_the_last_good_state_kept():
+@pytest.mark.parametrize("what", ["loss", "gradient's norm"])
+def test_what_is_not_finite_is_told_before_a_weight_is_touched(what):
     tuner = Tuner(TuningConfig(**SHORT))
     next(tuner.run(1))
-    kept = tuner.state_dict()
-    shard = next(p for p in tuner.model.parameters() if p.requires_grad)
-    good = shard.detach().clone()
-    shard.data.fill_(float("nan"))
+    kept = copy.deepcopy(tuner.state_dict())
+    logits = tuner.logits
+
+    def spoilt(batch):
+        values = logits(batch)
+        if what == "loss":
+            return values * math.nan
+        values.register_hook(lambda gradient: gradient * math.nan)
+        return values
+
+    tuner.logits = spoilt
     with pytest.raises(
-        TrainingError, match=r"the loss is nan at step 2 of 6; the state after step 1 is kept"
+        TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is kept"
     ):
         next(tuner.run())
-    again = Tuner(TuningConfig(**SHORT))
-    kept["training"]["model"] = {n: torch.nan_to_num(t) for n, t in kept["training"]["model"].items()}
-    again.load_state_dict(kept)
-    assert again.training.done == 1
-    assert good.isfinite().all()
+    now = tuner.state_dict()["training"]
+    assert now["done"] == 1
+    for name, tensor in kept["training"]["model"].items():
+        assert torch.equal(now["model"][name], tensor), name
 
 
 def test_a_rate_that_flies_off_is_told():
@@ -163,15 +171,23 @@ def test_a_rate_that_flies_off_is_told():
             pass
 
 
-def test_out_of_memory_says_what_to_lower(monkeypatch):
+@pytest.mark.parametrize("where", ["run", "judge", "prose", "start"])
+def test_out_of_memory_says_what_to_lower(monkeypatch, where):
     tuner = Tuner(TuningConfig(**SHORT))
 
-    def fails(batch):
+    def fails(*_, **__):
         raise RuntimeError("[enforce fail] can't allocate memory")
 
-    monkeypatch.setattr(tuner, "logits", fails)
+    for model in (tuner, models):
+        monkeypatch.setattr(model, "logits" if model is tuner else "loss", fails)
+    monkeypatch.setattr(tuning, "add_adapter", fails)
     with pytest.raises(TrainingError, match="lower the batch size"):
-        next(tuner.run())
+        {
+            "run": lambda: next(tuner.run()),
+            "judge": lambda: tuner.judge(tuner.problems.test[:4]),
+            "prose": tuner.prose_loss,
+            "start": lambda: Tuner(TuningConfig(**SHORT)),
+        }[where]()
 
 
 def test_auto_is_resolved_before_the_config_is_made():

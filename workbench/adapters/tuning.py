@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, ClassVar, Literal
 
@@ -89,9 +90,24 @@ def inputs(config: TuningConfig) -> list[str]:
     return [bases.ref(config.model), *problems.inputs(config.data), datasets.ref(PROSE)]
 
 
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Inside it a lack of memory is a TrainingError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+            raise TrainingError(
+                "out of memory: lower the batch size, the longest question, or the rank, or take a smaller model"
+            ) from error
+        raise
+
+
 class Tuner:
     """A fine-tuning under way: ``for step, loss in tuner.run(until)``; its state is all that a cut run goes on from."""
 
+    @enough_memory()
     def __init__(self, config: TuningConfig, **more: Any):
         self.config = config
         self.lm = bases.load(config.model, getattr(torch, config.dtype), config.device)
@@ -165,7 +181,7 @@ class Tuner:
             batch = self._batch(self.batches(step))
             return F.cross_entropy(self.logits(batch), batch.targets)
 
-        try:
+        with enough_memory():
             for step, loss in self.training.steps(loss_of, self.config.steps if until is None else until):
                 if step == 1:
                     self.first_loss = loss
@@ -175,20 +191,11 @@ class Tuner:
                         f"take a lower rate than {self.config.lr:g}"
                     )
                 yield step, loss
-        except (MemoryError, RuntimeError) as error:
-            if (
-                isinstance(error, MemoryError)
-                or "out of memory" in str(error).lower()
-                or "can't allocate memory" in str(error)
-            ):
-                raise TrainingError(
-                    "out of memory: lower the batch size, the longest question, or the rank, or take a smaller model"
-                ) from error
-            raise
 
     def _see_gradients(self) -> None:
         trained = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.gradient_norm = float(torch.stack([g.norm() for g in trained]).norm())
+        self.training.check("gradient's norm", self.gradient_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """What is trained, optimizer, schedule, steps."""
@@ -199,6 +206,7 @@ class Tuner:
         self.training.load_state_dict(state["training"])
         self.first_loss = state["first_loss"]
 
+    @enough_memory()
     @torch.no_grad()
     def judge(self, part: Sequence[problems.Problem]) -> dict[str, float]:
         """Mean loss a token of the answers, and the share of them that greedy decoding would write exactly, in one pass each.
@@ -209,9 +217,14 @@ class Tuner:
             self.encoded(part), key=lambda s: len(s.ids)
         )  # batches of like lengths have little padding
         self.model.eval()
-        total, tokens, right = 0.0, 0, 0
-        for start in range(0, len(samples), 32):
-            batch = problems.collate(samples[start : start + 32]).to(self.config.device)
+        total, tokens, right, size = (
+            0.0,
+            0,
+            0,
+            2 * self.config.batch,
+        )  # without gradients there is room for more
+        for start in range(0, len(samples), size):
+            batch = problems.collate(samples[start : start + size]).to(self.config.device)
             logits = self.logits(batch)
             total += F.cross_entropy(logits, batch.targets, reduction="sum").item()
             tokens += len(batch.targets)
@@ -219,6 +232,7 @@ class Tuner:
             right += len(batch.ids) - len(wrong.unique())
         return {"loss": total / tokens, "exact": right / len(samples)}
 
+    @enough_memory()
     def final_answers(self, part: Sequence[problems.Problem], most: int = 200) -> float:
         """The share of worked answers, written greedily, whose last number (or boxed answer) is right."""
         final = self.problems.final
@@ -231,12 +245,14 @@ class Tuner:
             right += final(said) == final(problem.answer) != ""
         return right / len(part)
 
+    @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
         """Nats a token on held-out prose: what it rises by in training is what was forgotten."""
         self.model.eval()
         lm = LanguageModel(self.lm.name, self.model, self.lm.tokenizer)
         return models.loss(lm, datasets.load(PROSE), window=256, tokens=tokens)
 
+    @enough_memory()
     def updates(self) -> dict[str, Tensor]:
         """Each layer's update as it stands, ``(out, in)``."""
         with torch.no_grad():
