@@ -1,6 +1,7 @@
 """Adapters on disk: PEFT reads ours, we read PEFT's, and what is damaged or foreign is told."""
 
 import json
+import warnings
 
 import peft
 import pytest
@@ -266,3 +267,27 @@ def test_another_models_name_is_told(net, tmp_path):
     model.config = type("Config", (), {"_name_or_path": "org/this"})()
     with pytest.warns(UserWarning, match="was trained on other, and this model is this"):
         load_adapter(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [
+        (peft.MissConfig(r=16, miss_dropout=0.3, init_weights="mini", mini_r=4), 0.3),
+        (peft.LoraConfig(r=8, lora_dropout=0.3), 0.3),
+        (peft.MissConfig(r=16, miss_dropout=0.3, init_weights="bat"), 0.0),
+        (peft.LoraConfig(r=8, lora_dropout=0.3, use_dora=True), 0.0),
+        (peft.HiraConfig(r=8, hira_dropout=0.3), 0.0),
+    ],
+    ids=["mini", "lora", "bat", "dora", "hira"],
+)
+def test_pefts_dropout_is_kept_or_a_warning(net, tmp_path, config, kept):
+    """It does nothing to what the file computes, only to what goes on training; PEFT itself leaves it out in `bat`."""
+    config.target_modules = ["up", "down"]
+    theirs = peft.get_peft_model(net(), config)
+    theirs.save_pretrained(tmp_path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = load_adapter(net(), tmp_path)
+    assert model.adapter_configs["default"].dropout == kept
+    assert any("dropout 0.3" in str(w.message) for w in told) is (kept == 0)
+    assert torch.allclose(model.eval()(X), theirs.eval()(X), atol=1e-5)

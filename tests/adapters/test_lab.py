@@ -1,7 +1,6 @@
 """What one can do with adapters: live experiments, comparisons, claims, tables."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -13,8 +12,8 @@ from adapters.test_adapters import Loses, batch
 from workbench import papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, bases, family, save_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.config import METHODS
-from workbench.adapters.lab import exercises, inside, looking, sizes, stories, studies, tables, toy
+from workbench.adapters.config import METHODS, UNDROPPED
+from workbench.adapters.lab import exercises, inside, looking, peft_code, sizes, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -325,24 +324,41 @@ def test_the_first_step_is_as_theory_says():
 # -- what is written and judged --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "method", ["miss", "mini", "bat-col", "lora", "rslora", "dora", "pissa", "olora", "hira"]
-)
-def test_peft_code_builds_what_it_says(net, method):
-    said = stories.in_peft(TrainConfig(method=method, r=8))
-    made = re.search(r"get_peft_model\(model, (.*), target_modules=(.*)\)\)", said)
-    import peft
-
-    config = eval(f"peft.{made[1]}, target_modules=['up', 'down'])")
-    theirs = peft.get_peft_model(net(), config)
-    ours = add_adapter(net(), AdapterConfig(method=method, r=8))
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("bat-row", "full")])
+def test_peft_code_builds_what_it_says(net, method, dropout):
+    if dropout and method in UNDROPPED:
+        pytest.skip("has no dropout")
+    config = TrainConfig(method=method, r=8, dropout=dropout, targets=("up", "down"), lr=0.01, ratio=4.0)
+    found = {"model": net()}
+    x = batch()["x"]
+    found["train_step"] = lambda: found["model"](x.clone().requires_grad_()).square().mean().backward()
+    exec(peft_code.in_peft(config), found)
+    ours = add_adapter(Loses(net()), config.of(AdapterConfig), batches=[batch()])
+    theirs = found["model"]
     count = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (theirs, ours)]
     assert count[0] == count[1]
+    assert torch.allclose(theirs.eval()(x), net()(x), atol=1e-5)
+    assert {m.p for m in theirs.modules() if isinstance(m, torch.nn.Dropout)} == (
+        {dropout} if dropout else set()
+    )
+    assert type(next(iter(theirs.peft_config.values()))).__name__ in peft_code.in_peft(config)
+    if method == "lora+":
+        assert {g["lr"] for g in found["optimizer"].param_groups if g["params"]} == {0.01, 0.04}
+    if method == "lora-ga":
+        assert all(p.abs().sum() > 0 for name, p in theirs.named_parameters() if "lora_B" in name)
+
+
+def test_peft_code_names_the_layers_where_peft_cannot_find_them():
+    assert "'receptance'" in peft_code.in_peft(TrainConfig(model="tiny-rwkv6"))
+    assert "all-linear" in peft_code.in_peft(TrainConfig())
+    assert "_niter_4" in peft_code.in_peft(TrainConfig(method="pissa", iterations=4))
+    assert "as here" in peft_code.in_peft(TrainConfig(method="lora-ga", compat="peft"))
 
 
 def test_peft_code_of_what_it_has_not():
-    assert "no Bat-row" in stories.in_peft(TrainConfig(method="bat-row"))
-    assert stories.in_peft(TrainConfig(method="full")) == ""
+    assert "no Bat-row" in peft_code.in_peft(TrainConfig(method="bat-row"))
+    assert peft_code.in_peft(TrainConfig(method="full")) == ""
 
 
 def test_parameter_table_marks_the_papers_errors():

@@ -17,6 +17,7 @@ FORMS = {  # the first is the method's own
     "hira": ("checkpointed", "materialised"),
     "full": ("activation",),
 }
+UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # whose update has no input of its own
 ANY_FORM = ("activation", "materialised", "checkpointed")
 
 
@@ -54,7 +55,7 @@ class AdapterConfig(Config):
     )  # fmt: skip
     dropout: float = knob(
         0.0, "dropout", "on the update's input", low=0.0, high=0.9, step=0.05,
-        when=(lambda c: c.method not in ("bat-col", "bat-row", "dora", "full"), "its update has no input of its own"),
+        when=(lambda c: c.method not in UNDROPPED, "its update has no input of its own"),
     )  # fmt: skip
     iterations: int | None = knob(
         None, "fast SVD", "iterations of PiSSA's randomised SVD; none: the exact one", low=1, high=64,
@@ -84,9 +85,7 @@ class AdapterConfig(Config):
             )
         if self.form is not None and self.form not in FORMS.get(self.method, ANY_FORM):
             raise ValueError(f"form={self.form!r}: {self.method} has {', '.join(FORMS[self.method])}")
-        if self.dropout and (
-            self.method in ("bat-col", "bat-row", "dora", "full") or self.acts_as != "activation"
-        ):
+        if self.dropout and (self.method in UNDROPPED or self.acts_as != "activation"):
             raise ValueError(
                 f"dropout={self.dropout:g}: {self.method} as {self.acts_as} has no input of its own to drop; set it to 0"
             )

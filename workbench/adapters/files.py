@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from workbench.adapters.adapter import Adapter
 from workbench.adapters.attach import KINDS, adapted, linears, put
-from workbench.adapters.config import AdapterConfig
+from workbench.adapters.config import UNDROPPED, AdapterConfig
 from workbench.adapters.lora import LoRA
 from workbench.atomic import write_atomic
 from workbench.datasets import DataError
@@ -259,9 +259,11 @@ def config_of(
             )
         return AdapterConfig(
             **knobs,
-            **({"q": about["mini_r"]} if start == "mini" else {"dropout": about.get("miss_dropout", 0.0)}),
+            **({"q": about["mini_r"]} if start == "mini" else {}),
+            dropout=_dropout(folder, knobs["method"], about.get("miss_dropout")),
         )
     if kind == "HIRA":
+        _dropout(folder, "hira", about.get("hira_dropout"))
         return AdapterConfig(method="hira", **knobs)
     start = str(about.get("init_lora_weights", True))
     method = "dora" if about.get("use_dora") else "rslora" if about.get("use_rslora") else "lora"
@@ -269,10 +271,21 @@ def config_of(
     return AdapterConfig(
         method=method,
         alpha=about.get("lora_alpha", 8),
-        dropout=0.0 if method == "dora" else about.get("lora_dropout", 0.0),
+        dropout=_dropout(folder, method, about.get("lora_dropout")),
         iterations=int(start.rpartition("_")[2]) if start.startswith("pissa_niter_") else None,
         **knobs,
     )
+
+
+def _dropout(folder: Path, method: str, given: float | None) -> float:
+    """The dropout in PEFT's config, which matters where training goes on; a warning where the method here has none."""
+    if given and method in UNDROPPED:
+        warnings.warn(
+            f"{folder} has dropout {given:g}, which {method} has not here: training would go on without",
+            stacklevel=4,
+        )
+        return 0.0
+    return given or 0.0
 
 
 def _update(

@@ -12,7 +12,7 @@ from workbench import models, runs
 from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted
 from workbench.adapters.files import load_adapter, save_adapter
-from workbench.adapters.lab import figures, looking, stories
+from workbench.adapters.lab import figures, looking, peft_code, stories
 from workbench.adapters.lab.colours import MODEL_NAMES
 from workbench.adapters.tuning import Tuner, TuningConfig, inputs
 from workbench.experiment import Record, experiment, get
@@ -78,7 +78,7 @@ def _looks(config: TrainConfig) -> int:
     prepare=warm_up,
     questions=stories.TRAIN,
     steps=_looks,
-    code=stories.in_peft,
+    code=peft_code.in_peft,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
     """One adapter learns: loss, gradient, size of a step; the update as a matrix, its singular values, what moved where."""

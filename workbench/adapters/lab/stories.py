@@ -39,38 +39,6 @@ def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> st
     return f"{last['right']} is right: the answer before was {before}, and after {last['steps']:,} steps it is {after}."
 
 
-def in_peft(config: Any) -> str:
-    """The same adapter with PEFT, as a program; "" where PEFT has no such method."""
-    c = config
-    q, alpha = c.q or c.r, c.alpha
-    kinds = {
-        "miss": f"MissConfig(r={c.r}",
-        "mini": f'MissConfig(r={c.r}, mini_r={q}, init_weights="mini"',
-        "bat-col": f'MissConfig(r={c.r}, init_weights="bat"',
-        "hira": f"HiraConfig(r={c.r}",
-        "dora": "use_dora=True",
-        "rslora": "use_rslora=True",
-        "pissa": f'init_lora_weights="pissa{f"_niter_{c.iterations}" if c.iterations else ""}"',
-        "olora": 'init_lora_weights="olora"',
-        "lora-ga": 'use_rslora=True, init_lora_weights="lora_ga"',
-    }
-    if c.method in ("bat-row", "full"):
-        return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
-    made = kinds.get(c.method, "")
-    if "Config(" not in made:
-        scale = (
-            alpha if alpha is not None else (c.r if c.method in ("pissa", "olora", "lora-ga") else 2 * c.r)
-        )
-        made = f"LoraConfig(r={c.r}, lora_alpha={scale:g}" + (f", {made}" if made else "")
-    targets = repr([*c.targets]) if c.targets else '"all-linear"'
-    kind = made.partition("(")[0]
-    return (
-        "# the same adapter with PEFT\n"
-        f"from peft import {kind}, get_peft_model\n\n"
-        f"model = get_peft_model(model, {made}, target_modules={targets}))"
-    )
-
-
 def _lower(records: list[Record], rival: list[Record]) -> int:
     """0: the pinned ends lower, 1: this run does, 2: within 0.03."""
     gap = records[-1]["held_out"] - rival[-1]["held_out"]

@@ -1,0 +1,89 @@
+"""The adapter of a panel's knobs as a program with PEFT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench import checkpoints
+from workbench.adapters.config import LORAS
+from workbench.adapters.lab.colours import NAMES
+
+STARTS = {
+    "dora": "use_dora=True",
+    "rslora": "use_rslora=True",
+    "olora": 'init_lora_weights="olora"',
+    "lora-ga": 'use_rslora=True, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig()',
+}
+OF_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+OF_RWKV6 = ("receptance", "key", "value", "gate", "output")
+GRADIENTS = """\
+# {scale}
+preprocess_loraga(model, config, train_step)  # train_step(): loss and backward of the batches that it begins from
+"""
+FROZEN_A = """\
+for name, parameter in model.named_parameters():
+    if "lora_A" in name:
+        parameter.requires_grad = False  # PEFT's create_lorafa_optimizer would also correct B's gradient
+"""
+TWO_RATES = """\
+optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, loraplus_lr_ratio={ratio:g}, weight_decay={decay:g})
+"""
+
+
+def in_peft(config: Any) -> str:
+    """The same adapter with PEFT, as a program; "" where PEFT has no such method."""
+    c = config
+    if c.method in ("bat-row", "full"):
+        return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
+    made = _config(c)
+    names = [made.partition("(")[0], "get_peft_model"]
+    lines = [f"config = {made}", "model = get_peft_model(model, config)"]
+    if c.method == "lora-ga":
+        names += ["LoraGAConfig", "preprocess_loraga"]
+        scale = "this scale is PEFT's own: it departs from that of the authors' program"
+        if c.compat == "peft":
+            scale = "the scale is PEFT's own, as here"
+        lines.insert(1, GRADIENTS.format(scale=scale).strip())
+    imports = [f"from peft import {', '.join(sorted(names))}"]
+    if c.method == "lora-fa":
+        lines.append(FROZEN_A.strip())
+    if c.method == "lora+":
+        imports = ["import torch", *imports, "from peft.optimizers import create_loraplus_optimizer"]
+        lines.append(TWO_RATES.format(lr=c.lr, ratio=c.ratio, decay=c.weight_decay).strip())
+    return "\n".join(("# the same adapter with PEFT", *imports, "", *lines))
+
+
+def _config(c: Any) -> str:
+    """PEFT's config, as one calls it."""
+    given = {"r": c.r}
+    kind, more = "LoraConfig", STARTS.get(c.method, "")
+    if c.method in LORAS:
+        alpha = 2 * c.r if c.alpha is None else c.alpha
+        if c.alpha is None and c.method in ("pissa", "olora", "lora-ga"):
+            alpha = c.r
+        given["lora_alpha"] = f"{alpha:g}"
+    if c.method == "pissa":
+        more = f'init_lora_weights="pissa{f"_niter_{c.iterations}" if c.iterations else ""}"'
+    elif c.method == "hira":
+        kind = "HiraConfig"
+    elif c.method not in LORAS:
+        kind = "MissConfig"
+        more = {"mini": f'mini_r={c.q or c.r}, init_weights="mini"', "bat-col": 'init_weights="bat"'}.get(
+            c.method, ""
+        )
+    if c.dropout:
+        given[f"{kind.removesuffix('Config').lower()}_dropout"] = f"{c.dropout:g}"
+    said = [f"{name}={value}" for name, value in given.items()] + [more] * bool(more)
+    said.append(f"target_modules={_targets(c)}")
+    short = f"{kind}({', '.join(said)})"
+    return short if len(short) < 100 else f"{kind}(\n    " + ",\n    ".join(said) + ",\n)"
+
+
+def _targets(c: Any) -> str:
+    if c.targets:
+        return repr([*c.targets])
+    if c.model == checkpoints.TINY_RWKV6 or c.model.endswith(".pth"):
+        return repr([*OF_RWKV6])  # "all-linear" is for models of transformers
+    return (
+        repr([*OF_LLAMA]) if c.method == "lora-ga" else '"all-linear"'
+    )  # its gradients are taken before PEFT knows all
