@@ -4,7 +4,10 @@ import copy
 import json
 import math
 import random
+import re
 
+import huggingface_hub
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -264,12 +267,67 @@ def test_a_table_of_ones_own(tmp_path):
     assert 0 <= tuner.final_answers(found.test[:2], 8) <= 1
     assert problems.inputs(str(path))[0].startswith(str(path))
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "bad.parquet").write_text("no")
-    for name, message in (("odd.csv", "expected one of"), ("bad.parquet", "cannot be read")):
+    (tmp_path / "bad.json").write_text("no")
+    for name, message in (("odd.csv", "expected one of"), ("bad.json", "cannot be read")):
         with pytest.raises(DataError, match=message):
             problems.load(str(tmp_path / name))
     with pytest.raises(DataError, match="no data 'nothing'"):
         problems.load("nothing")
+
+
+HUB = {  # files as these sets of the hub have them
+    "meta-math/MetaMathQA": {"MetaMathQA-395K.json": ("query", "response")},
+    "m-a-p/CodeFeedback-Filtered-Instruction": {
+        "CodeFeedback-Filtered-Instruction.jsonl": ("query", "answer")
+    },
+    "EleutherAI/hendrycks_math": {
+        "algebra/train-00000-of-00001.parquet": ("problem", "solution"),
+        "geometry/train-00000-of-00001.parquet": ("problem", "solution"),
+        "geometry/test-00000-of-00001.parquet": ("problem", "solution"),
+        "dataset_infos.json": ("name", "size"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_data_sets_of_the_hub(tmp_path, monkeypatch, name):
+    """No hub is reached in CI: their layouts stand here, and what would download them gives this folder."""
+    for number, (path, columns) in enumerate(HUB[name].items()):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        rows = [
+            {columns[0]: f"{number} and {k}?", columns[1]: rf"so it is \\boxed{{{k}}}"} for k in range(20)
+        ]
+        lines = not path.endswith(".json")
+        pd.DataFrame(rows).to_json(tmp_path / path, orient="records", lines=lines)
+    monkeypatch.setattr(
+        pd, "read_parquet", lambda path: pd.read_json(path, lines=True)
+    )  # needs pyarrow, below
+    asked = {}
+
+    def download(name, **more):
+        asked.update(name=name, **more)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = problems.load.__wrapped__(name)
+    assert asked["name"] == name
+    assert asked["repo_type"] == "dataset"
+    questions = [p.question for part in (found.train, found.validation, found.test) for p in part]
+    trained = {"hendrycks": 40}.get(name.partition("/")[2].partition("_")[0], 20)
+    assert len({*questions}) == len(questions) == trained
+    assert found.final(found.test[0].answer) == found.test[0].question.split()[-1].rstrip("?")
+    (first,) = problems.inputs(name)
+    assert re.fullmatch(rf"{name}@[0-9a-f]{{16}}", first)
+
+
+def test_parquet_says_what_it_needs(tmp_path, monkeypatch):
+    def fails(path):
+        raise ImportError("Unable to find a usable engine")
+
+    monkeypatch.setattr(pd, "read_parquet", fails)
+    (tmp_path / "mine.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="pip install pyarrow"):
+        problems.load(str(tmp_path / "mine.parquet"))
 
 
 @pytest.mark.parametrize("name", ["svamp", "gsm8k", "math-500"])

@@ -16,6 +16,7 @@ a file or id   .jsonl, .csv or .parquet of yours, or a data set of the    its bo
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -36,10 +37,17 @@ FOLDER = {"svamp": ("svamp",), "gsm8k": ("gsm8k-train", "gsm8k-test"), "math-500
 COLUMNS = (
     ("question", "answer"),
     ("query", "response"),
+    ("query", "answer"),
     ("problem", "solution"),
     ("instruction", "output"),
     ("prompt", "completion"),
 )
+FORMATS = (
+    ".parquet",
+    ".jsonl",
+    ".csv",
+    ".json",
+)  # the first that a data set has: .json often only describes it
 ALPACA = (  # of Stanford's Alpaca; the paper's scripts use it
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{question}\n\n### Response:"
@@ -109,7 +117,9 @@ def inputs(name: str) -> list[str]:
         return [datasets.ref("arithmetic")]
     if name in FOLDER:
         return [datasets.ref(one) for one in FOLDER[name]]
-    return [f"{name}@{sha256(_file(name))[:16]}"]
+    sums = [sha256(path) for path in _tables(name)]
+    whole = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    return [f"{name}@{whole[:16]}"]
 
 
 def _plain(worked: str) -> str:
@@ -126,11 +136,11 @@ def _split(name: str, rows: Sequence[Problem], final: Callable[[str], str] | Non
     return Problems(name, tuple(mixed[:first]), tuple(mixed[first:second]), tuple(mixed[second:]), final)
 
 
-def _file(name: str) -> Path:
-    """A file of one's own, or the only table of a data set of the hub."""
+def _tables(name: str) -> list[Path]:
+    """A file of one's own, or the tables of a data set of the hub but those of its test part: shards, or one a subject."""
     path = Path(name).expanduser()
     if path.is_file():
-        return path
+        return [path]
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise DataError(
             f"no data {name!r}: expected {', '.join((*BUNDLED, *FOLDER))}, a file that exists, or a hub id such as org/name"
@@ -139,9 +149,7 @@ def _file(name: str) -> Path:
 
     try:
         folder = Path(
-            snapshot_download(
-                name, repo_type="dataset", allow_patterns=["*.json", "*.jsonl", "*.parquet", "*.csv"]
-            )
+            snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{kind}" for kind in FORMATS])
         )
     except (
         Exception
@@ -149,20 +157,21 @@ def _file(name: str) -> Path:
         raise DataError(
             f"data {name!r} is neither a file nor a hub id that can be reached ({str(error).splitlines()[0][:200]})"
         ) from error
-    tables = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix in (".json", ".jsonl", ".parquet", ".csv") and "test" not in p.stem
-    )
-    if not tables:
-        raise DataError(f"data {name!r} has no .json, .jsonl, .parquet or .csv table in it")
-    return tables[0]
+    for kind in FORMATS:
+        tables = [p for p in folder.rglob(f"*{kind}") if not re.search(r"\btest", str(p.relative_to(folder)))]
+        if tables:
+            return sorted(tables)
+    raise DataError(f"data {name!r} has no {', '.join(FORMATS)} table in it")
 
 
 def _own(name: str) -> list[Problem]:
+    """The questions in one's own file, or in a data set of the hub."""
+    return [problem for path in _tables(name) for problem in _read(path)]
+
+
+def _read(path: Path) -> list[Problem]:
     import pandas as pd
 
-    path = _file(name)
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
@@ -170,7 +179,9 @@ def _own(name: str) -> list[Problem]:
             table = pd.read_csv(path, dtype=str)
         else:
             table = pd.read_json(path, lines=path.suffix == ".jsonl", dtype=False)
-    except (ValueError, OSError, UnicodeDecodeError, ImportError) as error:
+    except ImportError as error:  # 170 MB, which nothing else here needs
+        raise DataError(f"{path} is a parquet table, which needs pyarrow: pip install pyarrow") from error
+    except (ValueError, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); expected a table of questions and answers"
         ) from error
