@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from workbench import models, runs
 from workbench.adapters import bases, problems
@@ -70,7 +71,7 @@ def _looks(config: TrainConfig) -> int:
 
 @experiment(
     "adapters/train",
-    version=2,
+    version=3,
     inputs=inputs,
     figure=figures.draw_train,
     story=stories.tell_train,
@@ -89,27 +90,36 @@ def train(config: TrainConfig, run: Run) -> Iterator[Record]:
         tuner.load_state_dict(state)
     else:
         yield _look(tuner, [], tuner.judge(held_out), looking.answers(tuner, held_out[: looking.ASKED]))
+    every, last = config.every, config.steps
+    shown = looking.layer_at(tuner.model, config.shown)[1]
     losses: list[float] = []
+    before = looking.update_of(shown)
     for step, loss in tuner.run():
         losses.append(loss)
-        if step % config.every and step != config.steps:
-            continue
-        ends = step == config.steps
-        told = looking.answers(tuner, held_out[: looking.ASKED]) if ends else None
-        if ends:
-            save_adapter(
-                tuner.model, run.path("adapter_config.json").parent
-            )  # the artefacts are a folder that PEFT loads
-        yield _look(tuner, losses, tuner.judge(held_out), told)
-        losses = []
-        if tuner.training.due():
-            run.save(tuner.state_dict())
+        if step % every == 0 or step == last:
+            told = None
+            if step == last:
+                told = looking.answers(tuner, held_out[: looking.ASKED])
+                # the artefacts are a folder that PEFT loads
+                save_adapter(tuner.model, run.path("adapter_config.json").parent)
+            yield _look(tuner, losses, tuner.judge(held_out), told, before)
+            losses = []
+            if tuner.training.due():
+                run.save(tuner.state_dict())
+        if (step + 1) % every == 0 or step + 1 == last:
+            before = looking.update_of(shown)
 
 
-def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: list[str] | None) -> Record:
-    layers = adapted(tuner.model)
-    path = [*layers][min(tuner.config.shown, len(layers) - 1)]
-    update = looking.update_of(layers[path])
+def _look(
+    tuner: Tuner,
+    losses: list[float],
+    judged: dict[str, float],
+    told: list[str] | None,
+    before: Tensor | None = None,
+) -> Record:
+    """What there is to see after a step; `before`: the shown layer's update before it."""
+    path, layer = looking.layer_at(tuner.model, tuner.config.shown)
+    update = looking.update_of(layer)
     held_out = tuner.problems.validation[: looking.ASKED]
     return {
         "step": tuner.training.done,
@@ -121,6 +131,7 @@ def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: lis
         "exact": judged["exact"],
         "judged": HELD_OUT,
         "gradient": tuner.gradient_norm if losses else None,
+        "move": None if before is None else (update - before).abs().mean(),
         "rate": tuner.training.optimizer.param_groups[0]["lr"],
         "layer": looking.short(path),
         "shape": list(update.shape),
@@ -128,7 +139,7 @@ def _look(tuner: Tuner, losses: list[float], judged: dict[str, float], told: lis
         **looking.moved(tuner.model),
         "values": looking.singular_values(update),
         "trained": tuner.trained,
-        "whole": sum(layer.weight.numel() for layer in layers.values()),
+        "whole": sum(layer.weight.numel() for layer in adapted(tuner.model).values()),
         "asked": [p.question[-60:] for p in held_out] if told is not None else [],
         "right": [p.answer[-30:] for p in held_out] if told is not None else [],
         "told": [text[:40] for text in told or ()],

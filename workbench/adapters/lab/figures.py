@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, HAIR, INK, ORANGE, SKY, text
-from workbench.live import PINS, Pins, heading, live, part, words
+from workbench.live import PINS, Pins, heading, live, part
 
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Loss against the step; a corner of one layer's update; its singular values; how far each layer has moved; answers."""
+    """Loss, gradient's norm, size of a step; a corner of one layer's update; its singular values; what moved; answers."""
     last = records[-1]
     share = 100 * last["trained"] / last["whole"]
     heading(
@@ -26,9 +26,11 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
         f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered right",
         f"step {last['step']:,} of {last['of']:,}; {last['trained']:,} numbers trained, {share:.1f} % of the layers' weights",
     )
-    _loss(part(fig, "loss", 46, 62, 238, 160), records, pinned)
-    _update(part(fig, "update", 328, 62, 160, 160, gap=20), last)
-    _values(part(fig, "values", 544, 62, 120, 160, gap=28), last, pinned)
+    _loss(part(fig, "loss", 36, 62, 172, 160), records, pinned)
+    _path(part(fig, "gradient", 246, 62, 92, 66), records, pinned, "gradient", 1, "Gradient's norm")
+    _path(part(fig, "move", 246, 154, 92, 68), records, pinned, "move", 1000, "Step, × 1,000")
+    _update(part(fig, "update", 390, 62, 126, 126, gap=18), last)
+    _values(part(fig, "values", 556, 62, 104, 160, gap=28), last, pinned)
     layer_map(
         part(fig, "moved", 60, 284, 232, 106, gap=50),
         last["modules"],
@@ -61,14 +63,42 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     rim = 0.05 * (high - low) + 0.01
     end = max(steps[-1] * 1.02, 0.1 * last["of"])
     axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats")
-    words(
-        axes,
-        [
-            ("held out  ", text(colour)),
-            ("thin: batches", FAINT),
-            *([("  ⋯ pinned", FAINT)] if pinned else []),
-        ],
+    said = (
+        ("held out", text(colour)),
+        ("thin: batches", FAINT),
+        *([("dotted: pinned", FAINT)] if pinned else ()),
     )
+    for row, (words, shade) in enumerate(said):  # where a loss that falls leaves room
+        axes.text(
+            0.98,
+            0.97 - 0.09 * row,
+            words,
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=8,
+            color=shade,
+        )
+
+
+def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:
+    """A number at each look, with those of pinned runs; from zero."""
+    runs = [(rows, shade, ":") for (_, rows), shade in zip(pinned, PINS, strict=False)]
+    highest = 0.0
+    for rows, shade, style in (*runs, (records, COLOURS[records[-1]["method"]], "-")):
+        found = [(r["step"], times * r[column]) for r in rows if r.get(column) is not None]
+        if found:
+            axes.plot(*zip(*found, strict=True), style, color=shade, linewidth=1.5)
+            highest = max(highest, *(value for _, value in found))
+    axes.set(
+        xlim=(0, max(records[-1]["step"] * 1.02, 0.1 * records[-1]["of"])),
+        ylim=(0, 1.1 * highest or 1),
+        title=title,
+    )
+    axes.locator_params(nbins=3)
+    axes.tick_params(labelbottom=column == "move")  # of the two, the lower has the steps
+    if column == "move":
+        axes.set_xlabel("step")
 
 
 def tinted(values: np.ndarray, up: str = ORANGE, down: str = BLUE) -> np.ndarray:
@@ -91,7 +121,7 @@ def _update(axes: Axes, last: Record) -> None:
             if edge < rows and last["method"] in ("bat-col", "bat-row"):
                 axes.axhline(edge - 0.5, color=HAIR, linewidth=0.7)
     block, _, module = last["layer"].partition(" ")
-    axes.set(title=f"Update: block {block} {module.rpartition('.')[2]}",
+    axes.set(title=f"Update: {module.rpartition('.')[2].removesuffix('_proj')} of block {block}",
              xlabel=f"inputs 1 to {columns} of {last['shape'][1]}\nstrongest: {last['most']:.2g}",
              ylabel=f"outputs 1 to {rows} of {last['shape'][0]}")  # fmt: skip
     axes.xaxis.set_label_coords(0.5, -0.03)
@@ -113,7 +143,7 @@ def spectrum(
         found = np.array(found)
         axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
     axes.axvline(r + 0.5, color=FAINT, linestyle="--", linewidth=1)
-    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="by size; dashed: r",
+    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="dashed: r",
              title="Singular values")  # fmt: skip
     axes.set_yticks((1e-3, 1e-2, 1e-1, 1), labels=("0.001", "0.01", "0.1", "1"))
     axes.minorticks_off()
@@ -134,7 +164,8 @@ def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]
     every = 1 if blocks <= 12 else 5
     axes.set_xticks(range(0, blocks, every), labels=[str(k) for k in range(0, blocks, every)])
     axes.grid(visible=False)
-    digits = 0 if most >= 10 else 1 if most >= 1 else 2
+    whole = not np.nan_to_num(grid % 1).any()
+    digits = 0 if most >= 10 or whole else 1 if most >= 1 else 2
     if grid.size > 40:
         axes.set_title(f"{title}: {np.nanmin(grid):.{digits}f} to {most:.{digits}f}")
         return

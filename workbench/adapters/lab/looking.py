@@ -32,6 +32,12 @@ def short(path: str) -> str:
     return f"{parts[number]} {'.'.join(parts[number + 1 :])}" if number >= 0 else path
 
 
+def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
+    """The adapted layer of this number and its path; the last, where there are fewer."""
+    layers = [*adapted(model).items()]
+    return layers[min(number, len(layers) - 1)]
+
+
 @torch.no_grad()
 def update_of(layer: Adapted) -> Tensor:
     """The update of a layer's first active adapter, ``(out, in)``."""

@@ -119,28 +119,32 @@ def _inside(weight: Tensor, delta: Tensor) -> float:
 
 @live
 def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Four maps, a cell a layer: how far it moved, the rank for 99 percent, how much lies along W's own directions, rounding."""
+    """Six maps, a cell a layer: how far it moved, three kinds of rank, how much lies along W's own directions, rounding."""
     last = records[-1]
     ranks = [r["rank99"] for r in records]
     heading(
         fig,
         f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
-        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; over chance: a random update has 1",
+        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; in W's {STRONGEST} strongest directions: a random update has 1",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)
     for place, (name, title) in enumerate(MAPS.items()):
         found = {(r["module"], r["block"]): r[name] for r in records}
         rows = [[found.get((module, block), np.nan) for block in range(blocks)] for module in modules]
-        left, top = 70 + 320 * (place % 2), 66 + 184 * (place // 2)
-        layer_map(part(fig, name, left, top, 250, 126, gap=50), modules, rows, title)
+        column, row = place % 3, place // 3
+        axes = part(fig, name, 54 + 208 * column, 66 + 184 * row, 186, 126, gap=40)
+        layer_map(axes, modules, rows, title)
+        axes.tick_params(labelleft=column == 0)
 
 
 MAPS = {
-    "share": "Moved, % of the weight",
-    "rank99": "Rank for 99 % of the square",
-    "along": f"In W's {STRONGEST} strongest, over chance",
-    "lost": "Rounded off in bfloat16, %",
+    "share": "Moved, % of W",
+    "along": "In W's strongest",
+    "lost": "Rounded off, %",
+    "rank": "Effective rank",
+    "rank90": "Rank for 90 %",
+    "rank99": "Rank for 99 %",
 }
 
 
