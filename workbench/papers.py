@@ -15,7 +15,7 @@ from zlib import crc32
 
 from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
-from workbench.experiment import Experiment, Record, get
+from workbench.experiment import FEW, Experiment, Record, get
 from workbench.knobs import Config, KnobError
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Finding:
         return "fails" if self.found.high <= self.low or self.found.low >= self.high else "open"
 
     def __str__(self) -> str:
-        return f"{self.text} {self.found}".strip()
+        few = f", of {self.found.n} units alone" if 1 < self.found.n < FEW else ""
+        return f"{self.text} {self.found}{few}".strip()
 
 
 def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:

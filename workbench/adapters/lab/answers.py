@@ -11,6 +11,7 @@ from workbench.adapters.lab.colours import MODEL_NAMES, colour, spoken
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
 from workbench.adapters.lab.studies import FIVE, KNOBS
+from workbench.adapters.lab.study_figures import log_ticks
 from workbench.comparison import Point, comparison
 from workbench.experiment import Record
 from workbench.intervals import chosen
@@ -34,6 +35,8 @@ def draw_answers(records: Sequence[Record]) -> Figure:
                     axes.plot(steps, values, color=colour(label), linewidth=0.8, alpha=0.5)
                 axes.plot(*curves.mean(0).T, "-o", markersize=3, color=colour(label))
             axes.set(xlabel="step", title=name)
+        fig.axes[0].set_yscale("log")
+        log_ticks(fig.axes[0].yaxis)
         fig.axes[1].set_ylim(0, max(10, fig.axes[1].get_ylim()[1]))
         ends = {label: 100 * np.mean([r["exact"] for r in judged if r["label"] == label]) for label in labels}
         said = ", ".join(f"{spoken(label)} {end:.0f} %" for label, end in ends.items())

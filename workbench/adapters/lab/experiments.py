@@ -33,7 +33,7 @@ PRESETS: dict[str, Any] = {
         "steps": 100,
         "every": 5,
         "batch": 8,
-        "dtype": "bfloat16",
+        "dtype": "auto",
         "samples": 2000,
     },
     "paper": NO_PAPER,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from workbench.adapters.lab.controls import CONTROLS
-from workbench.adapters.lab.looking import keeping
+from workbench.adapters.lab.looking import Alive, keeping
 from workbench.adapters.lab.peft_point import PeftTuner
 from workbench.adapters.tuning import Tuner, TuningConfig, inputs
 from workbench.comparison import ComparisonConfig, Setting, candidates, fit
@@ -84,6 +84,7 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
         "first_gradient": seen["first"].get("gradient"),
         "step_size": seen["first"].get("step"),
         "kept_bytes": seen["first"].get("kept"),
+        "peak_bytes": seen["first"].get("peak"),
         "init_seconds": tuner.start_seconds,
         "parameters": trained,
         "state_bytes": 2 * 4 * trained,  # AdamW's two means, in float32
@@ -93,15 +94,20 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
 
 
 def first_step(tuner: Tuner) -> dict[str, float]:
-    """What the first step does, then undone: bytes kept for the gradient; mean move of a weight, as a share of the rate."""
+    """What the first step does, then undone; kept: bytes, for the gradient; peak: with gradients and AdamW's state, at most.
+
+    step: mean move of a weight, as a share of the rate; gradient: its norm.
+    """
     rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
     start, before = copy.deepcopy(tuner.state_dict()), tuner.updates()
-    kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
+    with Alive() as alive:
+        kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
     after = tuner.updates()
     tuner.load_state_dict(start)
     moved = sum((after[path] - before[path]).abs().sum().item() for path in after)
     return {
         "kept": kept,
+        "peak": alive.most,
         "step": moved / sum(u.numel() for u in after.values()) / rate if after else None,
         "gradient": tuner.gradient_norm,
     }

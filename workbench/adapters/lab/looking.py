@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakSet, finalize
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from workbench import phases
 from workbench.adapters import bases, problems
@@ -86,6 +89,34 @@ def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
     places = {p.untyped_storage().data_ptr() for p in own}
     del alive
     return sum(size for place, size in kept.items() if place not in places)
+
+
+class Alive(TorchDispatchMode):
+    """Inside it the bytes of tensors that live at once are counted; ``most`` is their peak, over what there was before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: WeakSet[torch.UntypedStorage] = WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self._known.update(storages((args, kwargs)))
+        out = func(*args, **(kwargs or {}))
+        for storage in storages(out):
+            if storage not in self._known:
+                self._known.add(storage)
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                finalize(storage, self._freed, storage.nbytes())
+        return out
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def storages(values: Any) -> list[torch.UntypedStorage]:
+    """Of all tensors in there."""
+    return [t.untyped_storage() for t in tree_leaves(values) if isinstance(t, Tensor)]
 
 
 def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:

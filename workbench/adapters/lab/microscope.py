@@ -125,7 +125,8 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
     heading(
         fig,
         f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
-        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; in W's {STRONGEST} strongest directions: a random update has 1",
+        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; "
+        f"in W's {STRONGEST} strongest directions a random update has 1",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)

@@ -177,10 +177,10 @@ def _named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Few plain numbers on a logarithmic axis: 1, 3 and 10 of each decade, or decades alone where there are many."""
+    """Few plain numbers on a logarithmic axis: 1, 2, 5; over more than a decade or so 1, 3; over many the decades alone."""
     low, high = axis.get_view_interval()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    steps = (1, 3) if len(decades) <= 4 else (1,)
+    steps = (1, 2, 5) if high < 20 * low else (1, 3) if len(decades) <= 4 else (1,)
     ticks = [step * 10.0**power for power in decades for step in steps if low <= step * 10.0**power <= high]
     axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     axis.set_minor_locator(NullLocator())

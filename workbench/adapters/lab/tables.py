@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.adapters.lab.colours import NAMES
+from workbench.adapters.lab.study_figures import reach
 from workbench.experiment import Record
 from workbench.intervals import chosen
 
@@ -92,34 +93,42 @@ def parameters() -> pd.DataFrame:
 COLUMNS = {
     "loss": "loss",
     "exact": "exact, %",
+    "final": "final, %",
     "forgetting": "forgetting",
     "first_gradient": "first gradient",
     "step_size": "step / rate",
     "parameters": "trained",
     "kept_bytes": "kept, MiB",
+    "peak_bytes": "peak, MiB",
     "init_seconds": "start, s",
     "training_seconds": "training, s",
 }
 
 
+FACTORS = {"exact": 100, "final": 100, "kept_bytes": 2**-20, "peak_bytes": 2**-20}
+REACHED = "to LoRA's loss"
+
+
 def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
     """One row a method, means over judging seeds, at each one's own rate (or the shared one).
 
-    loss and exact: on test questions; forgetting: rise of the loss on prose; first gradient: its norm; step / rate: mean move of
-    a weight in the first step; kept: for the gradient of one batch; start: putting the adapter on.
+    loss and exact: on test questions (final: the last number or boxed answer of worked ones); forgetting: rise of the loss on
+    prose; first gradient: its norm; step / rate: mean move of a weight in the first step; kept: for the gradient of one batch;
+    peak: with gradients and AdamW's state; start: putting the adapter on; to LoRA's loss: the share of the steps after which
+    LoRA's last loss at its own rate is reached. What was not measured has no column.
     """
-    rows = [r for r in chosen(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
+    judged = [r for r in chosen(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
     found = {}
-    for label in dict.fromkeys(r["label"] for r in rows):
-        part = [r for r in rows if r["label"] == label]
+    for label in dict.fromkeys(r["label"] for r in judged):
+        part = [r for r in judged if r["label"] == label]
         row: dict[str, object] = {
             "rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))
         }
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            factor = 100 if column == "exact" else 2**-20 if column == "kept_bytes" else 1
-            row[name] = float(np.mean(values)) * factor if values else np.nan
+            row[name] = float(np.mean(values)) * FACTORS.get(column, 1) if values else np.nan
+        row[REACHED] = reach(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row
     table = pd.DataFrame(found).T
     numbers = [c for c in table.columns if c != "rate"]
-    return table.assign(**{c: pd.to_numeric(table[c]).round(3) for c in numbers})
+    return table.assign(**{c: pd.to_numeric(table[c]).round(3) for c in numbers}).dropna(axis=1, how="all")

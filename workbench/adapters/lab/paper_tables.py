@@ -1,0 +1,74 @@
+"""The paper's tables of results (version 12) beside ours: other models and other tasks, so what may be compared is the order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from workbench import methods, papers
+from workbench.adapters.lab.colours import MODEL_NAMES, NAMES
+from workbench.experiment import Record
+from workbench.intervals import chosen
+
+RATES = {"shared": "one rate", "own": "own rates"}
+
+
+def results() -> pd.DataFrame:
+    """Table 5: four methods, percent right of the paper's models; of ours loss on sums, and percent answered exactly.
+
+    ``ahead`` is the best of a row, whatever its uncertainty: the paper gives none, and ours is in the figures.
+    """
+    ours = []
+    for name in ("methods", "rwkv", "smollm2", "answers"):
+        records = chosen(papers.reference_records(f"adapters/{name}") or ())
+        for rates, said in RATES.items():
+            rows = [r for r in records if r.get("rates", "own") == rates]
+            steps = ", 600 steps" if name == "answers" else ""
+            ours += _means(rows, "loss", f"loss on sums, {said}{steps}", lambda r: NAMES[r["label"]])
+            if name in ("smollm2", "answers"):
+                ours += _means(rows, "exact", f"sums, %, {said}{steps}", lambda r: NAMES[r["label"]], 100)
+    table = _beside(5, ours, ["LoRA", "DoRA", "PiSSA", "MiSS"])
+    lower = table.index.get_level_values("measured").str.startswith("loss")
+    best = np.where(lower, table.idxmin(axis=1), table.idxmax(axis=1))
+    return _said(table).assign(ahead=best)
+
+
+def ranks() -> pd.DataFrame:
+    """Table 7: MiSS against its rank; percent right of the paper's, loss on sums of ours, each rank at its own rate."""
+    rows = [r for r in chosen(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
+    ours = _means(rows, "loss", "loss on sums, own rates", lambda r: str(r["rank"]))
+    return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
+
+
+def _means(
+    records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
+) -> list[dict[str, object]]:
+    """Means over judging seeds, a row a place."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for r in records:
+        if r.get(column) is not None:
+            found.setdefault((MODEL_NAMES.get(r["model"], r["model"]), place(r)), []).append(
+                times * r[column]
+            )
+    return [
+        {"from": "here", "model": model, "task": measured, "column": where, "value": np.mean(values)}
+        for (model, where), values in found.items()
+    ]
+
+
+def _beside(number: int, ours: Sequence[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """The paper's table of this number, and ours below it."""
+    path: Path = methods.data_folder("adapters") / "papers" / "adapters-tables.csv"
+    paper = pd.read_csv(path, dtype={"column": str}).query("table == @number").assign(**{"from": "paper"})
+    table = pd.concat([paper, pd.DataFrame(ours, columns=["from", "model", "task", "column", "value"])])
+    table = table.rename(columns={"task": "measured"})
+    table = table.pivot_table("value", ["from", "model", "measured"], "column", sort=False)
+    return table.reindex(columns=columns).dropna(how="all").rename_axis(columns=None)
+
+
+def _said(table: pd.DataFrame) -> pd.DataFrame:
+    """As it is shown: three digits, and a dash where there is nothing."""
+    return table.round(3).astype(object).where(table.notna(), "-")
