@@ -105,6 +105,27 @@ def test_olora_of_peft_with_a_scale_of_its_own(net, tmp_path):
     assert torch.allclose(load_adapter(net(), tmp_path)(X), theirs(X), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("start", "knobs"),
+    [(True, {"method": "miss"}), ("mini", {"method": "mini", "q": 4}), ("bat", {"method": "bat-col"})],
+)
+def test_a_config_with_only_the_needed_keys_is_read(net, tmp_path, start, knobs):
+    """As written by hand; ``mini_r`` counts for mini alone."""
+    y = saved(net, tmp_path, r=8, **knobs)
+    (tmp_path / "workbench.json").unlink()
+    about = {
+        "peft_type": "MISS",
+        "r": 8,
+        "target_modules": ["up", "down"],
+        "init_weights": start,
+        "mini_r": 4,
+    }
+    (tmp_path / "adapter_config.json").write_text(json.dumps(about))
+    model = load_adapter(Loses(net()), tmp_path)
+    assert torch.allclose(model(X).logits, y, atol=1e-6)
+    assert model.adapter_configs["default"] == AdapterConfig(r=8, targets=("up", "down"), **knobs)
+
+
 def test_ranks_and_alphas_of_each_layer(net, tmp_path):
     config = peft.LoraConfig(
         r=8,
@@ -218,6 +239,18 @@ def test_foreign_and_damaged_files(net, tmp_path):
         tmp_path / "adapter_model.safetensors",
     )
     refused("a bias or a saved module")
+
+
+def test_shards_of_bat_row_are_not_those_of_bat_col(net, tmp_path):
+    """Told apart by their first axis, in / r or out / r, where those differ; a file of ours says which it is."""
+    saved(net, tmp_path, "bat-row")
+    (tmp_path / "workbench.json").unlink()
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    renamed = {key.replace("bat_row_block", "miss_block"): tensor for key, tensor in tensors.items()}
+    save_file(renamed, tmp_path / "adapter_model.safetensors")
+    _edit(tmp_path, peft_type="MISS", init_weights="bat")
+    with pytest.raises(DataError, match=r"layer 'net.blocks.0.*shard is \(\d+, 8, 8\); expected"):
+        load_adapter(Loses(net()), tmp_path)
 
 
 class Evil:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from workbench.adapters import RWKV6, AdapterConfig, add_adapter, merge
 from workbench.adapters.attach import adapted
-from workbench.adapters.rwkv6 import initialise, wkv_chunked, wkv_loop
+from workbench.adapters.rwkv6 import CHUNK, initialise, wkv_chunked, wkv_loop
 from workbench.datasets import DataError
 
 
@@ -41,13 +41,17 @@ def test_chunks_are_the_loop(tokens, chunk, seed):
         assert torch.allclose(found, wanted, atol=1e-10)
 
 
-def test_gradients_of_chunks_are_those_of_the_loop():
-    given_ = [p.requires_grad_(True) for p in parts(21)]
-    grads = [
-        torch.autograd.grad(sum(x.square().sum() for x in f(*given_)), given_)
-        for f in (wkv_loop, wkv_chunked)
-    ]
-    assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(*grads, strict=True))
+@pytest.mark.parametrize(("tokens", "dtype", "off"), [
+    (21, torch.float64, 1e-8), *((n, torch.float32, 1e-4) for n in (1, CHUNK - 1, CHUNK, CHUNK + 1)),
+])  # fmt: skip
+def test_outputs_and_gradients_of_chunks_are_those_of_the_loop(tokens, dtype, off):
+    given_ = [p.requires_grad_(True) for p in parts(tokens, dtype=dtype)]
+    found, wanted = wkv_chunked(*given_), wkv_loop(*given_)
+    grads = [torch.autograd.grad(sum(x.square().sum() for x in out), given_) for out in (found, wanted)]
+    assert found[0].shape == (2, tokens, 3, 5)
+    for a, b in zip((*found, *grads[0]), (*wanted, *grads[1]), strict=True):
+        assert a.dtype == dtype
+        assert (a - b).abs().max() < off * b.abs().max().clamp_min(1), "of the largest"
 
 
 def test_strong_decay_overflows_nothing():

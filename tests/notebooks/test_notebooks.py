@@ -214,7 +214,7 @@ def test_what_is_not_public_is_said_so():
         assert "full text is not public" in text, path.name
 
 
-@pytest.mark.parametrize("method", ["continual", "quantization", "synapse"])
+@pytest.mark.parametrize("method", ["adapters", "continual", "quantization", "synapse"])
 def test_the_ledger_of_the_reference_is_whole(method):
     ledger = papers.ledger(method, "reference")
     assert not ledger["measured"].str.match("not run yet|the reference records are of").any()

@@ -9,6 +9,7 @@ For each head, with receptance r, key k, value v, decay w (all a vector a token)
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,16 +48,18 @@ def wkv_chunked(
     """`wkv_loop` by chunks: inside one, each pair of tokens at once; between them, the state.
 
     What token s leaves for token t has decayed by exp of a difference of sums of log w, which is never above 0: the factors
-    of that difference, taken apart, would overflow.
+    of that difference, taken apart, would overflow. What has decayed below rounding is gone: a larger decay would only cost the
+    sums their digits.
     """
     tokens = r.shape[1]
+    log_w = log_w.clamp_min(1.2 * math.log(torch.finfo(log_w.dtype).eps))
     lacking = -tokens % chunk
     if lacking:  # a token without key and decay changes nothing
         r, k, v, log_w = (F.pad(x, (0, 0, 0, 0, 0, lacking)) for x in (r, k, v, log_w))
     # (batch, chunks, heads, chunk, n)
     r, k, v, log_w = (x.unflatten(1, (-1, chunk)).transpose(2, 3) for x in (r, k, v, log_w))
     after = log_w.cumsum(3)  # decay from the chunk's start to the end of each token
-    before = after - log_w
+    before = F.pad(after, (0, 0, 1, -1))  # not after - log_w, which would round
     earlier = torch.ones(chunk, chunk, dtype=torch.bool, device=r.device).tril(-1)
     apart = (before[..., :, None, :] - after[..., None, :, :]).masked_fill(~earlier[:, :, None], -torch.inf)
     weights = torch.einsum("bchtn,bchtsn,bchsn->bchts", r, apart.exp(), k)

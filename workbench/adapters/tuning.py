@@ -66,7 +66,7 @@ class TuningConfig(AdapterConfig):
     weight_decay: float = knob(
         0.0,
         "weight decay",
-        "of what is trained: it pulls the update to zero, not the weight",
+        "of what is trained: of MiSS, Bat and LoRA that pulls the update to zero, of full the weight",
         low=0.0,
         high=1.0,
     )
