@@ -51,6 +51,17 @@ def test_no_panel_stands_empty():
     assert share_axes(small, reference) == OWN
 
 
+def test_a_picture_that_would_be_a_speck_keeps_its_own_axes():
+    """Ten steps of training beside six hundred."""
+    reference = drawn((1, 1))
+    reference.axes[0].set(xlim=(0, 600))
+    assert share_axes(drawn((0, 3), (10, 3)), reference) == OWN
+    assert share_axes(drawn((0, 3), (10, 8)), reference) == "", "it is to be told apart by its height"
+    reference.axes[0].set(xlim=(0.01, 1000), xscale="log")
+    assert share_axes(drawn((1, 3), (1.1, 3), scale="log"), reference) == OWN
+    assert share_axes(drawn((1, 3), (10, 3), scale="log"), reference) == ""
+
+
 @pytest.mark.parametrize("other", [drawn((1, 1), scale="log"), Figure()])
 def test_axes_that_are_of_another_kind_are_left(other):
     small = drawn((2, 2))

@@ -144,12 +144,16 @@ def _count(records: Sequence[Record]) -> str:
 
 
 def share_axes(small: Figure, reference: Figure) -> str:
-    """Give `small` the axes of `reference`, unless a panel would lose most of its points; says what is not seen then."""
+    """Give `small` the axes of `reference`, unless a panel would lose most of its points, or show them as one speck.
+
+    Says what is not seen then.
+    """
     pairs = [*zip(small.axes, reference.axes, strict=True)] if len(small.axes) == len(reference.axes) else []
     alike = [pair for pair in pairs if _comparable(*pair)]
-    seen = [_inside(*pair) for pair in alike]
-    gone = sum(panel.count(False) for panel in seen)
-    if any(2 * panel.count(False) > len(panel) for panel in seen):
+    points = [_placed(*pair) for pair in alike]
+    seen = [((panel >= 0) & (panel <= 1)).all(1) for panel in points]
+    gone = sum(int((~panel).sum()) for panel in seen)
+    if any(panel.mean() < 0.5 for panel in seen if len(panel)) or any(_speck(panel) for panel in points):
         return " On axes of its own."
     for axes, like in pairs:
         for mesh, model in zip(axes.collections, like.collections, strict=False):
@@ -166,16 +170,20 @@ def _comparable(axes: Axes, like: Axes) -> bool:
     return axes.get_xscale() == like.get_xscale() and not axes.images and axes.get_label() != "<colorbar>"
 
 
-def _inside(axes: Axes, like: Axes) -> list[bool]:
-    """Of each point of the lines of `axes`: whether it lies within the limits of `like`."""
-    (left, right), (low, high) = sorted(like.get_xlim()), sorted(like.get_ylim())
-    found = []
+def _placed(axes: Axes, like: Axes) -> np.ndarray:
+    """Where each point of the lines of `axes` would lie on `like`, ``(points, 2)``: from 0 to 1 inside its limits."""
+    found = [np.empty((0, 2))]
     for line in axes.lines:
         if line.get_transform() == axes.transData:
-            x, y = (np.asarray(v, float) for v in line.get_data())
-            seen = (left <= x) & (x <= right) & (low <= y) & (y <= high)
-            found += seen[np.isfinite(x) & np.isfinite(y)].tolist()
-    return found
+            points = np.column_stack([np.asarray(v, float) for v in line.get_data()])
+            points = points[np.isfinite(points).all(1)]
+            found.append(like.transAxes.inverted().transform(like.transData.transform(points)))
+    return np.concatenate(found)
+
+
+def _speck(points: np.ndarray) -> bool:
+    """Whether several of them lie within a twentieth of the axes."""
+    return len(points) > 1 and bool((np.ptp(points, axis=0) < 0.05).all())
 
 
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:

@@ -90,6 +90,7 @@ def losses(
         point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
     name_rows(axes, labels, NAMES, COLOURS)
     axes.set(xlabel=name)
+    axes.locator_params(axis="x", nbins=4)
     if log:
         axes.set_xscale("log")
         log_ticks(axes.xaxis)
@@ -117,6 +118,7 @@ def below(axes: Axes, records: Sequence[Record], over: Mapping[str, str]) -> Non
             row = {**interval(gap)._asdict(), "edge": "", "values": gap.tolist()}
             point(axes, place, row, colour(label), across=True)
     name_rows(axes, list(over), NAMES, COLOURS)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
