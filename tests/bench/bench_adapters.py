@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from workbench import checkpoints, models
 from workbench.adapters import AdapterConfig, add_adapter, bases
+from workbench.adapters.attach import adapted
+from workbench.adapters.lab.microscope import examine
 from workbench.adapters.tuning import Tuner, TuningConfig
 
 ROUNDS = 12
@@ -160,10 +162,26 @@ def tuned() -> None:
         print(f"{model}: {40 * (time.process_time() - start):.0f} ms a step of 16 sums")
 
 
+def microscope() -> None:
+    """All 210 layers of an adapter on SmolLM2 under the microscope, with two threads, which it asks for."""
+    torch.set_num_threads(2)
+    for method in ("miss", "bat-row", "lora"):
+        lm = bases.load(models.SMOLLM2)
+        model = add_adapter(bases.fresh(lm.model), AdapterConfig(method=method, r=16))
+        for p in (p for p in model.parameters() if p.requires_grad):
+            p.data += 0.01 * torch.randn_like(p)
+        start = time.perf_counter()
+        found = [examine(layer) for layer in adapted(model).values()]
+        print(
+            f"microscope, {method}: {len(found)} layers of SmolLM2-135M in {time.perf_counter() - start:.1f} s"
+        )
+    torch.set_num_threads(1)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     only = sys.argv[1:]
-    for part in (one_layer, smollm2, tuned):
+    for part in (one_layer, smollm2, tuned, microscope):
         if not only or part.__name__ in only:
             part()
     if not only or "sizes" in only:
