@@ -21,6 +21,8 @@ from workbench.plotting import figure, finish
 
 PANELS = {"curve": "loss on held-out questions", "answered": "answered exactly, %"}
 
+TESTED = {"curve": "loss", "answered": "exact"}
+
 
 def draw_answers(records: Sequence[Record]) -> Figure:
     """Loss, and share of held-out questions answered exactly, against the step; a seed a thin line, the mean a thick one."""
@@ -34,6 +36,14 @@ def draw_answers(records: Sequence[Record]) -> Figure:
                 for steps, values in curves.transpose(0, 2, 1):
                     axes.plot(steps, values, color=colour(label), linewidth=0.8, alpha=0.5)
                 axes.plot(*curves.mean(0).T, "-o", markersize=3, color=colour(label))
+                tested = np.mean([r[TESTED[column]] for r in judged if r["label"] == label])
+                axes.plot(
+                    curves[0, -1, 0],
+                    tested * (100 if column == "answered" else 1),
+                    "*",
+                    markersize=9,
+                    color=colour(label),
+                )
             axes.set(xlabel="step", title=name)
         fig.axes[0].set_yscale("log")
         log_ticks(fig.axes[0].yaxis)
@@ -48,7 +58,7 @@ def draw_answers(records: Sequence[Record]) -> Figure:
             f"Sums that {model} answers exactly: {begun:.0f} % before, and after: {said}"
             if said
             else "Answers",
-            f"sums of two and three numbers; thin: a seed, held-out questions; thick: mean ({seeds}); title: test questions",
+            f"sums of two and three numbers; held-out questions, thin: a seed, thick: mean ({seeds}); star: test",
             {label: spoken(label) for label in labels},
             {label: colour(label) for label in labels},
         )

@@ -26,10 +26,10 @@ def results() -> pd.DataFrame:
         records = chosen(papers.reference_records(f"adapters/{name}") or ())
         for rates, said in RATES.items():
             rows = [r for r in records if r.get("rates", "own") == rates]
-            steps = ", 600 steps" if name == "answers" else ""
-            ours += _means(rows, "loss", f"loss on sums, {said}{steps}", lambda r: NAMES[r["label"]])
+            said = "600 steps" if name == "answers" else said
+            ours += _means(rows, "loss", f"loss on sums, {said}", lambda r: NAMES[r["label"]])
             if name in ("smollm2", "answers"):
-                ours += _means(rows, "exact", f"sums, %, {said}{steps}", lambda r: NAMES[r["label"]], 100)
+                ours += _means(rows, "exact", f"sums, %, {said}", lambda r: NAMES[r["label"]], 100)
     table = _beside(5, ours, ["LoRA", "DoRA", "PiSSA", "MiSS"])
     lower = table.index.get_level_values("measured").str.startswith("loss")
     best = np.where(lower, table.idxmin(axis=1), table.idxmax(axis=1))

@@ -58,9 +58,15 @@ def at_both(records: Sequence[Record], one: str, over: str, column: str = "loss"
     return "; ".join(f"{gap} {words}" for words, gap in found if gap)
 
 
+def in_order(records: Sequence[Record]) -> list[str]:
+    """The labels of these rows, in the order that all pictures have; others (points of PEFT's) come last."""
+    found = dict.fromkeys(r["label"] for r in records)
+    return [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
+
+
 def draw_methods(records: Sequence[Record]) -> Figure:
     """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
-    labels = list(dict.fromkeys(r["label"] for r in records))
+    labels = in_order(records)
     with figure() as fig:
         shared, own, paired = fig.subplots(1, 3, sharey=True)
         for axes, rates, name in ((shared, "shared", "all at one rate"), (own, "own", "each at its own")):
@@ -71,8 +77,13 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
         said = at_both(records, "miss", "lora")
         title = f"MiSS's loss below LoRA's: {said}" if said else "Methods"
+        guess = next(
+            (f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess")), ""
+        )
         return finish(
-            fig, title, f"{model + ', ' if model else ''}sums of two and three numbers; {setting(records)}"
+            fig,
+            title,
+            f"{model + ', ' if model else ''}sums of two and three numbers{guess}; {setting(records)}",
         )
 
 
@@ -95,18 +106,18 @@ def losses(
         axes.set_xscale("log")
         log_ticks(axes.xaxis)
     else:
-        _at_the_edge(axes, rows, labels)
+        _at_the_edge(axes, rows, {label: place for place, label in enumerate(labels)})
 
 
-def _at_the_edge(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
+def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
     """The last of the rows is written at the edge where it lies more than twice as far off as the others spread."""
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
         edge = rest[-1]["mean"] + span / 2
         axes.set_xlim(rest[0]["mean"] - span / 5, edge)
-        place, style = labels.index(last["label"]), {"ha": "right", "va": "center", "fontsize": 8}
-        axes.text(edge, place, f"{last['mean']:.2f} \u2192", color=text(colour(last["label"])), **style)
+        style = {"ha": "right", "va": "center", "fontsize": 8, "color": text(colour(last["label"]))}
+        axes.text(edge, heights[last["label"]], f"{spoken(last['label'])} {last['mean']:.2f} \u2192", **style)
 
 
 def below(axes: Axes, records: Sequence[Record], over: Mapping[str, str]) -> None:
@@ -140,6 +151,9 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                     axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
                     axes.plot(x.mean(), y.mean(), marker(label), color=colour(label), markersize=7)
             axes.set(title=name, xlabel="loss on test questions")
+            rows = [r for r in at(records, rates=rates) if r["label"] in labels]
+            heights = summary(rows, "forgetting").set_index("label")["mean"].to_dict()
+            _at_the_edge(axes, summary(rows, "loss").dropna(subset="mean"), heights)
         low = min((r["loss"] for r in records if r.get("loss") is not None), default=0.0)
         for label in labels:
             rows = [r for r in at(records, label=label, phase="choose") if r.get("forgetting") is not None]
@@ -188,7 +202,15 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-SHOWN = ("lora", "pissa", "hira", "miss", "bat-row", "full")  # in colour, where all would be too many
+SHOWN = (
+    "lora",
+    "lora+",
+    "pissa",
+    "hira",
+    "miss",
+    "bat-row",
+    "full",
+)  # in colour, where all would be too many
 
 
 def draw_sweep(records: Sequence[Record]) -> Figure:
@@ -231,7 +253,9 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         seeds = len({r["seed"] for r in tried})
         note = f"marks: the best; mean over the choosing seeds ({seeds}); what lies above {low + 0.5:.1f} is cut off"
         if others := len({*labels} - {*SHOWN}):
-            note += f"; thin: {others} others; best rates of all lie {_apart([*best.values()])} apart"
+            steps = [best[label] * sizes[label] for label in best if label in sizes]
+            note += f"; thin: {others} others; best rates of all lie {_apart([*best.values()])} apart, "
+            note += f"their first steps {_apart(steps)}"
         return _named(
             fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN]
         )

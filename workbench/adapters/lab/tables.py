@@ -110,7 +110,7 @@ REACHED = "to LoRA's loss"
 
 
 def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
-    """One row a method, means over judging seeds, at each one's own rate (or the shared one).
+    """One row a method, means over judging seeds (of times medians), at each one's own rate (or the shared one).
 
     loss and exact: on test questions (final: the last number or boxed answer of worked ones); forgetting: rise of the loss on
     prose; first gradient: its norm; step / rate: mean move of a weight in the first step; kept: for the gradient of one batch;
@@ -126,7 +126,8 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         }
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            row[name] = float(np.mean(values)) * FACTORS.get(column, 1) if values else np.nan
+            middle = np.median if column.endswith("seconds") else np.mean  # a machine may be busy once
+            row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = reach(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row
     table = pd.DataFrame(found).T

@@ -99,7 +99,7 @@ class ToyStudyConfig(ComparisonConfig, ToyConfig):
 
 def draw_toy(records: Sequence[Record]) -> Figure:
     """Squared error at the paper's rate, and at each one's own."""
-    labels = list(dict.fromkeys(r["label"] for r in records))
+    labels = figures.in_order(records)
     with figure() as fig:
         for axes, (rates, name) in zip(
             fig.subplots(1, 2, sharey=True),
