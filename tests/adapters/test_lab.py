@@ -10,10 +10,11 @@ import torch
 from adapters.test_adapters import Loses, batch
 
 from workbench import papers, runs
-from workbench.adapters import AdapterConfig, add_adapter, bases, family, save_adapter
+from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
 from workbench.adapters.config import METHODS, UNDROPPED
 from workbench.adapters.lab import (
+    bases,
     exercises,
     inside,
     looking,
@@ -30,7 +31,7 @@ from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
 from workbench.adapters.lab.microscope import draw_microscope, examine
 from workbench.adapters.lab.study_figures import at, reach
-from workbench.adapters.tuning import Tuner
+from workbench.adapters.lab.tuning import Tuner
 from workbench.exercises import EXERCISES
 from workbench.experiment import get
 from workbench.intervals import scores
@@ -446,7 +447,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from workbench import runs, training
-from workbench.adapters import bases
+from workbench.adapters.lab import bases
 from workbench.experiment import get
 training.SAVE_EVERY = 0.0
 train = get("adapters/train")

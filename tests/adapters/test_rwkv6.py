@@ -158,7 +158,7 @@ def test_the_bundled_model_is_what_its_card_says():
     import json
 
     from workbench import checkpoints, datasets, models
-    from workbench.adapters import bases
+    from workbench.adapters.lab import bases
     from workbench.checksums import sha256
 
     folder = checkpoints.find(checkpoints.TINY_RWKV6)

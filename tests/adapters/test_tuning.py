@@ -13,9 +13,10 @@ import torch
 from torch.nn import functional as F
 
 from workbench import models
-from workbench.adapters import METHODS, AdapterConfig, add_adapter, bases, problems, tuning
+from workbench.adapters import METHODS, AdapterConfig, add_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.tuning import Tuner, TuningConfig
+from workbench.adapters.lab import bases, problems, tuning
+from workbench.adapters.lab.tuning import Tuner, TuningConfig
 from workbench.datasets import DataError
 from workbench.knobs import KnobError
 from workbench.training import TrainingError

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from workbench import checkpoints, models
-from workbench.adapters import AdapterConfig, add_adapter, bases
+from workbench.adapters import AdapterConfig, add_adapter
 from workbench.adapters.attach import adapted
+from workbench.adapters.lab import bases
 from workbench.adapters.lab.microscope import examine
-from workbench.adapters.tuning import Tuner, TuningConfig
+from workbench.adapters.lab.tuning import Tuner, TuningConfig
 
 ROUNDS = 12
 

@@ -30,12 +30,8 @@ from workbench.datasets import DataError
 
 Model = TypeVar("Model", bound=nn.Module)
 PREFIX = "base_model.model."
-CONFIG, TENSORS, OURS, PICKLE = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "workbench.json",
-    "adapter_model.bin",
-)
+CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+OURS = "workbench.json"
 STARTED = ("pissa", "olora", "lora-ga")  # whose start is subtracted
 UNKNOWN_TO_PEFT = {"bat-row": "WORKBENCH_BAT_ROW", "full": "WORKBENCH_FULL"}
 INIT = {"miss": True, "mini": "mini", "bat-col": "bat"}
@@ -159,9 +155,8 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
             raise DataError(
                 f"{folder} does not fit layer {path!r} ({base.out_features} x {base.in_features}): {error}"
             ) from error
-    base, here = (
-        str(n or "").rpartition("/")[2] for n in (about.get("base_model_name_or_path"), _name_of(model))
-    )
+    names = about.get("base_model_name_or_path"), _name_of(model)
+    base, here = (str(name or "").rpartition("/")[2] for name in names)
     if base and here and base != here:
         warnings.warn(f"{folder} was trained on {base}, and this model is {here}", stacklevel=2)
     return put(model, updates, config, name)
@@ -295,21 +290,15 @@ def _update(
     generator = torch.Generator()
     if about["peft_type"] != "LORA":
         shape = parts.get("shard", parts.get("A", torch.zeros(config.r))).shape
-        update = KINDS[config.method](
-            config.replace(r=shape[-1] if config.method.startswith("bat") else shape[0]), base, generator
-        )
-        return _filled(update, parts)
+        r = shape[-1] if config.method.startswith("bat") else shape[0]
+        return _filled(KINDS[config.method](config.replace(r=r), base, generator), parts)
     A, B = parts["A"], parts["B"]
     rank, alpha = len(A), _pattern(about.get("alpha_pattern"), path, about.get("lora_alpha", 8))
     scale = alpha / (rank**0.5 if about.get("use_rslora") else rank)
-    started = config.method in STARTED
-    if (
-        started and about.get("init_lora_weights", True) is True
-    ):  # ours: the start stands beside what was learnt
-        half = rank // 2
-        update = KINDS["lora"](
-            config.replace(method="lora", r=half, iterations=None, compat="authors"), base, generator
-        )
+    if config.method in STARTED and about.get("init_lora_weights", True) is True:
+        half = rank // 2  # ours: the start stands beside what was learnt
+        plain = config.replace(method="lora", r=half, iterations=None, compat="authors")
+        update = KINDS["lora"](plain, base, generator)
         _filled(update, {"A": A[:half], "B": B[:, :half]})
         for name, first in (("A0", A[half:]), ("B0", -B[:, half:])):
             update.register_buffer(name, first.to(**update.like).contiguous())

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from workbench import models, runs
-from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted
 from workbench.adapters.files import load_adapter, save_adapter
-from workbench.adapters.lab import figures, looking, peft_code, stories
+from workbench.adapters.lab import bases, figures, looking, peft_code, problems, stories
 from workbench.adapters.lab.colours import MODEL_NAMES
-from workbench.adapters.tuning import Tuner, TuningConfig, inputs
+from workbench.adapters.lab.tuning import Tuner, TuningConfig, inputs
 from workbench.experiment import Record, experiment, get
 from workbench.knobs import knob
 from workbench.runs import Run

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.looking import Alive, keeping
 from workbench.adapters.lab.peft_point import PeftTuner
-from workbench.adapters.tuning import Tuner, TuningConfig, inputs
+from workbench.adapters.lab.tuning import Tuner, TuningConfig, inputs
 from workbench.comparison import ComparisonConfig, Setting, candidates, fit
 from workbench.experiment import Record
 from workbench.knobs import knob

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from workbench import models
-from workbench.adapters import bases, family
+from workbench.adapters import family
 from workbench.adapters.adapter import Adapter
 from workbench.adapters.attach import KINDS
 from workbench.adapters.config import AdapterConfig
+from workbench.adapters.lab import bases
 from workbench.adapters.lab import inside_figures as figures
 from workbench.adapters.lab import inside_stories as stories
 from workbench.adapters.lab.controls import Orthogonal

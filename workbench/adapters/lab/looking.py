@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from workbench import phases
-from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted
+from workbench.adapters.lab import bases, problems
+from workbench.adapters.lab.tuning import Tuner
 from workbench.adapters.layer import Adapted
-from workbench.adapters.tuning import Tuner
 
 CROP = 64  # rows and columns of an update that are shown
 VALUES = 64  # singular values that are shown

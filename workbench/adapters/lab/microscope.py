@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from workbench import phases
-from workbench.adapters import bases
 from workbench.adapters.attach import adapted
 from workbench.adapters.convert import factors_of
 from workbench.adapters.files import CONFIG, TENSORS, load_adapter
+from workbench.adapters.lab import bases
 from workbench.adapters.lab.colours import NAMES
 from workbench.adapters.lab.experiments import PRESETS, TrainConfig, named, trained_adapter, warm_up
 from workbench.adapters.lab.figures import layer_map
 from workbench.adapters.lab.looking import short
+from workbench.adapters.lab.tuning import inputs
 from workbench.adapters.layer import Adapted
-from workbench.adapters.tuning import inputs
 from workbench.checksums import sha256
 from workbench.experiment import Record, experiment
 from workbench.knobs import knob

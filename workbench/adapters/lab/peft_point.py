@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from workbench.adapters.attach import targeted
-from workbench.adapters.tuning import Tuner
+from workbench.adapters.lab.tuning import Tuner
 from workbench.knobs import KnobError
 from workbench.training import drawn
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench import checkpoints, datasets, models
-from workbench.adapters import bases, problems
 from workbench.adapters.attach import adapted, add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
-from workbench.adapters.problems import Batch, Encoded
+from workbench.adapters.lab import bases, problems
+from workbench.adapters.lab.problems import Batch, Encoded
 from workbench.knobs import knob
 from workbench.models import LanguageModel
 from workbench.training import Batches, Training, TrainingError, mixed
