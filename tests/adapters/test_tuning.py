@@ -1,6 +1,7 @@
 """Fine-tuning on real questions: it learns, goes on after a cut with the same bytes, and says what is wrong."""
 
 import copy
+import dataclasses
 import json
 import math
 import random
@@ -391,3 +392,26 @@ def test_our_own_quantized_layers_are_adapted():
     assert torch.allclose(model(input_ids=batch.ids).logits, plain, atol=1e-5)
     model(input_ids=batch.ids, labels=batch.ids).loss.backward()
     assert all(p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("model", ["tiny-llama", "tiny-rwkv6"])
+def test_answers_of_models_that_know_no_end_of_text_end_with_a_line_break(model):
+    tuner = Tuner(TuningConfig(model=model, data="word-problems", **SHORT))
+    said = tuner.lm.tokenizer.decode(tuner.train[0].ids)
+    assert said.endswith("\n")
+    assert said.count("\n") == 1 + problems.prompt(tuner.problems.train[0].question).count("\n"), (
+        "an answer is a line"
+    )
+    told = bases.written(tuner.lm, tuner.model, "It was", 40)
+    assert "\n" not in told[:-1]
+    other = dataclasses.replace(tuner.lm, name="/my/own/model")
+    assert bases.end_of(other) is None
+    ended = problems.encode(other.tokenizer, tuner.problems.train[:1])[0].ids
+    assert ended[-1] == other.tokenizer.eos_token_id
+
+
+def test_a_guess_is_by_the_place_of_a_token_alone():
+    """Of three answers of two tokens, by hand: two kinds of token, and one for what was never seen."""
+    made = [problems.Encoded(torch.tensor([9, a, b]), 1) for a, b in ((1, 2), (1, 2), (2, 2))]
+    wanted = -(math.log(3 / 6) + math.log(4 / 6)) / 2
+    assert problems.guess(made, made[:1]) == pytest.approx(wanted)

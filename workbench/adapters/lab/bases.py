@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -85,12 +85,27 @@ def head_alone_gives_logits(model: nn.Module) -> bool:
     return torch.equal(head(model)(hidden_states(model, ids)), model(input_ids=ids).logits)
 
 
+UNENDING = (models.TINY, checkpoints.TINY_RWKV6)  # trained on one stream of prose, in which no text ends
+
+
+def end_of(lm: models.LanguageModel) -> int | None:
+    """The token that ends an answer, a line break, where the model was never shown an end of text; None: the end of text.
+
+    What a model has never seen as an answer it has learnt to exclude: of tiny-llama, tuned, the end of text cost 3.7 nats, and
+    was half of the loss.
+    """
+    if lm.name not in UNENDING:
+        return None
+    return lm.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+
+
 @torch.no_grad()
-def written(tokenizer: Any, model: nn.Module, text: str, most: int) -> str:
-    """The greedy continuation of a text by at most so many tokens, in evaluation mode."""
+def written(lm: models.LanguageModel, model: nn.Module, text: str, most: int) -> str:
+    """The greedy continuation of a text by at most so many tokens, up to the end of an answer, in evaluation mode."""
     model.eval()
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
-    end = tokenizer.eos_token_id
+    ids = lm.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"].to(model.device)
+    end = end_of(lm)
+    end = lm.tokenizer.eos_token_id if end is None else end
     out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -99,7 +114,7 @@ def written(tokenizer: Any, model: nn.Module, text: str, most: int) -> str:
         eos_token_id=end,
         pad_token_id=end,
     )
-    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    return lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 @lru_cache

@@ -185,13 +185,13 @@ def ask(config: AskConfig, run: Run) -> Iterator[Record]:
     lm = bases.load(config.model, getattr(torch, config.dtype))
     text = problems.prompt(config.question, config.prompt)
     model = bases.fresh(lm.model)
-    before = looking.written(lm.tokenizer, model, text, config.tokens)
+    before = looking.written(lm, model, text, config.tokens)
     load_adapter(model, folder)
     yield {
         "question": config.question,
         "right": looking.total(config.question),
         "before": before,
-        "after": looking.written(lm.tokenizer, model, text, config.tokens),
+        "after": looking.written(lm, model, text, config.tokens),
         "method": config.method,
         "steps": config.steps,
         "tokens": config.tokens,

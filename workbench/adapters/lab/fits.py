@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+from workbench.adapters.lab import problems
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.looking import Alive, keeping
 from workbench.adapters.lab.peft_point import PeftTuner
@@ -38,7 +39,7 @@ class FitConfig(TuningConfig):
     )  # fmt: skip
 
 
-@fit("adapters/tune", version=2, inputs=inputs, higher=False)
+@fit("adapters/tune", version=3, inputs=inputs, higher=False)
 def on_questions(config: FitConfig, run: Run) -> Record:
     """One adapter on one set of questions; killed and started anew it goes on."""
     tuner = PeftTuner(config) if config.peft else Tuner(config, kind=CONTROLS.get(config.control))
@@ -71,13 +72,14 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
         if tuner.training.due():
             spent = seen["seconds"] + time.perf_counter() - begun
             run.save({"tuner": tuner.state_dict(), "seen": {**seen, "seconds": spent}})
-    judged = tuner.judge(tuner.problems.test[: config.tested])
-    trained = tuner.trained
+    test = tuner.problems.test[: config.tested]
+    judged, trained = tuner.judge(test), tuner.trained
     return {
         "model": Path(config.model).name,
         "validation": tuner.judge(tuner.problems.validation[: config.tested])["loss"],
         "loss": judged["loss"],
         "exact": judged["exact"],
+        "guess": problems.guess(tuner.train, tuner.encoded(test)),
         "forgetting": tuner.prose_loss(config.prose) - seen["prose"],
         "curve": seen["curve"],
         "answered": seen["answered"],
@@ -94,22 +96,26 @@ def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
 
 
 def first_step(tuner: Tuner) -> dict[str, float]:
-    """What the first step does, then undone; kept: bytes, for the gradient; peak: with gradients and AdamW's state, at most.
+    """What a first step does, and what two hold, then undone.
 
-    step: mean move of a weight, as a share of the rate; gradient: its norm.
+    kept: bytes, for the gradient; step: mean move of a weight, as a share of the rate; gradient: its norm; peak: bytes that the
+    two hold at most, with gradients and AdamW's state, beside the model.
     """
     rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
-    start, before = copy.deepcopy(tuner.state_dict()), tuner.updates()
-    with Alive() as alive:
+    start, before, alive = copy.deepcopy(tuner.state_dict()), tuner.updates(), Alive()
+    with alive:
         kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
-    after = tuner.updates()
+    after, gradient = tuner.updates(), tuner.gradient_norm
+    with alive:  # a second, beside what the first has left
+        for _ in tuner.run(min(2, tuner.config.steps)):
+            pass
     tuner.load_state_dict(start)
     moved = sum((after[path] - before[path]).abs().sum().item() for path in after)
     return {
         "kept": kept,
         "peak": alive.most,
         "step": moved / sum(u.numel() for u in after.values()) / rate if after else None,
-        "gradient": tuner.gradient_norm,
+        "gradient": gradient,
     }
 
 

@@ -17,6 +17,7 @@ from workbench.adapters.attach import adapted
 from workbench.adapters.lab import bases, problems
 from workbench.adapters.lab.tuning import Tuner
 from workbench.adapters.layer import Adapted
+from workbench.models import LanguageModel
 
 CROP = 64  # rows and columns of an update that are shown
 VALUES = 64  # singular values that are shown
@@ -122,10 +123,7 @@ def storages(values: Any) -> list[torch.UntypedStorage]:
 def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:
     """What the model writes to each question, greedily, up to a line."""
     phases.say("asking the model")
-    return [
-        written(tuner.lm.tokenizer, tuner.model, problems.prompt(p.question, tuner.config.prompt))
-        for p in part
-    ]
+    return [written(tuner.lm, tuner.model, problems.prompt(p.question, tuner.config.prompt)) for p in part]
 
 
 def total(question: str) -> str | None:
@@ -135,6 +133,6 @@ def total(question: str) -> str | None:
     return str(sum(int(part.replace(" ", "")) for part in re.findall(r"[+-]?\s*\d+", question)))
 
 
-def written(tokenizer: Any, model: Any, text: str, most: int = 12) -> str:
+def written(lm: LanguageModel, model: Any, text: str, most: int = 12) -> str:
     """The first line of the greedy continuation of a text."""
-    return bases.written(tokenizer, model, text, most).strip().partition("\n")[0]
+    return bases.written(lm, model, text, most).strip().partition("\n")[0]

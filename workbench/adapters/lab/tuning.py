@@ -135,7 +135,8 @@ class Tuner:
 
     def encoded(self, part: Sequence[problems.Problem]) -> list[Encoded]:
         """Questions and answers as tokens."""
-        return problems.encode(self.lm.tokenizer, part, self.config.prompt, self.config.length)
+        c = self.config
+        return problems.encode(self.lm.tokenizer, part, c.prompt, c.length, bases.end_of(self.lm))
 
     def _rate(self, step: int) -> float:
         c = self.config
@@ -241,7 +242,7 @@ class Tuner:
         right = 0
         for problem in part:
             text = problems.prompt(problem.question, self.config.prompt)
-            said = bases.written(self.lm.tokenizer, self.model, text, most)
+            said = bases.written(self.lm, self.model, text, most)
             right += final(said) == final(problem.answer) != ""
         return right / len(part)
 
