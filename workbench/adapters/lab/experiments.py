@@ -70,7 +70,7 @@ def _looks(config: TrainConfig) -> int:
 
 @experiment(
     "adapters/train",
-    version=3,
+    version=4,
     inputs=inputs,
     figure=figures.draw_train,
     story=stories.tell_train,
@@ -172,7 +172,7 @@ class AskConfig(TrainConfig):
 
 @experiment(
     "adapters/ask",
-    version=2,
+    version=3,
     inputs=inputs,
     figure=figures.draw_ask,
     story=stories.tell_ask,

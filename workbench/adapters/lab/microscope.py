@@ -161,7 +161,7 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
 
 @experiment(
     "adapters/microscope",
-    version=2,
+    version=3,
     inputs=_inputs,
     figure=draw_microscope,
     story=tell_microscope,
