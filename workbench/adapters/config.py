@@ -101,7 +101,11 @@ class AdapterConfig(Config):
         """What LoRA's product is multiplied by."""
         if self.method not in LORAS:
             return 1.0
-        alpha = self.alpha
-        if alpha is None:
-            alpha = self.r if self.method in ("pissa", "olora", "lora-ga") else 2 * self.r
-        return alpha / (self.r**0.5 if self.method in ("rslora", "lora-ga") else self.r)
+        return self.numerator / (self.r**0.5 if self.method in ("rslora", "lora-ga") else self.r)
+
+    @property
+    def numerator(self) -> float:
+        """Alpha, the papers' where none is given."""
+        if self.alpha is not None:
+            return self.alpha
+        return self.r if self.method in ("pissa", "olora", "lora-ga") else 2 * self.r

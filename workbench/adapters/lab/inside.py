@@ -138,7 +138,7 @@ class CostConfig(Config):
     presets = PRESETS
 
 
-@experiment("adapters/cost", version=2, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
+@experiment("adapters/cost", version=3, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
 def cost(config: CostConfig, run: Any) -> Iterator[Record]:
     """Multiply-adds of a forward pass and numbers kept for the gradient, for each form: which side you multiply decides."""
     T, I, O, r = config.tokens, config.columns, config.rows, config.r  # noqa: E741
@@ -149,7 +149,8 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
         "miss": (T * I + T * r * O, T * r),
         "miss, as a weight": (I * O, I * O + T * I),
         "bat-row": (T * I * r + T * I, T * I),
-        "bat-col": (r * I * O, 2 * I * O + T * I),
+        "bat-col, built twice": (r * I * O, T * I),
+        "bat-col, as a weight": (r * I * O, 2 * I * O + T * I),
         "bat-col, on activations": (T * I * O, T * I * (O // r if r <= O else 1)),
     }
     yield {

@@ -106,7 +106,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
     adds = {label: f"{100 * value:.3g} %" for label, value in zip(last["labels"], last["adds"], strict=True)}
     heading(
         fig,
-        f"Bat-row adds {adds['bat-row']} to the layer's work, Bat-col {adds['bat-col']}",
+        f"Bat-row adds {adds['bat-row']} to the layer's work, Bat-col {adds['bat-col, as a weight']}",
         f"a forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
     )
     labels = [spoken(label) for label in last["labels"]]

@@ -28,11 +28,12 @@ def tell_cost(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     """The cheap form and the dear one."""
     last = records[-1]
     adds, kept = (dict(zip(last["labels"], last[name], strict=True)) for name in ("adds", "kept"))
-    row, col = (
-        f"{100 * adds[name]:.3g} % of the layer's work and keeps {kept[name]:.3g} MiB"
-        for name in ("bat-row", "bat-col")
+    row, built, weight = "bat-row", "bat-col, built twice", "bat-col, as a weight"
+    return (
+        f"Bat-row adds {100 * adds[row]:.3g} % of the layer's work and keeps {kept[row]:.3g} MiB. Bat-col adds "
+        f"{100 * adds[built]:.3g} %, and keeps {kept[weight]:.3g} MiB, or {kept[built]:.3g} and builds its weight again in the "
+        f"backward pass. MiSS keeps {kept['miss']:.3g} MiB: its gradient needs the folded input alone."
     )
-    return f"Bat-row adds {row}, Bat-col {col}. MiSS keeps {kept['miss']:.3g} MiB: its gradient needs the folded input alone."
 
 
 def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:

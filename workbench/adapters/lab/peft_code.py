@@ -58,19 +58,15 @@ def _config(c: Any) -> str:
     given = {"r": c.r}
     kind, more = "LoraConfig", STARTS.get(c.method, "")
     if c.method in LORAS:
-        alpha = 2 * c.r if c.alpha is None else c.alpha
-        if c.alpha is None and c.method in ("pissa", "olora", "lora-ga"):
-            alpha = c.r
-        given["lora_alpha"] = f"{alpha:g}"
+        given["lora_alpha"] = f"{c.numerator:g}"
     if c.method == "pissa":
         more = f'init_lora_weights="pissa{f"_niter_{c.iterations}" if c.iterations else ""}"'
     elif c.method == "hira":
         kind = "HiraConfig"
     elif c.method not in LORAS:
         kind = "MissConfig"
-        more = {"mini": f'mini_r={c.q or c.r}, init_weights="mini"', "bat-col": 'init_weights="bat"'}.get(
-            c.method, ""
-        )
+        own = {"mini": f'mini_r={c.q or c.r}, init_weights="mini"', "bat-col": 'init_weights="bat"'}
+        more = own.get(c.method, "")
     if c.dropout:
         given[f"{kind.removesuffix('Config').lower()}_dropout"] = f"{c.dropout:g}"
     said = [f"{name}={value}" for name, value in given.items()] + [more] * bool(more)
@@ -84,6 +80,6 @@ def _targets(c: Any) -> str:
         return repr([*c.targets])
     if c.model == checkpoints.TINY_RWKV6 or c.model.endswith(".pth"):
         return repr([*OF_RWKV6])  # "all-linear" is for models of transformers
-    return (
-        repr([*OF_LLAMA]) if c.method == "lora-ga" else '"all-linear"'
-    )  # its gradients are taken before PEFT knows all
+    if c.method == "lora-ga":  # its gradients are taken before PEFT knows what "all-linear" is
+        return repr([*OF_LLAMA])
+    return '"all-linear"'
