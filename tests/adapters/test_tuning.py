@@ -60,13 +60,13 @@ def test_exact_match_in_one_pass_is_greedy_decoding():
     part = tuner.problems.train[:8] + tuner.problems.test[:8]
     right, tokenizer = 0, tuner.lm.tokenizer
     for problem in part:
-        ids = tokenizer(problems.prompt(problem.question), return_tensors="pt", add_special_tokens=False)[
-            "input_ids"
-        ]
+        text = problems.prompt(problem.question)
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         out = tuner.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
         )
-        right += tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True) == " " + problem.answer
+        said = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        right += said.partition("\n")[:2] == (" " + problem.answer, "\n")  # a line break ends it
     assert tuner.judge(part)["exact"] == right / len(part)
     assert right >= 4  # it knows what it was trained on
 
@@ -133,7 +133,7 @@ def test_rates_follow_their_schedule():
 
 
 def test_forgetting_is_seen():
-    tuner = Tuner(TuningConfig(**SHORT, lr=0.05, method="lora"))
+    tuner = Tuner(TuningConfig(**SHORT, lr=0.01, method="lora"))
     before = tuner.prose_loss(1024)
     plain = models.loss(bases.load(models.TINY), problems.datasets.load("prose-evaluation"), 256, 1024)
     assert before == pytest.approx(plain)
@@ -171,8 +171,8 @@ def test_what_is_not_finite_is_told_before_a_weight_is_touched(what):
 
 
 def test_a_rate_that_flies_off_is_told():
-    with pytest.raises(TrainingError, match="take a lower rate than 1"):
-        for _ in Tuner(TuningConfig(**SHORT | {"steps": 20}, lr=1.0)).run():
+    with pytest.raises(TrainingError, match=r"take a lower rate than 0\.05"):
+        for _ in Tuner(TuningConfig(**SHORT, method="lora", lr=0.05)).run():
             pass
 
 
