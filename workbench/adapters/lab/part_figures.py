@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, MARKERS, spoken
-from workbench.adapters.lab.study_figures import at, below, lead, losses, setting
+from workbench.adapters.lab.study_figures import at, below, lead, losses, named, setting
 from workbench.experiment import Record
 from workbench.intervals import interval, scores, summary
 from workbench.plotting import figure, finish, series
@@ -51,7 +51,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             axes.set(xlabel="rank", ylabel=name, xscale="log")
             axes.set_xticks(ranks, labels=[str(r) for r in ranks])
             axes.minorticks_off()
-        labels = dict.fromkeys(r["label"] for r in records)
+        labels = list(dict.fromkeys(r["label"] for r in records))
         found = [
             (
                 label,
@@ -63,11 +63,8 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
         said = ", ".join(
             f"{spoken(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna())
         )
-        return finish(
-            fig,
-            f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank",
-            f"at one rank LoRA has about twice the numbers of the others; {setting(records)}",
-            {label: spoken(label) for label in labels},
-            COLOURS,
-            MARKERS,
+        title = (
+            f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"
         )
+        note = f"at one rank LoRA has about twice the numbers of the others; {setting(records)}"
+        return named(fig, title, note, labels)

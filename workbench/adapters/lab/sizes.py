@@ -16,12 +16,12 @@ from workbench.adapters.attach import KINDS
 from workbench.adapters.config import FAMILY, METHODS, AdapterConfig
 from workbench.adapters.lab.colours import COLOURS, MARKERS, NAMES
 from workbench.adapters.lab.looking import keeping
-from workbench.adapters.lab.study_figures import log_ticks
+from workbench.adapters.lab.study_figures import log_ticks, named
 from workbench.comparison import ComparisonConfig, Point, comparison, fit
 from workbench.experiment import Record
 from workbench.intervals import marks, summary
 from workbench.knobs import Config, knob
-from workbench.plotting import figure, finish, series
+from workbench.plotting import figure, series
 from workbench.runs import Run
 from workbench.training import drawn
 
@@ -111,12 +111,12 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
             if column != "step_ratio":
                 log_ticks(axes.yaxis)
-        labels = dict.fromkeys(r["label"] for r in records)
+        labels = list(dict.fromkeys(r["label"] for r in records))
         note = (
             "forward and backward of one layer in float32, one thread, as many numbers trained; kept: for the gradient; "
             + marks(records)
         )
-        return finish(fig, _finding(records), note, {k: NAMES[k] for k in labels}, COLOURS, MARKERS)
+        return named(fig, _finding(records), note, labels)
 
 
 def _finding(records: Sequence[Record]) -> str:

@@ -178,7 +178,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         )
         if any((r.get("forgetting") or 0) < 0 for r in records):
             note += "; what fell is not drawn"
-        return _named(fig, title, note, labels)
+        return named(fig, title, note, labels)
 
 
 def _width(label: str) -> float:
@@ -186,7 +186,7 @@ def _width(label: str) -> float:
     return 3 if label == "lora" else 1.3
 
 
-def _named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
+def named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
     """`finish` with every method's colour and marker."""
     names, colours = ({label: of(label) for label in labels} for of in (spoken, colour))
     return finish(fig, title, note, names, colours, MARKERS)
@@ -256,9 +256,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             steps = [best[label] * sizes[label] for label in best if label in sizes]
             note += f"; thin: {others} others; best rates of all lie {_apart([*best.values()])} apart, "
             note += f"their first steps {_apart(steps)}"
-        return _named(
-            fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN]
-        )
+        return named(fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN])
 
 
 def _apart(values: Sequence[float]) -> str:
@@ -300,7 +298,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
             last = np.mean([r["curve"][-1][1] for r in tuned])
             fig.axes[1].axhline(last, color=INK, linestyle="--", linewidth=1.1)
         note = f"mean over seeds ({len({r['seed'] for r in judged})}), after the first look; the rate falls to zero at the end"
-        return _named(fig, title, note, labels)
+        return named(fig, title, note, labels)
 
 
 def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:

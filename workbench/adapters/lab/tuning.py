@@ -218,12 +218,8 @@ class Tuner:
             self.encoded(part), key=lambda s: len(s.ids)
         )  # batches of like lengths have little padding
         self.model.eval()
-        total, tokens, right, size = (
-            0.0,
-            0,
-            0,
-            2 * self.config.batch,
-        )  # without gradients there is room for more
+        size = 2 * self.config.batch  # without gradients there is room for more
+        total, tokens, right = 0.0, 0, 0
         for start in range(0, len(samples), size):
             batch = problems.collate(samples[start : start + size]).to(self.config.device)
             logits = self.logits(batch)
