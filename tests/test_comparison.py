@@ -212,14 +212,14 @@ def test_the_next_points_begin_before_the_last_have_ended(tmp_path):
         def submit(self, fn, *args, **kwargs):
             _, configs, _ = args
             slow = any(c.offset == 0.0 and c.seed == 4 for c in configs)
-            return super().submit(lambda: (gate.wait(20) if slow else None, fn(*args, **kwargs))[1])
+            return super().submit(lambda: (gate.wait(120) if slow else None, fn(*args, **kwargs))[1])
 
     with Gated(2) as pool:
         stream = runs.stream(STUDY, STUDY.config(marks=str(tmp_path)), tmp_path / "runs", executor=pool)
         rows = []
         reader = threading.Thread(target=lambda: rows.extend(stream))
         reader.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             lines = (tmp_path / "all").read_text() if (tmp_path / "all").exists() else ""
             if any(line.split()[1] == "2.0" for line in lines.splitlines()):
@@ -353,7 +353,7 @@ def test_stop_is_seen_while_a_fit_is_waited_for(tmp_path):
 
     class Stuck(ThreadPoolExecutor):
         def submit(self, fn, *args, **kwargs):
-            return super().submit(lambda: (gate.wait(20), fn(*args, **kwargs))[1])
+            return super().submit(lambda: (gate.wait(120), fn(*args, **kwargs))[1])
 
     with Stuck(1) as pool:
         stream = runs.stream(
@@ -395,7 +395,7 @@ def test_workers_end_with_their_parent_however_it_ends(tmp_path):
     worker = int(process.stdout.readline())
     process.kill()
     process.wait()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while time.monotonic() < until and psutil.pid_exists(worker):
         time.sleep(0.1)
     assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE

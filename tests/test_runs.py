@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -85,25 +84,34 @@ list(runs.stream(get("toy/walk"), toy.ToyConfig(steps=1000, pause=0.002)))
 """
 
 
+MORTAL = """
+import os, signal, threading
+dying = threading.Timer({after}, lambda: os.kill(os.getpid(), signal.SIGKILL))
+dying.daemon = True
+for record in runs.stream(get("toy/walk"), toy.ToyConfig(steps=1000, pause=0.002)):
+    if dying.ident is None:
+        dying.start()
+"""
+
+
 def test_killed_at_random_moments_the_records_are_the_same_bytes(tmp_path):
+    """Each process kills itself so long after its first record, which a busy machine does not change."""
     config = toy.ToyConfig(steps=1000, pause=0.002)  # two seconds: longer than all that the kills leave it
-    code = [sys.executable, "-c", KILLED.format(tests=str(Path(__file__).parent))]
+    whole = KILLED.format(tests=str(Path(__file__).parent))
+    start = whole.replace(whole.splitlines()[-1], "")
     cut, uncut = tmp_path / "cut", tmp_path / "uncut"
-    subprocess.run(code, check=True, env={**os.environ, "WORKBENCH_RUNS": str(uncut)})
-    chance, kills = random.Random(0), 0
+    subprocess.run(
+        [sys.executable, "-c", whole], check=True, env={**os.environ, "WORKBENCH_RUNS": str(uncut)}
+    )
+    chance = random.Random(0)
     records = cut / runs.run_id(WALK, config) / "records.jsonl"
     for _ in range(6):
-        process = subprocess.Popen(code, env={**os.environ, "WORKBENCH_RUNS": str(cut)})
-        before = records.stat().st_mtime_ns if records.exists() else 0
-        while process.poll() is None and (not records.exists() or records.stat().st_mtime_ns == before):
-            time.sleep(0.01)  # until it writes again
-        time.sleep(chance.uniform(0.0, 0.4))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        code = start + MORTAL.format(after=chance.uniform(0.0, 0.4))
+        ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "WORKBENCH_RUNS": str(cut)})
+        assert ended.returncode == -signal.SIGKILL
         stored = runs.load(records.parent)
         assert stored is None or len(stored) == 1000
-    assert kills == 6
-    subprocess.run(code, check=True, env={**os.environ, "WORKBENCH_RUNS": str(cut)})
+    subprocess.run([sys.executable, "-c", whole], check=True, env={**os.environ, "WORKBENCH_RUNS": str(cut)})
     assert records.read_bytes() == (uncut / runs.run_id(WALK, config) / "records.jsonl").read_bytes()
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -21,7 +20,7 @@ from workbench.runs import RunError
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in str(p))
 IDS = [str(p.relative_to(ROOT / "notebooks")) for p in NOTEBOOKS]
-LIMIT = 30  # seconds at scale smoke, two at a time, one torch thread; a busy machine gets three times that
+CPU = 90  # seconds of the processor at scale smoke, one torch thread: three times what is wanted; a busy machine adds none
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 
 
@@ -35,14 +34,15 @@ def test_the_notebooks_are_there():
 
 
 @every
-def test_runs_by_papermill_in_seconds(path, tmp_path, monkeypatch):
+def test_runs_by_papermill_in_seconds_of_the_processor(path, tmp_path, monkeypatch):
     if kept := os.environ.get("NOTEBOOK_RUNS"):  # make keeps them for nbval
         monkeypatch.setenv("WORKBENCH_RUNS", kept)
-    start = time.monotonic()
-    found = notebooks.execute(path, tmp_path / path.name, {"scale": "smoke"}, timeout=180)
-    took = time.monotonic() - start
-    print(f"{path.name}: {took:.1f} s")
-    assert took < 3 * LIMIT
+    before = os.times()
+    found = notebooks.execute(path, tmp_path / path.name, {"scale": "smoke"}, timeout=600)
+    spent = os.times()  # of children that have ended: the kernel and its workers
+    used = spent.children_user + spent.children_system - before.children_user - before.children_system
+    print(f"{path.name}: {used:.1f} s of the processor")
+    assert 0 < used < CPU
     assert [o.output_type for c in found.cells if c.cell_type == "code" for o in c.outputs].count(
         "error"
     ) == 0
@@ -52,7 +52,7 @@ def test_the_schemes_that_a_parameter_cell_offers_run(tmp_path):
     """Not only the default: push-pull is also the default's rival."""
     path = ROOT / "notebooks" / "synapse" / "01-explore.ipynb"
     found = notebooks.execute(
-        path, tmp_path / path.name, {"scheme": "push-pull", "rule": "single"}, timeout=180
+        path, tmp_path / path.name, {"scheme": "push-pull", "rule": "single"}, timeout=600
     )
     assert "software is ahead of all" in str(found)
 
@@ -127,7 +127,7 @@ def test_a_model_from_a_four_bit_file_is_named_as_such():
 
 def test_papermill_the_command_line_and_the_panel_give_one_run(tmp_path, runs_folder):
     explore = ROOT / "notebooks/quantization/01-explore.ipynb"
-    notebooks.execute(explore, tmp_path / "out.ipynb", {"bits": 4, "method": "gptq"}, timeout=180)
+    notebooks.execute(explore, tmp_path / "out.ipynb", {"bits": 4, "method": "gptq"}, timeout=600)
     trace = get("quantization/layer-trace")
     config = trace.config.at("smoke", bits=4, method="gptq")
     assert runs.find(trace, config), "papermill's knobs made another run"
@@ -142,7 +142,7 @@ def test_a_link_opens_the_panel_as_it_was(tmp_path, runs_folder):
     explore = ROOT / "notebooks/quantization/01-explore.ipynb"
     runs.run("quantization/layer-trace", "smoke", bits=5, method="rtn")
     link = "quantization/layer-trace@2?block=1&tokens=1024&group_size=64&every=64&bits=5&method=rtn"
-    found = notebooks.execute(explore, tmp_path / "out.ipynb", {"link": link}, timeout=180)
+    found = notebooks.execute(explore, tmp_path / "out.ipynb", {"link": link}, timeout=600)
     outputs = [o for c in found.cells if c.cell_type == "code" for o in c.outputs if "data" in o]
     assert any("rounded to 32 levels" in o.data.get("text/plain", "") for o in outputs)
 

@@ -23,9 +23,9 @@ from workbench.ui.replay import Replay, moments
 
 
 def wait_until(condition):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < end, "waited 30 s"
+        assert time.monotonic() < end, "waited 300 s"
         time.sleep(0.01)
 
 
