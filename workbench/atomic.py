@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and none that is read without a bound."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """The bytes of a small file; raises ValueError where it has more than `most`, before they are read."""
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path} has over {most:,} bytes; expected a small file")
+    return data

@@ -159,8 +159,8 @@ def test_to_lora(net, method):
     assert all((e == 0) == exact for e in errors.values())
     assert lora.adapter_configs["default"].method == "lora"
     assert torch.equal(model(X).logits, y)  # the model itself is as it was
-    shared = [layer.weight for layer in adapted(model).values()]
-    assert all(a is layer.weight for a, layer in zip(shared, adapted(lora).values(), strict=True))
+    shared = [layer.own[0] for layer in adapted(model).values()]
+    assert all(a is layer.own[0] for a, layer in zip(shared, adapted(lora).values(), strict=True))
     if exact:
         assert torch.allclose(lora(X).logits, y, atol=1e-5)
         assert lora.adapter_configs["default"].r == (16 if method in ("pissa", "olora", "lora-ga") else 8)
@@ -168,11 +168,11 @@ def test_to_lora(net, method):
         lora, errors = to_lora(model, rank)
         for path, layer in adapted(lora).items():
             update, there = layer.adapters["default"], adapted(model)[path]
-            wanted = (there.updated() - there.weight).double()
+            wanted = (there.updated() - there.own[0]).double()
             singular = torch.linalg.svdvals(wanted)
             best = float((singular[rank:].square().sum() / singular.square().sum()).sqrt())
             assert errors[path] == pytest.approx(best, abs=2e-4)
-            missed = float(((update.delta(layer.weight) - wanted).norm() / wanted.norm()).detach())
+            missed = float(((update.delta(layer.own[0]) - wanted).norm() / wanted.norm()).detach())
             assert missed == pytest.approx(best, abs=2e-4)
 
 

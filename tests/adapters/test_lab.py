@@ -62,7 +62,7 @@ def test_controls_begin_as_no_change_and_act_as_their_update(net, control):
         update = layer.adapters["default"]
         assert torch.allclose(
             layer(z),
-            torch.nn.functional.linear(z, layer.weight + update.delta(layer.weight), layer.bias),
+            torch.nn.functional.linear(z, layer.own[0] + update.delta(layer.own[0]), layer.own[1]),
             atol=1e-5,
         )
 
@@ -73,7 +73,7 @@ def test_controls_lack_what_they_say(net):
         model = add_adapter(net(), AdapterConfig(method="bat-row", r=8), kind=CONTROLS[control])
         layer = adapted(model)["blocks.0.up"]
         layer.adapters["default"].shard.data.normal_(generator=torch.Generator().manual_seed(0))
-        parts[control] = layer.weight, layer.adapters["default"]
+        parts[control] = layer.own[0], layer.adapters["default"]
     weight, update = parts["without I"]
     whole = family.bat_row_delta(update.shard, weight)
     assert torch.allclose(update.delta(weight) + parts["without W"][1].delta(weight), whole, atol=1e-5)
@@ -254,25 +254,25 @@ def test_the_microscope_sees_what_svd_sees(net, method):
         p.data += 0.02 * torch.randn(p.shape, generator=g)
     layer = adapted(model)["net.blocks.0.up"]
     seen = {k: float(v) for k, v in examine(layer).items()}
-    delta = layer.adapters["default"].delta(layer.weight).detach().double()
+    delta = layer.adapters["default"].delta(layer.own[0]).detach().double()
     squares = torch.linalg.svdvals(delta).square()
     held = squares.cumsum(0) / squares.sum()
     assert seen["norm"] == pytest.approx(float(delta.norm()), rel=1e-4)
     assert seen["rank90"] == int((held < 0.9).sum()) + 1
     assert seen["rank99"] == pytest.approx(int((held < 0.99).sum()) + 1, abs=1)
-    U, _, Vh = torch.linalg.svd(layer.weight.double())
+    U, _, Vh = torch.linalg.svd(layer.own[0].double())
     inside_ = (U[:, :32].T @ delta @ Vh[:32].T).square().sum() / delta.square().sum()
     assert seen["new"] == pytest.approx(
         100 * float(1 - inside_), abs=6
     )  # W's spectrum is flat here, its 32nd direction vague
-    assert seen["along"] == pytest.approx((1 - seen["new"] / 100) * layer.weight.numel() / 32**2, rel=1e-4)
+    assert seen["along"] == pytest.approx((1 - seen["new"] / 100) * layer.own[0].numel() / 32**2, rel=1e-4)
     zero = adapted(add_adapter(net(), AdapterConfig(method="miss", r=8)))["blocks.0.up"]
     assert examine(zero)["unchanged"] == 100.0
 
 
 def test_along_is_one_for_a_random_update_and_large_for_ws_own(net):
     layer = adapted(add_adapter(net(), AdapterConfig(method="full")))["blocks.0.up"]
-    update, weight = layer.adapters["default"], layer.weight.detach()
+    update, weight = layer.adapters["default"], layer.own[0].detach()
     for delta, low, high in (
         (torch.randn(weight.shape, generator=torch.Generator().manual_seed(7)), 0.9, 1.1),
         (weight, 5, 16),

@@ -274,7 +274,7 @@ def test_lora_ga_starts_as_pefts(net):
         assert update.scale == scale
         assert (update.A.abs() - A.abs()).abs().max() < 3e-4
         assert (update.B.abs() - B.abs()).abs().max() < 0.01 * B.abs().max()
-        assert (other.base_layer.weight + scale * B @ A - layer.weight).abs().max() < 1e-6
+        assert (other.base_layer.weight + scale * B @ A - layer.own[0]).abs().max() < 1e-6
         of_authors = adapted(authors)[path].adapters["default"].A
         assert torch.allclose(of_authors.abs(), A.abs() * len(B) ** 0.25 / 4, atol=1e-3)
     x = batches[0]["x"]
@@ -288,7 +288,7 @@ def _take_over_the_start(ours, theirs):
     }
     for path, layer in adapted(ours).items():
         update = layer.adapters["default"]
-        ours_left = layer.weight - update.scale * update.B0 @ update.A0
+        ours_left = layer.own[0] - update.scale * update.B0 @ update.A0
         assert (bases[path].base_layer.weight - ours_left).abs().max() < 1e-5
 
 

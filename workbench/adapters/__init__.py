@@ -1,12 +1,20 @@
 """Adapters: Bone's family (MiSS, Bat, mini), LoRA's, and what they are put on."""
 
-from workbench.adapters.attach import add_adapter, merge, parameter_groups, set_adapter, unmerge
+from workbench.adapters.attach import (
+    add_adapter,
+    merge,
+    parameter_groups,
+    set_adapter,
+    unload,
+    unmerge,
+)
 from workbench.adapters.config import METHODS, AdapterConfig
 from workbench.adapters.convert import to_lora
 from workbench.adapters.files import load_adapter, save_adapter
+from workbench.adapters.reach import unreached
 from workbench.adapters.rwkv6 import RWKV6
 
 __all__ = [
     "METHODS", "RWKV6", "AdapterConfig", "add_adapter", "load_adapter", "merge", "parameter_groups", "save_adapter",
-    "set_adapter", "to_lora", "unmerge",
+    "set_adapter", "to_lora", "unload", "unmerge", "unreached",
 ]  # fmt: skip

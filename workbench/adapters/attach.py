@@ -13,6 +13,9 @@ from workbench.adapters import adapter, lora
 from workbench.adapters.adapter import Adapter, weight_of
 from workbench.adapters.config import METHODS, AdapterConfig
 from workbench.adapters.layer import Adapted
+from workbench.adapters.names import modules, root
+from workbench.adapters.reach import unreached, unused
+from workbench.adapters.targets import adapted, ends, linears, refuse_tied, targeted
 from workbench.training import mixed
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -20,64 +23,6 @@ KINDS: dict[str, type[Adapter]] = dict.fromkeys(METHODS, lora.LoRA) | {
     "miss": adapter.MiSS, "mini": adapter.Mini, "bat-col": adapter.BatCol, "bat-row": adapter.BatRow,
     "pissa": lora.PiSSA, "olora": lora.OLoRA, "lora-ga": lora.LoRAGA, "dora": lora.DoRA, "hira": lora.HiRA, "full": lora.Full,
 }  # fmt: skip
-
-
-def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of a model by name, adapted or not: nn.Linear, and what else has in_features and out_features."""
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "in_features", None), int)
-        and isinstance(getattr(module, "out_features", None), int)
-    }
-    return {
-        name: module
-        for name, module in found.items()
-        if not isinstance(found.get(name.rpartition(".")[0]), Adapted)
-    }
-
-
-def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The linear layers that `targets` names; None: all in the model's blocks. Raises ValueError where there are none."""
-    every = linears(model)
-    stacks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    inside = {
-        name: module
-        for name, module in every.items()
-        if any(name.startswith(f"{stack}.") for stack in stacks)
-    }
-    if targets is None:
-        if not inside:
-            raise ValueError(
-                f"{type(model).__name__} has no blocks with linear layers; name the targets: {', '.join(_ends(every))}"
-            )
-        return inside
-    found = {}
-    for target in targets:
-        here = {
-            name: module for name, module in every.items() if name == target or name.endswith(f".{target}")
-        }
-        if not here:
-            others = {
-                name
-                for name, module in model.named_modules()
-                if name == target or name.endswith(f".{target}")
-            }
-            what = (
-                f"it is a {type(model.get_submodule(min(others))).__name__}, not a linear layer; "
-                if others
-                else ""
-            )
-            raise ValueError(
-                f"no linear layer is called {target!r}: {what}there are {', '.join(_ends(every))}"
-            )
-        found |= here
-    return {name: module for name, module in every.items() if name in found}
-
-
-def _ends(layers: Iterable[str]) -> list[str]:
-    """The last part of each name, once, without the numbers of blocks."""
-    return list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
 
 
 def add_adapter(
@@ -90,18 +35,19 @@ def add_adapter(
 ) -> Model:
     """Put an adapter on the targeted layers, in place; it alone is active and trained then. Returns the model.
 
-    `batches`: for LoRA-GA, what the model is called with (labels among it) to give a loss. `kind`: an Adapter of your own in
-    place of the method's. `bias`: train the biases of these layers too. Raises ValueError, and leaves the model as it was, where
-    a layer cannot have it.
+    `batches`: what the model is called with. LoRA-GA needs some, with labels among them, for its first gradient; with any method
+    they show whether the model uses each targeted layer. `kind`: an Adapter of your own in place of the method's. `bias`: train
+    the biases of these layers too. Raises ValueError, and leaves the model as it was, where a layer cannot have an adapter, or
+    where no batch reaches it.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model is a {type(model).__name__}; expected a torch module (of models.load, take .model)"
         )
-    if not name or "." in name:
-        raise ValueError(f"name={name!r}: expected a name without dots")
+    _check_name(model, name)
     layers = targeted(model, config.targets)
-    _refuse_unfit(model, layers)
+    refuse_tied(model, layers)
+    batches = None if batches is None else list(batches)
     gradients = (
         _gradients(model, layers, batches) if config.method == "lora-ga" and batches is not None else {}
     )
@@ -115,55 +61,69 @@ def add_adapter(
             raise ValueError(f"layer {path!r}: {error}") from error
     if bias:
         _learn_biases(layers, made)
-    return put(model, made, config, name)
+    before = [layer.active for layer in modules(model).values() if isinstance(layer, Adapted)]
+    put(model, made, config, name)
+    if batches is not None and not gradients:
+        _refuse_unreached(model, name, batches, before)
+    return model
+
+
+def _check_name(model: nn.Module, name: str) -> None:
+    """Raise ValueError where no adapter can have this name, or one has it already, or is merged."""
+    if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"name={name!r}: expected a name without dots, and none that torch's ModuleDict has for itself (keys, type, ...)"
+        )
+    layers = [layer for layer in modules(model).values() if isinstance(layer, Adapted)]
+    if any(name in layer.adapters or layer.merged for layer in layers):
+        raise ValueError(
+            f"there is an adapter {name!r} already, or one that is merged; take another name, or unmerge first"
+        )
+
+
+def _refuse_unreached(
+    model: nn.Module, name: str, batches: Sequence[Mapping[str, Tensor]], before: Sequence[tuple[str, ...]]
+) -> None:
+    """Take the adapter off again, and raise ValueError, where some layer is reached by no batch; `before` was active."""
+    idle = set.intersection(*({*unreached(model, **batch)} for batch in batches)) if batches else set()
+    if not idle:
+        return
+    for layer in adapted(model).values():
+        if name in layer.adapters:
+            del layer.adapters[name]
+    del configs(model)[name]
+    _take_off(model, [path for path, layer in adapted(model).items() if not layer.adapters])
+    if before:
+        set_adapter(model, list(dict.fromkeys(n for active in before for n in active)))
+    raise unused(idle)
 
 
 def _learn_biases(layers: Mapping[str, nn.Module], made: Mapping[str, Adapter]) -> None:
     biased = [path for path, layer in layers.items() if getattr(layer, "bias", None) is not None]
     if not biased:
-        raise ValueError(f"bias=True, and none of {', '.join(_ends(layers))} has a bias; leave it out")
+        raise ValueError(f"bias=True, and none of {', '.join(ends(layers))} has a bias; leave it out")
     for path in biased:
         made[path].learn_bias(layers[path])
 
 
 def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:
     """Put these adapters on the layers of these names, in place, alone active and trained. Returns the model."""
-    layers = linears(model)
-    if any(
-        isinstance(layer, Adapted) and (name in layer.adapters or layer.merged) for layer in layers.values()
-    ):
-        raise ValueError(
-            f"there is an adapter {name!r} already, or one that is merged; take another name, or unmerge first"
-        )
+    _check_name(model, name)
+    layers, whole = linears(model), modules(model)
+    if not any(isinstance(layer, Adapted) for layer in layers.values()):
+        trained = [p for p in model.parameters() if p.requires_grad]
+        told = whole[""].register_state_dict_pre_hook(_say_that_adapters_are_on)
+        vars(whole[""]).update(adapter_configs={}, before_adapters=(trained, told))
     for path, update in updates.items():
         layer = layers[path]
         if not isinstance(layer, Adapted):
             parent, _, end = path.rpartition(".")
             layer = Adapted(layer).train(layer.training)
-            setattr(model.get_submodule(parent), end, layer)
+            setattr(whole[parent], end, layer)
         layer.adapters[name] = update.train(layer.training)
-    vars(model).setdefault("adapter_configs", {})[name] = config
+    configs(model)[name] = config
     model.requires_grad_(False)
     return set_adapter(model, name)
-
-
-def _refuse_unfit(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
-        for own in module.parameters(recurse=False):
-            owners.setdefault(id(own), []).append(name)
-    for path, layer in layers.items():
-        if isinstance(model.get_submodule(path.rpartition(".")[0]), nn.MultiheadAttention):
-            raise ValueError(
-                f"layer {path!r} is read, not called, by torch's MultiheadAttention: an adapter on it would do nothing. "
-                "Leave it out of the targets"
-            )
-        shared = [n for own in layer.parameters(recurse=False) for n in owners[id(own)] if n != path]
-        if shared:
-            raise ValueError(
-                f"layer {path!r} shares its weight with {shared[0]!r} (it is tied): adapted, it would part from it. "
-                "Leave it out of the targets, or untie it: give it a weight of its own"
-            )
 
 
 def _gradients(
@@ -173,7 +133,7 @@ def _gradients(
     weights = {path: weight_of(layer) for path, layer in layers.items()}
     if None in weights.values():
         return {}  # each layer says so itself
-    wanted = [p.requires_grad for p in model.parameters()]
+    wanted, reached = [p.requires_grad for p in model.parameters()], set()
     total, count = {path: torch.zeros_like(w, dtype=torch.float32) for path, w in weights.items()}, 0
     try:
         model.requires_grad_(False)
@@ -183,27 +143,68 @@ def _gradients(
             loss = model(**batch).loss
             if loss is None:
                 raise ValueError(f"a batch of {', '.join(batch)} gives no loss; expected labels in it")
-            for into, found in zip(
-                total.values(), torch.autograd.grad(loss, [*weights.values()]), strict=True
-            ):
-                into += found
+            found = torch.autograd.grad(loss, [*weights.values()], allow_unused=True)
+            for (path, into), gradient in zip(total.items(), found, strict=True):
+                if gradient is not None:
+                    into += gradient
+                    reached.add(path)
             count += 1
     finally:
         for p, flag in zip(model.parameters(), wanted, strict=True):
             p.requires_grad_(flag)
     if not count:
         raise ValueError("batches is empty; lora-ga starts from the gradient of at least one")
+    if lost := [path for path in weights if path not in reached]:
+        raise unused(lost)
     return {path: one / count for path, one in total.items()}
 
 
-def adapted(model: nn.Module) -> dict[str, Adapted]:
-    """The layers with adapters, by name; raises ValueError where there is none."""
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Adapted)}
-    if not found:
-        raise ValueError(
-            f"{type(model).__name__} has no adapter; put one on: add_adapter(model, AdapterConfig(...))"
-        )
-    return found
+def configs(model: nn.Module) -> dict[str, AdapterConfig]:
+    """The configs of the adapters on a model, by their names."""
+    return root(model).adapter_configs
+
+
+def _say_that_adapters_are_on(model: nn.Module, prefix: str, keep_vars: bool) -> None:
+    warnings.warn(
+        f"{type(model).__name__} has adapters on it: the names in its state are not the model's own (q_proj.base.weight), and no "
+        "other program finds them. To keep the adapter: save_adapter(model, folder). To save a plain model with the adapter in "
+        "its weights: unload(model) first",
+        stacklevel=3,
+    )
+
+
+def unload(model: Model, merge: bool = True) -> Model:
+    """Take all adapters off, in place: a plain model again, whose `save_pretrained` any program reads. Returns the model.
+
+    With `merge` the active ones go into the weights for good; without, the weights are what they were. What was trained before
+    the first adapter was put on is so again. Raises ValueError, and changes nothing, where a layer has a forward only, into
+    which nothing can be merged.
+    """
+    layers = adapted(model)
+    if not merge:
+        for layer in layers.values():
+            layer.unmerge()
+    elif not any(layer.merged for layer in layers.values()):
+        _merge_all(layers)
+    _take_off(model, [*layers])
+    return model
+
+
+def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
+    """Put the base layers of these back in their places; with the last one goes all else that adapters have brought."""
+    whole = modules(model)
+    trained, told = root(model).before_adapters
+    known = {id(p) for p in trained}
+    for path in paths:
+        layer, (parent, _, end) = whole[path], path.rpartition(".")
+        setattr(whole[parent], end, layer.base.train(layer.training))
+        now = (getattr(layer.base, "weight", None), getattr(layer.base, "bias", None))
+        trained += [new for own, new in zip(layer.own, now, strict=True) if id(own) in known]
+    if not any(isinstance(module, Adapted) for module in model.modules()):
+        told.remove()
+        for p in trained:
+            p.requires_grad_(True)
+        del vars(root(model))["adapter_configs"], vars(root(model))["before_adapters"]
 
 
 def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
@@ -236,6 +237,12 @@ def merge(model: Model) -> Model:
     if any(layer.merged for layer in layers.values()):
         warnings.warn("the adapters are merged already; nothing was done", stacklevel=2)
         return model
+    _merge_all(layers)
+    return model
+
+
+def _merge_all(layers: Mapping[str, Adapted]) -> None:
+    """Merge all of these, or none."""
     try:
         for path, layer in layers.items():
             try:
@@ -246,7 +253,6 @@ def merge(model: Model) -> Model:
         for layer in layers.values():
             layer.unmerge()
         raise
-    return model
 
 
 def unmerge(model: Model) -> Model:
@@ -264,9 +270,7 @@ def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
     slow, fast = [], {}
     for layer in adapted(model).values():
         for name in layer.active:
-            ratio = (
-                model.adapter_configs[name].ratio if model.adapter_configs[name].method == "lora+" else 1.0
-            )
+            ratio = configs(model)[name].ratio if configs(model)[name].method == "lora+" else 1.0
             for part, p in layer.adapters[name].named_parameters():
                 if p.requires_grad:
                     (fast.setdefault(ratio, []) if part == "B" and ratio != 1 else slow).append(p)

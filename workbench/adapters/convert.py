@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.adapters.adapter import Adapter, Mini, MiSS
-from workbench.adapters.attach import adapted
+from workbench.adapters.attach import adapted, configs
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.layer import Adapted
 from workbench.adapters.lora import DoRA, HiRA, LoRA
@@ -49,7 +49,7 @@ def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, f
         U = Q @ U
     else:
         updated = layer.updated()
-        U, S, Vh = torch.linalg.svd(updated - layer.weight.to(updated.dtype), full_matrices=False)
+        U, S, Vh = torch.linalg.svd(updated - layer.own[0].to(updated.dtype), full_matrices=False)
     kept = min(most, rank if rank is not None else len(S))
     whole, lost = S.square().sum(), S[kept:].square().sum()
     return Vh[:kept], U[:, :kept] * S[:kept], float((lost / whole).sqrt()) if whole else 0.0
@@ -85,12 +85,13 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
             factors_of(layer.adapters[n], layer.in_features, layer.out_features) for n in layer.active
         )
         A, B, errors[path] = low_rank(
-            layer, rank if rank is not None or exact else model.adapter_configs[active[0]].r
+            layer, rank if rank is not None or exact else configs(model)[active[0]].r
         )
         layer.adapters = nn.ModuleDict({name: _as_lora(layer, A, B)})
         layer.active = (name,)
         widest = max(widest, len(A))
-    other.adapter_configs = {name: _plain(widest)}
+    configs(other).clear()
+    configs(other)[name] = _plain(widest)
     return other, errors
 
 

@@ -35,18 +35,25 @@ class Adapted(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base layer's weight ``(out, in)``, as it stands: the merged one, while merged."""
-        return self.base.weight
+        """The weight ``(out, in)`` that the layer multiplies with: the base layer's with the active adapters in it.
+
+        Some code reads a layer's weight and never calls the layer: torch's fast path of a TransformerEncoderLayer, a
+        MultiheadAttention, the scan of a state-space model. Adapters act there too, in the dtype of the base layer and with
+        gradients, but without their dropout. A base layer that has a forward only gives what it calls its weight.
+        """
+        own = weight_of(self.base)
+        return self.base.weight if own is None else self._linear().weight.to(own.dtype)
 
     @property
     def bias(self) -> Tensor | None:
-        """The base layer's bias ``(out,)``, as it stands; None where it has none."""
-        return getattr(self.base, "bias", None)
+        """The bias ``(out,)`` with what the active adapters add to it; None where the layer has none."""
+        own, bias = getattr(self.base, "bias", None), getattr(self._linear(), "bias", None)
+        return bias if own is None else bias.to(own.dtype)
 
     @property
-    def own(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the base layer, also while merged."""
-        return self._aside or (self.weight, self.bias)
+    def own(self) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias of the base layer itself, also while merged; None for what it has not."""
+        return self._aside or (getattr(self.base, "weight", None), getattr(self.base, "bias", None))
 
     @property
     def merged(self) -> bool:
@@ -55,11 +62,14 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output ``(..., out)``."""
+        return self._linear()(x)
+
+    def _linear(self) -> Any:
+        """The base layer under the active adapters."""
         linear = self.base
-        if not self.merged:
-            for name in self.active:
-                linear = _Under(self.adapters[name], linear)
-        return linear(x)
+        for name in () if self.merged else self.active:
+            linear = _Under(self.adapters[name], linear)
+        return linear
 
     @torch.no_grad()
     def updated(self) -> Tensor:
@@ -77,8 +87,6 @@ class Adapted(nn.Module):
                 f"{type(self.base).__name__} has a forward only: nothing can be merged into it; leave the adapter beside it"
             )
         updated, bias = self.updated().to(weight.dtype), self.bias
-        for name in self.active:
-            bias = _shifted(bias, self.adapters[name])
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
             raise ValueError(
                 "the merged weight would not be finite; the adapter's own values are not: load an earlier one"
@@ -86,7 +94,7 @@ class Adapted(nn.Module):
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)
         if bias is not None:
-            self.base.bias = nn.Parameter(bias.to(self.bias.dtype), requires_grad=False)
+            self.base.bias = nn.Parameter(bias.detach(), requires_grad=False)
 
     def unmerge(self) -> None:
         """Put weight and bias back, bit for bit."""

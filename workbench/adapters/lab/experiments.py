@@ -138,7 +138,7 @@ def _look(
         **looking.moved(tuner.model),
         "values": looking.singular_values(update),
         "trained": tuner.trained,
-        "whole": sum(layer.weight.numel() for layer in adapted(tuner.model).values()),
+        "whole": sum(layer.own[0].numel() for layer in adapted(tuner.model).values()),
         "asked": [p.question[-60:] for p in held_out] if told is not None else [],
         "right": [p.answer[-30:] for p in held_out] if told is not None else [],
         "told": [text[:40] for text in told or ()],

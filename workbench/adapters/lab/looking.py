@@ -45,7 +45,7 @@ def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
 @torch.no_grad()
 def update_of(layer: Adapted) -> Tensor:
     """The update of a layer's first active adapter, ``(out, in)``."""
-    return layer.adapters[layer.active[0]].delta(layer.weight.float())
+    return layer.adapters[layer.active[0]].delta(layer.own[0].float())
 
 
 def crop(update: Tensor) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def moved(model: Any) -> dict[str, Any]:
     """``||Delta|| / ||W||`` of every adapted layer, in percent: a row a module, a value a block."""
     found: dict[str, list[float]] = {}
     for path, layer in adapted(model).items():
-        share = update_of(layer).norm() / layer.weight.float().norm()
+        share = update_of(layer).norm() / layer.own[0].float().norm()
         found.setdefault(short(path).partition(" ")[2].rpartition(".")[2], []).append(
             round(100 * share.item(), 4)
         )

@@ -61,7 +61,7 @@ def examine(layer: Adapted) -> Record:
     what does of a random update; and of a merge in bfloat16 the relative error and the percent of entries it leaves as they were.
     """
     update = layer.adapters[layer.active[0]]
-    weight = layer.weight.float()
+    weight = layer.own[0].float()
     delta = update.delta(weight)
     squares = _squares(update, layer, delta)
     whole = float(squares.sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -18,6 +19,7 @@ from workbench.adapters.attach import adapted, add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import bases, problems
 from workbench.adapters.lab.problems import Batch, Encoded
+from workbench.adapters.layer import Adapted
 from workbench.knobs import knob
 from workbench.models import LanguageModel
 from workbench.training import Batches, Training, TrainingError, mixed
@@ -115,6 +117,7 @@ class Tuner:
         self.train = self.encoded(self.problems.train[: config.samples])
         self.model = bases.fresh(self.lm.model)
         self.whole_logits = not bases.head_alone_gives_logits(self.model)
+        self._idle: dict[str, Adapted] = {}  # layers with adapters that no gradient has reached yet
         start = perf_counter()
         groups = self.put_on(**more)
         self.start_seconds = perf_counter() - start  # of what a method does before the first step
@@ -131,6 +134,7 @@ class Tuner:
             [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
         )
         add_adapter(self.model, self.config.of(AdapterConfig), batches=gradient, **more)
+        self._idle = adapted(self.model)
         return parameter_groups(self.model, self.config.lr)
 
     def encoded(self, part: Sequence[problems.Problem]) -> list[Encoded]:
@@ -197,6 +201,23 @@ class Tuner:
         trained = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.gradient_norm = float(torch.stack([g.norm() for g in trained]).norm())
         self.training.check("gradient's norm", self.gradient_norm)
+        if self._idle:
+            self._see_who_is_reached()
+
+    def _see_who_is_reached(self) -> None:
+        """Warn of adapters that no gradient has reached in the first steps: they sit on layers that the model does not use."""
+        self._idle = {
+            path: layer
+            for path, layer in self._idle.items()
+            if all(p.grad is None for p in layer.adapters.parameters())
+        }
+        if self._idle and self.training.done + 1 == min(EARLY, self.config.steps):
+            warnings.warn(
+                f"no gradient has reached {len(self._idle)} of the adapters, such as that of {min(self._idle)!r}, in "
+                f"{self.training.done + 1} steps: the model does not use these layers here. Leave them out of the targets",
+                stacklevel=2,
+            )
+            self._idle = {}
 
     def state_dict(self) -> dict[str, Any]:
         """What is trained, optimizer, schedule, steps."""
@@ -254,7 +275,7 @@ class Tuner:
         """Each layer's update as it stands, ``(out, in)``."""
         with torch.no_grad():
             return {
-                path: layer.adapters["default"].delta(layer.weight.float())
+                path: layer.adapters["default"].delta(layer.own[0].float())
                 for path, layer in adapted(self.model).items()
             }
 
