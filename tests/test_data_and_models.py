@@ -1,5 +1,6 @@
 """A name means the same bytes everywhere; the GGUF reader equals transformers'; damage is noticed, nothing is silent."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from workbench import checkpoints, datasets, models, texts
 from workbench.checksums import sha256
@@ -162,18 +164,69 @@ def test_loss_is_the_mean_negative_log_likelihood():
     assert models.perplexity(lm, text, 64) == pytest.approx(np.exp(total / count), rel=1e-4)
 
 
-def test_a_damaged_cache_is_converted_again(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
-    folder = models.find(models.SMOLLM2)
-    assert "converting smollm2-135m once" in capsys.readouterr().err
-    weights = folder / "model.safetensors"
-    good = sha256(weights)
-    with weights.open("r+b") as file:
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def altered(path):
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {"rms_norm_eps": 1.0}))
+
+
+def flipped(path):
+    with path.open("r+b") as file:
         file.seek(1000)
         file.write(b"\0" * 64)
-    assert models.find(models.SMOLLM2) == folder
-    assert "is damaged" in capsys.readouterr().err
-    assert sha256(weights) == good
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", flipped),
+        ("config.json", altered),
+        ("tokenizer.json", cut_short),
+        ("tokenizer_config.json", lambda path: path.unlink()),
+        ("added_tokens.json", lambda path: path.write_text('{"x": 3}')),
+        ("files.sha256", lambda path: path.write_text("")),
+    ],
+)
+def test_a_damaged_cache_is_converted_again(name, damage, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    real = checkpoints.find(checkpoints.SMOLLM2)
+    made = []
+
+    def convert(source, folder):  # a conversion takes seconds: one for all of these
+        made.append(source)
+        for path in kept.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for path in real.iterdir():
+        (kept / path.name).write_bytes(path.read_bytes() if path.stat().st_size < 1e8 else b"0" * 5000)
+    sums = [f"{sha256(p)}  {p.name}\n" for p in sorted(kept.iterdir()) if p.name != checkpoints.STAMP]
+    (kept / checkpoints.STAMP).write_text("".join(sums))
+    monkeypatch.setattr(checkpoints, "convert", convert)
+    convert(None, real)
+    capsys.readouterr()
+    assert checkpoints.find(checkpoints.SMOLLM2) == real
+    assert len(made) == 1, "what is whole is taken as it is"
+    damage(real / name)
+    assert checkpoints.find(checkpoints.SMOLLM2) == real
+    assert f"{name} is damaged" in capsys.readouterr().err
+    assert len(made) == 2
+    assert {p.name: sha256(p) for p in real.iterdir()} == {p.name: sha256(p) for p in kept.iterdir()}
+
+
+def test_a_conversion_stamps_all_its_files(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    folder = checkpoints.find(checkpoints.SMOLLM2)
+    assert "converting smollm2-135m once" in capsys.readouterr().err
+    lines = (folder / checkpoints.STAMP).read_text().splitlines()
+    assert {line.split("  ")[1] for line in lines} == {p.name for p in folder.iterdir()} - {checkpoints.STAMP}
+    assert all(sha256(folder / name) == checksum for checksum, name in (line.split("  ") for line in lines))
+    assert checkpoints.find(checkpoints.SMOLLM2) == folder
+    assert capsys.readouterr().err == ""
 
 
 def test_models_that_are_not_to_be_had(tmp_path):
@@ -193,3 +246,118 @@ def test_a_local_folder_is_a_model_like_any_other(tmp_path):
     again = models.load(str(tmp_path / "mine"))
     assert torch.equal(again.model.model.embed_tokens.weight, lm.model.model.embed_tokens.weight)
     assert models.ref(str(tmp_path / "mine")).startswith("mine@")
+
+
+# -- folders of other people -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A folder with a whole, small model."""
+    lm = models.load(models.TINY)
+    lm.model.save_pretrained(tmp_path / "mine")
+    lm.tokenizer.save_pretrained(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def renamed(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def prefixed(prefix):
+    return lambda tensors: {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+LACKING = {
+    "of torch.compile": (prefixed("_orig_mod."), "torch.compile; save the model inside"),
+    "of DataParallel": (prefixed("module."), "DataParallel; save the model inside"),
+    "with adapters of ours": (
+        lambda t: {n.replace("q_proj.weight", "q_proj.base.weight"): v for n, v in t.items()},
+        "lacks 4 tensors .*q_proj.weight.*, and 4 that it has not.*adapters.unload",
+    ),
+    "with adapters of PEFT": (
+        lambda t: {n.replace("v_proj.weight", "v_proj.base_layer.weight"): v for n, v in t.items()},
+        "adapters on the model; PEFT's merge_and_unload",
+    ),
+    "without a layer": (
+        lambda t: {n: v for n, v in t.items() if "layers.2." not in n},
+        "lacks 9 tensors .*layers.2.*would be random. Copy the folder again",
+    ),
+    "without its norm": (
+        lambda t: {n: v for n, v in t.items() if n != "model.norm.weight"},
+        "lacks 1 tensors of its model, such as 'model.norm.weight'",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", [*LACKING])
+def test_weights_that_are_not_there_are_not_random(mine, fault):
+    change, said = LACKING[fault]
+    renamed(mine, change)
+    with pytest.raises(DataError, match=f"(?s){said}"):
+        models.load(str(mine))
+
+
+def test_tensors_that_nobody_asked_for_are_told_and_shapes_that_differ_refused(mine):
+    before = models.load(str(mine)).model.state_dict()
+    renamed(mine, lambda t: t | {"model.visual.weight": torch.zeros(3)})
+    with pytest.warns(
+        UserWarning, match="holds 1 tensors that its model has not, such as 'model.visual.weight'"
+    ):
+        after = models.load(str(mine)).model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    renamed(
+        mine,
+        lambda t: {n: v for n, v in t.items() if "visual" not in n} | {"model.norm.weight": torch.ones(3)},
+    )
+    with pytest.raises(DataError, match="does not hold a causal language model"):
+        models.load(str(mine))
+
+
+@pytest.mark.parametrize(
+    "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+)
+@pytest.mark.parametrize("damage", ["half", "empty", "list", "nested"])
+def test_a_damaged_file_of_a_folder_is_one_line(mine, file, damage):
+    path = mine / file
+    data = {
+        "half": path.read_bytes()[: path.stat().st_size // 2],
+        "empty": b"",
+        "list": b"[3]",
+        "nested": b"[" * 9000,
+    }
+    path.write_bytes(data[damage])
+    with pytest.raises(DataError, match="does not hold a causal language model with a tokenizer"):
+        models.load(str(mine))
+
+
+@pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_folder_is_neither_run_nor_asked_about(mine, where, monkeypatch, tmp_path):
+    about = json.loads((mine / where).read_text())
+    about["auto_map"] = (
+        {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}
+        if where == "config.json"
+        else {"AutoTokenizer": ["own.T", "own.T"]}
+    )
+    if where == "config.json":
+        about["model_type"] = "mystery"
+    else:
+        about["tokenizer_class"] = "Mystery"
+    (mine / where).write_text(json.dumps(about))
+    (mine / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    with contextlib.suppress(DataError):
+        models.load(str(mine))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folders_identity_is_that_of_all_its_files(mine):
+    before = models.ref(str(mine))
+    (mine / "notes.md").write_text("not of the model")
+    assert models.ref(str(mine)) == before
+    about = json.loads((mine / "config.json").read_text())
+    (mine / "config.json").write_text(json.dumps(about | {"rope_theta": 3.0}))
+    second = models.ref(str(mine))
+    (mine / "tokenizer.json").write_text((mine / "tokenizer.json").read_text() + " ")
+    assert len({before, second, models.ref(str(mine))}) == 3

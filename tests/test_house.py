@@ -152,6 +152,14 @@ def test_nothing_is_unpickled():
         assert not re.search(r"torch\.load\((?![^)]*weights_only=True)", text), path
 
 
+def test_no_code_of_a_models_folder_is_run():
+    """Where it is not said, transformers asks on the terminal."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained"):
+                assert "trust_remote_code=False" in ast.unparse(node), f"{path}:{node.lineno}"
+
+
 def test_nothing_committed_names_this_machine():
     files = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True

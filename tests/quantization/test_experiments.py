@@ -208,7 +208,7 @@ def test_a_float64_model_stays_in_float64():
     ]
     assert after.dtype == torch.float64
     torch.testing.assert_close(after.float(), theirs, atol=1e-4, rtol=1e-4)
-    assert ours[0][1]["position_embeddings"][0].dtype == torch.float64
+    assert ours[0][1][0][1]["position_embeddings"][0].dtype == torch.float64
     one_way = blocks.advance(blocks_of(lm)[0], [(ours[0][0] * (1 + 1e-12), ours[0][1])])[0][0]
     moved = ((one_way - after).norm() / after.norm()).item()
     assert 1e-14 < moved < 1e-10, "rounded to float32 on the way, so small a change would vanish or grow"

@@ -186,8 +186,8 @@ def _encode(texts: Sequence[str], batch: int) -> Tensor:
 
     folder = checkpoints.find(checkpoints.MINILM)
     tokenizer, model = (
-        AutoTokenizer.from_pretrained(folder),
-        AutoModel.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+        AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval(),
     )
     order = sorted(
         range(len(texts)), key=lambda i: len(texts[i])

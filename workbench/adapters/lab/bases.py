@@ -36,7 +36,9 @@ def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> models.LanguageMode
     models.warm_up()
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoints.find(models.TINY), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        checkpoints.find(models.TINY), local_files_only=True, trust_remote_code=False
+    )
     if len(tokenizer) != model.emb.num_embeddings:
         raise datasets.DataError(
             f"{file} has {model.emb.num_embeddings} tokens, and no tokenizer of that many is here; use RWKV6.load and token ids"

@@ -39,7 +39,7 @@ WINDOW = 256  # tokens
 HELD_OUT = (
     2048  # tokens of the evaluation text: the first are the test part, as many after them the validation part
 )
-VERSION = 2  # of the cached activations: raised when the same source means other numbers
+VERSION = 3  # of the cached activations: raised when the same source means other numbers
 _ONE_AT_A_TIME = threading.RLock()
 
 
