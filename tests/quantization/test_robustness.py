@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made import make_layer
 
 from workbench.knobs import KnobError
@@ -199,3 +201,98 @@ def test_the_inputs_are_left_as_they_were():
     for method in METHODS:
         quantize_layer(layer.weight, hessian, cross, method=method, group_size=16, act_order=True)
         assert all(torch.equal(a, b) for a, b in zip((layer.weight, hessian, cross), before, strict=True))
+
+
+# -- units, and tensors that belong to a model ---------------------------------------------------------------------------------
+
+
+GRIDS = [(True, "quarot"), (True, "ist"), (False, "quarot")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(METHODS),
+    st.sampled_from(GRIDS),
+    st.sampled_from([2, 3, 4, 8]),
+    st.sampled_from([None, 16]),
+    st.booleans(),
+    st.lists(st.integers(-80, 60), min_size=16, max_size=16),
+)
+def test_codes_do_not_depend_on_the_unit_of_the_weights(method, grid, bits, group_size, clip_search, powers):
+    """Each row in a unit of its own, a power of two: the same codes, and weights that differ by that unit to the bit."""
+    layer = make_layer(dtype=torch.float32)
+    form = {
+        "method": method, "bits": bits, "symmetric": grid[0], "grid": grid[1], "group_size": group_size,
+        "clip_search": clip_search,
+    }  # fmt: skip
+    one = quantize(layer, **form)
+    units = torch.tensor([2.0**power for power in powers])[:, None]
+    other = quantize_layer(layer.weight * units, layer.hessian, layer.cross, **form)
+    assert torch.equal(other.codes, one.codes)
+    assert torch.equal(other.weight, one.weight * units)
+    assert other.notes == one.notes
+
+
+@pytest.mark.parametrize(("symmetric", "grid"), GRIDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_where_numbers_end_are_zeros_with_a_note(symmetric, grid, dtype):
+    layer = make_layer(dtype=dtype)
+    layer.weight[3] *= torch.finfo(dtype).tiny
+    layer.weight[5] *= torch.finfo(dtype).tiny * 1e-3
+    layer.weight[7] = 0
+    r = quantize(layer, method="gptq", symmetric=symmetric, grid=grid)
+    assert "2 output rows have no weight of" in r.notes[0]
+    assert (r.weight[[3, 5, 7]] == 0).all()
+    assert torch.isfinite(r.scale).all()
+    assert (r.weight[[2, 4, 6]] != 0).any(1).all()
+
+
+def test_the_published_programs_keep_their_floor_and_say_so():
+    layer = make_layer(dtype=torch.float32)
+    layer.weight[3] *= 2.0**-20
+    published = quantize(layer, method="gptq", compat="published")
+    assert (published.weight[3] == 0).all()
+    assert "1 output rows have no weight of 1e-05 or more" in published.notes[0]
+    assert published.scale[3].item() == pytest.approx(1e-5 / 3)
+    assert (quantize(layer, method="gptq").weight[3] != 0).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["parameter", "graph", "inference", "view", "half"])
+def test_a_weight_of_a_model_is_taken_as_its_numbers(method, kind):
+    layer = make_layer(dtype=torch.float32)
+    want = quantize(layer, method=method)
+    weight, hessian, cross = layer.weight, layer.hessian, layer.cross
+    if kind == "parameter":
+        weight = torch.nn.Parameter(weight)
+    elif kind == "graph":
+        weight, hessian, cross = (torch.nn.Parameter(t) * 1.0 for t in (weight, hessian, cross))
+    elif kind == "inference":
+        with torch.inference_mode():
+            weight, hessian, cross = (t.clone() for t in (weight, hessian, cross))
+    elif kind == "view":
+        weight = torch.cat([weight, weight], 1)[:, ::2].repeat_interleave(2, 1)[:, :48]
+        want = quantize_layer(weight.clone(), hessian, cross, method=method)
+    else:
+        weight = weight.half()
+        want = quantize_layer(weight.float(), hessian, cross, method=method)
+    before = weight.detach().clone()
+    r = quantize_layer(weight, hessian, cross, method=method)
+    assert torch.equal(r.codes, want.codes)
+    assert not r.weight.requires_grad
+    assert r.weight.dtype == weight.dtype
+    assert torch.equal(weight.detach(), before)
+
+
+def test_statistics_of_inputs_in_a_graph_carry_none():
+    x = torch.nn.Parameter(torch.randn(50, 8))
+    hessian, cross = layer_statistics(x * 2, x * 3)
+    assert not hessian.requires_grad
+    assert not cross.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.int64])
+def test_codes_are_no_weights(dtype):
+    layer = make_layer(dtype=torch.float32)
+    with pytest.raises(ValueError, match=f"weight is {dtype}; expected numbers of floating point"):
+        quantize_layer(layer.weight.to(dtype), layer.hessian)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from workbench.quantization.config import SolverConfig
-from workbench.quantization.grids import Grid, fit_grid
+from workbench.quantization.grids import Grid, fit_grid, least_range
 from workbench.quantization.statistics import factor_hessian, propagation, require_finite
 
 LEAF = 16  # columns updated one by one; wider ranges are halved and joined by one matrix product
@@ -58,6 +58,8 @@ class LayerSolver:
     Columns live transposed and permuted, ``(in, out)``, so that a column is contiguous.
     """
 
+    _floor = 0.0  # of a group's range
+
     def __init__(
         self,
         weight: Tensor,
@@ -66,6 +68,9 @@ class LayerSolver:
         config: SolverConfig,
         trace: bool = False,
     ):
+        # a layer's own weight is a Parameter, and statistics may hang on a graph
+        weight, hessian = weight.detach(), hessian.detach()
+        cross = None if cross is None else cross.detach()
         _check(weight, hessian, cross)
         self.config, self.method, self.damping = config, config.method, config.damping
         self.notes: list[str] = []
@@ -91,6 +96,9 @@ class LayerSolver:
             order = self.permutation = torch.argsort(hessian.diagonal(), descending=True, stable=True)
             live, hessian = live[order], hessian[order][:, order]
             cross = None if cross is None else cross[order][:, order]
+        largest, least = live.abs().amax(0), self._floor or least_range(dtype)
+        if tiny := int(((largest > 0) & (largest < least)).sum()):
+            self.notes.append(f"{tiny} output rows have no weight of {least:.2g} or more: they are set to 0")
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
         # rows a column: U's, or U's and P's
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
@@ -239,7 +247,7 @@ class LayerSolver:
 
     def _fit(self, part: Tensor) -> Grid:
         o = self.config
-        return fit_grid(part, o.bits, o.symmetric, o.grid, o.clip_search)
+        return fit_grid(part, o.bits, o.symmetric, o.grid, o.clip_search, self._floor)
 
     def _unpermuted(self, columns: Tensor) -> Tensor:
         if not self._ordered:
@@ -294,4 +302,8 @@ def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
             )
     for name, matrix in (("weight", weight), ("hessian", hessian), ("cross", cross)):
         if matrix is not None:
+            if not matrix.is_floating_point():
+                raise ValueError(
+                    f"{name} is {matrix.dtype}; expected numbers of floating point, such as float32"
+                )
             require_finite(matrix, name)

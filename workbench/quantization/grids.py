@@ -24,7 +24,9 @@ CLIP_STEPS, CLIP_GRID, CLIP_NORM = (
     100,
     2.4,
 )  # search p = 1.00 .. 0.21, error |q - w|^2.4 (GPTQ's mse option)
-SMALLEST_RANGE = 1e-5
+PUBLISHED_FLOOR = (
+    1e-5  # the least range that the published programs give a group, whatever the unit of its weights
+)
 
 
 class Grid(NamedTuple):
@@ -61,23 +63,25 @@ def code_range(bits: int, symmetric: bool, grid: str) -> tuple[int, int]:
 
 
 def fit_grid(
-    weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False
-) -> Grid:
+    weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False, floor: float = 0.0,
+) -> Grid:  # fmt: skip
     """Fit the grid of one group of columns, `weight` ``(in, out)``, one scale an output channel.
 
     `clip_search` also tries ranges shrunk by p = 0.99 .. 0.21 and keeps, for each output, the first p with
-    the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs).
+    the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs). The scale grows with the weights, so that codes
+    do not depend on their unit; `floor` is the least range, for the published programs, which have one.
     """
     low, high = code_range(bits, symmetric, grid)
     bottom, top = weight.amin(0).clamp_(max=0), weight.amax(0).clamp_(min=0)
-    best = _grid_of(bottom, top, low, high, symmetric, grid)
+    best = _grid_of(bottom, top, low, high, symmetric, grid, floor)
     if not clip_search:
         return best
-    least = _clip_error(best, weight)
+    unit = _unit(torch.maximum(-bottom, top)) if not floor else torch.ones_like(top)
+    least = _clip_error(best, weight, unit)
     for step in range(1, CLIP_STEPS):
         p = 1 - step / CLIP_GRID
-        trial = _grid_of(p * bottom, p * top, low, high, symmetric, grid)
-        error = _clip_error(trial, weight)
+        trial = _grid_of(p * bottom, p * top, low, high, symmetric, grid, floor)
+        error = _clip_error(trial, weight, unit)
         better = error < least
         least = torch.where(better, error, least)
         scale, zero = (
@@ -87,19 +91,38 @@ def fit_grid(
     return best
 
 
-def _clip_error(grid: Grid, weight: Tensor) -> Tensor:
-    return (grid.rounded(weight) - weight).abs_().pow_(CLIP_NORM).sum(0)
+def _unit(range_: Tensor) -> Tensor:
+    """The power of two above each range: an error in this unit neither underflows when it is raised to 2.4, nor is rounded."""
+    return torch.ldexp(torch.ones_like(range_), torch.frexp(range_).exponent)
 
 
-def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, grid: str) -> Grid:
+def _clip_error(grid: Grid, weight: Tensor, unit: Tensor) -> Tensor:
+    return (grid.rounded(weight) - weight).div_(unit).abs_().pow_(CLIP_NORM).sum(0)
+
+
+def _grid_of(
+    bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, grid: str, floor: float
+) -> Grid:
     if symmetric and grid == "quarot":
-        scale = torch.maximum(-bottom, top).clamp_(min=SMALLEST_RANGE) / high
+        scale = _at_least(torch.maximum(-bottom, top), floor) / high
         return Grid(scale, torch.zeros_like(scale), low, high, centred=True)
     if symmetric:  # IST: a row without a negative weight keeps its lower end at zero
         top = torch.maximum(-bottom, top)
         bottom = torch.where(bottom < 0, -top, bottom)
     empty = (bottom == 0) & (top == 0)
     bottom, top = bottom.masked_fill(empty, -1.0), top.masked_fill(empty, 1.0)
-    scale = (top - bottom).clamp_(min=SMALLEST_RANGE) / high
+    scale = _at_least(top - bottom, floor) / high
     zero = torch.full_like(scale, (high + 1) // 2) if symmetric else torch.round(-bottom / scale)
     return Grid(scale, zero, low, high, centred=False)
+
+
+def _at_least(range_: Tensor, floor: float) -> Tensor:
+    """The range of a group, which has the published one where it has none of its own: its codes are zeros then."""
+    if floor:
+        return range_.clamp(min=floor)
+    return range_.masked_fill(range_ < least_range(range_.dtype), PUBLISHED_FLOOR)
+
+
+def least_range(dtype: torch.dtype) -> float:
+    """The range below which a scale of 16 bits would lose digits, since numbers end there."""
+    return torch.finfo(dtype).tiny * 2**16

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from workbench.quantization.fast_solver import LayerSolver
+from workbench.quantization.grids import PUBLISHED_FLOOR
 
 
 class PublishedSolver(LayerSolver):
-    """`LayerSolver` with the authors' blocks."""
+    """`LayerSolver` with the authors' blocks, and their floor under a group's range."""
+
+    _floor = PUBLISHED_FLOOR
 
     def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
         super()._prepare(weight, hessian, cross)

@@ -51,6 +51,7 @@ def require_finite(tensor: Tensor, name: str) -> None:
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
