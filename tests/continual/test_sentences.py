@@ -164,10 +164,19 @@ def test_each_file_is_a_task(tmp_path):
     ("tables", "said"),
     [
         ({}, r"no \*\.csv in it; expected a file a task"),
-        ({"a": {"a": ["x"] * 9, "label": [0] * 9}}, r"a\.csv: .*expected a head and numbers in every column"),
+        (
+            {"a": {"a": ["x"] * 9, "label": [0] * 9}},
+            r"a\.csv: row 2, column 'a': 'x' is no finite number; expected numbers",
+        ),
         ({"a": {"a": [1.0] * 3, "label": [0] * 3}}, r"a\.csv: 3 rows; expected at least 5"),
-        ({"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}}, "task 0, train: label -1"),
-        ({"a": rows(), "b": {"a": [1.0] * 9, "label": [0, 1, 0] * 3}}, "task 1: samples of shape"),
+        (
+            {"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}},
+            r"a\.csv: row 4, column 'label': label -1; expected whole",
+        ),
+        (
+            {"a": rows(), "b": {"a": [1.0] * 9, "label": [0, 1, 0] * 3}},
+            r"b\.csv: no column 'b'; expected the columns of a.csv: a, b",
+        ),
     ],
 )
 def test_files_that_are_no_tasks_are_refused(tmp_path, tables, said):

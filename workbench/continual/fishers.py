@@ -30,13 +30,15 @@ ROOM = 1 << 24  # gradients of single samples that are held at a time
 
 
 def fisher(
-    model: nn.Module, x: Tensor, y: Tensor | None = None, estimator: str = "exact", *, seed: int = 0
-) -> dict[str, Tensor]:
+    model: nn.Module, x: Tensor, y: Tensor | None = None, estimator: str = "exact", *, seed: int = 0,
+    classes: Tensor | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """Diagonal of the Fisher information of each parameter that is trained, by name; `model` returns logits ``(n, classes)``.
 
     `x` has a sample a row; `y`, true labels ``(n,)``, is needed by "empirical" and "batched". In evaluation mode, whatever
-    mode the model is in. `seed` draws the labels of "sampled". In the parameters' dtype. Raises ValueError for an unknown
-    estimator, missing or foreign labels, and no samples.
+    mode the model is in. `seed` draws the labels of "sampled". `classes` are the answers that can be given, where these are not
+    all: ``p(c|x)`` is then a softmax over them alone. In the parameters' dtype. Raises ValueError for an unknown estimator,
+    missing or foreign labels, and no samples.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
@@ -44,20 +46,22 @@ def fisher(
         raise ValueError("x has no samples; expected at least one")
     with _evaluating(model):
         with torch.no_grad():
-            likely = model(x).softmax(-1)
+            likely = _counted(model(x), classes).softmax(-1)
         labels = _labels(likely, y, estimator, seed)
         if estimator == "batched":
-            loss = nn.functional.cross_entropy(model(x), labels)
+            loss = nn.functional.cross_entropy(_counted(model(x), classes), labels)
             weights = trained(model)
             found = torch.autograd.grad(loss, list(weights.values()))
             return {name: gradient.square() for name, gradient in zip(weights, found, strict=True)}
-        weight = likely.T if estimator == "exact" else torch.ones_like(labels, dtype=likely.dtype)[None]
-        classes = range(likely.shape[1]) if estimator == "exact" else [None]
+        if estimator == "exact":
+            every = range(likely.shape[1]) if classes is None else classes.tolist()
+            shares = [(torch.full_like(labels, c), likely[:, c]) for c in every]
+        else:
+            shares = [(labels, torch.ones_like(labels, dtype=likely.dtype))]
         squares = _of_linears if all(_is_linear(m) for m in model.modules()) else _of_any
         total = {name: torch.zeros_like(p) for name, p in trained(model).items()}
-        for c, share in zip(classes, weight, strict=True):
-            given = labels if c is None else torch.full_like(labels, c)
-            for name, square in squares(model, x, given, share).items():
+        for given, share in shares:
+            for name, square in squares(model, x, given, share, classes).items():
                 total[name] += square
     return {name: square / len(x) for name, square in total.items()}
 
@@ -79,11 +83,22 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
     return y
 
 
-def _of_any(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> dict[str, Tensor]:
+def _counted(logits: Tensor, classes: Tensor | None) -> Tensor:
+    """Logits ``(n, outputs)``, -inf for all other classes."""
+    if classes is None:
+        return logits
+    others = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    others[classes] = False
+    return logits.masked_fill(others, float("-inf"))
+
+
+def _of_any(
+    model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None
+) -> dict[str, Tensor]:
     """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
 
     def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
-        return -nn.functional.cross_entropy(logits, label[None])
+        return -nn.functional.cross_entropy(_counted(logits, classes), label[None])
 
     return summed(model, log_likelihood, Tensor.square, x, labels, share)
 
@@ -117,7 +132,9 @@ def _is_linear(module: nn.Module) -> bool:
     return type(module) in plain
 
 
-def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> dict[str, Tensor]:
+def _of_linears(
+    model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None
+) -> dict[str, Tensor]:
     """`_of_any` without a gradient a sample: in a linear layer it is an outer product, whose square is that of its factors."""
     inputs, outputs, names = [], [], []
     hooks = []
@@ -131,14 +148,14 @@ def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor) -> d
 
             hooks.append(module.register_forward_hook(keep))
     try:
-        loss = -nn.functional.cross_entropy(model(x), labels, reduction="sum")
+        loss = -nn.functional.cross_entropy(_counted(model(x), classes), labels, reduction="sum")
     finally:
         for hook in hooks:
             hook.remove()
     if len({*names}) < len(names) or any(
         a.dim() != 2 for a in inputs
     ):  # a layer twice, or over more than samples
-        return _of_any(model, x, labels, share)
+        return _of_any(model, x, labels, share, classes)
     deltas = torch.autograd.grad(loss, outputs)
     found: dict[str, Tensor] = {}
     for name, a, delta in zip(names, inputs, deltas, strict=True):

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench.continual import streams
-from workbench.continual.methods import METHODS, OPTIMIZERS, STEPS_WITH, forget, optimizer_of, rival_of
-from workbench.continual.metrics import accuracy_metrics
-from workbench.continual.nets import draws, flat, perceptron, tensors
+from workbench.continual.methods import (
+    MEMORIES,
+    METHODS,
+    OPTIMIZERS,
+    STEPS_WITH,
+    forget,
+    optimizer_of,
+    rival_of,
+)
+from workbench.continual.metrics import Fit
+from workbench.continual.nets import draws, flat, perceptron, refuse_single_samples, tensors
 from workbench.continual.optimizer import CLASSP
 from workbench.continual.rival import Rival
-from workbench.continual.streams import Stream, Task, masked, together
+from workbench.continual.tasks import Stream, Task, loss_on, masked, masked_each, together
 from workbench.training import Batches, Training, TrainingError, mixed
 
 KNOBS: dict[str, Any] = {
@@ -28,37 +36,6 @@ KNOBS: dict[str, Any] = {
 LOSSES = ("cross-entropy", "summed squares")
 LOOK = 1000  # test samples of each task at a watched moment; the matrix is of all
 EARLY = 10  # steps within which a run must have moved
-
-
-@dataclass
-class Fit:
-    """What a fit has measured.
-
-    matrix: accuracies ``(tasks + 1, tasks)`` on test samples, row 0 before training. online: mean accuracy of the prediction made
-    for each batch before it is learnt. anytime: mean over watched moments of the mean accuracy on the tasks seen. lowest: the
-    lowest watched accuracy of each task after it was learnt (NaN for the last). state_bytes: of all that the method keeps besides
-    weights and gradients. moved: share of the weights that each task has moved; never_moved; overlap ``(tasks, tasks)``: of the
-    weights that either of two tasks moved, the share that both did. validation: mean accuracy on the validation samples of all
-    tasks in the end, by which settings are chosen.
-    """
-
-    matrix: Tensor
-    online: float
-    anytime: float
-    lowest: Tensor
-    state_bytes: int
-    moved: list[float]
-    never_moved: float
-    overlap: Tensor
-    validation: float
-    model: nn.Module
-    note: str = ""
-    curves: list[tuple[int, list[float]]] = field(default_factory=list)  # step, accuracy on each task
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """ACC, BWT, F, FWT, LA; see `accuracy_metrics`."""
-        return accuracy_metrics(self.matrix)
 
 
 def fit(
@@ -124,6 +101,9 @@ class Learner:
         steps_with = STEPS_WITH.get(method, optimizer)
         self.optimizer = optimizer_of(steps_with, model, k)
         self.training = Training(model, self.optimizer, k["seed"], draws=steps_with == "upgd" or draws(model))
+        refuse_single_samples(
+            model, tasks[0].x_train, self._sizes(), k["batch"], k["memory"] if method in MEMORIES else None
+        )
         self.use(rival_of(method, model, k))
         self.matrix = torch.zeros(len(tasks) + 1, len(tasks), dtype=torch.float64)
         self.curves: list[tuple[int, list[float]]] = []
@@ -134,19 +114,26 @@ class Learner:
 
     def use(self, rival: Rival) -> None:
         """Have `rival` see each step from now on, and keep its state with the rest."""
-        self.rival = rival
+        self.rival, rival.answers = rival, self._answers()
         self.training.kept = {"rival": rival}
         self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
+
+    def _answers(self) -> list[Tensor]:
+        """The classes of each task, where a sample's task is known; none: all answers count for all samples."""
+        return [task.classes for task in self.stream.tasks] if self.stream.scenario == "task" else []
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        k, sizes = self.knobs, [len(task.x_train) for task in self.stream.tasks]
+        batch = self.knobs["batch"]
+        return sum(self._passes(number) * -(-size // batch) for number, size in enumerate(self._sizes()))
+
+    def _sizes(self) -> list[int]:
+        """How many samples each pass goes over, task after task."""
+        sizes = [len(task.x_train) for task in self.stream.tasks]
         if self.method == "joint":
-            sizes = [sum(sizes)]
-        elif self.method == "cumulative":
-            sizes = [sum(sizes[: n + 1]) for n in range(len(sizes))]
-        return sum(self._passes(number) * -(-size // k["batch"]) for number, size in enumerate(sizes))
+            return [sum(sizes)]
+        return [*accumulate(sizes)] if self.method == "cumulative" else sizes
 
     def _passes(self, number: int) -> int:
         first = self.knobs["first_passes"]
@@ -188,12 +175,18 @@ class Learner:
 
     def _learn(self, number: int, task: Task) -> Iterator[tuple[int, int, float]]:
         k, first = self.knobs, self.borders[-1]
+        self.rival.task, answers, several = number, self._answers(), self._tasks(number)
         batches = Batches(len(task.x_train), k["batch"], mixed(k["seed"], number))
         steps = self._passes(number) * len(batches)
 
         def loss_of(step: int) -> Tensor:
-            x, y = self._batch(task, batches(step - first), number, (step - first) / steps)
-            logits = masked(self.model(x), task.classes)
+            rows = batches(step - first)
+            x, y = self._batch(task, rows, number, (step - first) / steps)
+            logits = self.model(x)
+            if answers and several is not None:
+                logits = masked_each(logits, several[rows], answers)
+            else:
+                logits = masked(logits, task.classes)
             self.online[0] += int((logits.detach().argmax(-1) == y).sum())
             self.online[1] += len(y)
             return loss_on(logits, y, k["loss"]) + self.rival.extra_loss(x, logits, y)
@@ -204,6 +197,12 @@ class Learner:
             if k["watch"] and step % k["watch"] == 0:
                 self.curves.append((step, self.accuracies(LOOK).tolist()))
             yield number, step, loss
+
+    def _tasks(self, number: int) -> Tensor | None:
+        """Which task each sample is of, where several are learnt together."""
+        many = {"joint": len(self.stream.tasks), "cumulative": number + 1}.get(self.method)
+        sizes = [len(task.x_train) for task in self.stream.tasks[:many]]
+        return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
         """A batch at `place` (0 to 1) of a task; near a gradual border each sample may be one of the neighbour's."""
@@ -298,13 +297,6 @@ class Learner:
     def begun(self, step: int) -> int:
         """How many tasks have begun at a step; all of them where they are trained together."""
         return len(self.stream.tasks) if self.method == "joint" else bisect_left(self.borders, step)
-
-
-def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
-    """The loss of a batch; see `fit`."""
-    if kind == "cross-entropy":
-        return nn.functional.cross_entropy(logits, y)
-    return (logits - nn.functional.one_hot(y, logits.shape[1])).square().sum() / 2
 
 
 KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's own, when it is cut

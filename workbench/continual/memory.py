@@ -22,33 +22,42 @@ class Reservoir:
         self.size, self.seen = size, 0
         self.x: Tensor | None = None
         self.y = torch.zeros(0, dtype=torch.long)
+        self.tasks: Tensor | None = None  # of the samples, where they were told
         self._random = torch.Generator().manual_seed(seed)
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """See a batch."""
+    def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
+        """See a batch, of the task of this number."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
+            self.tasks = None if task is None else y.new_zeros(0)
         for sample, label in zip(x, y, strict=True):
             if len(self.y) < self.size:
+                place = len(self.y)
                 self.x, self.y = torch.cat([self.x, sample[None]]), torch.cat([self.y, label[None]])
+                if self.tasks is not None:
+                    self.tasks = torch.cat([self.tasks, self.tasks.new_zeros(1)])
             else:
                 place = int(torch.randint(self.seen + 1, (), generator=self._random))
-                if place < self.size:
-                    self.x[place], self.y[place] = sample, label
+            if place < self.size:
+                self.x[place], self.y[place] = sample, label
+                if self.tasks is not None:
+                    self.tasks[place] = task
             self.seen += 1
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """A batch of at most `count`, none twice."""
+    def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A batch of at most `count`, none twice: samples, labels, and the tasks that they are of, where these were told."""
         rows = torch.randperm(len(self.y), generator=self._random)[:count]
-        return self.x[rows], self.y[rows]
+        return self.x[rows], self.y[rows], None if self.tasks is None else self.tasks[rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Samples, how many were seen, and where its random numbers stand."""
-        return {"x": self.x, "y": self.y, "seen": self.seen, "random": self._random.get_state()}
+        told = {} if self.tasks is None else {"tasks": self.tasks}
+        return {"x": self.x, "y": self.y, "seen": self.seen, "random": self._random.get_state(), **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.x, self.y, self.seen = state["x"], state["y"], state["seen"]
+        self.tasks = state.get("tasks")
         self._random.set_state(state["random"])
 
 
@@ -64,12 +73,20 @@ class Replay(Rival):
         self._now = x, y
         if not self.buffer.seen:
             return logits.new_zeros(())
-        old, labels = self.buffer.draw(self.batch)
-        return nn.functional.cross_entropy(self.model(old), labels)
+        return self._remembered()
+
+    def _remembered(self) -> Tensor:
+        """The loss of a batch from the buffer, each sample among the answers of its own task."""
+        old, labels, tasks = self.buffer.draw(self.batch)
+        return nn.functional.cross_entropy(self.counted(self.model(old), tasks), labels)
+
+    def remember(self, x: Tensor, y: Tensor) -> None:
+        """Let the buffer see samples of the task under way."""
+        self.buffer.add(x, y, self.task if self.answers else None)
 
     def after_step(self) -> None:
         """Remember the batch."""
-        self.buffer.add(*self._now)
+        self.remember(*self._now)
 
     def state_dict(self) -> dict[str, Any]:
         """The buffer."""
@@ -97,9 +114,8 @@ class AGEM(Replay):
         """Project the gradients."""
         if not self.buffer.seen:
             return
-        old, labels = self.buffer.draw(self.batch)
         weights = list(trained(self.model).values())
-        ref = torch.autograd.grad(nn.functional.cross_entropy(self.model(old), labels), weights)
+        ref = torch.autograd.grad(self._remembered(), weights)
         project([p.grad for p in weights], ref)
 
     def after_step(self) -> None:  # noqa: D102
@@ -107,7 +123,7 @@ class AGEM(Replay):
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Let the reservoir see the samples of the task that has ended."""
-        self.buffer.add(x, y)
+        self.remember(x, y)
 
 
 @torch.no_grad()

@@ -5,9 +5,42 @@ The matrix has a row for each moment, row 0 before training and row i after task
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
+
+
+@dataclass
+class Fit:
+    """What a fit has measured.
+
+    matrix: accuracies ``(tasks + 1, tasks)`` on test samples, row 0 before training. online: mean accuracy of the prediction made
+    for each batch before it is learnt. anytime: mean over watched moments of the mean accuracy on the tasks seen. lowest: the
+    lowest watched accuracy of each task after it was learnt (NaN for the last). state_bytes: of all that the method keeps besides
+    weights and gradients. moved: share of the weights that each task has moved; never_moved; overlap ``(tasks, tasks)``: of the
+    weights that either of two tasks moved, the share that both did. validation: mean accuracy on the validation samples of all
+    tasks in the end, by which settings are chosen.
+    """
+
+    matrix: Tensor
+    online: float
+    anytime: float
+    lowest: Tensor
+    state_bytes: int
+    moved: list[float]
+    never_moved: float
+    overlap: Tensor
+    validation: float
+    model: nn.Module
+    note: str = ""
+    curves: list[tuple[int, list[float]]] = field(default_factory=list)  # step, accuracy on each task
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """ACC, BWT, F, FWT, LA; see `accuracy_metrics`."""
+        return accuracy_metrics(self.matrix)
 
 
 def accuracy_metrics(matrix: Any) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -60,6 +61,30 @@ class SentimentNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(n, outputs)``."""
         return self.head(self.norm(self.layer(self.norm(self.embedding(x.long()))))[:, -1])
+
+
+def refuse_single_samples(
+    model: nn.Module, x: Tensor, sizes: Sequence[int], batch: int, memory: int | None
+) -> None:
+    """Raise ValueError where some batch has one sample, on which a model, such as one with BatchNorm, cannot train.
+
+    `x` ``(n, ...)`` are samples, `sizes` how many each pass goes over, `memory` how many a rival draws from.
+    """
+    alone = [size for size in sizes if size % batch == 1 or batch == 1]
+    if not alone and memory != 1:
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copy.deepcopy(model).train()(x[:1])
+    except ValueError as error:
+        if memory == 1:
+            raise ValueError(
+                f"memory=1: a batch of one sample, and {error}; take a memory of at least 2"
+            ) from error
+        other = next((n for n in range(batch + 1, max(sizes) + 1) if all(size % n != 1 for size in sizes)), 2)
+        raise ValueError(
+            f"batch={batch}: {alone[0]} samples leave a last batch of one, and {error}; take another batch size, such as {other}"
+        ) from error
 
 
 def draws(model: nn.Module) -> bool:

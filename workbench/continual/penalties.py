@@ -92,7 +92,7 @@ class EWC(Pull):
         self.online, self.gamma, self.estimator, self.samples = online, gamma, estimator, samples
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
-        return fisher(self.model, x[: self.samples], y[: self.samples], self.estimator)
+        return fisher(self.model, x[: self.samples], y[: self.samples], self.estimator, classes=self.open)
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
         if not self.online or not self.terms:
@@ -102,17 +102,41 @@ class EWC(Pull):
 
 
 class L2(Pull):
-    """A pull of the same strength on each weight, to where the last task left it: EWC's control, with a Fisher of 1."""
+    """A pull of the same strength on each weight, to where the last task left it: EWC's control, with a Fisher of 1.
+
+    Weights of answers that no task has trained yet are not held where they began.
+    """
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
-        return {name: torch.ones_like(p) for name, p in trained(self.model).items()}
+        ones = {name: torch.ones_like(p) for name, p in trained(self.model).items()}
+        if self.learnt is None:
+            return ones
+        return {name: one * ~self._untrained(x[:100])[name] for name, one in ones.items()}
+
+    def _untrained(self, x: Tensor) -> dict[str, Tensor]:
+        """Which weights only answers that were never trained depend on: rows of a last layer, or a head of their own."""
+        learnt = torch.isin(torch.arange(self.model(x[:1]).shape[-1]), self.learnt)
+
+        def reached(which: Tensor) -> dict[str, Tensor]:
+            model = copy.deepcopy(self.model).eval()
+            given = torch.zeros(len(x), dtype=torch.long), torch.ones(len(x))
+            return summed(model, lambda out, _: out[:, which].square().sum(), Tensor.abs, x, *given)
+
+        found = {}
+        for (name, own), others in zip(reached(learnt).items(), reached(~learnt).values(), strict=True):
+            rows = [part.reshape(len(part), -1).any(1) for part in (own, others)]
+            found[name] = (~rows[0] & rows[1]).view(-1, *[1] * (own.ndim - 1)).expand(own.shape)
+        return found
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
         return [term]
 
 
 class MAS(Pull):
-    """Memory aware synapses (Aljundi et al. 2018): F is the mean over samples of ``|d ||f(x)||^2 / d w|``, then over tasks."""
+    """Memory aware synapses (Aljundi et al. 2018): F is the mean over samples of ``|d ||f(x)||^2 / d w|``, then over tasks.
+
+    Where a sample's task is known, f(x) are the answers of that task.
+    """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
         super().__init__(model, strength)
@@ -120,8 +144,9 @@ class MAS(Pull):
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
         x, model = x[: self.samples], copy.deepcopy(self.model).eval()
+        given = slice(None) if self.open is None else self.open
         found = summed(
-            model, lambda out, _: out.square().sum(), Tensor.abs, x, y[: len(x)], torch.ones(len(x))
+            model, lambda out, _: out[:, given].square().sum(), Tensor.abs, x, y[: len(x)], torch.ones(len(x))
         )
         return {name: total / len(x) for name, total in found.items()}
 
@@ -198,7 +223,8 @@ class SI(Pull):
 class LwF(Rival):
     """Learning without forgetting (Li and Hoiem 2016): on the new task's samples, answer for old classes as before.
 
-    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes that were there before.
+    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes that were there before; where a sample's
+    task is known, the sum of such terms, one for the classes of each earlier task.
     """
 
     def __init__(self, model: nn.Module, strength: float, temperature: float = 2.0):
@@ -211,10 +237,14 @@ class LwF(Rival):
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # noqa: D102
         if self.teacher is None:
             return logits.new_zeros(())
+        if self.answers:  # those given are -inf outside the task under way
+            logits = self.model(x)
         with torch.no_grad():
-            before = (self.teacher(x)[:, self.old] / self.temperature).log_softmax(-1)
-        now = (logits[:, self.old] / self.temperature).log_softmax(-1)
-        distance = nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
+            taught = self.teacher(x)
+        distance = logits.new_zeros(())
+        for classes in self.answers[: self.task] if self.answers else [self.old]:
+            before, now = ((z[:, classes] / self.temperature).log_softmax(-1) for z in (taught, logits))
+            distance = distance + nn.functional.kl_div(now, before, log_target=True, reduction="batchmean")
         return self.strength * self.temperature**2 * distance
 
     def end_task(self, x: Tensor, y: Tensor) -> None:

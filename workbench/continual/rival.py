@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from workbench.continual.tasks import masked, masked_each
 
 
 class Rival:
-    """What a method does besides stepping, at each of these moments; nothing, for an optimizer."""
+    """What a method does besides stepping, at each of these moments; nothing, for an optimizer.
+
+    `answers` are the classes of each task, where a sample's task is known and only these count for it (task-incremental); empty
+    where all answers count for all. `task` is the number of the one under way.
+    """
+
+    answers: Sequence[Tensor] = ()
+    task: int = 0
+
+    def counted(self, logits: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """Logits ``(n, outputs)``, -inf for answers that do not count: for the task under way, or for those of the samples."""
+        if not self.answers:
+            return logits
+        return (
+            masked(logits, self.answers[self.task])
+            if tasks is None
+            else masked_each(logits, tasks, self.answers)
+        )
+
+    @property
+    def open(self) -> Tensor | None:
+        """The answers that count in the task under way; None: all."""
+        return self.answers[self.task] if self.answers else None
+
+    @property
+    def learnt(self) -> Tensor | None:
+        """The answers that count in it or in a task before it; None: all."""
+        return torch.cat([*self.answers[: self.task + 1]]).unique() if self.answers else None
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor | float:
         """What is added to the loss of a batch."""

@@ -8,46 +8,21 @@ answers), or must be found out (class-incremental: all classes of all tasks are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from workbench.continual.own import own
+from workbench.continual.tables import read_csv
+from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known, masked, together
 from workbench.digits import Digits, load_digits
 from workbench.training import mixed
 
-SCENARIOS = ("domain", "task", "class")
-WARNING = (
-    "class-incremental: no task says which of the earlier classes could be meant, so penalties and optimizers, CLASSP included, "
-    "do almost nothing; replay does (arXiv 1904.07734)"
-)
-
-
-class Task(NamedTuple):
-    """Samples and labels of one task; settings are chosen on the validation part. `classes` are the answers it can have."""
-
-    name: str
-    x_train: Tensor
-    y_train: Tensor
-    x_validation: Tensor
-    y_validation: Tensor
-    x_test: Tensor
-    y_test: Tensor
-    classes: Tensor
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Tasks in their order; `outputs` is how many answers the model has, `note` what must be said of any result."""
-
-    name: str
-    tasks: tuple[Task, ...]
-    outputs: int
-    scenario: str = "domain"
-    note: str = ""
+__all__ = [
+    "SCENARIOS", "Reordered", "Stream", "Task", "known", "load", "masked", "own", "permuted", "read_csv", "rotated", "sequence",
+    "some", "split", "together",
+]  # fmt: skip
 
 
 def load(
@@ -206,114 +181,3 @@ class Reordered:
 
     def __getitem__(self, rows: Any) -> Tensor:
         return self.x[rows][..., self.order]
-
-
-def together(tasks: Sequence[Task]) -> Task:
-    """Tasks as one."""
-    parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]
-    return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())
-
-
-def masked(logits: Tensor, classes: Tensor) -> Tensor:
-    """Only these answers count."""
-    if len(classes) == logits.shape[1]:
-        return logits
-    if len(classes) and int(classes.max()) >= logits.shape[1]:
-        raise ValueError(f"label {int(classes.max())}: the model has outputs for 0 to {logits.shape[1] - 1}")
-    out = torch.full_like(logits, float("-inf"))
-    out[:, classes] = logits[:, classes]
-    return out
-
-
-def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str = "domain") -> Stream:
-    """A stream of one's own: tasks of ``(x_train, y_train, x_test, y_test)``, arrays or tensors.
-
-    A sixth of each training part is set aside for validation. Raises ValueError naming the task and what is wrong with it.
-    """
-    known("scenario", scenario, SCENARIOS)
-    if not len(tasks):
-        raise ValueError("no tasks; expected at least one (x_train, y_train, x_test, y_test)")
-    found = []
-    for k, task in enumerate(tasks):
-        if len(task) != 4:
-            raise ValueError(f"task {k}: {len(task)} arrays; expected (x_train, y_train, x_test, y_test)")
-        x, y, x_test, y_test = (torch.as_tensor(array) for array in task)
-        for part, samples, labels in (("train", x, y), ("test", x_test, y_test)):
-            _check(f"task {k}, {part}", samples, labels, x)
-        x, x_test, y, y_test = x.float(), x_test.float(), y.long(), y_test.long()
-        cut = max(1, len(x) - len(x) // 6)
-        found.append(
-            Task(
-                f"task {k}",
-                x[:cut],
-                y[:cut],
-                x[cut:],
-                y[cut:],
-                x_test,
-                y_test,
-                torch.cat([y, y_test]).unique(),
-            )
-        )
-        if found[0].x_train.shape[1:] != x.shape[1:]:
-            raise ValueError(
-                f"task {k}: samples of shape {tuple(x.shape[1:])}; expected {tuple(found[0].x_train.shape[1:])}, as in task 0"
-            )
-    outputs = max(int(task.classes.max()) for task in found) + 1
-    if outputs < 2:
-        raise ValueError("all labels are 0; expected at least two classes")
-    if scenario != "task":
-        found = [task._replace(classes=torch.arange(outputs)) for task in found]
-    return Stream(name, tuple(found), outputs, scenario, WARNING if scenario == "class" else "")
-
-
-def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
-    """A stream of one's own files: each ``*.csv`` in the folder is a task, in the order of their names.
-
-    A row is a sample: numbers, and a whole number in the column ``label`` (or else in the last one). The last fifth of each file
-    is its test part. Raises ValueError naming the file and what is wrong with it.
-    """
-    files = sorted(Path(folder).expanduser().glob("*.csv"))
-    if not files:
-        raise ValueError(f"{folder}: no *.csv in it; expected a file a task")
-    tasks = []
-    for file in files:
-        try:
-            table = pd.read_csv(file)
-            label = "label" if "label" in table else table.columns[-1]
-            x, y = table.drop(columns=label).to_numpy(float), table[label].to_numpy(float)
-        except (ValueError, OSError, IndexError) as error:
-            raise ValueError(f"{file}: {error}; expected a head and numbers in every column") from error
-        if len(y) < 5:
-            raise ValueError(f"{file}: {len(y)} rows; expected at least 5")
-        cut = len(y) - len(y) // 5
-        tasks.append([torch.tensor(part) for part in (x[:cut], y[:cut], x[cut:], y[cut:])])
-    stream = own(tasks, Path(folder).name, scenario)
-    return replace(
-        stream, tasks=tuple(t._replace(name=f.stem) for t, f in zip(stream.tasks, files, strict=True))
-    )
-
-
-def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:
-    if x.dim() < 2 or not len(x):
-        raise ValueError(
-            f"{where}: samples of shape {tuple(x.shape)}; expected (n, ...) with n of at least 1"
-        )
-    if x.shape[1:] != like.shape[1:]:
-        raise ValueError(
-            f"{where}: samples of shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in training"
-        )
-    if y.shape != x.shape[:1]:
-        raise ValueError(f"{where}: labels of shape {tuple(y.shape)}; expected ({len(x)},)")
-    if y.is_floating_point() and not (y == y.round()).all():
-        raise ValueError(f"{where}: labels that are no whole numbers; expected 0, 1, 2, ...")
-    if y.min() < 0:
-        raise ValueError(f"{where}: label {int(y.min())}; expected 0, 1, 2, ...")
-    if not x.float().isfinite().all():
-        row = int((~x.float().isfinite()).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"{where}: sample {row} has a value that is not finite; mend or leave it out")
-
-
-def known(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse what is not among the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")

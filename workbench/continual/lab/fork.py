@@ -123,5 +123,5 @@ class Branches:
         learner.load_state_dict({**trunk, "training": own})
         if method == "replay":
             task = self.stream.tasks[0]
-            learner.rival.buffer.add(task.x_train, task.y_train)
+            learner.rival.remember(task.x_train, task.y_train)
         return learner

@@ -1,0 +1,159 @@
+"""A stream of one's own arrays: checked, and split so that each part has samples of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known
+
+SHARE = 6  # of the training samples one in so many validates
+MOST_OUTPUTS = 1000  # that a model is given for labels with gaps between them
+
+
+def own(
+    tasks: Sequence[Sequence[Any]],
+    name: str = "own arrays",
+    scenario: str = "domain",
+    names: Sequence[str] = (),
+) -> Stream:
+    """A stream of one's own: tasks of ``(x_train, y_train, x_test, y_test)``, arrays or tensors, called by `names`.
+
+    A sixth of each training part is set aside for validation: the last samples, or, where these are sorted by class, some of
+    each class, which the stream's `note` says. Raises ValueError naming the task and what is wrong with it.
+    """
+    known("scenario", scenario, SCENARIOS)
+    if not len(tasks):
+        raise ValueError("no tasks; expected at least one (x_train, y_train, x_test, y_test)")
+    names = names or [f"task {k}" for k in range(len(tasks))]
+    found, notes = [], [WARNING] if scenario == "class" else []
+    for called, task in zip(names, tasks, strict=True):
+        made, note = _task(called, task)
+        found.append(made)
+        notes += note
+        if found[0].x_train.shape[1:] != made.x_train.shape[1:]:
+            like = tuple(found[0].x_train.shape[1:])
+            raise ValueError(
+                f"{called}: samples of shape {tuple(made.x_train.shape[1:])}; expected {like}, as in {names[0]}"
+            )
+    outputs = _outputs(torch.cat([task.classes for task in found]))
+    if scenario != "task":
+        found = [task._replace(classes=torch.arange(outputs)) for task in found]
+    return Stream(name, tuple(found), outputs, scenario, "; ".join(notes))
+
+
+def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
+    if len(task) != 4:
+        raise ValueError(f"{name}: {len(task)} arrays; expected (x_train, y_train, x_test, y_test)")
+    x, y, x_test, y_test = (
+        _numbers(f"{name}, {part}", array) for part, array in zip(PARTS, task, strict=True)
+    )
+    for part, samples, labels in (("train", x, y), ("test", x_test, y_test)):
+        _check(f"{name}, {part}", samples, labels, x)
+    x, x_test, y, y_test = x.float(), x_test.float(), y.long(), y_test.long()
+    kept, aside, note = set_aside(y, SHARE)
+    notes = [f"{name}: {note}, for validation"] if note else []
+    if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
+        notes.append(f"{name}: {_classes(alone)} in its test part alone, and never learnt")
+    if grouped(y_test):  # a look on the way takes the first samples
+        order = mixed_up(len(y_test))
+        x_test, y_test = x_test[order], y_test[order]
+    classes = torch.cat([y, y_test]).unique()
+    return Task(name, x[kept], y[kept], x[aside], y[aside], x_test, y_test, classes), notes
+
+
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
+    """Rows to keep and rows to set aside, one in `share` of the labels `y` ``(n,)``; and what to say of it.
+
+    They are the last ones, as they stand. Where the samples are grouped by class, or one of the two parts would lack a class,
+    the rows are mixed and some of each class set aside.
+    """
+    cut = max(1, len(y) - len(y) // share)
+    rows = torch.arange(len(y))
+    lacking = _lacking(y[:cut], y, 2) + _lacking(y[cut:], y, share)
+    if cut == len(y) or not (lacking or grouped(y)):
+        return rows[:cut], rows[cut:], ""
+    mixed = mixed_up(len(y))
+    aside = torch.cat([of[: len(of) // share] for c in y.unique() for of in [mixed[y[mixed] == c]]])
+    if not len(aside):  # no class has enough samples
+        return rows[:cut], rows[cut:], ""
+    is_aside = torch.isin(mixed, aside)
+    why = "samples are grouped by class" if grouped(y) else f"the last ones lack {_classes(lacking)}"
+    return mixed[~is_aside], mixed[is_aside], f"{why}, so one in {share} of each class is set aside"
+
+
+def _lacking(part: Tensor, whole: Tensor, least: int) -> list[int]:
+    """The classes with at least so many samples of which a part has none."""
+    classes, counts = whole.unique(return_counts=True)
+    return [int(c) for c in classes[counts >= least] if not (part == c).any()]
+
+
+def _classes(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
+    return f"{'classes' if len(numbers) > 1 else 'class'} {shown}"
+
+
+def grouped(y: Tensor) -> bool:
+    """Whether equal labels stand together: the label changes less than half as often as in a random order."""
+    counts = y.unique(return_counts=True)[1].double()
+    n = float(len(y))
+    if n < 2:
+        return False
+    expected = (n - 1) * (1 - (counts * (counts - 1)).sum().item() / (n * (n - 1)))
+    return int((y[1:] != y[:-1]).sum()) < expected / 2
+
+
+def mixed_up(count: int) -> Tensor:
+    """So many rows in a random order that is always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _outputs(classes: Tensor) -> int:
+    """How many answers a model needs for these labels."""
+    outputs, distinct = int(classes.max()) + 1, len(classes.unique())
+    if outputs < 2:
+        raise ValueError("all labels are 0; expected at least two classes")
+    if outputs > max(MOST_OUTPUTS, 10 * distinct):
+        raise ValueError(
+            f"label {outputs - 1}, of {distinct} different ones: a model would have {outputs:,} answers. Expected classes 0, 1, "
+            "2, ...: number them so, or take the column that holds them (is this an id?)"
+        )
+    return outputs
+
+
+def _numbers(where: str, array: Any) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.detach()
+    try:
+        return torch.as_tensor(np.asarray(array))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: {type(array).__name__} of no numbers ({error}); expected an array of them"
+        ) from None
+
+
+def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:
+    if x.dim() < 2 or not len(x):
+        raise ValueError(
+            f"{where}: samples of shape {tuple(x.shape)}; expected (n, ...) with n of at least 1"
+        )
+    if x.shape[1:] != like.shape[1:]:
+        raise ValueError(
+            f"{where}: samples of shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in training"
+        )
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"{where}: labels of shape {tuple(y.shape)}; expected ({len(x)},)")
+    if y.is_floating_point() and not (y.isfinite() & (y == y.round())).all():
+        raise ValueError(f"{where}: labels that are no whole numbers; expected 0, 1, 2, ...")
+    if y.min() < 0:
+        raise ValueError(f"{where}: label {int(y.min())}; expected 0, 1, 2, ...")
+    if not x.float().isfinite().all():
+        row = int((~x.float().isfinite()).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"{where}: sample {row} has a value that is not finite; mend or leave it out")
