@@ -132,7 +132,7 @@ def _numbers(where: str, array: Any) -> Tensor:
     if isinstance(array, Tensor):
         return array.detach()
     try:
-        return torch.as_tensor(np.asarray(array))
+        return torch.as_tensor(np.require(np.asarray(array), requirements="W"))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{where}: {type(array).__name__} of no numbers ({error}); expected an array of them"
