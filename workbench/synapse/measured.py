@@ -16,6 +16,11 @@ from workbench.synapse.devices import Exponential
 from workbench.synapse.tables import Table
 
 MOST = 65_536  # pulses in a curve
+LONGEST = 100_000  # characters of a line
+ABOVE = 100  # lines above the header in which it is looked for
+WITH_POINTS = "with points, not decimal commas"
+JUMP = 0.5  # of a curve's range: a step back that no noise makes
+MOST_SMOOTHING = 0.15  # of a curve's range, rms: what smoothing moves more is not one noisy curve
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     A column ``pulse`` gives the pulse numbers where not every pulse was measured; what lies between is filled in by
     a monotone cubic (PCHIP). Curves may have different lengths (leave cells at the end empty) and ends that do not
     meet. With `smooth` a noisy curve is replaced by the nearest monotone one (isotonic regression), and the change
-    reported; without, a curve that turns back is refused. Raises ValueError naming row and column.
+    reported; without, a curve that turns back is refused. A curve that runs the wrong way, or holds several cycles, is refused
+    either way. Raises ValueError naming row and column.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
@@ -112,7 +118,8 @@ def read_steps(path: Path | str) -> Table:
 def is_curve(path: Path | str) -> bool:
     """Whether a CSV has columns ltp and ltd, and not g, up, down."""
     try:
-        names = Path(path).read_text("utf-8-sig").partition("\n")[0].lower().split(",")
+        with Path(path).open(encoding="utf-8-sig") as file:
+            names = file.readline(LONGEST).strip("\n").lower().split(",")
     except (OSError, UnicodeDecodeError):
         return True  # whose reading says what is wrong
     return not {"g", "up", "down"} <= {name.strip(' "') for name in names}
@@ -120,22 +127,19 @@ def is_curve(path: Path | str) -> bool:
 
 def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     expected = f"columns {', '.join(needed)}"
+    _check_head(path, needed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more cells than the header
             table = pd.read_csv(
                 path, dtype=str, skipinitialspace=True, keep_default_na=False, na_values=[""], index_col=False,
-                skip_blank_lines=False,
+                skip_blank_lines=False, nrows=MOST + 1, encoding="utf-8-sig",
             )  # fmt: skip
-    except FileNotFoundError:
-        raise ValueError(f"curve {str(path)!r}: no such file; upload a CSV with {expected}") from None
-    except (
-        OSError,
-        UnicodeDecodeError,
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        pd.errors.EmptyDataError,
-    ) as error:
+    except pd.errors.ParserWarning:
+        raise ValueError(
+            f"curve {str(path)!r}: a row has more cells than the header; expected {expected}, and numbers {WITH_POINTS}"
+        ) from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
             f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}"
         ) from None
@@ -153,8 +157,35 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
             f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}"
         )
     if len(table) > MOST:
-        raise ValueError(f"{path}: {len(table)} rows; expected at most {MOST}")
+        raise ValueError(f"{path}: over {MOST} rows; expected at most {MOST}")
     return table
+
+
+def _check_head(path: Path, needed: tuple[str, ...]) -> None:
+    """Raise ValueError where the first line of a file is not the header, and say what else it is."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
+    except FileNotFoundError:
+        raise ValueError(
+            f"curve {str(path)!r}: no such file; upload a CSV with columns {', '.join(needed)}"
+        ) from None
+    except (OSError, UnicodeDecodeError):
+        return  # whose reading says what is wrong
+    for number, line in enumerate(lines, 1):
+        mark = next((mark for mark in ",;\t|" if mark in line), ",")
+        if not {*needed} <= {name.strip(' "') for name in line.split(mark)}:
+            continue
+        if mark != ",":
+            raise ValueError(
+                f"{path}: cells are separated by {mark!r}; expected commas between the cells, and numbers {WITH_POINTS}"
+            )
+        if number > 1:
+            raise ValueError(
+                f"{path}: the header, with {', '.join(needed)}, is line {number}; expected it as the first line: delete the "
+                "lines above it"
+            )
+        return
 
 
 def _column(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -166,6 +197,12 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         row = int(wrong[0])
+        if pd.isna(cells.iloc[row]):
+            where = "" if row else f"; {name} begins in row {cells.first_valid_index() + 2}"
+            raise ValueError(
+                f"row {row + 2}, column {name!r}: empty{where}. Expected the columns side by side, each filled from the first "
+                "row to its own end"
+            )
         raise ValueError(
             f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (line 1 is the header); "
             "mend the cell or delete the row"
@@ -192,8 +229,16 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
 
 
 def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth: bool) -> np.ndarray:
+    _refuse_what_is_no_curve(path, name, values, sign)
     if smooth:
-        return isotonic_regression(values, increasing=sign > 0).x
+        kept = isotonic_regression(values, increasing=sign > 0).x
+        moved, span = float(np.sqrt(np.mean((kept - values) ** 2))), float(np.ptp(values))
+        if moved > MOST_SMOOTHING * span:
+            raise ValueError(
+                f"{path}: column {name!r}: smoothing would move it by {moved / span:.0%} of its range (rms), so it is no noisy "
+                "curve: it turns back for long. Does it hold several cycles? Keep one"
+            )
+        return kept
     back = np.flatnonzero(sign * np.diff(values) < 0)
     if len(back):
         row, word = int(back[0]) + 1, "rises" if sign > 0 else "falls"
@@ -202,6 +247,24 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
             f"expected a curve that {word}. Set smooth to replace it by the nearest one that does"
         )
     return values
+
+
+def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, sign: int) -> None:
+    """Raise ValueError where a curve runs the wrong way, or jumps back to begin anew."""
+    back = -sign * np.diff(values)
+    row, span = int(back.argmax()) + 1, float(np.ptp(values))
+    if len(values) > 2 and span > 0 and back.max() > JUMP * span:
+        raise ValueError(
+            f"{path}: row {row + 2}, column {name!r}: the curve turns back by {back.max() / span:.0%} of its range in one step. "
+            "Are several cycles below each other? Keep one, or give each a file of its own"
+        )
+    part = max(1, len(values) // 4)
+    if sign * (values[-part:].mean() - values[:part].mean()) < 0:
+        word, order = ("rises", "low to high") if sign > 0 else ("falls", "high to low")
+        raise ValueError(
+            f"{path}: column {name!r} runs the wrong way; expected a curve that {word}, from {order}, in the order of pulses: "
+            "turn the column round (or are ltp and ltd exchanged?)"
+        )
 
 
 def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
