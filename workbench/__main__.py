@@ -248,13 +248,13 @@ def runs_(
     ] = None,
 ) -> None:
     """List the runs that are kept, newest first; exchange them as one checked file, delete some."""
-    from workbench import archive
+    from workbench import archive, bundles
     from workbench.experiment import get
 
     with _one_line():
         if bring is not None:
-            new = archive.bring(bring)
-            typer.echo(f"{len(new)} runs taken in from {bring}")
+            new = bundles.bring(bring)
+            typer.echo(f"{len(new)} runs taken in from {bring}; {bundles.FORGED}")
         archive.delete(delete or [])
         wanted = get(experiment).config.parse(only or []) if experiment else {}
         if only and not experiment:
@@ -263,7 +263,7 @@ def runs_(
         for line in archive.lines(found):
             typer.echo(line)
         if export is not None:
-            typer.echo(f"{len(found)} runs written to {archive.export([run.id for run in found], export)}")
+            typer.echo(f"{len(found)} runs written to {bundles.export([run.id for run in found], export)}")
 
 
 @app.command(epilog=DESCRIBE)

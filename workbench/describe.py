@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from workbench import runs
 from workbench.experiment import Experiment
 from workbench.knobs import SCALES, Config, expected
 from workbench.papers import reference_about
+from workbench.records import About, read_about
 
 
 def lines(experiment: Experiment) -> Iterator[str]:
@@ -43,15 +43,15 @@ def time_of(experiment: Experiment, scale: str) -> str:
     """How long a preset takes, in words: of the newest run that is kept, else of the reference."""
     try:
         config = experiment.config.at(scale)
-        about = json.loads((runs.runs_folder() / runs.run_id(experiment, config) / "run.json").read_bytes())
+        about = read_about(runs.runs_folder() / runs.run_id(experiment, config))
     except (OSError, ValueError, RuntimeError):
-        about = reference_about(experiment.name) if scale == "laptop" else {}
+        reference = reference_about(experiment.name) if scale == "laptop" else {}
+        about = About(**reference) if reference else None
     if experiment.instant:
         return "at once"
-    spent = about.get("fits", about)
-    if "wall_seconds" not in spent:
+    if about is None:
         return "time not known: no run of it is kept"
-    return f"{_duration(spent['wall_seconds'])} of work on {about['machine']} ({about['finished'][:10]})"
+    return f"{_duration(about.spent)} of work on {about.machine} ({about.finished[:10]})"
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures as futures
-import json
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ from workbench.datasets import DataError
 from workbench.experiment import Record, get
 from workbench.knobs import Config
 from workbench.provenance import cores
+from workbench.records import read_about
 
 if TYPE_CHECKING:
     from workbench.comparison import Fit
@@ -102,14 +102,14 @@ class Fits:
         about = []
         for name in self._records:
             try:
-                about.append(json.loads((self.root / name / "run.json").read_bytes()))
+                about.append(read_about(self.root / name))
             except (OSError, ValueError):  # failed, or died
                 continue
-        total = {key: round(sum(a[key] for a in about), 3) for key in ("wall_seconds", "cpu_seconds")}
         return {
             "count": len(about),
-            **total,
-            "peak_memory_mb": max((a["peak_memory_mb"] for a in about), default=0),
+            "wall_seconds": round(sum(one.wall_seconds for one in about), 3),
+            "cpu_seconds": round(sum(one.cpu_seconds for one in about), 3),
+            "peak_memory_mb": max((one.peak_memory_mb for one in about), default=0),
         }
 
     def _kept(self, job: Job) -> bool:

@@ -28,6 +28,7 @@ from workbench.atomic import write_atomic
 from workbench.experiment import Experiment, Record, get, plain_record
 from workbench.knobs import Config
 from workbench.provenance import provenance
+from workbench.records import ABOUT, RECORDS, read_about, read_records
 from workbench.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Run:
 
     def path(self, name: str) -> Path:
         """A file of this run for a large artefact."""
-        if Path(name).name != name:
+        if not is_plain(name):
             raise RunError(f"artefact {name!r}: expected a plain file name")
         folder = self.folder / "artefacts"
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ class _RunWriter(Run):
             records = [json.loads(line) for line in kept.splitlines()]
         self._hash = hashlib.sha256(kept)
         with _writing(self.folder):
-            (self.folder / "run.json").unlink(missing_ok=True)
+            (self.folder / ABOUT).unlink(missing_ok=True)
             for left_behind in (
                 *self.folder.glob(".*"),
                 *self.folder.glob("artefacts/.*"),
@@ -141,7 +142,7 @@ class _RunWriter(Run):
 
     @property
     def _file(self) -> Path:
-        return self.folder / "records.jsonl"
+        return self.folder / RECORDS
 
     def _checkpoint(self) -> dict[str, Any] | None:
         """The checkpoint, if it is whole and the records before it are too."""
@@ -175,9 +176,7 @@ class _RunWriter(Run):
         about = {**about, "records": self._written.records, "records_sha256": self._written.sha256}
         with _writing(self.folder):
             os.fsync(self._out.fileno())
-            write_atomic(
-                self.folder / "run.json", json.dumps(about, indent=2, sort_keys=True).encode() + b"\n"
-            )
+            write_atomic(self.folder / ABOUT, json.dumps(about, indent=2, sort_keys=True).encode() + b"\n")
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
@@ -189,14 +188,21 @@ class _RunWriter(Run):
 def load(folder: Path) -> list[Record] | None:
     """The records of the complete run in `folder`; None where it is missing, unfinished or damaged."""
     try:
-        about = json.loads((folder / "run.json").read_bytes())
-        data = (folder / "records.jsonl").read_bytes()
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        about = read_about(folder)
+        data = (folder / RECORDS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != about.records_sha256:
+            raise ValueError("its records do not match their checksum")
+        return read_records(data)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if hashlib.sha256(data).hexdigest() != about.get("records_sha256"):
-        print(f"records of {folder.name} do not match their checksum: the run is done again", file=sys.stderr)
+    except ValueError as error:
+        print(f"{folder.name} holds no whole run ({error}): it is done again", file=sys.stderr)
         return None
-    return [json.loads(line) for line in data.splitlines()]
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is that of something in a folder, and of nothing outside it."""
+    return Path(name).name == name and name not in ("", ".", "..") and name[0] != "." and "\\" not in name
 
 
 def find(experiment: Experiment, config: Config, root: Path | None = None) -> list[Record] | None:

@@ -11,7 +11,7 @@ import anywidget
 import ipywidgets as w
 import traitlets
 
-from workbench import archive, inks, pictures, plotting, runs
+from workbench import archive, bundles, inks, pictures, plotting, runs
 from workbench.archive import Kept
 from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
@@ -45,7 +45,8 @@ class RunBrowser(w.VBox):
     def show(self, experiment: str = "", message: str = "", svg: str = "") -> None:
         """Read what is there, of one experiment or of all."""
         self.experiment = experiment or self.experiment
-        every = archive.kept(self.root)
+        others: list[str] = []
+        every = archive.kept(self.root, others.append)
         names = [ALL, *sorted({run.experiment for run in every})]
         self.experiment = self.experiment if self.experiment in names else ALL
         self.found = [run for run in every if self.experiment in (ALL, run.experiment)][:MOST]
@@ -65,7 +66,9 @@ class RunBrowser(w.VBox):
             "numbers": numbers,
             "rows": [self._row(run, knobs, numbers) for run in self.found],
             "message": message
-            or f"{len(self.found)} run{'s' * (len(self.found) != 1)}, {size:.1f} MB; tick some to open, export or delete",
+            or "; ".join(
+                [f"{runs_of(self.found)}, {size:.1f} MB", "tick some to open, export or delete", *others]
+            ),
             "svg": svg,
         }
 
@@ -111,10 +114,9 @@ class RunBrowser(w.VBox):
 
     def export(self, ids: Sequence[str]) -> Path:
         """Write these runs into one file beside the runs, and offer it for download."""
-        path = (
-            (self.root or runs.runs_folder()) / "exports" / f"runs-{len(ids)}-{ids[0] if ids else 'none'}.zip"
-        )
-        archive.export(ids, path, self.root)
+        names = [run.id for run in self._chosen(ids)]
+        path = (self.root or runs.runs_folder()) / "exports" / f"runs-{len(names)}-{names[0]}.zip"
+        bundles.export(names, path, self.root)
         self.table.send({"do": "download", "name": path.name}, buffers=[path.read_bytes()])
         self.show(message=f"saved exports/{path.name} in the runs folder, and downloaded")
         return path
@@ -122,11 +124,14 @@ class RunBrowser(w.VBox):
     def bring(self, file: str, data: bytes) -> list[str]:
         """Take in the runs of a bundle."""
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(file).name
+            path = Path(folder) / "bundle.zip"
             path.write_bytes(data)
-            new = archive.bring(path, self.root)
+            try:
+                new = bundles.bring(path, self.root)
+            except runs.RunError as error:
+                raise runs.RunError(str(error).replace(str(path), Path(file).name)) from error
         self.show(
-            message=f"{len(new)} runs taken in from {Path(file).name}; others of it were here already"
+            message=f"{len(new)} runs taken in from {Path(file).name} (others of it were here already): {bundles.FORGED}"
             if new
             else f"all runs of {Path(file).name} were here already"
         )
@@ -153,6 +158,11 @@ class RunBrowser(w.VBox):
             acts[content["do"]](**given)
         except Exception as error:  # whatever it is becomes one line
             self.show(message=f"{content.get('do')}: {error}")
+
+
+def runs_of(found: Sequence[Kept]) -> str:
+    """How many there are."""
+    return f"{len(found)} run{'s' * (len(found) != 1)}"
 
 
 def _cell(value: Any) -> Any:

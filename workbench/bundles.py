@@ -1,0 +1,218 @@
+"""Runs as one file: what goes out has checksums, and of what comes in nothing is believed before all of it was looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workbench import runs
+from workbench.archive import folder_of
+from workbench.experiment import Record, get
+from workbench.records import ABOUT, RECORDS, About, check_record, read_about, read_records
+from workbench.runs import RunError
+
+FORMAT = "workbench runs 1"
+MANIFEST = "manifest.json"
+LARGEST = 2_000_000_000  # bytes that a bundle may unfold to
+LARGEST_PART = {MANIFEST: 20_000_000, ABOUT: 4_000_000, RECORDS: 64_000_000}
+KEPT = (ABOUT, RECORDS)  # of a run, beside its artefacts
+FORGED = "checksums tell damage, not truth: who made a bundle may have written any records. Run anew what matters to you"
+ODD_ZIPS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    ValueError,
+    RecursionError,
+    NotImplementedError,
+    RuntimeError,
+)
+
+
+class Part(BaseModel):
+    """A file of a bundle."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """What a bundle says that it holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    format: Literal["workbench runs 1"]
+    files: dict[str, Part]
+
+
+def export(names: Sequence[str], path: Path, root: Path | None = None) -> Path:
+    """Write runs into one zip file, with the checksum of each file; records, artefacts and provenance, no checkpoint."""
+    if not names:
+        raise RunError("no run to export: name some, as workbench runs lists them")
+    folders = [folder_of(name, root) for name in names]
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sums: dict[str, Part] = {}
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as bundle:
+            for folder in folders:
+                for file in _files(folder):
+                    inside = f"{folder.name}/{file.relative_to(folder).as_posix()}"
+                    data = file.read_bytes()
+                    sums[inside] = Part(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+                    bundle.writestr(inside, data)
+            bundle.writestr(MANIFEST, Manifest(format=FORMAT, files=sums).model_dump_json(indent=1))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from (folder / name for name in KEPT)
+    artefacts = (folder / "artefacts").glob("*")
+    yield from sorted(path for path in artefacts if path.is_file() and not path.is_symlink())
+
+
+def bring(path: Path, root: Path | None = None) -> list[str]:
+    """Take in the runs of a bundle; returns the ids of those that were not here yet.
+
+    All of it is looked at before anything is taken in: names are plain, sizes bounded, each file has the size and checksum of the
+    manifest, a run has the form of one, its id follows from what it says that it is, and its records can be shown. Raises
+    RunError, and takes nothing, where one of these fails. None of this tells whether somebody computed the records (`FORGED`).
+    """
+    target = root or runs.runs_folder()
+    if not path.is_file():
+        raise RunError(f"{path} is not a bundle of runs: there is no such file")
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            manifest = _manifest(bundle, path)
+            with _unfolded(bundle, manifest, target, path) as folder:
+                names = sorted({inside.partition("/")[0] for inside in manifest.files})
+                for name in names:
+                    _check_run(name, folder / name, path)
+                new = [name for name in names if runs.load(target / name) is None]
+                for name in new:
+                    _move(folder / name, target / name)
+    except RunError:
+        raise
+    except OSError as error:
+        raise RunError(f"{path} cannot be taken in: {error}") from error
+    except ODD_ZIPS as error:
+        raise RunError(f"{path} is not a bundle of runs: {error}") from error
+    return new
+
+
+def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
+    """What a bundle says that it holds, where that is what it does hold, and not too much."""
+    there = {info.filename: info for info in bundle.infolist()}
+    if MANIFEST not in there:
+        raise RunError(f"{path} is not a bundle of runs: it has no {MANIFEST}")
+    for inside, info in there.items():
+        most = LARGEST_PART.get(inside.rpartition("/")[2], LARGEST)
+        if info.file_size > most:
+            raise RunError(f"{path}: {inside} unfolds to {info.file_size:,} bytes; expected at most {most:,}")
+    if (whole := sum(info.file_size for info in there.values())) > LARGEST:
+        raise RunError(f"{path} unfolds to {whole:,} bytes; expected at most {LARGEST:,}")
+    told = json.loads(bundle.read(MANIFEST))
+    if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
+        raise RunError(f"{path} has the format {told['format']!r}; expected {FORMAT!r}")
+    try:
+        manifest = Manifest.model_validate(told)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise RunError(f"{path} is not a bundle of runs: {MANIFEST}, {where}: {wrong['msg']}") from None
+    if {*there} != {*manifest.files, MANIFEST} or len(bundle.infolist()) != len(there):
+        raise RunError(f"{path}: its files are not those of its manifest; it was altered")
+    for inside in manifest.files:
+        name, _, rest = inside.partition("/")
+        part = rest if rest in KEPT else rest.removeprefix("artefacts/")
+        if not runs.is_plain(name) or not runs.is_plain(part) or (rest == part and rest not in KEPT):
+            raise RunError(
+                f"{path}: a file {inside!r}; expected RUN/{ABOUT}, RUN/{RECORDS} or RUN/artefacts/NAME"
+            )
+    return manifest
+
+
+@contextmanager
+def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: Path) -> Iterator[Path]:
+    """A folder, beside the runs and gone after, with the files of a bundle, each as the manifest says."""
+    target.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target, prefix=".importing-"))
+    try:
+        for inside, about in manifest.files.items():
+            found, size = hashlib.sha256(), 0
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            with bundle.open(inside) as packed, (folder / inside).open("wb") as file:
+                while chunk := packed.read(1 << 20):
+                    found.update(chunk)
+                    size += len(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if size != about.size or found.hexdigest() != about.sha256:
+                raise RunError(f"{path}: {inside} does not match its checksum; it was altered or damaged")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_run(name: str, folder: Path, path: Path) -> None:
+    """A run has the form of one, is what its id says, and its records are whole and can be shown."""
+    if lacking := [part for part in KEPT if not (folder / part).exists()]:
+        raise RunError(f"{path}: the run {name} lacks {' and '.join(lacking)}")
+    try:
+        about, data = read_about(folder), (folder / RECORDS).read_bytes()
+        made = runs.identity(about.experiment, about.version, about.config, about.inputs)
+        if made != name:
+            raise RunError(f"{path}: the run {name} has the config of {made}; it was altered")
+        if hashlib.sha256(data).hexdigest() != about.records_sha256:
+            raise RunError(f"{path}: the records of {name} do not match their checksum; they were altered")
+        records = read_records(data)
+        if len(records) != about.records:
+            raise ValueError(f"{ABOUT} says {about.records} records, and there are {len(records)}")
+        for number, record in enumerate(records, 1):
+            check_record(record, number)
+        _check_shown(about, records)
+    except ValueError as error:
+        raise RunError(f"{path}: the run {name} is none: {error}") from None
+
+
+def _check_shown(about: About, records: list[Record]) -> None:
+    """Raise ValueError where an experiment that is known here, in the same version, cannot show these records."""
+    try:
+        experiment = get(about.experiment)
+    except ValueError:  # of a method that is not here
+        return
+    if experiment.version != about.version:
+        return
+    try:
+        experiment.tell(records, experiment.config(**about.config))
+        if experiment.figure is not None:
+            experiment.figure(records)
+    except Exception as error:  # whatever it is that a figure or a sentence stumbles over
+        raise ValueError(
+            f"its records are not such as {about.experiment} makes ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _move(made: Path, target: Path) -> None:
+    """Put the files of a run in their place; the one that closes it comes last."""
+    files = sorted((file for file in made.rglob("*") if file.is_file()), key=lambda file: file.name == ABOUT)
+    for file in files:
+        place = target / file.relative_to(made)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, place)
