@@ -367,7 +367,7 @@ def test_stop_is_seen_while_a_fit_is_waited_for(tmp_path):
 
 def test_the_fit_that_kills_its_process_takes_the_blame_and_no_other(tmp_path):
     configs = [toy_fit.FitConfig(rate=2.0, mode=mode) for mode in ("fail", "die", "plain")]
-    found = fits.alone("toy/fit", configs, tmp_path)
+    found = fits.in_a_process_of_its_own("toy/fit", configs, tmp_path)
     assert [r.get("failed") for r in found] == ["rate=2.0: too high", fits.DIED, None]
 
 
@@ -421,13 +421,90 @@ def test_a_fit_that_failed_leaves_no_interval_but_its_neighbours_are_shown():
     assert str(interval(scores(rows, "accuracy"))) == "not measured: a fit failed"
 
 
-def test_an_interrupt_ends_workers_without_a_word():
-    """A notebook's kernel is interrupted with its whole group: what there is to say, the kernel says."""
+def test_an_interrupt_of_the_whole_group_is_not_for_the_workers():
+    """A notebook's kernel is interrupted with its whole group: what there is to say, the kernel says; a panel's fits go on."""
     code = (
-        "import os, signal\nfrom workbench.fits import processes\nif __name__ == '__main__':\n"
-        "    pool = processes(1)\n    os.kill(pool.submit(os.getpid).result(), signal.SIGINT)\n"
-        "    try:\n        while True:\n            pool.submit(os.getpid).result()\n"
-        "    except Exception as error:\n        print(type(error).__name__)\n"
+        "import os, signal, time\nfrom workbench.fits import processes\nif __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "    pool = processes(1)\n    os.killpg(0, signal.SIGINT)\n"  # while it starts
+        "    worker = pool.submit(os.getpid).result()\n    os.killpg(0, signal.SIGINT)\n"
+        "    print(pool.submit(os.getpid).result() == worker)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (ended.stdout.split(), ended.stderr) == (["BrokenProcessPool"], "")
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, start_new_session=True
+    )
+    assert (ended.stdout.split(), ended.stderr) == (["True"], "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "continual/rivals", "--scale", "laptop", "--set", "data=10k", "--set", "looks=1000"],
+        ["sweep", "continual/train", "--axis", "lr=0.001,0.002,0.003,0.004,0.005", "--set", "passes=20"],
+    ],
+    ids=["comparison", "sweep"],
+)
+@pytest.mark.parametrize("after", [0.0, 2.0, 6.0])
+def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
+    """In a terminal it reaches the whole group: as soon as the first bar is drawn, while workers start, while they work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "WORKBENCH_RUNS": str(tmp_path)},
+    )  # fmt: skip
+    said = process.stdout.readline() or process.stdout.read(1)
+    while "0%" not in said:
+        said += process.stdout.read(1)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in said + rest
+    assert "Error" not in said + rest
+    assert rest.rstrip().endswith(
+        "workbench: stopped; what was finished is kept, and the same command goes on from there"
+    )
+    until = time.monotonic() + 120
+    while time.monotonic() < until and any(_in_group(p, process.pid) for p in psutil.process_iter()):
+        time.sleep(0.1)
+    assert not [p for p in psutil.process_iter() if _in_group(p, process.pid)]
+
+
+def _in_group(process, group):
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False
+
+
+def test_one_dead_worker_costs_a_group_and_no_more(tmp_path, monkeypatch):
+    """Each process of its own takes seconds to start; after a death all later fits had one each."""
+    alone = []
+
+    def counted(name, configs, root, real=fits.in_a_process_of_its_own):
+        alone.append({c.offset for c in configs})
+        return real(name, configs, root)
+
+    monkeypatch.setattr(fits, "in_a_process_of_its_own", counted)
+    points = [
+        Point("toy", {"k": k}, {"offset": float(k), "mode": "die" if k == 3 else "plain"}) for k in range(12)
+    ]
+    points = [replace(p, candidates=[{"rate": 0.5}, {"rate": 2.0}]) for p in points]
+    config = STUDY.config()
+    rows = list(compare(toy_fit.fitted, config, points, runs.Run(tmp_path / "x")))
+    failed = [r for r in rows if "failed" in r]
+    assert {(r["k"], r["rate"]) for r in failed} == {(3, 2.0)}
+    assert all(r["failed"] == fits.DIED for r in failed)
+    assert len(rows) == 12 * (4 + 5)
+    groups = set().union(*alone)
+    assert 3.0 in groups
+    assert len(groups) <= fits.cores(), "those that were under way beside it, and no other"
+
+
+def test_a_given_executor_that_breaks_is_left_and_the_rest_done_here(tmp_path, capsys):
+    pool = fits.processes(1)
+    rows = made(tmp_path / "runs", pool, mode="die", points=2)
+    assert "a worker of the executor has died and taken it along: going on here" in capsys.readouterr().err
+    assert {r["rate"] for r in rows if "failed" in r} == {2.0}
+    assert rows == made(tmp_path / "other", None, mode="die", points=2)
+    pool.shutdown(wait=False)

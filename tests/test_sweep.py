@@ -43,3 +43,41 @@ def test_a_worker_that_dies_fails_only_its_own_point():
     assert [reason for _, reason in result.failed] == [
         "its process died: out of memory, or a crash in compiled code"
     ]
+
+
+def test_after_a_death_only_what_was_under_way_is_done_alone(monkeypatch):
+    """Points that had not begun were done one after another, each in a process that takes seconds to start."""
+    started = []
+
+    def counted(count, real=sweep.processes):
+        started.append(count)
+        return real(count)
+
+    monkeypatch.setattr(sweep, "processes", counted)
+    monkeypatch.setattr(sweep, "cores", lambda: 2)
+    configs = [toy.ToyConfig(steps=4, seed=s, mode="die" if s == 2 else "plain") for s in range(12)]
+    result = sweep.sweep("toy/walk", configs, progress=False)
+    assert [c.seed for c, _ in result.failed] == [2]
+    assert [c.seed for c, _ in result.done] == [s for s in range(12) if s != 2]
+    assert started[0] == 2
+    assert 1 <= started.count(1) <= 2
+    assert len(started) <= 4
+
+
+def test_a_pool_that_cannot_start_at_all_ends(monkeypatch):
+    class Broken:
+        def submit(self, *args):
+            raise sweep.BrokenExecutor("no")
+
+        def shutdown(self, **how):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(sweep, "processes", lambda count: Broken())
+    result = sweep.sweep("toy/walk", [toy.ToyConfig(seed=s) for s in range(3)], progress=False)
+    assert len(result.failed) == 3

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from workbench.endings import one_line
 
 if TYPE_CHECKING:  # each command imports what it needs: help, and a misspelt command, come at once
     from workbench.experiment import Experiment, Record
@@ -22,22 +22,6 @@ Set = Annotated[
 ]
 Link = Annotated[str, typer.Option(help="one line, as a panel's Link button gives it")]
 DESCRIBE = "Its knobs, presets and times: workbench describe EXPERIMENT."
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Errors that a user can mend become one line and exit status 2."""
-    from workbench.datasets import DataError
-
-    mendable: tuple[type[Exception], ...] = (ValueError, OSError, DataError)
-    try:
-        yield
-    except Exception as error:
-        runs = sys.modules.get("workbench.runs")
-        if not isinstance(error, mendable) and not (runs and isinstance(error, runs.RunError)):
-            raise
-        typer.echo("workbench: " + " | ".join(str(error).splitlines()), err=True)
-        raise typer.Exit(2) from None
 
 
 @app.command("list")
@@ -61,7 +45,7 @@ def describe_(experiment: str) -> None:
     from workbench import describe
     from workbench.experiment import get
 
-    with _one_line():
+    with one_line():
         for line in describe.lines(get(experiment)):
             typer.echo(line)
 
@@ -79,7 +63,7 @@ def run(
     """Run one experiment, or read it if it is complete; prints its last record, what it says in a sentence, and its id."""
     from workbench import runs
 
-    with _one_line():
+    with one_line():
         found, config = _asked(experiment, scale, set, link)
         records = _pull(found, config, fresh)
         typer.echo("  ".join(f"{k}={v}" for k, v in records[-1].items() if not isinstance(v, list)))
@@ -150,7 +134,7 @@ def sweep_(
     from workbench.atomic import write_atomic
     from workbench.experiment import get
 
-    with _one_line():
+    with one_line():
         found = get(experiment)
         axes = dict(_axis(found.config, text) for text in axis)
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
@@ -200,7 +184,7 @@ def figures(
     from workbench.experiment import discover
     from workbench.pictures import encode
 
-    with _one_line():
+    with one_line():
         if reference and scale != "laptop":
             raise ValueError(
                 f"--reference with --scale {scale}: expected laptop, the scale of the reference records"
@@ -232,7 +216,7 @@ def fetch(name: str) -> None:
     """Download or install a data set or a model, and check it."""
     from workbench import checkpoints, datasets
 
-    with _one_line():
+    with one_line():
         place = datasets.fetch(name) if name in datasets.DATASETS else checkpoints.fetch(name)
         typer.echo(f"{name}: {place}")
 
@@ -251,7 +235,7 @@ def runs_(
     from workbench import archive, bundles
     from workbench.experiment import get
 
-    with _one_line():
+    with one_line():
         if bring is not None:
             new = bundles.bring(bring)
             typer.echo(f"{len(new)} runs taken in from {bring}; {bundles.FORGED}")
@@ -283,7 +267,7 @@ def page(
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
 
-    with _one_line():
+    with one_line():
         found, config = _asked(experiment, scale, set, link)
         lattice = dict(_axis(found.config, text) for text in over or [])
         path = out or runs.runs_folder() / "exports" / f"{runs.run_id(found, config)}.html"
@@ -301,7 +285,7 @@ def dashboard(
     """Serve a notebook's prose and panels without its code (by Voila), on this machine, at a link with a token."""
     from workbench.ui.dashboard import serve
 
-    with _one_line():
+    with one_line():
         serve(notebook, port, theme, browser)
 
 
@@ -319,7 +303,7 @@ def notebook(
     from workbench import notebooks, runs
     from workbench.knobs import Config
 
-    with _one_line():
+    with one_line():
         parameters = Config.parse(set or []) | ({"scale": scale} if scale else {})
         target = out or runs.runs_folder() / "notebooks" / path.name
         notebooks.execute(path, target, parameters, timeout)

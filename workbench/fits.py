@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures as futures
 import os
 import signal
+import sys
 import threading
-from collections.abc import Hashable, Iterable, Sequence
-from multiprocessing import get_context, parent_process
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,11 +47,10 @@ class Fits:
         self.fit, self.run, self.root = fit, run, run.fits
         self._records: dict[str, Record | None] = {}  # by id; None while a fit is under way
         self._waiting: dict[Hashable, list[Job]] = {}  # jobs that share work, to be done in turn
-        self._working: dict[
-            futures.Future, tuple[list[Job], list[Job]]
-        ] = {}  # what is under way, and what follows it
-        self._own: list[futures.Executor] = []
-        self._careful: futures.Executor | None = None
+        # what is under way, what follows it, and on which executor
+        self._working: dict[futures.Future, tuple[list[Job], list[Job], futures.Executor]] = {}
+        self._own: dict[str, futures.Executor] = {}
+        self._broken: set[int] = set()  # executors given to us whose workers died
 
     def __enter__(self) -> Fits:
         return self
@@ -57,7 +58,7 @@ class Fits:
     def __exit__(self, *error: Any) -> None:
         for future in self._working:
             future.cancel()
-        for executor in self._own:
+        for executor in self._own.values():
             executor.shutdown(wait=False, cancel_futures=True)
 
     def record(self, job: Job) -> Record | None:
@@ -73,10 +74,13 @@ class Fits:
                 for file in ("run.json", "checkpoint.pt"):
                     (self.root / job.id / file).unlink(missing_ok=True)
             if not self._kept(job):
-                key = self.fit.together(job.config) if self.fit.together else job.id
                 # beside those that wait already: what they share is made once for all of them
-                self._waiting.setdefault(key, []).append(job)
+                self._waiting.setdefault(self._key(job), []).append(job)
         self._begin()
+
+    def _key(self, job: Job) -> Hashable:
+        """What a job shares with others that are done in turn."""
+        return self.fit.together(job.config) if self.fit.together else job.id
 
     def wait(self) -> None:
         """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
@@ -87,12 +91,17 @@ class Fits:
         )
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
-            jobs, rest = self._working.pop(future)
-            rest = self._take(jobs, future) + rest
-            if rest:  # at once, so that the worker that has what they share goes on with it
-                self._submit(rest)
+            jobs, rest, executor = self._working.pop(future)
+            lost = self._take(jobs, future, executor)
+            if lost and executor is self.run.executor:  # which is gone: from the start, on one of our own
+                self._waiting.setdefault(self._key(jobs[0]), []).extend(lost + rest)
+            elif lost:  # one of these, or of those beside them, was what a worker died of
+                self._submit(lost, rest, alone=True)
+            elif rest:  # at once, so that the worker that has what they share goes on with it
+                died = any((self.record(job) or {}).get("failed") == DIED for job in jobs)
+                self._submit(rest[:CHUNK], rest[CHUNK:], alone=died)
         self._begin()
-        for jobs, _ in self._working.values():  # what a worker has kept is there before its whole chunk is
+        for jobs, _, _ in self._working.values():  # what a worker has kept is there before its whole chunk is
             for job in jobs:
                 if self.record(job) is None and not self._kept(job):
                     break
@@ -120,68 +129,98 @@ class Fits:
     # -- the executor ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Have work done: jobs that share some on as many cores as there are, so that none is taken up twice; others at once."""
-        own = self.run.executor is None and self.fit.together is not None
-        while self._waiting and not (own and len(self._working) >= cores()):
-            self._submit(self._waiting.pop(next(iter(self._waiting))))
+        """Have work done: on workers of our own as much as keeps them busy, so that little is lost with one; else all at once."""
+        given = self.run.executor is not None and id(self.run.executor) not in self._broken
+        most = (
+            cores() if self.fit.together else 2 * cores()
+        )  # jobs that share some: so that none is taken up twice
+        while self._waiting and (given or len(self._working) < most):
+            jobs = self._waiting.pop(next(iter(self._waiting)))
+            self._submit(jobs[:CHUNK], jobs[CHUNK:])
 
-    def _submit(self, jobs: list[Job]) -> None:
-        part, rest = jobs[:CHUNK], jobs[CHUNK:]
+    def _submit(self, part: list[Job], rest: list[Job], alone: bool = False) -> None:
+        """Have these jobs done, in turn, and `rest` after them; `alone`: in a process of their own."""
         task = self.fit.experiment.name, [job.config for job in part], self.root
-        if not self._careful:
-            try:
-                future = self._executor(part[0]).submit(work, *task)
-            except futures.BrokenExecutor:  # while it was idle: a new one
-                _shared.pop("pool", None)
-                future = self._executor(part[0]).submit(work, *task)
-        else:
-            future = self._careful.submit(alone, *task)
-        self._working[future] = part, rest
+        executor = self._threads("careful", cores()) if alone else self._executor(part[0])
+        try:
+            future = executor.submit(in_a_process_of_its_own if alone else work, *task)
+        except futures.BrokenExecutor:  # while it was idle: another one
+            self._let_go(executor)
+            executor = self._executor(part[0])
+            future = executor.submit(work, *task)
+        self._working[future] = part, rest, executor
 
     def _executor(self, job: Job) -> futures.Executor:
-        if self.run.executor is not None:
+        if self.run.executor is not None and id(self.run.executor) not in self._broken:
             return self.run.executor
         if self.fit.threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
-            if not self._own:
-                self._own.append(futures.ThreadPoolExecutor(1 if parent_process() else cores()))
-            return self._own[0]
+            return self._threads("own", 1 if parent_process() else cores())
         if "pool" not in _shared:
             _shared["pool"] = processes(cores())
         return _shared["pool"]
 
-    def _be_careful(self) -> None:
-        """After a worker has died and taken its pool along: a process of its own for each group, on as many cores."""
-        if self._careful is None:
-            _shared.pop("pool", None)
-            self._careful = futures.ThreadPoolExecutor(cores())
-            self._own.append(self._careful)
+    def _threads(self, name: str, count: int) -> futures.Executor:
+        if name not in self._own:
+            self._own[name] = futures.ThreadPoolExecutor(count)
+        return self._own[name]
 
-    def _take(self, jobs: list[Job], future: futures.Future) -> list[Job]:
+    def _let_go(self, executor: futures.Executor) -> None:
+        """Take another executor from now on than one whose worker has died and taken it along."""
+        if _shared.get("pool") is executor:
+            del _shared["pool"]
+        elif executor is self.run.executor and id(executor) not in self._broken:
+            print("a worker of the executor has died and taken it along: going on here", file=sys.stderr)
+            self._broken.add(id(executor))
+
+    def _take(self, jobs: list[Job], future: futures.Future, executor: futures.Executor) -> list[Job]:
         """Take what a worker has found; returns the jobs that it did not get to, since it died."""
         try:
             found = future.result()
         except futures.BrokenExecutor:
-            self._be_careful()
+            self._let_go(executor)
             return [job for job in jobs if not self._kept(job)]
         self._records.update({job.id: record for job, record in zip(jobs, found, strict=True)})
         return []
 
 
 def processes(count: int) -> futures.ProcessPoolExecutor:
-    """Spawned processes that end with this one, however it ends, and at an interrupt without a word."""
-    return futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin_worker)
+    """Spawned processes that end with this one, however it ends; an interrupt is for this one to answer."""
+    pool = futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin_worker)
+    with _interrupts_held():
+        pool.submit(os.getpid)  # they are started here, and take this thread's mask of signals along
+    return pool
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back in this thread, where the system has such a mask: until a worker ignores them, it would die of one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
-    signal.signal(
-        signal.SIGINT, lambda *_: os._exit(130)
-    )  # it reaches the whole group; the parent says what there is to say
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def watch() -> None:
         parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_workers() -> None:
+    """End all workers of this process, which is about to end: what they had under way is lost, what was finished is kept."""
+    threading.excepthook = lambda *_: None  # a pool's own thread has nothing to add
+    for child in active_children():
+        child.kill()
 
 
 def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
@@ -198,7 +237,7 @@ def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
     return found
 
 
-def alone(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
+def in_a_process_of_its_own(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
     """The same, one by one in a process of its own; a fit on which it dies has failed, the others go on."""
     found: list[Record] = []
     while len(found) < len(configs):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, as_completed, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +61,9 @@ def sweep(
     """
     found = get(experiment)
     root = root or runs.runs_folder()
-    if executor is not None:
-        outcomes = _outcomes(executor, found, configs, root, progress)
-    else:
-        with processes(max(1, min(len(configs), cores()))) as pool:
-            try:
-                outcomes = _outcomes(pool, found, configs, root, progress)
-            except BaseException:  # Ctrl-C: do not wait for what has not begun
-                pool.shutdown(cancel_futures=True)
-                raise
-        for index, outcome in enumerate(outcomes):
-            if isinstance(outcome, BrokenExecutor):  # a worker died and took the pool along: one by one
-                with processes(1) as pool:
-                    outcomes[index] = _outcomes(pool, found, configs[index : index + 1], root, False)[0]
+    with tqdm(total=len(configs), desc=found.name, disable=not progress) as bar:
+        how = _on_processes if executor is None else partial(_on, executor)
+        outcomes = how([(found.name, config, root) for config in configs], bar)
     result = Sweep()
     for config, outcome in zip(configs, outcomes, strict=True):
         if isinstance(outcome, BrokenExecutor):
@@ -83,20 +75,56 @@ def sweep(
     return result
 
 
-def _outcomes(
-    pool: Executor, experiment: Experiment, configs: Sequence[Config], root: Path, progress: bool
-) -> list[list[Record] | BaseException]:
-    """Records, or the error, of each config."""
+Call = tuple[str, Config, Path]
+Outcome = list[Record] | BaseException
+
+
+def _on(pool: Executor, calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
+    """Records, or the error, of each call."""
     futures = []
-    for config in configs:
+    for call in calls:
         try:
-            futures.append(pool.submit(_point, experiment.name, config, root))
+            futures.append(pool.submit(_point, *call))
         except BrokenExecutor as error:
             futures.append(Future())
             futures[-1].set_exception(error)
-    for _ in tqdm(as_completed(futures), total=len(futures), desc=experiment.name, disable=not progress):
-        pass
+    for _ in as_completed(futures):
+        bar.update()
     return [future.exception() or future.result() for future in futures]
+
+
+def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
+    """The same on processes of our own: where one dies, what was under way is tried again, each alone, and the rest goes on."""
+    waiting, found = deque(range(len(calls))), {}
+    while waiting:
+        for number in _until_one_dies(calls, waiting, found, bar):
+            with processes(1) as pool:
+                (found[number],) = _on(pool, [calls[number]], bar)
+    return [found[number] for number in range(len(calls))]
+
+
+def _until_one_dies(
+    calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm
+) -> list[int]:
+    """Make what waits, as many at a time as there are cores; returns what was under way when a process died."""
+    count, under_way = max(1, min(len(waiting), cores())), {}
+    pool = processes(count)
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < count:
+                under_way[pool.submit(_point, *calls[waiting[0]])] = waiting[0]
+                waiting.popleft()
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                error = future.exception()
+                if isinstance(error, BrokenExecutor):
+                    raise error
+                found[under_way.pop(future)] = error or future.result()
+                bar.update()
+    except BrokenExecutor:
+        return sorted(under_way.values()) or [waiting.popleft()]
+    finally:  # also at Ctrl-C: without waiting for what is under way
+        pool.shutdown(wait=False, cancel_futures=True)
+    return []
 
 
 def _point(name: str, config: Config, root: Path) -> list[Record]:

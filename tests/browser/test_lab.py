@@ -368,7 +368,7 @@ def test_a_dashboard(window, tmp_path, record):
     with log.open("wb") as said:
         server = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while "is filled" not in log.read_text():
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
@@ -392,7 +392,7 @@ def test_a_dashboard(window, tmp_path, record):
         assert "/login" in window().goto(url.partition("?")[0]).url
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+        server.wait(300)
 
 
 def test_runs_are_browsed(notebook):

@@ -1,7 +1,14 @@
 """What a dashboard refuses to serve; tests/browser serves one."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from workbench.ui import dashboard
@@ -37,3 +44,31 @@ def test_it_is_on_loopback_with_a_token_and_warm():
     assert made["Voila"]["ip"] == "127.0.0.1"
     assert made["Voila"]["token"] == "secret"
     assert made["VoilaConfiguration"]["preheat_kernel"]
+
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "synapse" / "01-explore.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("said", "after"), [("Ctrl+C ends it", 0.0), ("is filled", 0.0), ("is filled", 1.0), ("is filled", 4.0)]
+)
+def test_ctrl_c_ends_it_without_a_traceback_and_its_kernels_with_it(said, after, tmp_path):
+    """Also while a kernel is warming up, which was asked to end in the midst of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workbench", "dashboard", str(NOTEBOOK), "--no-browser"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "WORKBENCH_RUNS": str(tmp_path)},
+    )  # fmt: skip
+    lines = []
+    while not lines or said not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert process.poll() is None, lines
+    time.sleep(after)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=300)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in rest, rest
+    assert "ERROR" not in rest, rest
+    _, alive = psutil.wait_procs(kernels, timeout=120)
+    assert not alive

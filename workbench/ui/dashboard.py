@@ -33,8 +33,17 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
         raise ValueError(f"{notebook}: expected a notebook, such as notebooks/synapse/01-explore.ipynb")
     if theme not in ("light", "dark"):
         raise ValueError(f"--theme {theme}: expected light or dark")
+    import psutil
     from traitlets.config import Config
     from voila.app import Voila
+
+    class Dashboard(Voila):
+        """Voila, whose kernels end at once with it: asked politely, one that is still warming up ends in a traceback."""
+
+        def stop(self) -> None:
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+            super().stop()
 
     with socket.socket() as free:
         try:
@@ -43,7 +52,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
             raise ValueError(f"--port {port}: {error.strerror}; expected a free port, or 0") from None
         port = free.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    app = Voila(config=Config(settings(port, token, theme, browser)))
+    app = Dashboard(config=Config(settings(port, token, theme, browser)))
     app.initialize([str(notebook)])
     typer.echo(
         f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)"
