@@ -28,6 +28,7 @@ from workbench.adapters.adapter import BatRow
 from workbench.adapters.attach import adapted, targeted
 from workbench.adapters.config import ANY_FORM, BARE, FAMILY, FORMS
 from workbench.adapters.lab.inside import Rounded
+from workbench.adapters.lora import LoRA
 from workbench.knobs import KnobError
 
 ALL_FORMS = [(method, form) for method in METHODS for form in FORMS.get(method, ANY_FORM)]
@@ -527,6 +528,26 @@ def test_dropout_is_of_the_update_alone(net):
 def test_dropout_of_an_update_that_is_zero_drops_nothing(net, method):
     model = fitted(net, method, dropout=0.5).train()
     assert torch.equal(model(batch()["x"]).logits, Loses(net())(batch()["x"]).logits)
+
+
+class Drops(nn.Module):
+    """Drops everything: what is left did not go through it."""
+
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize("method", ["lora", "rslora", "pissa", "olora", "lora-ga", "miss", "mini"])
+def test_dropout_is_on_the_input_of_what_is_learnt_and_not_of_what_is_subtracted(net, method):
+    """The start of PiSSA and the like is part of the layer: dropped, it would leave W - 0 instead of W - s B0 A0."""
+    model = fitted(net, method, noise=0.05, dropout=0.5).train()
+    for layer in adapted(model).values():
+        update, x = layer.adapters["default"], torch.randn(3, layer.in_features)
+        update.dropout = Drops()
+        wanted = layer.base(x)
+        if isinstance(update, LoRA) and not update.from_zero:
+            wanted = wanted - x @ (update.scale * update.B0 @ update.A0).T
+        assert torch.allclose(layer(x), wanted, atol=1e-5)
 
 
 def test_lora_plus_has_two_rates(net):

@@ -308,3 +308,20 @@ def test_a_run_of_known_tasks_from_before_is_not_taken_for_one_of_now():
     assert "scenario-task@2" in inputs(config)
     for other in (config.replace(scenario="domain"), config.replace(stream="permuted", scenario="domain")):
         assert not any("scenario" in one for one in inputs(other))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tasks_may_have_more_classes_than_others_and_some_in_common(method):
+    g = torch.Generator().manual_seed(0)
+    centre = torch.randn(6, 5, generator=g) * 3
+
+    def task(*classes):
+        y = torch.tensor(classes)[torch.randint(len(classes), (90,), generator=g)]
+        x = centre[y] + torch.randn(90, 5, generator=g)
+        return x, y, x, y
+
+    stream = streams.own([task(0, 1), task(1, 2, 3, 4), task(5, 0)], scenario="task")
+    assert [t.classes.tolist() for t in stream.tasks] == [[0, 1], [1, 2, 3, 4], [0, 5]]
+    found = fit(stream, method, strength=0.1, memory=30, passes=4, **{**SMALL, "lr": 0.02})
+    assert found.matrix.isfinite().all()
+    assert found.metrics["LA"] > 0.7

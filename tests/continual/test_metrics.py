@@ -15,6 +15,23 @@ from workbench.continual.fishers import ESTIMATORS
 from workbench.continual.metrics import average_incremental_accuracy, intransigence
 
 
+@given(st.integers(2, 6), st.integers(0, 10**6))
+@settings(deadline=None)
+def test_forgetting_is_of_the_best_since_a_task_was_learnt_whatever_came_before(tasks, seed):
+    """By loops; and a task that is known best before it is learnt, by transfer, has not been forgotten for that."""
+    a = np.random.default_rng(seed).random((tasks + 1, tasks))
+    found = accuracy_metrics(a)
+    best = [max(a[i, j] for i in range(j + 1, tasks + 1)) for j in range(tasks)]
+    assert found["F"] == pytest.approx(np.mean([best[j] - a[tasks, j] for j in range(tasks - 1)]))
+    assert found["BWT"] == pytest.approx(np.mean([a[tasks, j] - a[j + 1, j] for j in range(tasks - 1)]))
+    assert found["LA"] == pytest.approx(np.mean([a[j + 1, j] for j in range(tasks)]))
+    assert found["FWT"] == pytest.approx(np.mean([a[j, j] - a[0, j] for j in range(1, tasks)]))
+    before = a.copy()
+    for j in range(tasks):
+        before[: j + 1, j] = 1.0
+    assert accuracy_metrics(before)["F"] == pytest.approx(found["F"])
+
+
 def test_a_perfect_learner_forgets_nothing():
     matrix = [[0.1, 0.1, 0.1], [1, 0.2, 0.1], [1, 1, 0.3], [1, 1, 1]]
     found = accuracy_metrics(matrix)

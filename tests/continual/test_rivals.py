@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections import Counter
+from itertools import combinations
 
 import pytest
 import torch
@@ -208,6 +210,21 @@ def test_every_sample_has_the_same_chance_to_be_remembered():
         assert len(buffer.y) == size
         counts[buffer.x[:, 0].long()] += 1
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("size", "seen"), [(1, 2), (1, 3), (2, 3), (2, 4), (3, 4), (3, 5)])
+def test_each_set_of_samples_is_remembered_as_often_as_any_other(size, seen):
+    """Of few samples all sets can be counted: one sample more or less in a chance shows."""
+    rounds, counts = 2000, Counter()
+    x = torch.arange(seen, dtype=torch.float64)[:, None]
+    for seed in range(rounds):
+        buffer = Reservoir(size, seed)
+        buffer.add(x, torch.zeros(seen, dtype=torch.long))
+        assert buffer.seen == seen
+        counts[tuple(sorted(buffer.x[:, 0].tolist()))] += 1
+    sets = list(combinations(range(seen), size))
+    assert stats.chisquare([counts[tuple(map(float, one))] for one in sets]).pvalue > 1e-4
+    assert sum(counts.values()) == rounds
 
 
 def test_a_gem_takes_away_what_goes_against_the_past_and_nothing_else():
