@@ -181,6 +181,21 @@ def test_lora_ga_refuses_it_too():
         )
 
 
+def test_lora_ga_beside_another_adapter_starts_from_the_layers_own_gradient():
+    batches = [{"x": torch.randn(3, 8), "labels": torch.zeros(3, dtype=torch.long)}]
+
+    class Answers(Partly):
+        def forward(self, x, labels=None):
+            return type("Output", (), super().forward(x, labels))()
+
+    alone, second = Answers(), add_adapter(Answers(), AdapterConfig(r=2, targets=("0",)), "first")
+    config = AdapterConfig(method="lora-ga", r=2, targets=("0",))
+    add_adapter(alone, config, batches=batches)
+    add_adapter(second, config, "second", batches=batches)
+    one, other = (adapted(m)["blocks.0"].adapters[n] for m, n in ((alone, "default"), (second, "second")))
+    assert torch.allclose(one.A, other.A, atol=1e-6)
+
+
 def test_a_tuning_says_which_adapters_no_gradient_has_reached(monkeypatch):
     fresh = bases.fresh
 

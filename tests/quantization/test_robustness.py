@@ -296,3 +296,86 @@ def test_codes_are_no_weights(dtype):
     layer = make_layer(dtype=torch.float32)
     with pytest.raises(ValueError, match=f"weight is {dtype}; expected numbers of floating point"):
         quantize_layer(layer.weight.to(dtype), layer.hessian)
+
+
+# -- numbers that a small change of the algorithm would change -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "used"),
+    [
+        (0.0, -5e-7, 1e-6),
+        (0.0, -5e-6, 1e-5),
+        (0.0, -5e-4, 1e-3),
+        (0.01, -0.05, 0.1),
+        (0.01, -0.5, 1.0),
+        (0.2, -0.5, 1.0),
+    ],
+)
+def test_damping_is_raised_tenfold_and_no_further_than_it_must(asked, least, used):
+    """A matrix with one eigenvalue below zero: it can be factored from the first damping above that on."""
+    Q = torch.linalg.qr(
+        torch.randn(24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ).Q
+    values = torch.full((24,), 1.0, dtype=torch.float64)
+    values[0], values[1] = least, 2.0 - least  # their mean is 1
+    hessian = Q @ torch.diag(values) @ Q.T
+    weight = torch.randn(4, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    r = quantize_layer(weight, (hessian + hessian.T) / 2, method="gptq", damping=asked)
+    assert r.damping == pytest.approx(used)
+    assert f"damping raised from {asked:g} to {used:g}" in r.notes[0]
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "rtn"])
+@pytest.mark.parametrize("damping", [0.01, 0.3])
+def test_dead_columns_change_nothing_for_the_others(method, damping):
+    """As if they were not there: damping, which is a share of the mean, too."""
+    layer = make_layer()
+    dead = [3, 17, 18, 40]
+    alive = [k for k in range(48) if k not in dead]
+    layer.x *= torch.linspace(0.2, 3, 48, dtype=layer.x.dtype)  # a mean that is no median
+    layer.x[:, dead] = 0
+    hessian, cross = layer_statistics(layer.x, layer.reference)
+    cross[:, dead] = 0
+    cross[dead] = 0
+    whole = quantize_layer(layer.weight, hessian, cross, method=method, damping=damping)
+    weight = layer.weight.clone()
+    part = quantize_layer(
+        weight[:, alive], hessian[alive][:, alive], cross[alive][:, alive], method=method, damping=damping
+    )
+    assert torch.equal(whole.codes[:, alive], part.codes)
+    torch.testing.assert_close(whole.scale, part.scale)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([2, 3, 4]),
+    st.sampled_from(GRIDS),
+    st.sampled_from([1.0, 5.0, 30.0]),
+)
+def test_the_clip_search_is_a_search_over_eighty_ranges(seed, bits, grid, outlier):
+    """Brute force: p from 1.00 to 0.21 in hundredths, the first with the least sum of |q - w|^2.4."""
+    from workbench.quantization.grids import fit_grid
+
+    w = torch.randn(40, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    w[0] *= outlier
+    found = fit_grid(w.clone(), bits, *grid, clip_search=True)
+    for column in range(3):
+        tried = []
+        for hundredths in range(100, 20, -1):
+            p, one = hundredths / 100, w[:, column : column + 1]
+            ends = torch.stack([one.amin(0).clamp(max=0) * p, one.amax(0).clamp(min=0) * p])
+            made = fit_grid(ends, bits, *grid)
+            tried.append(((made.rounded(one) - one).abs().pow(2.4).sum().item(), -p, made.scale.item()))
+        best = min(tried)
+        at = next(t for t in tried if t[2] == pytest.approx(found.scale[column].item(), rel=1e-9))
+        assert at[0] == pytest.approx(best[0], rel=1e-9)
+
+
+def test_the_smallest_range_of_the_clip_search_is_found():
+    from workbench.quantization.grids import fit_grid
+
+    w = torch.full((2000, 1), 0.05, dtype=torch.float64)  # a level at p = 0.15 would fit it best
+    w[0] = 1.0
+    assert fit_grid(w, 3, clip_search=True).scale.item() == pytest.approx(0.21 / 3)

@@ -130,7 +130,7 @@ def _gradients(
     model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     """The mean gradient of the loss over the batches, of each layer's weight, in float32."""
-    weights = {path: weight_of(layer) for path, layer in layers.items()}
+    weights = {path: weight_of(getattr(layer, "base", layer)) for path, layer in layers.items()}
     if None in weights.values():
         return {}  # each layer says so itself
     wanted, reached = [p.requires_grad for p in model.parameters()], set()
