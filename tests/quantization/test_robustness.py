@@ -379,3 +379,20 @@ def test_the_smallest_range_of_the_clip_search_is_found():
     w = torch.full((2000, 1), 0.05, dtype=torch.float64)  # a level at p = 0.15 would fit it best
     w[0] = 1.0
     assert fit_grid(w, 3, clip_search=True).scale.item() == pytest.approx(0.21 / 3)
+
+
+def test_what_can_still_be_repaid_is_least_squares_over_the_free_columns():
+    """Brute force on the tokens themselves: what is left of each residual beside the free columns' inputs."""
+    from workbench.quantization.objective import Objective
+
+    layer = make_layer()
+    objective = Objective(layer.weight, layer.x, layer.reference)
+    weight = quantize(layer, method="gptaq").weight
+    free = torch.arange(30, 48)
+    output = (layer.reference @ layer.weight.T).norm()
+    residuals = (layer.reference - layer.x) @ weight.T, layer.reference @ (layer.weight - weight).T
+    for found, residual in zip(objective.residuals(weight, free), residuals, strict=True):
+        repaid = layer.x[:, free] @ torch.linalg.lstsq(layer.x[:, free], residual).solution
+        assert found.norm == pytest.approx((residual.norm() / output).item(), rel=1e-9)
+        assert found.orthogonal == pytest.approx(((residual - repaid).norm() / output).item(), rel=1e-5)
+        assert found.orthogonal < 0.999 * found.norm
