@@ -268,3 +268,27 @@ def test_the_papers_network_has_its_weights():
     assert model(torch.zeros(2, 784)).shape == (2, 10)
     assert torch.equal(flat(model), flat(PaperNet(0)))
     assert not torch.equal(flat(model), flat(PaperNet(1)))
+
+
+@pytest.mark.parametrize("watch", [0, 1, 4])
+def test_what_is_seen_on_the_way_by_hand(small, watch):
+    """Six steps a task: the means over the tasks begun, and the lowest since a task was left, and in the end."""
+    found = fit(small, "sgd", lr=0.1, passes=1, **{**SMALL, "watch": watch})
+    looks = [(step, seen, 1 + (step - 1) // 6) for step, seen in found.curves]
+    assert [step for step, _, _ in looks] == [step for step in range(1, 31) if watch and step % watch == 0]
+    last = found.matrix[-1].tolist()
+    for j in range(4):
+        later = [seen[j] for _, seen, begun in looks if begun > j + 1]
+        assert found.lowest[j].item() == min([*later, last[j]])
+    assert math.isnan(found.lowest[4])
+    means = [sum(seen[:begun]) / begun for _, seen, begun in looks]
+    if watch:
+        assert found.anytime == pytest.approx(sum(means) / len(means), rel=1e-6)
+
+
+def test_a_rate_that_is_cut_is_cut_once_at_each_border(small):
+    learner = Learner(small, "sgd-cut", lr=0.1, cut=0.5, **SMALL)
+    rates = {}
+    for task, _, _ in learner.run():
+        rates.setdefault(task, set()).add(learner.optimizer.param_groups[0]["lr"])
+    assert [[*found] for found in rates.values()] == [[pytest.approx(0.1 * 0.5**k)] for k in range(5)]

@@ -300,3 +300,22 @@ def test_importance_is_of_the_first_thousand_samples(make):
     wanted = make(model, 1.0, samples=None).importance(x[:1000], y[:1000])
     for name, importance in found.items():
         torch.testing.assert_close(importance, wanted[name], rtol=1e-12, atol=0)
+
+
+def test_upgd_corrects_each_utility_by_its_own_number_of_steps():
+    """A weight whose gradient comes later: with the others' correction it would count for too much."""
+    weights = [torch.tensor([1.0], dtype=torch.float64), torch.tensor([-2.0], dtype=torch.float64)]
+    optimizer = UPGD([w.requires_grad_() for w in weights], 0.1, beta=0.9, sigma=0.0)
+    w, u, t = [1.0, -2.0], [0.0, 0.0], [0, 0]
+    for step, gradients in enumerate([(0.5, None), (0.4, None), (0.3, -0.2), (-0.6, 0.7)]):
+        hat = {}
+        for k, g in enumerate(gradients):
+            weights[k].grad = None if g is None else torch.tensor([g], dtype=torch.float64)
+            if g is not None:
+                t[k] += 1
+                u[k] = 0.9 * u[k] - 0.1 * g * w[k]
+                hat[k] = u[k] / (1 - 0.9 ** t[k])
+        for k, value in hat.items():
+            w[k] -= 0.1 * gradients[k] * (1 - 1 / (1 + math.exp(-value / max(hat.values()))))
+        optimizer.step()
+        assert [p.item() for p in weights] == pytest.approx(w, rel=1e-12), step
