@@ -320,3 +320,29 @@ def test_every_preset_is_a_device_with_a_source():
         assert ("recalled" in name) == (not preset.verified)
     assert CATALOGUE["Ag:a-Si"].make() == Exponential(97, nonlinearity(2.4), nonlinearity(4.88), False, 100)
     assert CATALOGUE["FeFET (DNN default)"].make().retraced  # labels of one sign
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.8])
+def test_devices_of_a_pair_that_are_alike_spread_no_less_than_others(shared):
+    """Whatever they have in common, each has the spread that was asked for, and the two of a pair this correlation."""
+    from workbench.synapse.imperfections import ImperfectionConfig
+    from workbench.synapse.variation import draw_laws
+
+    config = ImperfectionConfig(step_spread=0.1, pair_correlation=shared)
+    device = LinearStep(64)
+    laws = draw_laws(device, config, 200, 200, torch.Generator().manual_seed(0))
+    assert laws.clamped == 0
+    for law in (0, 2):  # the first step up, and down
+        steps = laws.values[..., law] / device.coefficients()[law]
+        for plus_or_minus in steps:
+            assert plus_or_minus.mean().item() == pytest.approx(1.0, abs=0.003)
+            assert plus_or_minus.std().item() == pytest.approx(0.1, rel=0.03)
+        correlation = torch.corrcoef(steps.flatten(1))[0, 1].item()
+        assert correlation == pytest.approx(shared, abs=0.03)
+
+
+def test_steps_down_are_of_the_number_of_pulses_down():
+    device = LinearStep(10, slope_up=0.4, slope_down=0.3, down_levels=40)
+    g = torch.linspace(0, 1, 11, dtype=torch.float64)
+    torch.testing.assert_close(device.rise(g), (1 - 0.4 * (2 * g - 1)) / 10)
+    torch.testing.assert_close(device.fall(g), (1 + 0.3 * (2 * g - 1)) / 40)
