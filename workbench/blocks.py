@@ -141,9 +141,8 @@ def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor)
             calls.append(call)
             if number == len(blocks) - 1:
                 raise _Stop
-            extra = _CHECKED[
-                lm.model
-            ]  # how many values follow the hidden states in a tuple; None: there is no tuple
+            # how many values follow the hidden states in a tuple; None: there is no tuple
+            extra = _CHECKED[lm.model]
             return hidden if extra is None else (hidden, *[None] * extra)
 
         return forward
@@ -210,9 +209,8 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
                 raise _not_one_by_one(lm, f"block {number} is given what blocks before it computed")
-            if (again - _hidden(out)).norm() > CLOSE * _hidden(
-                out
-            ).norm():  # not equal: a GPU adds in any order
+            # not to the last digit: a GPU adds in any order
+            if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
                 raise _not_one_by_one(lm, f"block {number}, called again, does not return the same")
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):
                 raise _not_one_by_one(lm, f"block {number + 1} is not given what block {number} returned")

@@ -20,25 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workbench import runs
 from workbench.archive import folder_of
 from workbench.experiment import Record, get
-from workbench.records import ABOUT, RECORDS, About, check_record, read_about, read_records
+from workbench.records import ABOUT, LARGEST_ABOUT, RECORDS, About, check_record, read_about, read_records
 from workbench.runs import RunError
 
 FORMAT = "workbench runs 1"
 MANIFEST = "manifest.json"
 LARGEST = 2_000_000_000  # bytes that a bundle may unfold to
-LARGEST_PART = {MANIFEST: 20_000_000, ABOUT: 4_000_000, RECORDS: 64_000_000}
+LARGEST_PART = {MANIFEST: 20_000_000, ABOUT: LARGEST_ABOUT, RECORDS: 64_000_000}
 KEPT = (ABOUT, RECORDS)  # of a run, beside its artefacts
 FORGED = "checksums tell damage, not truth: who made a bundle may have written any records. Run anew what matters to you"
-ODD_ZIPS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    KeyError,
-    ValueError,
-    RecursionError,
-    NotImplementedError,
-    RuntimeError,
-)
+ODD_ZIPS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError)
 
 
 class Part(BaseModel):

@@ -24,6 +24,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workbench.continual.nets import trained
+from workbench.continual.tasks import masked
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
 ROOM = 1 << 24  # gradients of single samples that are held at a time
@@ -46,10 +47,10 @@ def fisher(
         raise ValueError("x has no samples; expected at least one")
     with _evaluating(model):
         with torch.no_grad():
-            likely = _counted(model(x), classes).softmax(-1)
+            likely = masked(model(x), classes).softmax(-1)
         labels = _labels(likely, y, estimator, seed)
         if estimator == "batched":
-            loss = nn.functional.cross_entropy(_counted(model(x), classes), labels)
+            loss = nn.functional.cross_entropy(masked(model(x), classes), labels)
             weights = trained(model)
             found = torch.autograd.grad(loss, list(weights.values()))
             return {name: gradient.square() for name, gradient in zip(weights, found, strict=True)}
@@ -83,22 +84,13 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
     return y
 
 
-def _counted(logits: Tensor, classes: Tensor | None) -> Tensor:
-    """Logits ``(n, outputs)``, -inf for all other classes."""
-    if classes is None:
-        return logits
-    others = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    others[classes] = False
-    return logits.masked_fill(others, float("-inf"))
-
-
 def _of_any(
     model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None
 ) -> dict[str, Tensor]:
     """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
 
     def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
-        return -nn.functional.cross_entropy(_counted(logits, classes), label[None])
+        return -nn.functional.cross_entropy(masked(logits, classes), label[None])
 
     return summed(model, log_likelihood, Tensor.square, x, labels, share)
 
@@ -148,7 +140,7 @@ def _of_linears(
 
             hooks.append(module.register_forward_hook(keep))
     try:
-        loss = -nn.functional.cross_entropy(_counted(model(x), classes), labels, reduction="sum")
+        loss = -nn.functional.cross_entropy(masked(model(x), classes), labels, reduction="sum")
     finally:
         for hook in hooks:
             hook.remove()

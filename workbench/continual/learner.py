@@ -24,7 +24,7 @@ from workbench.continual.metrics import Fit
 from workbench.continual.nets import draws, flat, perceptron, refuse_single_samples, tensors
 from workbench.continual.optimizer import CLASSP
 from workbench.continual.rival import Rival
-from workbench.continual.tasks import Stream, Task, loss_on, masked, masked_each, together
+from workbench.continual.tasks import Stream, Task, loss_on, masked, together
 from workbench.training import Batches, Training, TrainingError, mixed
 
 KNOBS: dict[str, Any] = {
@@ -175,7 +175,7 @@ class Learner:
 
     def _learn(self, number: int, task: Task) -> Iterator[tuple[int, int, float]]:
         k, first = self.knobs, self.borders[-1]
-        self.rival.task, answers, several = number, self._answers(), self._tasks(number)
+        self.rival.task, several = number, self._tasks(number)
         batches = Batches(len(task.x_train), k["batch"], mixed(k["seed"], number))
         steps = self._passes(number) * len(batches)
 
@@ -183,8 +183,8 @@ class Learner:
             rows = batches(step - first)
             x, y = self._batch(task, rows, number, (step - first) / steps)
             logits = self.model(x)
-            if answers and several is not None:
-                logits = masked_each(logits, several[rows], answers)
+            if self.rival.answers and several is not None:
+                logits = self.rival.counted(logits, several[rows])
             else:
                 logits = masked(logits, task.classes)
             self.online[0] += int((logits.detach().argmax(-1) == y).sum())

@@ -77,15 +77,15 @@ def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
     """
     cut = max(1, len(y) - len(y) // share)
     rows = torch.arange(len(y))
-    lacking = _lacking(y[:cut], y, 2) + _lacking(y[cut:], y, share)
-    if cut == len(y) or not (lacking or grouped(y)):
+    lacking, together = _lacking(y[:cut], y, 2) + _lacking(y[cut:], y, share), grouped(y)
+    if cut == len(y) or not (lacking or together):
         return rows[:cut], rows[cut:], ""
     mixed = mixed_up(len(y))
     aside = torch.cat([of[: len(of) // share] for c in y.unique() for of in [mixed[y[mixed] == c]]])
     if not len(aside):  # no class has enough samples
         return rows[:cut], rows[cut:], ""
     is_aside = torch.isin(mixed, aside)
-    why = "samples are grouped by class" if grouped(y) else f"the last ones lack {_classes(lacking)}"
+    why = "samples are grouped by class" if together else f"the last ones lack {_classes(lacking)}"
     return mixed[~is_aside], mixed[is_aside], f"{why}, so one in {share} of each class is set aside"
 
 

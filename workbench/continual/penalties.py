@@ -111,7 +111,8 @@ class L2(Pull):
         ones = {name: torch.ones_like(p) for name, p in trained(self.model).items()}
         if self.learnt is None:
             return ones
-        return {name: one * ~self._untrained(x[:100])[name] for name, one in ones.items()}
+        untrained = self._untrained(x[:100])
+        return {name: one * ~untrained[name] for name, one in ones.items()}
 
     def _untrained(self, x: Tensor) -> dict[str, Tensor]:
         """Which weights only answers that were never trained depend on: rows of a last layer, or a head of their own."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.continual.tasks import masked, masked_each
+from workbench.continual.tasks import masked_each
 
 
 class Rival:
@@ -21,15 +21,9 @@ class Rival:
     answers: Sequence[Tensor] = ()
     task: int = 0
 
-    def counted(self, logits: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """Logits ``(n, outputs)``, -inf for answers that do not count: for the task under way, or for those of the samples."""
-        if not self.answers:
-            return logits
-        return (
-            masked(logits, self.answers[self.task])
-            if tasks is None
-            else masked_each(logits, tasks, self.answers)
-        )
+    def counted(self, logits: Tensor, tasks: Tensor | None) -> Tensor:
+        """Logits ``(n, outputs)``, -inf for answers that do not count for the samples' own tasks ``(n,)``."""
+        return masked_each(logits, tasks, self.answers) if self.answers else logits
 
     @property
     def open(self) -> Tensor | None:

@@ -46,15 +46,15 @@ def together(tasks: Sequence[Task]) -> Task:
     return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())
 
 
-def masked(logits: Tensor, classes: Tensor) -> Tensor:
-    """Only these answers count."""
-    if len(classes) == logits.shape[1]:
+def masked(logits: Tensor, classes: Tensor | None) -> Tensor:
+    """Only these answers count; None: all."""
+    if classes is None or len(classes) == logits.shape[1]:
         return logits
     if len(classes) and int(classes.max()) >= logits.shape[1]:
         raise ValueError(f"label {int(classes.max())}: the model has outputs for 0 to {logits.shape[1] - 1}")
-    out = torch.full_like(logits, float("-inf"))
-    out[:, classes] = logits[:, classes]
-    return out
+    others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+    others[classes] = False
+    return logits.masked_fill(others, float("-inf"))
 
 
 def masked_each(logits: Tensor, tasks: Tensor, answers: Sequence[Tensor]) -> Tensor:
