@@ -1,5 +1,6 @@
 """A fair comparison: chosen by validation, judged on fresh seeds, in order, the same on any executor, and nothing is lost."""
 
+import gc
 import importlib
 import json
 import math
@@ -20,12 +21,15 @@ import pandas as pd
 import psutil
 import pytest
 import toy_fit
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from tqdm.auto import tqdm
 
 from workbench import fits, runs, sweep
 from workbench.comparison import CHOOSING, Point, compare
+from workbench.endings import one_line
 from workbench.experiment import EXPERIMENTS, discover, get
 from workbench.intervals import Interval, exactly, interval, scores, summary
 from workbench.knobs import KnobError
@@ -468,6 +472,19 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
     while time.monotonic() < until and any(_in_group(p, process.pid) for p in psutil.process_iter()):
         time.sleep(0.1)
     assert not [p for p in psutil.process_iter() if _in_group(p, process.pid)]
+
+
+def test_a_bar_that_is_interrupted_before_its_first_step_does_not_come_after_the_last_line(
+    monkeypatch, capsys
+):
+    def interrupted(bar):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tqdm, "__iter__", interrupted)
+    with pytest.raises(typer.Exit), one_line():
+        list(tqdm([1, 2], desc="fits"))
+    gc.collect()
+    assert capsys.readouterr().err.rstrip().endswith("goes on from there")
 
 
 def _in_group(process, group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,8 @@ def one_line() -> Iterator[None]:
     mendable: tuple[type[Exception], ...] = (ValueError, OSError, DataError)
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        traceback.clear_frames(error.__traceback__)  # a progress bar left in them draws itself once more
         fits = sys.modules.get("workbench.fits")
         if fits:
             fits.end_workers()
