@@ -202,7 +202,7 @@ def test_a_layer_of_a_model_with_windows_has_the_models_own_inputs(tmp_path, mon
         LayerSource(str(tmp_path / "model"), 3, "q_proj", tokens=256, window=128, upstream="none")
     )
     lm = models.load(str(tmp_path / "model"))
-    ids = models.encode(lm, datasets.load("prose-calibration"), 256).view(2, 128)
+    ids = models.token_ids(lm, datasets.load("prose-calibration"), 256).view(2, 128)
     seen = []
     lm.model.model.layers[3].self_attn.q_proj.register_forward_pre_hook(lambda _, a: seen.append(a[0][0]))
     with torch.no_grad():

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench import checkpoints, datasets, models, texts
+from workbench import checkpoints, datasets, models, qa, texts
 from workbench.checksums import sha256
 from workbench.datasets import DataError, Dataset
+from workbench.generation import generate
 
 HERE = datasets.bundled_folder()
 
@@ -134,9 +135,9 @@ def test_the_gguf_reader_equals_transformers():
 def test_smollm2_speaks_and_knows():
     lm = models.load(models.SMOLLM2)
     assert "4-bit file" in lm.note
-    assert models.generate(lm, "The capital of France is", 3).startswith(" Paris")
+    assert generate(lm, "The capital of France is", 3).text.startswith(" Paris")
     questions = datasets.load("world-facts-120")[:24]
-    assert models.accuracy(lm, questions) > 0.45  # chance is 0.25; 0.67 on all 120
+    assert qa.accuracy(lm, questions) > 0.45  # chance is 0.25; 0.67 on all 120
 
 
 def test_the_tiny_llama_learned_its_text():
@@ -153,7 +154,7 @@ def test_the_tiny_llama_learned_its_text():
 def test_loss_is_the_mean_negative_log_likelihood():
     lm = models.load(models.TINY)
     text = datasets.load("prose-evaluation")[:4000]
-    ids = models.encode(lm, text)
+    ids = models.token_ids(lm, text)
     total, count = 0.0, 0
     for start in range(0, len(ids) // 64 * 64, 64):
         part = ids[start : start + 64]

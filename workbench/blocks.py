@@ -27,15 +27,6 @@ CLOSE = 1e-2  # relative
 CHECKED = 64  # tokens on which it is checked, once a model, that its blocks can be called one by one
 
 
-@lru_cache(maxsize=2)
-def load_model(name: str, dtype: torch.dtype = torch.float32) -> models.LanguageModel:
-    """The model, kept while it is looked at; in float64 its buffers (rotary frequencies) are too."""
-    found = models.load(name, dtype)
-    if dtype == torch.float64:
-        found.model.double()
-    return found
-
-
 class _Double(TorchFunctionMode):
     """Norms, rotary angles and softmax go down to float32 whatever a model's dtype: inside this, they stay in float64.
 
@@ -104,7 +95,7 @@ def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
 
 def load_weight(model: str, block: int, part: str) -> Tensor:
     """The weight ``(out, in)`` of a layer, without its inputs."""
-    lm = load_model(model)
+    lm = models.shared(model)
     name = find_part(lm, block, part)
     return weight_of(linear_parts(blocks_of(lm)[block])[name])
 

@@ -41,8 +41,23 @@ def find(name: str) -> Path:
     return _from_hub(name)
 
 
+def rwkv_file(name: str) -> Path | None:
+    """The file of RWKV-6 that a name means; None for a model in a folder. Raises DataError where there is no such file."""
+    if name == TINY_RWKV6:
+        return find(name) / "model.safetensors"
+    path = Path(name).expanduser()
+    if path.suffix not in (".pth", ".safetensors"):
+        return None
+    if not path.exists():
+        raise DataError(f"{path} was not found; expected a .pth or .safetensors file of RWKV-6")
+    return path
+
+
 def ref(name: str) -> str:
     """Name and checksum (or the hub's commit), for a run's identity."""
+    file = rwkv_file(name)
+    if file is not None:
+        return f"{Path(name).stem}@{sha256(file)[:16]}"
     if name == SMOLLM2:
         return f"{name}@{GGUF_SHA256[:16]}"
     if name == MINILM:

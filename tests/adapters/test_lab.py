@@ -9,12 +9,11 @@ import pytest
 import torch
 from adapters.test_adapters import Loses, batch
 
-from workbench import papers, runs
+from workbench import models, papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
 from workbench.adapters.config import METHODS, UNDROPPED
 from workbench.adapters.lab import (
-    bases,
     exercises,
     inside,
     looking,
@@ -161,7 +160,7 @@ def test_methods_are_compared_at_matched_numbers(model, methods):
     config = StudyConfig(model=model)
 
     def trained(method):
-        net = bases.fresh(bases.load(model).model)
+        net = models.shallow_copy(models.shared(model)).model
         start = FitConfig(**config.knobs_of(method)).of(AdapterConfig)
         add_adapter(
             net, start.model_copy(update={"method": "lora"} if method == "lora-ga" else {})
@@ -446,12 +445,12 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from workbench import runs, training
-from workbench.adapters.lab import bases
+from workbench import models
 from workbench.experiment import get
 training.SAVE_EVERY = 0.0
 train = get("adapters/train")
 config = train.config(method="bat-row", steps=120, every=3, batch=4, samples=64, dropout=0.0)
-bases.load(config.model)  # once for all children
+models.shared(config.model)  # once for all children
 def go(root):
     for _ in runs.stream(train, config, root):
         pass

@@ -18,6 +18,7 @@ from transformers import (
     MixtralForCausalLM,
 )
 
+from workbench import models
 from workbench.adapters import (
     METHODS,
     AdapterConfig,
@@ -29,7 +30,7 @@ from workbench.adapters import (
     unreached,
 )
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import bases, tuning
+from workbench.adapters.lab import tuning
 from workbench.adapters.lab.inside import Rounded
 
 WITHOUT_GRADIENTS = [m for m in METHODS if m != "lora-ga"]
@@ -197,18 +198,18 @@ def test_lora_ga_beside_another_adapter_starts_from_the_layers_own_gradient():
 
 
 def test_a_tuning_says_which_adapters_no_gradient_has_reached(monkeypatch):
-    fresh = bases.fresh
+    shallow_copy = models.shallow_copy
 
-    def with_an_idle_layer(model):
-        model = fresh(model)
-        model.model.layers[0].mlp.idle_proj = nn.Linear(128, 128)
-        return model
+    def with_an_idle_layer(lm):
+        lm = shallow_copy(lm)
+        lm.model.model.layers[0].mlp.idle_proj = nn.Linear(128, 128)
+        return lm
 
     config = tuning.TuningConfig(steps=3, batch=2, samples=20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         list(tuning.Tuner(config).run())
-    monkeypatch.setattr(bases, "fresh", with_an_idle_layer)
+    monkeypatch.setattr(models, "shallow_copy", with_an_idle_layer)
     with pytest.warns(
         UserWarning, match=r"no gradient has reached 1 of the adapters, such as .*0.mlp.idle_proj"
     ):
@@ -251,7 +252,7 @@ def test_experts_and_attentions_that_get_no_adapter_are_told():
 def test_models_whose_linears_are_nearly_all_are_adapted_in_silence(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        add_adapter(bases.fresh(bases.load(name).model), AdapterConfig(r=4))
+        add_adapter(models.shallow_copy(models.shared(name)).model, AdapterConfig(r=4))
 
 
 # -- out again, and wrapped ------------------------------------------------------------------------------------------------------

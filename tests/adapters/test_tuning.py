@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workbench import models
+from workbench import models, qa
 from workbench.adapters import METHODS, AdapterConfig, add_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import bases, problems, tuning
+from workbench.adapters.lab import problems, tuning
 from workbench.adapters.lab.tuning import Tuner, TuningConfig
 from workbench.datasets import DataError
+from workbench.generation import generate
 from workbench.knobs import KnobError
 from workbench.training import TrainingError
 
@@ -60,7 +61,7 @@ def test_exact_match_in_one_pass_is_greedy_decoding():
     part = tuner.problems.train[:8] + tuner.problems.test[:8]
     right, tokenizer = 0, tuner.lm.tokenizer
     for problem in part:
-        text = problems.prompt(problem.question)
+        text = qa.prompt(problem.question)
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         out = tuner.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
@@ -113,7 +114,7 @@ def test_two_tuners_share_the_weights_and_nothing_else():
     layers = [*adapted(one.model).values()], [*adapted(two.model).values()]
     assert all(a.own[0] is b.own[0] for a, b in zip(*layers, strict=True))
     assert all(len(layer.adapters) == 1 for layer in (*layers[0], *layers[1]))
-    lm = bases.load(models.TINY)
+    lm = models.shared(models.TINY)
     assert not any("adapters" in n for n, _ in lm.model.named_modules())
 
 
@@ -135,7 +136,7 @@ def test_rates_follow_their_schedule():
 def test_forgetting_is_seen():
     tuner = Tuner(TuningConfig(**SHORT, lr=0.01, method="lora"))
     before = tuner.prose_loss(1024)
-    plain = models.loss(bases.load(models.TINY), problems.datasets.load("prose-evaluation"), 256, 1024)
+    plain = models.loss(models.shared(models.TINY), problems.datasets.load("prose-evaluation"), 256, 1024)
     assert before == pytest.approx(plain)
     for _ in tuner.run():
         pass
@@ -146,20 +147,20 @@ def test_forgetting_is_seen():
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient's norm"])
-def test_what_is_not_finite_is_told_before_a_weight_is_touched(what):
+def test_what_is_not_finite_is_told_before_a_weight_is_touched(what, monkeypatch):
     tuner = Tuner(TuningConfig(**SHORT))
     next(tuner.run(1))
     kept = copy.deepcopy(tuner.state_dict())
-    logits = tuner.logits
+    logits = qa.answer_logits
 
-    def spoilt(batch):
-        values = logits(batch)
+    def spoilt(model, batch):
+        values = logits(model, batch)
         if what == "loss":
             return values * math.nan
         values.register_hook(lambda gradient: gradient * math.nan)
         return values
 
-    tuner.logits = spoilt
+    monkeypatch.setattr(qa, "answer_logits", spoilt)
     with pytest.raises(
         TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is kept"
     ):
@@ -183,8 +184,8 @@ def test_out_of_memory_says_what_to_lower(monkeypatch, where):
     def fails(*_, **__):
         raise RuntimeError("[enforce fail] can't allocate memory")
 
-    for model in (tuner, models):
-        monkeypatch.setattr(model, "logits" if model is tuner else "loss", fails)
+    monkeypatch.setattr(qa, "answer_logits", fails)
+    monkeypatch.setattr(models, "loss", fails)
     monkeypatch.setattr(tuning, "add_adapter", fails)
     with pytest.raises(TrainingError, match="lower the batch size"):
         {
@@ -343,8 +344,8 @@ def test_sets_of_your_folder(name):
 
 
 def test_samples_are_cut_at_the_longest():
-    tokenizer = bases.load(models.TINY).tokenizer
-    for sample in problems.encode(tokenizer, problems.load("word-problems").train[:20], length=40):
+    lm = models.shared(models.TINY)
+    for sample in qa.encode(lm, problems.load("word-problems").train[:20], length=40):
         assert len(sample.ids) <= 40
         assert 1 <= sample.start < len(sample.ids)
 
@@ -361,8 +362,8 @@ def test_checkpointing_of_the_model_changes_no_gradient(method):
         if kind is not None:
             tuner.model.gradient_checkpointing_enable({"use_reentrant": kind})
             tuner.model.enable_input_require_grads()  # a reentrant one with frozen inputs would lose the gradient
-        batch = problems.collate(tuner.train[:4])
-        F.cross_entropy(tuner.logits(batch), batch.targets).backward()
+        batch = qa.collate(tuner.train[:4])
+        qa.answer_loss(tuner.model, batch).backward()
         grads.append([p.grad for p in tuner.model.parameters() if p.requires_grad])
     for other in grads[1:]:
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(grads[0], other, strict=True))
@@ -379,14 +380,14 @@ def test_our_own_quantized_layers_are_adapted():
     from workbench.quantization import layer_statistics, quantize_layer
 
     tuner = Tuner(TuningConfig(method="bat-row", **SHORT))
-    lm = bases.load(models.TINY)
-    model = bases.fresh(lm.model)
+    lm = models.shared(models.TINY)
+    model = models.shallow_copy(lm).model
     for layer in (block.mlp.up_proj for block in model.model.layers):
         hessian, cross = layer_statistics(torch.randn(256, layer.in_features), None)
         weight = quantize_layer(layer.weight.detach(), hessian, cross, method="gptq", bits=4).weight
         layer.weight = torch.nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
     assert model.model.layers[0].mlp.up_proj.weight is not lm.model.model.layers[0].mlp.up_proj.weight
-    batch = problems.collate(tuner.train[:4])
+    batch = qa.collate(tuner.train[:4])
     plain = model(input_ids=batch.ids).logits
     add_adapter(model, AdapterConfig(method="bat-row", r=8))
     assert torch.allclose(model(input_ids=batch.ids).logits, plain, atol=1e-5)
@@ -399,19 +400,17 @@ def test_answers_of_models_that_know_no_end_of_text_end_with_a_line_break(model)
     tuner = Tuner(TuningConfig(model=model, data="word-problems", **SHORT))
     said = tuner.lm.tokenizer.decode(tuner.train[0].ids)
     assert said.endswith("\n")
-    assert said.count("\n") == 1 + problems.prompt(tuner.problems.train[0].question).count("\n"), (
+    assert said.count("\n") == 1 + qa.prompt(tuner.problems.train[0].question).count("\n"), (
         "an answer is a line"
     )
-    told = bases.written(tuner.lm, tuner.model, "It was", 40)
-    assert "\n" not in told[:-1]
-    other = dataclasses.replace(tuner.lm, name="/my/own/model")
-    assert bases.end_of(other) is None
-    ended = problems.encode(other.tokenizer, tuner.problems.train[:1])[0].ids
+    assert "\n" not in generate(tuner.lm, "It was", 40).text
+    other = dataclasses.replace(tuner.lm, one_line=False)
+    ended = qa.encode(other, tuner.problems.train[:1])[0].ids
     assert ended[-1] == other.tokenizer.eos_token_id
 
 
 def test_a_guess_is_by_the_place_of_a_token_alone():
     """Of three answers of two tokens, by hand: two kinds of token, and one for what was never seen."""
-    made = [problems.Encoded(torch.tensor([9, a, b]), 1) for a, b in ((1, 2), (1, 2), (2, 2))]
+    made = [qa.Encoded(torch.tensor([9, a, b]), 1) for a, b in ((1, 2), (1, 2), (2, 2))]
     wanted = -(math.log(3 / 6) + math.log(4 / 6)) / 2
     assert problems.guess(made, made[:1]) == pytest.approx(wanted)

@@ -15,10 +15,9 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from workbench import checkpoints, models
+from workbench import models, qa
 from workbench.adapters import AdapterConfig, add_adapter
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import bases
 from workbench.adapters.lab.microscope import examine
 from workbench.adapters.lab.tuning import Tuner, TuningConfig
 
@@ -117,8 +116,8 @@ class Step:
     def __call__(self) -> None:
         """One step."""
         if self.gathered:
-            hidden = bases.hidden_states(self.model, self.ids)[:, 63:-1]
-            logits = bases.head(self.model)(hidden.flatten(0, 1)).float()
+            hidden = qa.hidden_states(self.model, self.ids)[:, 63:-1]
+            logits = qa.head(self.model)(hidden.flatten(0, 1)).float()
             loss = nn.functional.cross_entropy(logits, self.ids[:, 64:].flatten())
         else:
             labels = self.ids.clone()
@@ -132,18 +131,23 @@ class Step:
 def smollm2() -> None:
     """A whole step of SmolLM2, ours (logits of the answers alone, as `tuning` does) and PEFT's (the model's own loss)."""
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    full = bases.load(models.SMOLLM2).model
-    small = bases.load(models.SMOLLM2, torch.bfloat16).model
+    full = models.shared(models.SMOLLM2)
+    small = models.shared(models.SMOLLM2, torch.bfloat16)
     runs = {
-        "PEFT MiSS": Step(theirs(bases.fresh(full), "miss", 32, targets), gathered=False),
-        "MiSS": Step(add_adapter(bases.fresh(full), AdapterConfig(method="miss", r=32)), gathered=True),
-        "MiSS, bf16 base": Step(
-            add_adapter(bases.fresh(small), AdapterConfig(method="miss", r=32)), gathered=True
+        "PEFT MiSS": Step(theirs(models.shallow_copy(full).model, "miss", 32, targets), gathered=False),
+        "MiSS": Step(
+            add_adapter(models.shallow_copy(full).model, AdapterConfig(method="miss", r=32)), gathered=True
         ),
-        "PEFT Bat": Step(theirs(bases.fresh(full), "bat", 32, targets), gathered=False),
-        "Bat-row": Step(add_adapter(bases.fresh(full), AdapterConfig(method="bat-row", r=32)), gathered=True),
+        "MiSS, bf16 base": Step(
+            add_adapter(models.shallow_copy(small).model, AdapterConfig(method="miss", r=32)), gathered=True
+        ),
+        "PEFT Bat": Step(theirs(models.shallow_copy(full).model, "bat", 32, targets), gathered=False),
+        "Bat-row": Step(
+            add_adapter(models.shallow_copy(full).model, AdapterConfig(method="bat-row", r=32)), gathered=True
+        ),
         "Bat-row, bf16 base": Step(
-            add_adapter(bases.fresh(small), AdapterConfig(method="bat-row", r=32)), gathered=True
+            add_adapter(models.shallow_copy(small).model, AdapterConfig(method="bat-row", r=32)),
+            gathered=True,
         ),
     }
     times = interleaved(runs, 5)
@@ -155,7 +159,7 @@ def smollm2() -> None:
 
 def tuned() -> None:
     """Steps of `Tuner` on the tiny models, for the cost of a comparison."""
-    for model in (models.TINY, checkpoints.TINY_RWKV6):
+    for model in (models.TINY, models.TINY_RWKV6):
         tuner = Tuner(TuningConfig(model=model, steps=25))
         start = time.process_time()
         for _ in tuner.run():
@@ -167,8 +171,8 @@ def microscope() -> None:
     """All 210 layers of an adapter on SmolLM2 under the microscope, with two threads, which it asks for."""
     torch.set_num_threads(2)
     for method in ("miss", "bat-row", "lora"):
-        lm = bases.load(models.SMOLLM2)
-        model = add_adapter(bases.fresh(lm.model), AdapterConfig(method=method, r=16))
+        lm = models.shared(models.SMOLLM2)
+        model = add_adapter(models.shallow_copy(lm).model, AdapterConfig(method=method, r=16))
         for p in (p for p in model.parameters() if p.requires_grad):
             p.data += 0.01 * torch.randn_like(p)
         start = time.perf_counter()

@@ -11,7 +11,7 @@ import torch
 from drawing import runs_and_draws
 
 from workbench import blocks, datasets, models, runs
-from workbench.blocks import blocks_of, load_model
+from workbench.blocks import blocks_of
 from workbench.experiment import discover, get
 from workbench.quantization import METHODS, layer_statistics, quantize_layer
 from workbench.quantization.lab import layers
@@ -126,11 +126,11 @@ def test_residuals_and_their_orthogonal_parts(real):
 
 def test_the_streams_are_the_models_own(real):
     """The full-precision stream is what the model's own forward pass feeds the layer."""
-    lm = load_model("tiny-llama")
+    lm = models.shared("tiny-llama")
     caught = []
     layer = blocks_of(lm)[2].mlp.down_proj
     handle = layer.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
-    ids = models.encode(lm, datasets.load("prose-calibration"), 256)
+    ids = models.token_ids(lm, datasets.load("prose-calibration"), 256)
     with torch.no_grad():
         lm.model(input_ids=ids[None])
     handle.remove()
@@ -198,11 +198,11 @@ def test_what_is_judged_is_the_same_on_another_processor(tmp_path):
 
 def test_a_float64_model_stays_in_float64():
     """Norms and rotary angles too, which go down to float32 in the model's own code."""
-    lm = load_model("tiny-llama", torch.float64)
-    ids = models.encode(lm, datasets.load("prose-calibration"), 256)[None]
+    lm = models.shared("tiny-llama", torch.float64)
+    ids = models.token_ids(lm, datasets.load("prose-calibration"), 256)[None]
     ours = blocks.block_inputs(lm, blocks_of(lm)[0], ids)
     after = blocks.advance(blocks_of(lm)[0], ours)[0][0]
-    single = load_model("tiny-llama")
+    single = models.shared("tiny-llama")
     theirs = blocks.advance(blocks_of(single)[0], blocks.block_inputs(single, blocks_of(single)[0], ids))[0][
         0
     ]
@@ -217,8 +217,8 @@ def test_a_float64_model_stays_in_float64():
 def test_validation_text_is_neither_calibration_nor_test_text(real):
     assert real.validation.shape == real.held_out.shape == (2048, 384)
     assert not torch.equal(real.validation, real.held_out)
-    lm = load_model("tiny-llama")
-    ids = models.encode(lm, datasets.load("prose-evaluation"), 4096)
+    lm = models.shared("tiny-llama")
+    ids = models.token_ids(lm, datasets.load("prose-evaluation"), 4096)
     first = blocks.block_inputs(lm, blocks_of(lm)[0], ids[2048:2304][None])
     source = LayerSource("tiny-llama", 0, "q_proj", tokens=256)
     expected = blocks.inputs_of(blocks_of(lm)[0], ["self_attn.q_proj"], first)["self_attn.q_proj"]

@@ -12,7 +12,7 @@ from workbench.adapters.config import METHODS, AdapterConfig
 from workbench.adapters.convert import to_lora
 from workbench.adapters.files import load_adapter, save_adapter
 from workbench.adapters.reach import unreached
-from workbench.adapters.rwkv6 import RWKV6
+from workbench.rwkv6 import RWKV6
 
 __all__ = [
     "METHODS", "RWKV6", "AdapterConfig", "add_adapter", "load_adapter", "merge", "parameter_groups", "save_adapter",

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from workbench.adapters.rwkv6 import RWKV6, initialise
+from workbench.rwkv6 import RWKV6, initialise
 
 HERE = Path(__file__).parent
 TEXT, TOKENIZER = HERE.parents[1] / "text", HERE.parent / "tiny-llama"

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from workbench import models, runs
+from workbench import models, qa, runs
 from workbench.adapters.attach import adapted
 from workbench.adapters.files import load_adapter, save_adapter
-from workbench.adapters.lab import bases, figures, looking, peft_code, problems, stories
+from workbench.adapters.lab import figures, looking, peft_code, stories
 from workbench.adapters.lab.colours import MODEL_NAMES
 from workbench.adapters.lab.tuning import Tuner, TuningConfig, inputs
 from workbench.experiment import Record, experiment, get
@@ -182,16 +182,15 @@ class AskConfig(TrainConfig):
 def ask(config: AskConfig, run: Run) -> Iterator[Record]:
     """Ask the model, before and after: the adapter is that of the training above, or is trained first."""
     folder = trained_adapter(config)
-    lm = bases.load(config.model, getattr(torch, config.dtype))
-    text = problems.prompt(config.question, config.prompt)
-    model = bases.fresh(lm.model)
-    before = looking.written(lm, model, text, config.tokens)
-    load_adapter(model, folder)
+    lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
+    text = qa.prompt(config.question, config.prompt)
+    before = looking.first_line(lm, text, config.tokens)
+    load_adapter(lm.model, folder)
     yield {
         "question": config.question,
         "right": looking.total(config.question),
         "before": before,
-        "after": looking.written(lm, model, text, config.tokens),
+        "after": looking.first_line(lm, text, config.tokens),
         "method": config.method,
         "steps": config.steps,
         "tokens": config.tokens,

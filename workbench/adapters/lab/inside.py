@@ -14,7 +14,6 @@ from workbench.adapters import family
 from workbench.adapters.adapter import Adapter
 from workbench.adapters.attach import KINDS
 from workbench.adapters.config import AdapterConfig
-from workbench.adapters.lab import bases
 from workbench.adapters.lab import inside_figures as figures
 from workbench.adapters.lab import inside_stories as stories
 from workbench.adapters.lab.controls import Orthogonal
@@ -31,7 +30,7 @@ ROWS, COLUMNS = 48, 64  # of it that are used where the whole is drawn
 @lru_cache(maxsize=1)
 def layer_weight() -> Tensor:
     """A layer's weight ``(384, 128)``."""
-    return bases.load(models.TINY).model.get_submodule(LAYER).weight.detach().clone()
+    return models.shared(models.TINY).model.get_submodule(LAYER).weight.detach().clone()
 
 
 def a_layer(rows: int, columns: int) -> nn.Linear:

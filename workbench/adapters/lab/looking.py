@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workbench import phases
+from workbench import phases, qa
 from workbench.adapters.attach import adapted
-from workbench.adapters.lab import bases, problems
 from workbench.adapters.lab.tuning import Tuner
 from workbench.adapters.layer import Adapted
+from workbench.generation import generate
 from workbench.models import LanguageModel
 
 CROP = 64  # rows and columns of an update that are shown
@@ -120,10 +120,10 @@ def storages(values: Any) -> list[torch.UntypedStorage]:
     return [t.untyped_storage() for t in tree_leaves(values) if isinstance(t, Tensor)]
 
 
-def answers(tuner: Tuner, part: Sequence[problems.Problem]) -> list[str]:
+def answers(tuner: Tuner, part: Sequence[qa.Pair]) -> list[str]:
     """What the model writes to each question, greedily, up to a line."""
     phases.say("asking the model")
-    return [written(tuner.lm, tuner.model, problems.prompt(p.question, tuner.config.prompt)) for p in part]
+    return [first_line(tuner.lm, qa.prompt(p.question, tuner.config.prompt)) for p in part]
 
 
 def total(question: str) -> str | None:
@@ -133,6 +133,6 @@ def total(question: str) -> str | None:
     return str(sum(int(part.replace(" ", "")) for part in re.findall(r"[+-]?\s*\d+", question)))
 
 
-def written(lm: LanguageModel, model: Any, text: str, most: int = 12) -> str:
+def first_line(lm: LanguageModel, text: str, most: int = 12) -> str:
     """The first line of the greedy continuation of a text."""
-    return bases.written(lm, model, text, most).strip().partition("\n")[0]
+    return generate(lm, text, most).text.strip().partition("\n")[0]

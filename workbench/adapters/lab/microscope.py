@@ -11,11 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from workbench import phases
+from workbench import models, phases
 from workbench.adapters.attach import adapted
 from workbench.adapters.convert import factors_of
 from workbench.adapters.files import CONFIG, TENSORS, load_adapter
-from workbench.adapters.lab import bases
 from workbench.adapters.lab.colours import NAMES
 from workbench.adapters.lab.experiments import PRESETS, TrainConfig, named, trained_adapter, warm_up
 from workbench.adapters.lab.figures import layer_map
@@ -47,7 +46,7 @@ def _inputs(config: MicroscopeConfig) -> list[str]:
         return inputs(config)
     folder = Path(config.folder).expanduser()
     return [
-        bases.ref(config.model),
+        models.ref(config.model),
         *(f"{n}@{sha256(folder / n)[:16]}" for n in (CONFIG, TENSORS) if (folder / n).exists()),
     ]
 
@@ -171,9 +170,9 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
     """Every layer of an adapter: how far it moved, how many directions, how new to W, what a bfloat16 merge loses."""
     folder = Path(config.folder).expanduser() if config.folder else trained_adapter(config)
-    lm = bases.load(config.model, getattr(torch, config.dtype))
+    lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     phases.say("reading the adapter")
-    model = load_adapter(bases.fresh(lm.model), folder)
+    model = load_adapter(lm.model, folder)
     layers = adapted(model)
     about = {
         "of": len(layers),

@@ -50,7 +50,7 @@ class PeftTuner(Tuner):
                 wrapped = peft.get_peft_model(self.model, peft.get_peft_config(about))
         except (TypeError, ValueError, KeyError) as error:
             raise KnobError(f"peft={self.config.peft}: PEFT refuses it: {error}") from error
-        self.model = wrapped.get_base_model()
+        self.lm.model = wrapped.get_base_model()
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": self.config.lr}]
 
     def updates(self) -> dict[str, Tensor]:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import field_validator
 from torch import Tensor
-from torch.nn import functional as F
 
-from workbench import checkpoints, datasets, models
+from workbench import datasets, models, qa
 from workbench.adapters.attach import adapted, add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
-from workbench.adapters.lab import bases, problems
-from workbench.adapters.lab.problems import Batch, Encoded
+from workbench.adapters.lab import problems, speeds
 from workbench.adapters.layer import Adapted
+from workbench.generation import generate
 from workbench.knobs import knob
-from workbench.models import LanguageModel
-from workbench.training import Batches, Training, TrainingError, mixed
+from workbench.qa import Batch, Encoded, Pair
+from workbench.training import Batches, Training, TrainingError, enough_memory, mixed
 
-MODELS = (models.TINY, checkpoints.TINY_RWKV6, models.SMOLLM2)
+MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # by which forgetting is measured
 EARLY = 20  # steps within which a run that flies off is told
 
@@ -84,26 +82,12 @@ class TuningConfig(AdapterConfig):
     @classmethod
     def _resolved(cls, value: Any, info: Any) -> Any:
         """`auto` is measured here, so that the config, and with it a run's identity and checkpoint, holds what is used."""
-        return bases.faster_dtype(info.data.get("model", models.TINY)) if value == "auto" else value
+        return speeds.faster_dtype(info.data.get("model", models.TINY)) if value == "auto" else value
 
 
 def inputs(config: TuningConfig) -> list[str]:
     """References of model and data."""
-    return [bases.ref(config.model), *problems.inputs(config.data), datasets.ref(PROSE)]
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Inside it a lack of memory is a TrainingError that says what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        said = str(error).lower()
-        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
-            raise TrainingError(
-                "out of memory: lower the batch size, the longest question, or the rank, or take a smaller model"
-            ) from error
-        raise
+    return [models.ref(config.model), *problems.inputs(config.data), datasets.ref(PROSE)]
 
 
 class Tuner:
@@ -112,11 +96,12 @@ class Tuner:
     @enough_memory()
     def __init__(self, config: TuningConfig, **more: Any):
         self.config = config
-        self.lm = bases.load(config.model, getattr(torch, config.dtype), config.device)
+        self.lm = models.shallow_copy(
+            models.shared(config.model, getattr(torch, config.dtype), config.device)
+        )
         self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
-        self.model = bases.fresh(self.lm.model)
-        self.whole_logits = not bases.head_alone_gives_logits(self.model)
+        qa.head_alone_gives_logits(self.model)  # found out while nothing is on the model
         self._idle: dict[str, Adapted] = {}  # layers with adapters that no gradient has reached yet
         start = perf_counter()
         groups = self.put_on(**more)
@@ -137,10 +122,10 @@ class Tuner:
         self._idle = adapted(self.model)
         return parameter_groups(self.model, self.config.lr)
 
-    def encoded(self, part: Sequence[problems.Problem]) -> list[Encoded]:
+    def encoded(self, part: Sequence[Pair]) -> list[Encoded]:
         """Questions and answers as tokens."""
         c = self.config
-        return problems.encode(self.lm.tokenizer, part, c.prompt, c.length, bases.end_of(self.lm))
+        return qa.encode(self.lm, part, c.prompt, c.length)
 
     def _rate(self, step: int) -> float:
         c = self.config
@@ -154,7 +139,7 @@ class Tuner:
         )
 
     def _batch(self, rows: Tensor) -> Batch:
-        return problems.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
+        return qa.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
 
     def _labelled(self, number: int) -> dict[str, Tensor]:
         """A batch as the model itself takes it, for LoRA-GA's gradient."""
@@ -167,13 +152,6 @@ class Tuner:
         labels[batch.rows, batch.columns + 1] = batch.targets
         return {"input_ids": batch.ids, "labels": labels}
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Of the answers' tokens alone, ``(answer tokens, vocabulary)``, in float32: the head is most of a small model's work."""
-        if self.whole_logits:
-            return self.model(input_ids=batch.ids).logits[batch.rows, batch.columns].float()
-        hidden = bases.hidden_states(self.model, batch.ids)
-        return bases.head(self.model)(hidden[batch.rows, batch.columns]).float()
-
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
         """Train up to step `until`; yields each step's number, from 1, and its loss.
 
@@ -184,7 +162,7 @@ class Tuner:
             if not self.model.training:  # it was looked at
                 self.model.train()
             batch = self._batch(self.batches(step))
-            return F.cross_entropy(self.logits(batch), batch.targets)
+            return qa.answer_loss(self.model, batch)
 
         with enough_memory():
             for step, loss in self.training.steps(loss_of, self.config.steps if until is None else until):
@@ -228,38 +206,19 @@ class Tuner:
         self.training.load_state_dict(state["training"])
         self.first_loss = state["first_loss"]
 
-    @enough_memory()
-    @torch.no_grad()
-    def judge(self, part: Sequence[problems.Problem]) -> dict[str, float]:
-        """Mean loss a token of the answers, and the share of them that greedy decoding would write exactly, in one pass each.
-
-        Greedy decoding writes an answer if each of its tokens is the likeliest after those before it.
-        """
-        samples = sorted(
-            self.encoded(part), key=lambda s: len(s.ids)
-        )  # batches of like lengths have little padding
-        self.model.eval()
-        size = 2 * self.config.batch  # without gradients there is room for more
-        total, tokens, right = 0.0, 0, 0
-        for start in range(0, len(samples), size):
-            batch = problems.collate(samples[start : start + size]).to(self.config.device)
-            logits = self.logits(batch)
-            total += F.cross_entropy(logits, batch.targets, reduction="sum").item()
-            tokens += len(batch.targets)
-            wrong = batch.rows[logits.argmax(-1) != batch.targets]
-            right += len(batch.ids) - len(wrong.unique())
-        return {"loss": total / tokens, "exact": right / len(samples)}
+    def judge(self, part: Sequence[Pair]) -> dict[str, float]:
+        """`qa.judge` on these questions; without gradients there is room for twice the batch."""
+        return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
-    def final_answers(self, part: Sequence[problems.Problem], most: int = 200) -> float:
+    def final_answers(self, part: Sequence[Pair], most: int = 200) -> float:
         """The share of worked answers, written greedily, whose last number (or boxed answer) is right."""
         final = self.problems.final
         if final is None:
             raise ValueError(f"{self.problems.name} has no worked answers: judge them by `judge`")
         right = 0
         for problem in part:
-            text = problems.prompt(problem.question, self.config.prompt)
-            said = bases.written(self.lm, self.model, text, most)
+            said = generate(self.lm, qa.prompt(problem.question, self.config.prompt), most).text
             right += final(said) == final(problem.answer) != ""
         return right / len(part)
 
@@ -267,8 +226,7 @@ class Tuner:
     def prose_loss(self, tokens: int = 4096) -> float:
         """Nats a token on held-out prose: what it rises by in training is what was forgotten."""
         self.model.eval()
-        lm = LanguageModel(self.lm.name, self.model, self.lm.tokenizer)
-        return models.loss(lm, datasets.load(PROSE), window=256, tokens=tokens)
+        return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
     @enough_memory()
     def updates(self) -> dict[str, Tensor]:
@@ -278,6 +236,11 @@ class Tuner:
                 path: layer.adapters["default"].delta(layer.own[0].float())
                 for path, layer in adapted(self.model).items()
             }
+
+    @property
+    def model(self) -> Any:
+        """The model with the adapter: a copy of its own, which shares the base's weights."""
+        return self.lm.model
 
     @property
     def trained(self) -> int:

@@ -23,7 +23,6 @@ from workbench.blocks import (
     find_part,
     inputs_of,
     linear_parts,
-    load_model,
     set_weight,
     weight_of,
 )
@@ -122,7 +121,7 @@ def _full_precision(
     model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int
 ) -> Stream:
     """The full-precision stream at the entry of `block`: of calibration, then of test and validation windows."""
-    lm = load_model(model, getattr(torch, dtype))
+    lm = models.shared(model, getattr(torch, dtype))
     calibration, evaluation = TEXTS[text]
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
     stream = block_inputs(lm, blocks_of(lm)[0], torch.cat(parts))
@@ -136,7 +135,7 @@ class _Streams:
     """Both streams of a text at the entry of a block, from where the next layer looked at is often not far."""
 
     def __init__(self, origin: LayerSource):
-        self.origin, self.lm = origin, load_model(origin.model, getattr(torch, origin.dtype))
+        self.origin, self.lm = origin, models.shared(origin.model, getattr(torch, origin.dtype))
         self.blocks, self.split = blocks_of(self.lm), origin.tokens // origin.window
         self._enter(0, self._full_precision(0))
 
@@ -204,7 +203,7 @@ def _by_input(inputs: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
 
 
 def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens: int) -> Tensor:
-    found = models.windows(models.encode(lm, datasets.load(name), skip * length + tokens), length)
+    found = models.windows(models.token_ids(lm, datasets.load(name), skip * length + tokens), length)
     if len(found) - skip < tokens // length:
         raise ValueError(
             f"{name} has {len(found)} windows of {length} tokens; expected {skip + tokens // length}, of which {skip} "

@@ -25,9 +25,17 @@ from torch.nn import functional as F
 from workbench.datasets import DataError
 
 CHUNK = 16
-State = list[
-    tuple[Tensor, Tensor, Tensor]
-]  # a block: last input of time mix and of channel mix (batch, width), S
+
+
+class State(list[tuple[Tensor, Tensor, Tensor]]):
+    """What the model remembers of the tokens so far; for each block the last input of time mix and of channel mix, and S.
+
+    Shapes: ``(batch, width)`` twice, and ``(batch, heads, key, value)``. The method is that of transformers' caches.
+    """
+
+    def reorder_cache(self, rows: Tensor) -> None:
+        """Take these sequences of the batch, in place; a row may be taken several times, or not at all."""
+        self[:] = [tuple(part[rows] for part in block) for block in self]
 
 
 def wkv_loop(
@@ -157,6 +165,11 @@ class Output:
     loss: Tensor | None
     state: State
 
+    @property
+    def past_key_values(self) -> State:
+        """The state, under the name that models of transformers use for their cache."""
+        return self.state
+
 
 class RWKV6(nn.Module):
     """The language model; its parameters have the names of official files, so that these are its state_dict."""
@@ -205,17 +218,17 @@ class RWKV6(nn.Module):
         like = self.emb.weight
         width, heads = like.shape[1], self.blocks[0].att.heads
         wide = torch.promote_types(like.dtype, torch.float32)
-        return [
+        return State(
             (
                 *(like.new_zeros(batch, width) for _ in range(2)),
                 like.new_zeros(batch, heads, width // heads, width // heads, dtype=wide),
             )
             for _ in self.blocks
-        ]
+        )
 
     def hidden(self, input_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """What the head reads, ``(batch, tokens, width)``, and the state after the last token."""
-        state, after = state or self.start(len(input_ids)), []
+        state, after = state or self.start(len(input_ids)), State()
         x = self.emb(input_ids)
         for block, before in zip(self.blocks, state, strict=True):
             x, new = block(x, before)
@@ -223,14 +236,21 @@ class RWKV6(nn.Module):
         return self.ln_out(x), after
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, state: State | None = None, **ignored: Any
+        self,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        state: State | None = None,
+        logits_to_keep: int = 0,
+        past_key_values: State | None = None,
+        **ignored: Any,
     ) -> Output:
-        """Logits of the next token for ids ``(batch, tokens)``; labels are shifted inside, -100 counts for nothing.
+        """Logits of the next token for ids ``(batch, tokens)``; labels are shifted inside, those of -100 are left out.
 
-        Padding belongs to the right, where it changes nothing; a mask or a cache that is given is not needed.
+        Of the last `logits_to_keep` tokens alone, unless it is 0. ``past_key_values`` is transformers' name for `state`. Pad at
+        the right, where padding changes nothing: an attention mask is ignored.
         """
-        x, state = self.hidden(input_ids, state)
-        logits, loss = self.head(x), None
+        x, state = self.hidden(input_ids, past_key_values if state is None else state)
+        logits, loss = self.head(x[:, -logits_to_keep:]), None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
         return Output(logits, loss, state)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from workbench.adapters import RWKV6, AdapterConfig, add_adapter, merge
 from workbench.adapters.attach import adapted
-from workbench.adapters.rwkv6 import CHUNK, initialise, wkv_chunked, wkv_loop
 from workbench.datasets import DataError
+from workbench.rwkv6 import CHUNK, initialise, wkv_chunked, wkv_loop
 
 
 def model(width=64, layers=2, vocabulary=50, head_size=32, seed=0):
@@ -158,18 +158,17 @@ def test_the_bundled_model_is_what_its_card_says():
     import json
 
     from workbench import checkpoints, datasets, models
-    from workbench.adapters.lab import bases
     from workbench.checksums import sha256
+    from workbench.generation import generate
 
     folder = checkpoints.find(checkpoints.TINY_RWKV6)
     card, about = (folder / "README.md").read_text(), json.loads((folder / "training.json").read_text())
     assert sha256(folder / "model.safetensors") in card
-    lm = bases.load(checkpoints.TINY_RWKV6)
+    lm = models.load(models.TINY_RWKV6)
     assert sum(p.numel() for p in lm.model.parameters()) == about["parameters"]
     assert f"{about['parameters']:,} parameters" in card
     loss = models.loss(lm, datasets.load("prose-evaluation"), window=256)
     assert loss == pytest.approx(about["log"][-1]["held_out_loss"], abs=0.02)  # kept in float16
-    said = models.generate(lm, "The Congress", tokens=8)
-    assert len(said) > 5
-    assert len(adapted(add_adapter(bases.fresh(lm.model), AdapterConfig(r=8)))) == 24
+    assert len(generate(lm, "The Congress", 8).text) > 5
+    assert len(adapted(add_adapter(models.shallow_copy(lm).model, AdapterConfig(r=8)))) == 24
     assert torch.equal(RWKV6.load(folder).emb.weight, lm.model.emb.weight)

@@ -1,0 +1,349 @@
+"""Text that models write: against transformers' own generate, on families of models, in batches, behind a prefix, in pieces."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as vocabularies
+from transformers import PreTrainedTokenizerFast
+
+from workbench import decoding, models
+from workbench.chats import chat_text, prompt_tokens
+from workbench.generation import Prefix, generate, generate_batch, read, stream
+from workbench.models import LanguageModel
+from workbench.rwkv6 import RWKV6, initialise
+
+SIZES = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 4}
+HEADS = {**SIZES, "intermediate_size": 48, "num_attention_heads": 4}
+LLAMA = {**HEADS, "num_key_value_heads": 2, "max_position_embeddings": 512}
+GEMMA = {**LLAMA, "head_dim": 8, "sliding_window": 8, "pad_token_id": 0}
+GPT = {"vocab_size": 259, "n_embd": 32, "n_layer": 3, "n_head": 4}
+TURNS = ["sliding_attention", "full_attention"] * 2
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+STATES = {
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+}
+FAMILIES = {
+    "llama": (tf.LlamaForCausalLM, tf.LlamaConfig(**LLAMA)),
+    "mistral": (tf.MistralForCausalLM, tf.MistralConfig(**LLAMA, sliding_window=8)),
+    "qwen2": (tf.Qwen2ForCausalLM, tf.Qwen2Config(**LLAMA)),
+    "gemma2": (tf.Gemma2ForCausalLM, tf.Gemma2Config(**GEMMA)),
+    "gemma3": (tf.Gemma3ForCausalLM, tf.Gemma3TextConfig(**GEMMA, layer_types=TURNS)),
+    "gpt2": (tf.GPT2LMHeadModel, tf.GPT2Config(**GPT, n_positions=512)),
+    "neox": (tf.GPTNeoXForCausalLM, tf.GPTNeoXConfig(**HEADS)),
+    "bloom": (tf.BloomForCausalLM, tf.BloomConfig(vocab_size=259, hidden_size=32, n_layer=3, n_head=4)),
+    "opt": (
+        tf.OPTForCausalLM,
+        tf.OPTConfig(**SIZES, ffn_dim=48, num_attention_heads=4, word_embed_proj_dim=32),
+    ),
+    "mamba": (tf.MambaForCausalLM, tf.MambaConfig(**SIZES, state_size=4)),
+    "qwen3-next": (tf.Qwen3NextForCausalLM, tf.Qwen3NextConfig(**LLAMA, head_dim=8, **EXPERTS, **STATES)),
+}
+PADS = {"llama", "qwen2", "gpt2", "neox", "opt"}
+PROMPTS = ["one", "a longer prompt, of many bytes", "twelve bytes", "twelve more."]
+SYSTEM = {"role": "system", "content": "Be brief."}
+HELLO = {"role": "user", "content": "Hello"}
+
+
+def by_bytes():
+    """A tokenizer of single bytes, whose ids are those of no family's special tokens."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(vocabularies.BPE({letter: 3 + k for k, letter in enumerate(letters)}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<end>"])
+    return PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+def language_model(name):
+    torch.manual_seed(0)
+    if name == "rwkv6":
+        model = initialise(RWKV6(259, 64, 3, 32, lerp_rank=8, decay_rank=16))
+        model.generation_config = None
+    else:
+        kind, config = FAMILIES[name]
+        config.tie_word_embeddings = False  # tied, a model that has learnt nothing repeats what it reads
+        model = kind(config)
+        model.generation_config.eos_token_id = None
+    with torch.no_grad():  # else most write one token only, whatever they read
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape) * 0.3)
+    return LanguageModel(name, model.eval(), by_bytes())
+
+
+def by_transformers(lm, prompt, tokens):
+    """The ids that the family's own generate writes greedily, without a batch; RWKV-6 has its own."""
+    ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]])
+    out = lm.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, pad_token_id=0
+    )
+    return out[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "rwkv6"])
+def test_every_family_writes_what_its_own_generate_writes(name):
+    """Alone, in a batch of prompts of several lengths, and behind a prefix; more tokens than a window has."""
+    lm = language_model(name)
+    wanted = [lm.tokenizer.decode(by_transformers(lm, prompt, 24)) for prompt in PROMPTS]
+    assert len(set(wanted)) == len(wanted)
+    assert [generate(lm, prompt, 24).text for prompt in PROMPTS] == wanted
+    assert [reply.text for reply in generate_batch(lm, PROMPTS, 24, size=3)] == wanted
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        prefix = read(lm, "twelve ")
+    assert ["cannot go on from a prefix" in str(w.message) for w in told] == (
+        [True] if name == "mamba" else []
+    )
+    assert [reply.text for reply in generate_batch(lm, PROMPTS[2:], 24, prefix=prefix)] == wanted[2:]
+    assert generate(lm, PROMPTS[2], 24, prefix=prefix).text == wanted[2], "the prefix is as it was"
+    assert "".join(stream(lm, PROMPTS[0], 24)) == wanted[0]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "rwkv6"])
+def test_prompts_are_padded_only_where_that_changes_nothing(name, monkeypatch):
+    lm, sizes, step = language_model(name), [], decoding.step
+
+    def seen(model, ids, cache, mask=None):
+        sizes.append((len(ids), mask is not None))
+        return step(model, ids, cache, mask)
+
+    decoding.pads_exactly(lm)
+    monkeypatch.setattr(decoding, "step", seen)
+    generate_batch(lm, PROMPTS, 2)
+    begun = [sizes[k] for k in range(0, len(sizes), 2)]
+    # two of the four prompts have as many tokens
+    assert begun == ([(4, True)] if name in PADS else [(1, False), (2, False), (1, False)])
+
+
+def test_a_prefix_spares_its_tokens(monkeypatch):
+    lm, lengths, step = language_model("llama"), [], decoding.step
+
+    def seen(model, ids, cache, mask=None):
+        lengths.append(ids.shape[1])
+        return step(model, ids, cache, mask)
+
+    prefix = read(lm, "x" * 200)
+    monkeypatch.setattr(decoding, "step", seen)
+    generate(lm, "x" * 200 + "and more", 3, prefix=prefix)
+    assert lengths == [9, 1, 1]
+
+
+def test_a_prefix_whose_last_token_joins_what_follows_changes_nothing():
+    lm = models.shared(models.TINY)
+    text = "The whale was in the wat"
+    assert lm.prompt_ids([text + "er and"])[0][: len(lm.prompt_ids([text])[0])] != lm.prompt_ids([text])[0]
+    assert generate(lm, text + "er and", 8, prefix=read(lm, text)) == generate(lm, text + "er and", 8)
+    one = read(lm, "T")
+    assert generate(lm, "The whale", 4, prefix=one) == generate(lm, "The whale", 4)
+
+
+def test_a_prefix_of_another_model_or_of_one_that_has_learnt_is_refused():
+    lm = models.shallow_copy(models.shared(models.TINY))
+    prefix = read(lm, "The whale was")
+    with pytest.raises(ValueError, match="does not begin with the prefix 'The whale was'"):
+        generate(lm, "A whale", 2, prefix=prefix)
+    with pytest.raises(ValueError, match="the model has changed since it read the prefix"):
+        generate(models.load(models.TINY), "The whale was big", 2, prefix=prefix)
+    from workbench.adapters import AdapterConfig, add_adapter
+
+    add_adapter(lm.model, AdapterConfig(r=4))
+    with pytest.raises(ValueError, match="the model has changed"):
+        generate(lm, "The whale was big", 2, prefix=prefix)
+    prefix = read(lm, "The whale was")
+    assert isinstance(prefix, Prefix)
+    with torch.no_grad():
+        next(p for p in lm.model.parameters() if p.requires_grad).add_(1.0)
+    with pytest.raises(ValueError, match="the model has changed"):
+        generate(lm, "The whale was big", 2, prefix=prefix)
+
+
+# -- where a text ends -----------------------------------------------------------------------------------------------------------
+
+
+def writes(lm, text, monkeypatch):
+    """Make the model write these bytes, and nothing but 'z' after them."""
+    ids = [lm.tokenizer(text)["input_ids"]] if isinstance(text, str) else [text]
+
+    def step(model, given, cache, mask=None):
+        done = 0 if cache is None else cache
+        token = ids[0][done] if done < len(ids[0]) else lm.tokenizer("z")["input_ids"][0]
+        return torch.nn.functional.one_hot(torch.tensor([token]), 259).float(), done + 1
+
+    monkeypatch.setattr(decoding, "step", step)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.text("abc\n", max_size=30),
+    st.lists(st.text("abc\n", min_size=1, max_size=4), max_size=3),
+    st.integers(1, 40),
+)
+def test_a_text_ends_with_the_first_stop_string_that_is_whole_and_its_pieces_are_the_whole(text, stop, most):
+    lm = language_model("llama")
+    with pytest.MonkeyPatch.context() as patch:
+        writes(lm, text, patch)
+        reply = generate(lm, "x", most, stop=stop)
+        pieces = [*stream(lm, "x", most, stop=stop)]
+    whole = (text + "z" * most)[:most]
+    read = next((whole[:k] for k in range(1, most + 1) if any(s in whole[:k] for s in stop)), whole)
+    places = [read.find(s) for s in stop if s in read]
+    assert reply.text == (read[: min(places)] if places else read)
+    assert (reply.ended, reply.tokens) == ("stop" if places else "length", len(read))
+    assert "".join(pieces) == reply.text
+    assert "" not in pieces
+
+
+def test_characters_of_several_bytes_come_whole(monkeypatch):
+    lm = language_model("llama")
+    writes(lm, "né “q” 木", monkeypatch)
+    assert [*stream(lm, "x", len("né “q” 木".encode()))] == [*"né “q” 木"]
+
+
+def test_a_text_ends_where_the_tokenizer_or_the_generation_config_says(monkeypatch):
+    lm = language_model("llama")
+    a, b, c = lm.tokenizer("abc")["input_ids"]
+    lm.model.generation_config.eos_token_id = [b, c]
+    writes(lm, "aab", monkeypatch)
+    reply = generate(lm, "x", 9)
+    assert (reply.text, reply.ended, reply.tokens, reply.prompt_tokens) == ("aa", "end", 3, 1)
+    lm.model.generation_config.eos_token_id = c
+    lm.tokenizer.eos_token = "<end>"
+    writes(lm, [a, lm.tokenizer.eos_token_id], monkeypatch)
+    assert generate(lm, "x", 9).text == "a"
+
+
+def test_a_prompt_beyond_the_model_s_context_is_refused_and_a_text_ends_with_it():
+    lm = language_model("llama")
+    with pytest.raises(ValueError, match=r"has 512 tokens, and llama reads at most 512: shorten it"):
+        generate(lm, "x" * 512)
+    with pytest.raises(ValueError, match="the prompt has no tokens"):
+        generate(lm, "")
+    reply = generate(lm, "x" * 509, 40)
+    assert (reply.tokens, reply.ended) == (3, "length")
+
+
+def test_wrong_arguments_are_refused_by_name():
+    lm = language_model("llama")
+    for wrong in (
+        {"max_tokens": 0},
+        {"stop": "end"},
+        {"stop": [""]},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            generate(lm, "x", **wrong)
+    for single in ("x", [HELLO]):
+        with pytest.raises(ValueError, match="give a single one to generate"):
+            generate_batch(lm, single)
+
+
+# -- random numbers --------------------------------------------------------------------------------------------------------------
+
+
+def test_sampled_tokens_have_the_frequencies_of_the_softmax(monkeypatch):
+
+    lm = language_model("llama")
+    logits = torch.full((259,), -torch.inf)
+    logits[3:7] = torch.tensor([1.0, 0.0, 2.0, 0.5])
+    monkeypatch.setattr(
+        decoding, "step", lambda model, ids, cache, mask=None: (logits.expand(len(ids), -1), 0)
+    )
+    lm.model.config.max_position_embeddings = 10_000
+    job = generate(lm, "x", 4000, temperature=0.7, seed=1).text
+    wanted = torch.softmax(logits[3:7].double() / 0.7, 0)
+    kinds = lm.tokenizer.convert_ids_to_tokens(range(3, 7))
+    for kind, share in zip(kinds, wanted.tolist(), strict=True):
+        assert job.count(kind) / 4000 == pytest.approx(share, abs=0.03)
+
+
+def test_a_seed_gives_the_same_text_alone_and_in_a_batch_and_torch_s_own_numbers_are_left_alone():
+    lm = language_model("llama")
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one = generate_batch(lm, PROMPTS, 12, temperature=1.0, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one == generate_batch(lm, PROMPTS, 12, temperature=1.0, seed=3, size=1)
+    assert one[0] == generate(lm, PROMPTS[0], 12, temperature=1.0, seed=3)
+    assert one != generate_batch(lm, PROMPTS, 12, temperature=1.0, seed=4)
+    same = generate_batch(lm, [PROMPTS[0]] * 4, 12, temperature=1.0, seed=3)
+    assert len({reply.text for reply in same}) == 4
+
+
+def test_the_model_is_in_evaluation_mode_while_it_writes_and_as_it_was_after():
+    model = tf.GPT2LMHeadModel(tf.GPT2Config(**GPT, n_positions=64, resid_pdrop=0.9)).train()
+    lm = LanguageModel("gpt2", model, by_bytes())
+    assert generate(lm, "abc", 8) == generate(lm, "abc", 8)
+    assert model.training
+    pieces = stream(lm, "abc", 8)
+    next(pieces)
+    pieces.close()
+    assert model.training
+
+
+# -- chats -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chat_model_answers_by_its_template():
+    lm = models.shared(models.SMOLLM2)
+    text = chat_text(lm, [HELLO])
+    assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+    reply = generate(lm, [{"role": "user", "content": "What is the capital of France?"}], 20)
+    assert "Paris" in reply.text
+    assert reply.ended == "end"
+    prefix = read(lm, [{"role": "system", "content": "You answer in one word."}])
+    chat = [{"role": "system", "content": "You answer in one word."}, HELLO]
+    assert generate(lm, chat, 8, prefix=prefix).text == generate(lm, chat, 8).text
+
+
+def test_without_a_template_messages_are_lines_and_that_is_told_once(monkeypatch):
+    lm = language_model("llama")
+    with pytest.warns(UserWarning, match="llama has no chat template: messages become lines"):
+        assert chat_text(lm, [SYSTEM, HELLO]) == "System: Be brief.\nUser: Hello\nAssistant:"
+    writes(lm, " Hi.\nUser: and", monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reply = generate(lm, [HELLO], 20)
+    assert (reply.text, reply.ended) == (" Hi.", "stop")
+
+
+def test_a_template_without_system_messages_gets_them_before_the_first_question():
+    lm = language_model("llama")
+    lm.tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<model>{% endif %}"
+    )
+    with pytest.warns(UserWarning, match="takes no system message"):
+        assert chat_text(lm, [SYSTEM, HELLO]) == "<user>Be brief.\n\nHello<model>"
+    with pytest.raises(ValueError, match="refuses these messages: System role not supported"):
+        chat_text(lm, [SYSTEM])
+    with pytest.raises(ValueError, match=r"expected a role \(system, user, assistant\) and a content"):
+        chat_text(lm, [{"role": "bot", "content": ""}])
+
+
+def test_a_text_begins_with_the_token_that_its_tokenizer_puts_there_and_a_chat_as_its_template_says(tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    lm = language_model("llama")
+    inner = lm.tokenizer.backend_tokenizer
+    inner.add_special_tokens(["<s>"])
+    inner.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))]
+    )
+    lm = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>"))
+    (ids, given) = lm.prompt_ids(["ab", "<s>ab"])
+    assert ids == given == lm.tokenizer("ab")["input_ids"]
+    lm.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    assert prompt_tokens(lm, [HELLO])[1] == lm.tokenizer("Hello", add_special_tokens=False)["input_ids"]
