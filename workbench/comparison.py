@@ -26,6 +26,7 @@ CHOOSING = (
 AHEAD = 8  # points whose fits are under way, at least
 
 Setting = Mapping[str, Any]
+Only = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def comparison(
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
 
         generate.__doc__, generate.__module__ = points.__doc__, points.__module__
-        register(
+        points.fit = fit
+        points.experiment = register(
             Experiment(
                 name,
                 version,
@@ -140,6 +142,32 @@ def comparison(
         return points
 
     return declare
+
+
+def view(
+    name: str,
+    *,
+    of: Callable[[Any], Iterable[Point]],
+    figure: Callable[..., Any],
+    paper: str,
+    only: Only = lambda place: True,
+    **more: Any,
+) -> Callable[[Any], Iterable[Point]]:
+    """Register another picture of the comparison whose points are `of`: of those places alone of which `only` is true.
+
+    ``only(place)`` sees a point's label and its places. Fits, reference and version are the comparison's own.
+    """  # fmt: skip
+    parent = of.experiment
+
+    def points(config: Any) -> Iterator[Point]:
+        yield from (point for point in of(config) if only({"label": point.label, **point.at}))
+
+    points.__annotations__["config"] = of.config
+    points.__doc__, points.__module__ = more.pop("about", parent.generate.__doc__), of.__module__
+    return comparison(
+        name, version=parent.version, fit=of.fit, figure=figure, presets=of.config.presets, paper=paper, of=(parent.name, only),
+        **more,
+    )(points)  # fmt: skip
 
 
 def candidates(**values: Sequence[Any]) -> list[Setting]:

@@ -56,6 +56,7 @@ class Experiment:
     questions: Sequence[Question] = ()
     hidden: bool = False
     code: Callable[[Any], str] | None = None
+    of: tuple[str, Callable[[Record], bool]] | None = None
 
     @property
     def method(self) -> str:
@@ -119,7 +120,8 @@ def experiment(
     run a record stands, in a few words; `together` are the records that make one moment of it (or a function of the config);
     ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
     are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
-    digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program.
+    digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program;
+    `of`: whose reference records, and which of them, are this one's (see `comparison.view`).
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

@@ -55,7 +55,7 @@ def ahead(differences: pd.Series, digits: int) -> str:
 
 def marks(records: Iterable[Record], units: str = "seeds") -> str:
     """What the marks of a picture of these rows are, in words."""
-    count = len({r["seed"] for r in chosen(records)})
+    count = len({r["seed"] for r in judging_rows(records)})
     if count == 1:
         return f"one {units.removesuffix('s')}"
     return (
@@ -70,15 +70,18 @@ def exactly(value: float) -> Interval:
     return Interval(value, value, value, 1)
 
 
-def judged(records: Sequence[Record]) -> pd.DataFrame:
-    """The rows that judge."""
-    table = pd.DataFrame(records)
+def judging_rows(records: Iterable[Record]) -> list[Record]:
+    """The rows of the fits that judge: those of the chosen settings on fresh seeds, one for each point and seed."""
+    return [r for r in records if r.get("phase", "judge") == "judge"]
+
+
+def _judging(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["phase"] == "judge"] if "phase" in table else table
 
 
 def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",), **where: Any) -> pd.Series:
     """`column` of the judging fits at `where`, indexed by what pairs them: subtract or divide two such series."""
-    table = judged(records)
+    table = _judging(pd.DataFrame(records))
     for name, value in where.items():
         table = table[table[name] == value]
     if column not in table:
@@ -96,7 +99,7 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
     if "failed" not in table:
         table["failed"] = None
     for at, every in table.groupby(keys, dropna=False, sort=False):
-        part = judged(every)
+        part = _judging(every)
         if not len(part):
             continue
         values = part.set_index(unit)[column] if column in part else pd.Series(math.nan, part[unit])
@@ -110,8 +113,3 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
     return pd.DataFrame(
         rows, columns=[*keys, "setting", *Interval._fields, "values", "edge", "fits", "failed"]
     )
-
-
-def chosen(records: Iterable[Record]) -> list[Record]:
-    """The rows of the chosen settings alone, one a point and seed."""
-    return [r for r in records if r.get("phase", "judge") == "judge"]

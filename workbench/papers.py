@@ -15,7 +15,7 @@ from zlib import crc32
 
 from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
-from workbench.experiment import FEW, Experiment, Record, get
+from workbench.experiment import EXPERIMENTS, FEW, Experiment, Record, get
 from workbench.knobs import Config, KnobError
 
 if TYPE_CHECKING:
@@ -131,13 +131,21 @@ def reference_path(name: str) -> Path:
 
 def reference_records(name: str) -> list[Record] | None:
     """The committed laptop-scale records of the experiment `name`, made by ``workbench figures``."""
-    path = reference_path(name)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else None
+    whose, only = _whose(name)
+    path = reference_path(whose)
+    records = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else None
+    return [record for record in records if only(record)] if records else records
+
+
+def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
+    """The experiment whose reference is that of `name` too, and which of its records."""
+    made = EXPERIMENTS.get(name)
+    return made.of if made and made.of else (name, lambda record: True)
 
 
 def reference_about(name: str) -> dict[str, Any]:
     """How those records were made: version, config, machine, time; empty where there are none."""
-    path = reference_path(name).with_suffix(".json")
+    path = reference_path(_whose(name)[0]).with_suffix(".json")
     return json.loads(path.read_text()) if path.exists() else {}
 
 

@@ -6,11 +6,13 @@ for readers without a kernel, a PNG, SVG or PDF on white.
 
 from __future__ import annotations
 
+import re
 import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import matplotlib
 import numpy as np
@@ -127,7 +129,7 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
     for _, row in table.iterrows():
         place = (labels.index(row["label"]) + 0.5) / len(labels) - 0.5
         point(axes, groups.index(row[group]) + 0.7 * place, row, colours[row["label"]], across=True)
-    axes.set_yticks(range(len(groups)), labels=[str(g).replace("nu", "ν") for g in groups])
+    axes.set_yticks(range(len(groups)), labels=[greek(str(g)) for g in groups])
     axes.set_ylim(max(len(groups), 1) - 0.5, -0.5)
     for edge in range(1, len(groups)):
         axes.axhline(edge - 0.5, color=STYLE["grid.color"], linewidth=0.8)
@@ -156,14 +158,22 @@ def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, be
         said = f"{round(value)}" if np.isfinite(value) else "·"
         axes.text(x, y, said.replace("-", "−"), ha="center", va="center", fontsize=8)
     axes.set_xticks(range(table.shape[1]), labels=table.columns)
-    axes.set_yticks(range(table.shape[0]), labels=[str(g).replace("nu", "ν") for g in table.index])
+    axes.set_yticks(range(table.shape[0]), labels=[greek(str(g)) for g in table.index])
     axes.grid(visible=False)
 
 
-def reach(axes: Axes, value: float, label: str, across: bool = False) -> None:
-    """A dashed line: what is to be reached."""
+def greek(label: str) -> str:
+    """A label with the word nu as the letter ν."""
+    return re.sub(r"\bnu\b", "ν", label)
+
+
+def target(axes: Axes, value: float, label: str, across: bool = False) -> None:
+    """Draw a dashed line at a value to be reached; `name_ends` and `finish` know it as a target."""
     draw, style = (axes.axvline if across else axes.axhline), {"linestyle": "--", "linewidth": 1.1}
-    draw(value, color=INK, label=label, zorder=1, **style)
+    _TARGETS.add(draw(value, color=INK, label=label, zorder=1, **style))
+
+
+_TARGETS: WeakSet[Line2D] = WeakSet()
 
 
 def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> None:
@@ -188,8 +198,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
         places[index] = top = min(places[index], top - gap)
     right = axes.get_xlim()[1]
     for line, place in zip(lines, places, strict=True):
-        across = len({*line.get_ydata()}) == 1 and line.get_linestyle() == "--"  # see `reach`
-        x, y = right if across else line.get_xdata()[-1], line.get_ydata()[-1]
+        x, y = right if line in _TARGETS else line.get_xdata()[-1], line.get_ydata()[-1]
         apart = abs(place - y) > gap / 2  # a thread to the line that it names
         axes.annotate(
             names[line.get_label()],
@@ -228,15 +237,10 @@ def finish(
     ).set_in_layout(False)
     top, rows = 0.08 + 0.19 * len(above), 0
     if names:
-        reached = {
-            line.get_label()
-            for axes in figure.axes
-            for line in axes.lines
-            if line.get_linestyle() == "--" and len(line.get_xdata()) == 2
-        }  # see `reach`
+        targets = {line.get_label() for axes in figure.axes for line in axes.lines if line in _TARGETS}
         marks = [
             Line2D([], [], linestyle="--", color=INK, linewidth=1.1)
-            if name in reached
+            if name in targets
             else Line2D(
                 [], [], linestyle="", marker=markers.get(name, "o"), markersize=4.5, color=colours[name]
             )

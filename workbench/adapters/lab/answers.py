@@ -14,7 +14,7 @@ from workbench.adapters.lab.studies import FIVE, KNOBS
 from workbench.adapters.lab.study_figures import log_ticks
 from workbench.comparison import Point, comparison
 from workbench.experiment import Record
-from workbench.intervals import chosen
+from workbench.intervals import judging_rows
 from workbench.knobs import knob
 from workbench.models import SMOLLM2
 from workbench.plotting import figure, finish
@@ -26,7 +26,7 @@ TESTED = {"curve": "loss", "answered": "exact"}
 
 def draw_answers(records: Sequence[Record]) -> Figure:
     """Loss, and share of held-out questions answered exactly, against the step; a seed a thin line, the mean a thick one."""
-    judged = [r for r in chosen(records) if r.get("answered")]
+    judged = [r for r in judging_rows(records) if r.get("answered")]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
         for axes, (column, name) in zip(fig.subplots(1, 2), PANELS.items(), strict=True):

@@ -9,24 +9,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from workbench.adapters.lab.colours import NAMES
-from workbench.adapters.lab.study_figures import at, difference, reach
+from workbench.adapters.lab.colours import FORGETTING, LOSS, NAMES
+from workbench.adapters.lab.study_figures import reach
 from workbench.experiment import Record
 from workbench.intervals import interval, scores
+from workbench.measures import at, better
 from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
 
 
+def _said(one: str, over: str, place: str | None) -> str:
+    return f"{NAMES[over]}'s loss minus {NAMES[one]}'s"
+
+
 def _below(one: str, over: str, rates: str | None = None) -> Check:
     """Check: the loss of `one` is below that of `over`, at the shared rate or each at its own."""
-
-    def check(records: list[Record]) -> Verdict:
-        where = {"rates": rates} if rates else {}
-        gap = difference(records, one, over, **where)
-        return verdict(Finding(f"{NAMES[over]}'s loss minus {NAMES[one]}'s", interval(gap), low=0))
-
-    return check
+    return better(LOSS, one, over, say=_said, **({"rates": rates} if rates else {}))
 
 
 def _faster(records: list[Record]) -> Verdict:
@@ -83,16 +82,8 @@ def _gradient(records: list[Record]) -> Verdict:
 
 def _forgets(rates: str) -> Check:
     """Check: MiSS's loss on prose rises more than LoRA's."""
-
-    def check(records: list[Record]) -> Verdict:
-        lost = {label: scores(records, "forgetting", label=label, rates=rates) for label in ("miss", "lora")}
-        return verdict(
-            Finding(
-                "rise of the loss on prose, MiSS minus LoRA", interval(lost["miss"] - lost["lora"]), low=0
-            )
-        )
-
-    return check
+    said = "rise of the loss on prose, MiSS minus LoRA"
+    return better(FORGETTING, "lora", "miss", say=lambda *at: said, rates=rates)
 
 
 def _answers(records: list[Record]) -> Verdict:
@@ -110,14 +101,7 @@ def _more_rank(records: list[Record]) -> Verdict:
 
 def _same(one: str, other: str, margin: float) -> Check:
     """Check: two labels' losses differ by less than a margin."""
-
-    def check(records: list[Record]) -> Verdict:
-        gap = difference(records, one, other)
-        return verdict(
-            Finding(f"{NAMES[other]}'s loss minus {NAMES[one]}'s", interval(gap), low=-margin, high=margin)
-        )
-
-    return check
+    return better(LOSS, one, other, say=_said, low=-margin, high=margin)
 
 
 OURS = "this workbench"

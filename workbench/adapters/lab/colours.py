@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.inks import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PINK, RED, SKY
+from workbench.measures import Measure, Note, SeriesStyle
 
 COLOURS = {
     "miss": ORANGE, "mini": ORANGE, "bat-col": RED, "bat-row": RED, "lora": BLUE, "rslora": SKY, "lora+": SKY, "pissa": GREEN,
@@ -42,3 +43,10 @@ def spoken(label: str) -> str:
 
 
 MODEL_NAMES = {"tiny-llama": "tiny llama", "tiny-rwkv6": "tiny RWKV-6", "smollm2-135m": "SmolLM2-135M"}
+STYLE = SeriesStyle(NAMES, COLOURS, MARKERS)
+LOSS = Measure("loss", "loss on test questions", digits=3, lower=True)
+FORGETTING = Measure("forgetting", "rise of the loss on prose", digits=3, lower=True)
+NOTE = Note(
+    "own rate: the best of {tried} on held-out data; ", "", "at an end of the rates tried",
+    ", all of them at rates that were not chosen",
+)  # fmt: skip

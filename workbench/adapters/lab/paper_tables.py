@@ -11,7 +11,7 @@ import pandas as pd
 from workbench import methods, papers
 from workbench.adapters.lab.colours import MODEL_NAMES, NAMES
 from workbench.experiment import Record
-from workbench.intervals import chosen
+from workbench.intervals import judging_rows
 
 RATES = {"shared": "one rate", "own": "own rates"}
 
@@ -23,7 +23,7 @@ def results() -> pd.DataFrame:
     """
     ours = []
     for name in ("methods", "rwkv", "smollm2", "answers"):
-        records = chosen(papers.reference_records(f"adapters/{name}") or ())
+        records = judging_rows(papers.reference_records(f"adapters/{name}") or ())
         for rates, said in RATES.items():
             rows = [r for r in records if r.get("rates", "own") == rates]
             said = "600 steps" if name == "answers" else said
@@ -38,7 +38,7 @@ def results() -> pd.DataFrame:
 
 def ranks() -> pd.DataFrame:
     """Table 7: MiSS against its rank; percent right of the paper's, loss on sums of ours, each rank at its own rate."""
-    rows = [r for r in chosen(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
+    rows = [r for r in judging_rows(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
     ours = _means(rows, "loss", "loss on sums, own rates", lambda r: str(r["rank"]))
     return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
 

@@ -6,35 +6,35 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, MARKERS, spoken
-from workbench.adapters.lab.study_figures import at, below, lead, losses, named, setting
+from workbench.adapters.lab.colours import COLOURS, LOSS, MARKERS, NOTE, STYLE, spoken
+from workbench.adapters.lab.study_figures import few_ticks, named
 from workbench.experiment import Record
 from workbench.intervals import interval, scores, summary
+from workbench.measures import Panel, at, places, rows, sentence
 from workbench.plotting import figure, finish, series
 
 
 def draw_controls(records: Sequence[Record]) -> Figure:
     """Loss of MiSS and Bat-row, and of each with one part taken away or replaced; and what that part brings, seed by seed."""
-    labels = list(dict.fromkeys(r["label"] for r in records))
+    labels = places(records, "label")
+    whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
+    panels = [
+        Panel("", LOSS),
+        Panel("below its method (dashed)", LOSS, {}, "its method's loss minus its, same seed", whole),
+    ]
     with figure() as fig:
-        left, right = fig.subplots(1, 2, sharey=True)
-        losses(left, records, labels)
-        below(right, records, {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels})
-        right.set(title="below its method (dashed)", xlabel="its method's loss minus its, same seed")
+        for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
+            few_ticks(axes, panel, records, labels)
         found = [
-            (words, lead(records, one, over))
+            (LOSS.lead(records, one, over), words)
             for one, over, words in (
                 ("miss", "orthogonal A", "the tiling brings"),
                 ("bat-row", "W permuted", "where W's entries stand brings"),
                 ("bat-row", "without W", "that it has W at all brings"),
             )
         ]
-        said = "; ".join(f"{words} {gap}" for words, gap in found if gap)
-        return finish(
-            fig,
-            said[:1].upper() + said[1:] if said else "What the parts bring",
-            f"sums of two and three numbers; {setting(records)}",
-        )
+        said = sentence("", found, "What the parts bring", "{1} {0}")
+        return finish(fig, said[:1].upper() + said[1:], f"sums of two and three numbers; {NOTE.of(records)}")
 
 
 def draw_ranks(records: Sequence[Record]) -> Figure:
@@ -66,5 +66,5 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
         title = (
             f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"
         )
-        note = f"at one rank LoRA has about twice the numbers of the others; {setting(records)}"
+        note = f"at one rank LoRA has about twice the numbers of the others; {NOTE.of(records)}"
         return named(fig, title, note, labels)

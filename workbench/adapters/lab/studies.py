@@ -11,7 +11,7 @@ from workbench.adapters.lab import part_figures, peft_point
 from workbench.adapters.lab import study_figures as figures
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
-from workbench.comparison import Point, comparison
+from workbench.comparison import Point, comparison, view
 from workbench.knobs import knob
 from workbench.models import SMOLLM2
 
@@ -57,46 +57,21 @@ def methods(config: MethodsConfig) -> Iterator[Point]:
     yield from both_rates(config, config.methods)
 
 
-@comparison(
-    "adapters/sweep",
-    version=2,
-    fit=on_questions,
-    figure=figures.draw_sweep,
-    presets=SCALES,
-    swept=KNOBS,
+sweep = view(
+    "adapters/sweep", of=methods, figure=figures.draw_sweep,
+    about="The same fits: loss on held-out questions at every rate that was tried.",
     paper="not in the paper: loss against the rate, and against the size of the first step",
-)
-def sweep(config: MethodsConfig) -> Iterator[Point]:
-    """The same fits: loss on held-out questions at every rate that was tried."""
-    yield from both_rates(config, config.methods)
-
-
-@comparison(
-    "adapters/curves",
-    version=2,
-    fit=on_questions,
-    figure=figures.draw_curves,
-    presets=SCALES,
-    swept=KNOBS,
+)  # fmt: skip
+curves = view(
+    "adapters/curves", of=methods, figure=figures.draw_curves,
+    about="The same fits: loss on held-out questions on the way, at the shared rate and at each one's own.",
     paper="Figure 5, and Figure 1 of version 4: loss against the step",
-)
-def curves(config: MethodsConfig) -> Iterator[Point]:
-    """The same fits: loss on held-out questions on the way, at the shared rate and at each one's own."""
-    yield from both_rates(config, config.methods)
-
-
-@comparison(
-    "adapters/forgetting",
-    version=2,
-    fit=on_questions,
-    figure=figures.draw_forgetting,
-    presets=SCALES,
-    swept=KNOBS,
+)  # fmt: skip
+forgetting = view(
+    "adapters/forgetting", of=methods, figure=figures.draw_forgetting,
+    about="The same fits: what each has learnt, against what it has forgotten of prose.",
     paper="not in the paper; PEFT's comparison of July 2026 measures it at one rate",
-)
-def forgetting(config: MethodsConfig) -> Iterator[Point]:
-    """The same fits: what each has learnt, against what it has forgotten of prose."""
-    yield from both_rates(config, config.methods)
+)  # fmt: skip
 
 
 @comparison(

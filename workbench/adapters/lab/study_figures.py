@@ -11,51 +11,29 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from workbench.adapters.lab.colours import COLOURS, MARKERS, MODEL_NAMES, NAMES, colour, marker, spoken
+from workbench.adapters.lab.colours import (
+    FORGETTING,
+    LOSS,
+    MARKERS,
+    MODEL_NAMES,
+    NAMES,
+    NOTE,
+    STYLE,
+    colour,
+    marker,
+    spoken,
+)
 from workbench.experiment import Record
 from workbench.inks import FAINT, INK, text
-from workbench.intervals import ahead, chosen, interval, marks, scores, summary
-from workbench.plotting import figure, finish, name_rows, point
+from workbench.intervals import interval, judging_rows, summary
+from workbench.measures import Measure, Panel, at, rows, sentence
+from workbench.plotting import figure, finish
 
 
-def at(records: Sequence[Record], **where: object) -> list[Record]:
-    """The rows at these places."""
-    return [r for r in records if all(r.get(name) == value for name, value in where.items())]
-
-
-def setting(records: Sequence[Record], drawn: str = "") -> str:
-    """What a picture of these records owes to its reader, below it; `drawn`: its marks, where they are not the common ones."""
-    judged = chosen(records)
-    tried = max((r["tried"] for r in judged), default=1)
-    said = f"own rate: the best of {tried} on held-out data; " if tried > 1 else ""
-    said += drawn or marks(records)
-    if any(r["edge"] for r in judged):
-        said += "; diamond: at an end of the rates tried"
-    failed = [r for r in records if r.get("failed")]
-    where = ", all of them at rates that were not chosen" if not any(r.get("failed") for r in judged) else ""
-    return said + (f". {len(failed)} of {len(records)} fits failed{where}" if failed else "")
-
-
-def difference(
-    records: Sequence[Record], one: str, over: str, column: str = "loss", **where: object
-) -> pd.Series:
-    """By how much one label's loss is below another's, a value a seed: above zero is better."""
-    first, second = (scores(records, column, label=label, **where) for label in (one, over))
-    return second - first
-
-
-def lead(records: Sequence[Record], one: str, over: str, column: str = "loss", **where: object) -> str:
-    """`difference` in words, with its interval where there are enough seeds; "" where one is missing yet."""
-    return ahead(difference(records, one, over, column, **where), 3)
-
-
-def at_both(records: Sequence[Record], one: str, over: str, column: str = "loss") -> str:
-    """`lead` at the one rate and at each one's own."""
-    found = [
-        (words, lead(records, one, over, column, rates=rates))
-        for rates, words in (("shared", "at one rate"), ("own", "each at its own"))
-    ]
-    return "; ".join(f"{gap} {words}" for words, gap in found if gap)
+def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = LOSS) -> list[tuple[str, str]]:
+    """`Measure.lead` at the one rate and at each one's own, for `sentence`."""
+    words = {"shared": "at one rate", "own": "each at its own"}
+    return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
 
 
 def in_order(records: Sequence[Record]) -> list[str]:
@@ -66,47 +44,33 @@ def in_order(records: Sequence[Record]) -> list[str]:
 
 def draw_methods(records: Sequence[Record]) -> Figure:
     """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
-    labels = in_order(records)
+    labels, own = in_order(records), {"rates": "own"}
+    panels = [
+        Panel("all at one rate", LOSS, {"rates": "shared"}),
+        Panel("each at its own", LOSS, own),
+        Panel(
+            "below LoRA (dashed)", LOSS, own, "LoRA's loss minus its, own rate", dict.fromkeys(labels, "lora")
+        ),
+    ]
     with figure() as fig:
-        shared, own, paired = fig.subplots(1, 3, sharey=True)
-        for axes, rates, name in ((shared, "shared", "all at one rate"), (own, "own", "each at its own")):
-            losses(axes, at(records, rates=rates), labels)
-            axes.set(title=name)
-        below(paired, at(records, rates="own"), dict.fromkeys(labels, "lora"))
-        paired.set(title="below LoRA (dashed)", xlabel="LoRA's loss minus its, own rate")
-        model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in records if "model" in r), "")
-        said = at_both(records, "miss", "lora")
-        title = f"MiSS's loss below LoRA's: {said}" if said else "Methods"
-        guess = next(
-            (f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess")), ""
+        for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
+            few_ticks(axes, panel, records, labels)
+        model = next((f"{MODEL_NAMES.get(r['model'], r['model'])}, " for r in records if "model" in r), "")
+        guesses = (
+            f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess")
         )
+        title = sentence("MiSS's loss below LoRA's: ", at_both(records, "miss", "lora"), "Methods", "{} {}")
         return finish(
-            fig,
-            title,
-            f"{model + ', ' if model else ''}sums of two and three numbers{guess}; {setting(records)}",
+            fig, title, f"{model}sums of two and three numbers{next(guesses, '')}; {NOTE.of(records)}"
         )
 
 
-def losses(
-    axes: Axes,
-    records: Sequence[Record],
-    labels: Sequence[str],
-    name: str = "loss on test questions",
-    log: bool = False,
-) -> None:
-    """A row a label; on a linear axis one that lies so far off that the others could not be told apart is written at the edge."""
-    rows = summary(records, "loss")
-    rows = rows[rows["n"] > 0]
-    for _, row in rows.iterrows():
-        point(axes, labels.index(row["label"]), row, colour(row["label"]), across=True)
-    name_rows(axes, labels, NAMES, COLOURS)
-    axes.set(xlabel=name)
+def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Sequence[str]) -> None:
+    """One that lies so far off that the others could not be told apart is written at the edge."""
     axes.locator_params(axis="x", nbins=4)
-    if log:
-        axes.set_xscale("log")
-        log_ticks(axes.xaxis)
-    else:
-        _at_the_edge(axes, rows, {label: place for place, label in enumerate(labels)})
+    if panel.over is None:
+        table = panel.measure.table(at(records, **panel.where))
+        _at_the_edge(axes, table[table["n"] > 0], {label: place for place, label in enumerate(labels)})
 
 
 def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
@@ -118,18 +82,6 @@ def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -
         axes.set_xlim(rest[0]["mean"] - span / 5, edge)
         style = {"ha": "right", "va": "center", "fontsize": 8, "color": text(colour(last["label"]))}
         axes.text(edge, heights[last["label"]], f"{spoken(last['label'])} {last['mean']:.2f} \u2192", **style)
-
-
-def below(axes: Axes, records: Sequence[Record], over: Mapping[str, str]) -> None:
-    """A row a label: by how much its loss is below that of another (the dashed line), of the same seed."""
-    axes.axvline(0, color=INK, linestyle="--", linewidth=1.1)
-    for place, (label, other) in enumerate(over.items()):
-        gap = difference(records, label, other).dropna()
-        if label != other and len(gap):
-            row = {**interval(gap)._asdict(), "edge": "", "values": gap.tolist()}
-            point(axes, place, row, colour(label), across=True)
-    name_rows(axes, list(over), NAMES, COLOURS)
-    axes.locator_params(axis="x", nbins=4)
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
@@ -145,7 +97,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
             judged, ("shared", "own"), ("all at one rate", "each at its own"), strict=True
         ):
             for label in labels:
-                rows = [r for r in chosen(at(records, label=label, rates=rates)) if "forgetting" in r]
+                rows = [r for r in judging_rows(at(records, label=label, rates=rates)) if "forgetting" in r]
                 if rows:
                     x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
                     axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
@@ -171,9 +123,9 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         )
         judged[0].set(ylabel="rise of the loss on prose", yscale="log")
         log_ticks(judged[0].yaxis)
-        said = at_both(records, "lora", "miss", "forgetting")
-        title = f"MiSS forgets more than LoRA by {said}" if said else "Learning and forgetting"
-        note = setting(
+        found = at_both(records, "lora", "miss", FORGETTING)
+        title = sentence("MiSS forgets more than LoRA by ", found, "Learning and forgetting", "{} {}")
+        note = NOTE.of(
             records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better"
         )
         if any((r.get("forgetting") or 0) < 0 for r in records):
@@ -265,7 +217,7 @@ def _apart(values: Sequence[float]) -> str:
 
 def draw_curves(records: Sequence[Record]) -> Figure:
     """Loss on held-out questions on the way, at the shared rate and at each one's own."""
-    judged = [r for r in chosen(records) if r.get("curve")]
+    judged = [r for r in judging_rows(records) if r.get("curve")]
     labels = [
         label
         for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full")
@@ -304,9 +256,9 @@ def draw_curves(records: Sequence[Record]) -> Figure:
 def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:
     """Steps to the other's last loss at its own rate, over all steps, a value a seed: linear between looks; 1 where never."""
     found = {}
-    for mine in at(chosen(records), label=one, rates="own"):
+    for mine in at(judging_rows(records), label=one, rates="own"):
         other = next(
-            (r for r in at(chosen(records), label=than, rates="own") if r["seed"] == mine["seed"]), None
+            (r for r in at(judging_rows(records), label=than, rates="own") if r["seed"] == mine["seed"]), None
         )
         if other is None or not mine.get("curve") or not other.get("curve"):
             continue

@@ -11,7 +11,7 @@ import pandas as pd
 from workbench.adapters.lab.colours import NAMES
 from workbench.adapters.lab.study_figures import reach
 from workbench.experiment import Record
-from workbench.intervals import chosen
+from workbench.intervals import judging_rows
 
 
 class Shapes(NamedTuple):
@@ -117,7 +117,9 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
     peak: with gradients and AdamW's state; start: putting the adapter on; to LoRA's loss: the share of the steps after which
     LoRA's last loss at its own rate is reached. What was not measured has no column.
     """
-    judged = [r for r in chosen(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
+    judged = [
+        r for r in judging_rows(records) if r.get("rates", rates) == rates and r.get("loss") is not None
+    ]
     found = {}
     for label in dict.fromkeys(r["label"] for r in judged):
         part = [r for r in judged if r["label"] == label]

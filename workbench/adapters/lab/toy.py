@@ -6,6 +6,7 @@ The paper does not say how one number becomes 64 inputs: here a first layer spre
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 from workbench.adapters.attach import add_adapter, parameter_groups
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import study_figures as figures
+from workbench.adapters.lab.colours import LOSS, NOTE, STYLE
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.experiment import Record
 from workbench.knobs import knob
+from workbench.measures import Panel, rows, sentence
 from workbench.plotting import figure, finish
 from workbench.runs import Run
 from workbench.training import drawn, mixed
@@ -99,20 +102,20 @@ class ToyStudyConfig(ComparisonConfig, ToyConfig):
 
 def draw_toy(records: Sequence[Record]) -> Figure:
     """Squared error at the paper's rate, and at each one's own."""
-    labels = figures.in_order(records)
+    error = replace(LOSS, axis="squared error between the points")
+    panels = [Panel(name, error, {"rates": rates}) for rates, name in RATES_NAMED.items()]
     with figure() as fig:
-        for axes, (rates, name) in zip(
-            fig.subplots(1, 2, sharey=True),
-            (("shared", "all at 0.001"), ("own", "each at its own rate")),
-            strict=True,
-        ):
-            judged = figures.at(records, rates=rates)
-            figures.losses(axes, judged, labels, "squared error between the points", log=True)
-            axes.set(title=name)
-        said = figures.at_both(records, "lora", "miss")
-        return finish(
-            fig, f"MiSS's error above LoRA's: {said}" if said else "The toy", figures.setting(records)
+        for axes in rows(fig, records, panels, STYLE, figures.in_order(records), missing=" "):
+            axes.locator_params(axis="x", nbins=4)
+            axes.set_xscale("log")
+            figures.log_ticks(axes.xaxis)
+        title = sentence(
+            "MiSS's error above LoRA's: ", figures.at_both(records, "lora", "miss"), "The toy", "{} {}"
         )
+        return finish(fig, title, NOTE.of(records))
+
+
+RATES_NAMED = {"shared": "all at 0.001", "own": "each at its own rate"}
 
 
 @comparison(

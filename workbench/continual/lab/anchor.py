@@ -16,16 +16,15 @@ from matplotlib.figure import Figure
 
 from workbench import datasets
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
-from workbench.continual.lab.colours import COLOURS, NAMES
+from workbench.continual.lab.colours import ACCURACY, COLOURS, NAMES, NOTE, ONLINE
 from workbench.continual.lab.fits import measured
-from workbench.continual.lab.study_figures import lead, percent, setting
 from workbench.continual.learner import Learner
 from workbench.continual.streams import Reordered, Stream, Task, some
 from workbench.digits import load_digits
 from workbench.experiment import Record
 from workbench.inks import INK, text
-from workbench.intervals import summary
 from workbench.knobs import Config, knob
+from workbench.measures import sentence
 from workbench.plotting import figure, finish, point
 from workbench.runs import Run
 
@@ -34,6 +33,7 @@ REPORTED = {
     "online": (-29.8, 0.6),
 }  # CLASSP minus Adam, points, and the deviation over five seeds
 SHARED = 3e-4
+RATE_NAMES = {"shared": "lr 3e-4", "own": "own rate"}
 
 
 class AnchorConfig(Config):
@@ -95,44 +95,35 @@ class AnchorStudyConfig(ComparisonConfig, AnchorConfig):
 
 def draw_anchor(records: Sequence[Record]) -> Figure:
     """Final and online accuracy of both, at the study's rate and at their own; hollow: what the study reports of CLASSP."""
+    kinds = list(dict.fromkeys((r["rates"], r["label"]) for r in records))
     with figure() as fig:
-        rows = list(dict.fromkeys((r["rates"], r["label"]) for r in records))
-        for axes, (column, name) in zip(
-            fig.subplots(1, 2, sharey=True), (("ACC", "in the end"), ("online", "online")), strict=True
-        ):
-            table = summary(percent(records, column), column, "rates")
+        grid = fig.subplots(1, 2, sharey=True)
+        for axes, measure, name in zip(grid, (ACCURACY, ONLINE), ("in the end", "online"), strict=True):
+            table = measure.table(records, "rates")
             for _, row in table.iterrows():
-                point(axes, rows.index((row["rates"], row["label"])), row, COLOURS[row["label"]], across=True)
-            adam = table[(table["rates"] == "shared") & (table["label"] == "adam")]
-            if len(adam) and ("shared", "classp") in rows:
-                place = rows.index(("shared", "classp"))
-                at = adam["mean"].iloc[0] + REPORTED[column][0]
-                axes.plot(at, place, "o", color=COLOURS["classp"], markerfacecolor="none", markersize=9)
-                axes.annotate(
-                    "reported",
-                    (at, place),
-                    xytext=(0, 9),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=7.5,
-                    color=INK,
+                point(
+                    axes, kinds.index((row["rates"], row["label"])), row, COLOURS[row["label"]], across=True
                 )
-            axes.set(title=name, xlabel="accuracy (%)", ylim=(len(rows) - 0.5, -0.5))
-        labels = [
-            f"{NAMES[label]}, {'lr 3e-4' if rates == 'shared' else 'own rate'}" for rates, label in rows
-        ]
-        fig.axes[0].set_yticks(range(len(rows)), labels=labels)
-        for tick, (_, label) in zip(fig.axes[0].get_yticklabels(), rows, strict=True):
+            adam = table[(table["rates"] == "shared") & (table["label"] == "adam")]
+            if len(adam) and ("shared", "classp") in kinds:
+                place = kinds.index(("shared", "classp"))
+                at = adam["mean"].iloc[0] + REPORTED[measure.column][0]
+                axes.plot(at, place, "o", color=COLOURS["classp"], markerfacecolor="none", markersize=9)
+                style = {"textcoords": "offset points", "ha": "center", "fontsize": 7.5, "color": INK}
+                axes.annotate("reported", (at, place), xytext=(0, 9), **style)
+            axes.set(title=name, xlabel="accuracy (%)", ylim=(len(kinds) - 0.5, -0.5))
+        names = [f"{NAMES[label]}, {RATE_NAMES[rates]}" for rates, label in kinds]
+        grid[0].set_yticks(range(len(kinds)), labels=names)
+        for tick, (_, label) in zip(grid[0].get_yticklabels(), kinds, strict=True):
             tick.set_color(text(COLOURS[label]))
         found = [
-            (words, lead(records, "classp", "adam", rates=rates))
+            (ACCURACY.lead(records, "classp", "adam", rates=rates), words)
             for rates, words in (("shared", "at lr 3e-4"), ("own", "each at its own rate"))
         ]
-        said = "; ".join(f"{gap} {words}" for words, gap in found if gap)
-        note = f"digits, their pixels in an order of each task's own. {setting(records)}; "
-        note += "hollow: Adam's mean here, and the difference that the study reports"
+        title = sentence("CLASSP minus Adam in the end, points: ", found, "An outside anchor", "{} {}")
+        note = f"digits, their pixels in an order of each task's own. {NOTE.of(records)}; "
         return finish(
-            fig, f"CLASSP minus Adam in the end, points: {said}" if said else "An outside anchor", note
+            fig, title, note + "hollow: Adam's mean here, and the difference that the study reports"
         )
 
 

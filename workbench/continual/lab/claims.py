@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from workbench.continual.lab.study_figures import difference, equal_learning, part_gain
+from workbench.continual.lab.colours import ACCURACY, ONLINE
+from workbench.continual.lab.study_figures import equal_learning, part_gain
 from workbench.experiment import Record
-from workbench.intervals import chosen, exactly, interval, scores
+from workbench.intervals import exactly, interval, judging_rows, scores
+from workbench.measures import better, places
 from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
@@ -26,34 +28,24 @@ WORDS = {
 SENTENCES = ("vader", "news-films", "paper's net")
 PAIR = ("mnist-fashion",)  # the paper's
 CLOSE = 1.0  # points of accuracy that count as an advantage
-
-
-def _streams(records: list[Record]) -> list[str]:
-    return list(dict.fromkeys(r["stream"] for r in records))
+ABSENT = "not on these streams at this scale"
 
 
 def _beats(*rivals: str, among: tuple[str, ...] = PAIR, one: str = "classp") -> Check:
     """Check: `one` is above each rival on each stream of `among`, each at its own chosen setting."""
+    return better(ACCURACY, one, *rivals, say=_over, per="stream", among=among, absent=ABSENT)
 
-    def said(label: str) -> str:
-        return "CLASSP" if label == "classp" else label
 
-    def check(records: list[Record]) -> Verdict:
-        found = [
-            Finding(
-                f"{WORDS[stream]}: {said(one)} over {said(rival)}",
-                interval(difference(records, one, rival, stream=stream)), low=0,
-            )
-            for stream in _streams(records) if stream in among for rival in rivals
-        ]  # fmt: skip
-        return verdict(*found) if found else Verdict("open", "not on these streams at this scale")
-
-    return check
+def _over(one: str, rival: str, stream: str) -> str:
+    one, rival = ("CLASSP" if name == "classp" else name for name in (one, rival))
+    return f"{WORDS[stream]}: {one} over {rival}"
 
 
 def _kib(records: list[Record], label: str, stream: str) -> float:
     return next(
-        r["state_bytes"] / 1024 for r in chosen(records) if r["label"] == label and r["stream"] == stream
+        r["state_bytes"] / 1024
+        for r in judging_rows(records)
+        if r["label"] == label and r["stream"] == stream
     )
 
 
@@ -61,7 +53,7 @@ def _memory(*rivals: str) -> Check:
     """Check: CLASSP keeps fewer bytes than each rival, as measured."""
 
     def check(records: list[Record]) -> Verdict:
-        stream = _streams(records)[0]
+        stream = places(records, "stream")[0]
         ours = _kib(records, "classp", stream)
         found = [
             Finding(
@@ -78,34 +70,30 @@ def _memory(*rivals: str) -> Check:
 
 def _pixels(records: list[Record]) -> Verdict:
     """A buffer of 200 pictures as bytes (a quarter of what our float32 buffer takes) against the sums."""
-    stream = _streams(records)[0]
+    stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
     return verdict(
         Finding(f"KiB, 200 pictures as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0)
     )
 
 
-def _part(without: str, text: str, sign: int = 1) -> Check:
+def _part(without: str, text: str) -> Check:
     """Check: the part of CLASSP that is away in `without` brings something on each stream."""
-
-    def check(records: list[Record]) -> Verdict:
-        return verdict(
-            *(
-                Finding(
-                    f"{WORDS[stream]}: {text}", interval(sign * part_gain(records, without, stream)), low=0
-                )
-                for stream in _streams(records)
-            )
-        )
-
-    return check
+    return better(
+        ACCURACY,
+        "CLASSP, p = 1",
+        without,
+        say=lambda *at: f"{WORDS[at[-1]]}: {text}",
+        by="part",
+        per="stream",
+    )
 
 
 def _threshold(records: list[Record]) -> Verdict:
     """For some threshold, on each stream, accuracy is higher than without."""
     cases, words = [], []
     for part in ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5"):
-        gains = {stream: -part_gain(records, part, stream) for stream in _streams(records)}
+        gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
         cases.append(
             verdict(*(Finding(f"{part}, {WORDS[s]}", interval(gain), low=0) for s, gain in gains.items()))
         )
@@ -113,14 +101,14 @@ def _threshold(records: list[Record]) -> Verdict:
     return verdict(
         *cases,
         any_of=True,
-        measured=f"points brought, {', '.join(WORDS[s] for s in _streams(records))}: {'; '.join(words)}",
+        measured=f"points brought, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}",
     )
 
 
 def _sparse(records: list[Record]) -> Verdict:
     """The threshold lowers the share of weights that a task moves, and decay raises it over plain steps."""
     found = []
-    for stream in _streams(records):
+    for stream in places(records, "stream"):
         whole, gated, plain = (
             100 * scores(records, "moved", part=part, stream=stream)
             for part in ("CLASSP, p = 1", "threshold 1e-6", "decay off")
@@ -136,7 +124,7 @@ def _sparse(records: list[Record]) -> Verdict:
 
 def _any_model(records: list[Record]) -> Verdict:
     """Rows of failed fits that say a threshold stops everything: the published 0.5, read weight by weight."""
-    stopped = [r for r in chosen(records) if r["part"] == "threshold 0.5"]
+    stopped = [r for r in judging_rows(records) if r["part"] == "threshold 0.5"]
     moved = sum(not r.get("failed") for r in stopped)
     return verdict(
         Finding("fits that learn with a threshold of 0.5 on each weight", exactly(moved), high=0.5)
@@ -146,7 +134,7 @@ def _any_model(records: list[Record]) -> Verdict:
 def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
     """At equal learning, CLASSP's curve lies above that of SGD with its rate cut."""
     found = []
-    for stream in _streams(records):
+    for stream in places(records, "stream"):
         gain = equal_learning(records, "classp", "sgd-cut", stream)
         gain = gain if len(gain) else pd.Series([float("nan")], pd.Index([0], name="seed"))
         found.append(Finding(f"{WORDS[stream]}: points kept more at equal learning", interval(gain), low=0))
@@ -154,16 +142,12 @@ def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
 
 
 def _anchor(records: list[Record]) -> Verdict:
-    found = [
-        Finding(
-            f"{words}, CLASSP minus Adam",
-            interval(difference(records, "classp", "adam", column, rates="shared")),
-            high=0,
-        )
-        for column, words in (("ACC", "in the end"), ("online", "online"))
-    ]
-    own = interval(difference(records, "classp", "adam", rates="own"))
-    shared = verdict(*found)
+    measures = {"in the end": ACCURACY, "online": ONLINE}
+    gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
+    shared = verdict(
+        *(Finding(f"{words}, CLASSP minus Adam", interval(gap), high=0) for words, gap in gaps.items())
+    )
+    own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
     return Verdict(shared.verdict, f"{shared.measured}; each at its own rate: {own}")
 
 

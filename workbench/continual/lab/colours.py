@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workbench.inks import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PINK, RED, SKY
+from workbench.measures import Measure, Note, SeriesStyle
 
 COLOURS = {
     "classp": ORANGE, "adagrad": PINK, "adagrad-reset": PINK, "adam": RED, "sgd": BLUE, "sgd-cut": SKY, "upgd": GREY,
@@ -28,3 +29,11 @@ STREAM_NAMES = {
     "rotated": "turned digits", "mnist-fashion": "digits → clothes", "fashion-mnist": "clothes → digits",
     "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "the same, paper's net",
 }  # fmt: skip
+STYLE = SeriesStyle(NAMES, COLOURS)
+ACCURACY = Measure("ACC", "accuracy on all tasks (%)", 100)
+ONLINE = Measure("online", "accuracy (%)", 100)
+NOTE = Note(
+    "test accuracy, each at the best of {tried} settings (chosen on validation samples); ",
+    "test accuracy, one setting each; ",
+    "a rate or strength chosen at an end of those tried",
+)

@@ -16,17 +16,17 @@ from matplotlib.figure import Figure
 from workbench import papers, runs
 from workbench.comparison import Point, Setting, candidates, comparison, fit
 from workbench.continual.config import inputs
-from workbench.continual.lab import study_figures as figures
-from workbench.continual.lab.colours import COLOURS, NAMES
+from workbench.continual.lab.colours import ACCURACY, COLOURS, NOTE, STYLE
 from workbench.continual.lab.fits import FitConfig, StudyConfig, measured
 from workbench.continual.learner import Learner
 from workbench.continual.nets import PaperNet, trained
 from workbench.continual.penalties import EWC
 from workbench.continual.streams import Stream, Task, masked
 from workbench.experiment import Record, get
-from workbench.intervals import chosen, summary
+from workbench.intervals import judging_rows
 from workbench.knobs import KnobError, knob
-from workbench.plotting import figure, finish, name_rows, point, published
+from workbench.measures import Measure, Panel, places, rows, sentence
+from workbench.plotting import figure, finish, published
 from workbench.runs import Run
 from workbench.training import Batches, mixed
 
@@ -164,29 +164,22 @@ KNOBS = (
 
 def draw_pair(records: Sequence[Record]) -> Figure:
     """Accuracy in the end of every row on either set, and what the author's program would print of it (hollow)."""
-    rows = list(dict.fromkeys(r["label"] for r in records))
-    judged = [r for r in chosen(records) if "matrix" in r]
+    labels = places(records, "label")
+    judged = [r for r in judging_rows(records) if "matrix" in r]
+    ends = [{**r, "digits": r["matrix"][-1][0], "clothes": r["matrix"][-1][1]} for r in judged]
+    panels = [Panel(name, Measure(name, "accuracy in the end (%)", 100)) for name in ("digits", "clothes")]
     with figure() as fig:
-        for number, (axes, name) in enumerate(
-            zip(fig.subplots(1, 2, sharey=True), ("digits", "clothes"), strict=True)
-        ):
-            ends = [{**r, "end": 100 * r["matrix"][-1][number]} for r in judged]
-            for _, row in summary(ends, "end").iterrows():
-                point(axes, rows.index(row["label"]), row, COLOURS[row["label"]], across=True)
-            for label in rows:
+        for number, axes in enumerate(rows(fig, ends, panels, STYLE, labels)):
+            for label in labels:
                 printed = [100 * r["published"][number] for r in judged if r["label"] == label]
                 if printed:
-                    published(axes, [np.mean(printed)], [rows.index(label)], COLOURS[label])
-            name_rows(axes, rows, NAMES, COLOURS)
-            axes.set(title=name, xlabel="accuracy in the end (%)")
-        found = [(words, figures.lead(records, "classp", over)) for over, words in OVER.items()]
-        said = "; ".join(f"{gap} over {words}" for words, gap in found if gap)
-        note = f"{figures.setting(records)}; hollow: on training pictures with dropout on, as the author's program measures"
-        return finish(
-            fig,
-            f"CLASSP, digits and then clothes, points: {said}" if said else "The paper's vision pair",
-            note,
+                    published(axes, [np.mean(printed)], [labels.index(label)], COLOURS[label])
+        found = [(ACCURACY.lead(records, "classp", over), words) for over, words in OVER.items()]
+        title = sentence(
+            "CLASSP, digits and then clothes, points: ", found, "The paper's vision pair", "{} over {}"
         )
+        note = "hollow: on training pictures with dropout on, as the author's program measures"
+        return finish(fig, title, f"{NOTE.of(records)}; {note}")
 
 
 OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
@@ -258,4 +251,4 @@ def chosen_settings() -> dict[str, Setting]:
             "no settings are chosen yet; run: workbench run continual/paper-choice --scale laptop"
         )
     names = {label: list(settings[0]) for label, (_, settings) in CHOICE.items()}
-    return {r["label"]: {name: r[name] for name in names[r["label"]]} for r in chosen(records)}
+    return {r["label"]: {name: r[name] for name in names[r["label"]]} for r in judging_rows(records)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.comparison import Point, Setting, candidates, comparison
+from workbench.comparison import Point, Setting, candidates, comparison, view
 from workbench.continual.lab import study_figures as figures
 from workbench.continual.lab.fits import (
     FULL,
@@ -43,34 +43,18 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
             yield config.point(method, {"stream": stream}, **config.place(stream))
 
 
-@comparison(
-    "continual/memory",
-    version=2,
-    fit=on_stream,
-    figure=figures.draw_memory,
-    presets=SCALES,
-    swept=ONE_STREAM,
+memory = view(
+    "continual/memory", of=rivals, figure=figures.draw_memory, only=lambda place: place["stream"] == STREAMS[0],
+    about="The same fits: accuracy against the bytes that each method keeps besides weights and gradients, on the split stream.",
     paper="CLASSP's memory against EWC's",
-)
-def memory(config: StudyConfig) -> Iterator[Point]:
-    """The same fits: accuracy against the bytes that each method keeps besides weights and gradients, on the split stream."""
-    for method in METHODS:
-        yield config.point(method, {"stream": STREAMS[0]}, **config.place(STREAMS[0]))
-
-
-@comparison(
-    "continual/matrices",
-    version=2,
-    fit=on_stream,
-    figure=figures.draw_matrices,
-    presets=SCALES,
-    swept=ONE_STREAM,
+)  # fmt: skip
+FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
+matrices = view(
+    "continual/matrices", of=rivals, figure=figures.draw_matrices,
+    only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
+    about="The same fits of five methods: accuracy on each task (columns) after each task (rows), on the split stream.",
     paper="not in the public text: accuracy on each task after each task",
-)
-def matrices(config: StudyConfig) -> Iterator[Point]:
-    """The same fits of five methods: accuracy on each task (columns) after each task (rows), on the split stream."""
-    for method in ("sgd", "sgd-cut", "classp", "ewc-online", "replay"):
-        yield config.point(method, {"stream": STREAMS[0]}, **config.place(STREAMS[0]))
+)  # fmt: skip
 
 
 # rates of the second task, from where all begin alike: SGD at 0.1 on the first; Adam has one rate for both

@@ -10,71 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from workbench.continual.lab.colours import COLOURS, NAMES, STREAM_NAMES
+from workbench.continual.lab.colours import ACCURACY, COLOURS, NAMES, NOTE, STREAM_NAMES, STYLE
 from workbench.experiment import Record, signed
 from workbench.inks import FAINT, GREY, INK, ORANGE, text
-from workbench.intervals import ahead, chosen, marks, scores, summary
-from workbench.plotting import cells, figure, finish, name_rows, point
+from workbench.intervals import ahead, judging_rows
+from workbench.measures import Measure, Panel, places, rows, sentence
+from workbench.plotting import cells, figure, finish, point
 
 ALL_TASKS = ("joint", "cumulative")
 
 
-def percent(records: Sequence[Record], *columns: str) -> list[Record]:
-    """The rows with these columns in percent."""
-    return [{**r, **{c: 100 * r[c] for c in columns if r.get(c) is not None}} for r in records]
-
-
-def setting(records: Sequence[Record], what: str = "test accuracy") -> str:
-    """What a picture of these records owes to its reader, below it."""
-    judged = chosen(records)
-    tried = max((r["tried"] for r in judged), default=1)
-    how = (
-        f"each at the best of {tried} settings (chosen on validation samples)"
-        if tried > 1
-        else "one setting each"
-    )
-    said = f"{what}, {how}; {marks(records)}"
-    if any(r["edge"] for r in judged):
-        said += "; diamond: a rate or strength chosen at an end of those tried"
-    failed = [r for r in records if r.get("failed")]
-    return said + (f". {len(failed)} of {len(records)} fits failed" if failed else "")
-
-
-def lead(records: Sequence[Record], one: str, over: str, column: str = "ACC", **where: object) -> str:
-    """How far one label is ahead of another at one place, in points, with its interval; "" where one is missing yet."""
-    return ahead(difference(records, one, over, column, **where), 1)
-
-
-def difference(
-    records: Sequence[Record], one: str, over: str, column: str = "ACC", **where: object
-) -> pd.Series:
-    """Points by which one label is ahead of another, a value a seed."""
-    first, second = (scores(records, column, label=label, **where) for label in (one, over))
-    return 100 * (first - second)
-
-
 def draw_rivals(records: Sequence[Record]) -> Figure:
     """Accuracy in the end of every method, a column a stream; and how the CLASSP chosen stands to SGD with its rate cut."""
-    table = summary(percent(records, "ACC"), "ACC", "stream")
-    streams = list(dict.fromkeys(table["stream"]))
-    rows = list(dict.fromkeys(table["label"]))
+    streams = places(judging_rows(records), "stream")
     with figure() as fig:
-        for axes, stream in zip(
-            fig.subplots(1, max(len(streams), 1), sharey=True, squeeze=False)[0], streams, strict=False
-        ):
-            for _, row in table[table["stream"] == stream].iterrows():
-                point(axes, rows.index(row["label"]), row, COLOURS[row["label"]], across=True)
-            name_rows(axes, rows, NAMES, COLOURS)
-            axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on all tasks (%)")
-        found = [(STREAM_NAMES[s], lead(records, "classp", "sgd-cut", stream=s)) for s in streams]
-        words = "; ".join(f"{gap} ({name})" for name, gap in found if gap)
-        title = f"CLASSP over SGD with its rate cut: {words}" if words else "Methods on streams"
-        return finish(fig, title, f"{setting(records)}. {is_adagrad(records)}")
+        rows(fig, records, [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams], STYLE)
+        leads = [(ACCURACY.lead(records, "classp", "sgd-cut", stream=s), STREAM_NAMES[s]) for s in streams]
+        title = sentence("CLASSP over SGD with its rate cut: ", leads, "Methods on streams")
+        return finish(fig, title, f"{NOTE.of(records)}. {is_adagrad(records)}")
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
     """Where the chosen CLASSP is AdaGrad: power 2 and threshold 0."""
-    powers = {r["stream"]: r["power"] for r in chosen(records) if r["label"] == "classp" and "power" in r}
+    powers = {
+        r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r
+    }
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
     said = "The CLASSP chosen has AdaGrad's rule (p = 2, threshold 0; where the two differ, so do their rates) on"
     return f"{said}: {', '.join(same)}" if same else ""
@@ -82,20 +42,20 @@ def is_adagrad(records: Sequence[Record]) -> str:
 
 def draw_memory(records: Sequence[Record]) -> Figure:
     """Accuracy against what each method keeps besides weights and gradients; methods that keep nothing stand at the left."""
-    sizes = {r["label"]: r["state_bytes"] / 1024 for r in chosen(records) if "state_bytes" in r}
-    table = summary(percent(records, "ACC"), "ACC")
-    places = [
+    sizes = {r["label"]: r["state_bytes"] / 1024 for r in judging_rows(records) if "state_bytes" in r}
+    table = ACCURACY.table(records)
+    found = [
         (sizes[row["label"]], row)
         for _, row in table.iterrows()
         if row["label"] in sizes and row["label"] not in ALL_TASKS
     ]
     with figure() as fig:
         axes = fig.subplots()
-        none = 0.4 * min((size for size, _ in places if size), default=100.0)
-        for size, row in places:
+        none = 0.4 * min((size for size, _ in found if size), default=100.0)
+        for size, row in found:
             point(axes, max(size, none), row, COLOURS[row["label"]])
-        spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in places])
-        most = max((size for size, _ in places), default=1000.0)
+        spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in found])
+        most = max((size for size, _ in found), default=1000.0)
         ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000) if none < tick < 1.5 * most]
         axes.set(
             xscale="log", xlabel="kept besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most)
@@ -103,7 +63,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
         axes.set_xticks([none, *ticks], labels=["0", *(f"{tick:,}" for tick in ticks)])
         axes.minorticks_off()
         axes.set_ylabel("accuracy on all tasks (%)")
-        title, note = "Accuracy against memory", setting(records)
+        title, note = "Accuracy against memory", NOTE.of(records)
         if all(name in sizes for name in ("classp", "ewc-online", "replay")):
             means = table.set_index("label")["mean"]
             ours, online, buffer = (
@@ -138,7 +98,7 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
 
 def draw_matrices(records: Sequence[Record]) -> Figure:
     """Mean accuracy on each task (columns) after each task (rows), a map a method."""
-    judged = [r for r in chosen(records) if "matrix" in r]
+    judged = [r for r in judging_rows(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
         for axes, label in zip(
@@ -186,7 +146,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
         fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
         labels = dict.fromkeys(r["label"] for r in records)
         said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"
-        seeds = {r["seed"] for r in chosen(records)}
+        seeds = {r["seed"] for r in judging_rows(records)}
         note = "A mark is a rate on the second task; on the first, SGD, Adam and replay have the same, the others SGD at 0.1. "
         note += f"Test accuracy, mean over seeds ({len(seeds)}). Shaded: what both learn, over which their gap is averaged"
         title = (
@@ -198,7 +158,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
     """Accuracy in percent on the new and the old task for each rate of a method, in the order of the rates."""
     rows = pd.DataFrame(
-        [r for r in chosen(records) if r["label"] == label and r["stream"] == stream and "old" in r]
+        [r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r]
     )
     if seed is not None and len(rows):
         rows = rows[rows["seed"] == seed]
@@ -212,7 +172,7 @@ def curve(records: Sequence[Record], label: str, stream: str, seed: int | None =
 def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
     """Points that one method's curve lies above another's, over the new-task accuracies that both reach; a value a seed."""
     found = {}
-    for seed in dict.fromkeys(r["seed"] for r in chosen(records)):
+    for seed in dict.fromkeys(r["seed"] for r in judging_rows(records)):
         curves = [frontier(curve(records, label, stream, seed)) for label in (one, other)]
         if all(len(c) > 1 for c in curves):
             low, high = _both_reach(curves)
@@ -240,38 +200,26 @@ def frontier(found: pd.DataFrame) -> pd.DataFrame:
 
 def draw_ablations(records: Sequence[Record]) -> Figure:
     """Accuracy with one part of CLASSP changed at a time, and the share of weights that a task moves."""
-    rows = list(dict.fromkeys(r["part"] for r in records))
-    streams = list(dict.fromkeys(r["stream"] for r in records))
+    streams = places(records, "stream")
+    panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
+    panels.append(
+        Panel(STREAM_NAMES[STREAM], Measure("moved", "weights a task moves (%)", 100), {"stream": STREAM})
+    )
     with figure() as fig:
-        grid = fig.subplots(1, len(streams) + 1, sharey=True, squeeze=False)[0]
-        panels = [("ACC", s, STREAM_NAMES[s], "accuracy on all tasks (%)") for s in streams]
-        panels += [("moved", STREAM, STREAM_NAMES[STREAM], "weights a task moves (%)")]
-        for axes, (column, stream, name, xlabel) in zip(grid, panels, strict=False):
-            part = summary(percent([r for r in records if r["stream"] == stream], column), column, "part")
-            for _, row in part.iterrows():
-                if row["n"]:
-                    point(axes, rows.index(row["part"]), row, ORANGE, across=True)
-                else:
-                    place = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.5}
-                    axes.text(0.04, rows.index(row["part"]), "does not learn", **place)
-            axes.set(title=name, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
-            axes.set_yticks(range(len(rows)), labels=rows)
+        rows(fig, records, panels, None, places(records, "part"), "part", ORANGE, "does not learn")
         words = []
         for label, at, sign in (("decay", "decay off", 1), ("a threshold of 1e-7", "threshold 1e-7", -1)):
             gains = [part_gain(records, at, stream).dropna() for stream in streams]
             if all(len(gain) for gain in gains):
-                words.append(f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}")
-        where = " and ".join(STREAM_NAMES[s] for s in streams)
-        title = (
-            f"Points brought on {where}: {'; '.join(words)}" if words else "What the parts of CLASSP bring"
-        )
-        return finish(fig, title, setting(records))
+                words.append((f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}", ""))
+        begins = f"Points brought on {' and '.join(STREAM_NAMES[s] for s in streams)}: "
+        title = sentence(begins, words, "What the parts of CLASSP bring", "{}")
+        return finish(fig, title, NOTE.of(records))
 
 
-def part_gain(records: Sequence[Record], without: str, stream: str, column: str = "ACC") -> pd.Series:
+def part_gain(records: Sequence[Record], without: str, stream: str) -> pd.Series:
     """Points that CLASSP as it is lies above CLASSP with one part changed, a value a seed."""
-    whole, other = (scores(records, column, part=part, stream=stream) for part in ("CLASSP, p = 1", without))
-    return 100 * (whole - other)
+    return ACCURACY.gap(records, "CLASSP, p = 1", without, "part", stream=stream)
 
 
 def draw_map(records: Sequence[Record]) -> Figure:

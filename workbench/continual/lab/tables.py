@@ -10,7 +10,7 @@ import pandas as pd
 from workbench.continual.lab.colours import NAMES
 from workbench.continual.metrics import intransigence
 from workbench.experiment import Record
-from workbench.intervals import chosen
+from workbench.intervals import judging_rows
 
 SHARES = ("ACC", "BWT", "F", "FWT", "LA", "online", "anytime", "lowest", "moved", "never_moved", "overlap")
 
@@ -22,7 +22,7 @@ def measures(records: Sequence[Record], stream: str) -> pd.DataFrame:
     time; lowest: of each old task after it was learnt. moved: of all weights, by a task; overlap: of the weights that either of
     two tasks moved, by both.
     """
-    rows = [r for r in chosen(records) if r["stream"] == stream and "ACC" in r]
+    rows = [r for r in judging_rows(records) if r["stream"] == stream and "ACC" in r]
     joint = [r["matrix"][-1] for r in rows if r["label"] == "joint"]
     upper = np.mean(joint, axis=0) if joint else None
     found = {}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 
 from workbench.experiment import Record
-from workbench.intervals import Interval, exactly, interval, judged, scores
+from workbench.intervals import Interval, exactly, interval, judging_rows, scores
 from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.quantization.lab.study_figures import HELD_OUT
 
 Check = Callable[[list[Record]], Verdict]
 PLACES = ("layer", "bits", "groups", "seed")
@@ -64,14 +65,14 @@ STATES = {"holds": "surely lower", "fails": "surely higher", "open": "open"}
 
 def _needs_no_strength(records: list[Record]) -> Verdict:
     """Both terms at full strength are better than none."""
-    full, none = (scores(records, "held_out", alpha=a, beta=a) for a in (1.0, 0.0))
-    means = judged(records).groupby(["alpha", "beta"])["held_out"].mean()
+    full, none = (HELD_OUT.scores(records, alpha=a, beta=a) for a in (1.0, 0.0))
+    means = pd.DataFrame(judging_rows(records)).groupby(["alpha", "beta"])["held_out"].mean()
     alpha, beta = means.idxmin()
     text = (
-        f"held-out error: least at {alpha:g}, {beta:g} ({100 * means.min():.1f} %), {100 * none.mean():.1f} % at 0, 0 (GPTQ); "
+        f"held-out error: least at {alpha:g}, {beta:g} ({100 * means.min():.1f} %), {none.mean():.1f} % at 0, 0 (GPTQ); "
         "strengths 1, 1 add, points,"
     )
-    return verdict(Finding(text, interval(100 * (full - none)), high=0))
+    return verdict(Finding(text, interval(full - none), high=0))
 
 
 def _dx_part(records: list[Record]) -> Verdict:
@@ -96,7 +97,7 @@ def _block_size(records: list[Record]) -> Verdict:
 
 
 def _exact_is_least(records: list[Record]) -> Verdict:
-    table = judged(records)
+    table = pd.DataFrame(judging_rows(records))
     wins = {}
     for column in ("error", "held_out"):
         least = table.loc[table.groupby(["bits", "groups", "seed"])[column].idxmin()]

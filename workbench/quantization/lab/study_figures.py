@@ -11,15 +11,14 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, GREEN, INK, ORANGE, RED
-from workbench.intervals import chosen, interval, judged, marks, scores, summary
+from workbench.intervals import interval, judging_rows, marks, scores
+from workbench.measures import Measure, at
 from workbench.plotting import dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
-
-
-def _percent(records: Sequence[Record], *columns: str) -> list[Record]:
-    return [{**r, **{c: 100 * r[c] for c in columns if r.get(c) is not None}} for r in records]
+HELD_OUT = Measure("held_out", f"held-out {ERROR}", 100, lower=True)
+CALIBRATION = Measure("error", ERROR, 100, lower=True)
 
 
 def _names(table: pd.DataFrame) -> dict[str, str]:
@@ -35,12 +34,12 @@ def _fewest(table: pd.DataFrame, what: str) -> str:
 
 def draw_bits_groups(records: Sequence[Record]) -> Figure:
     """Held-out error against group size, a panel a bit width."""
-    table = summary(_percent(records, "held_out"), "held_out", "bits", "groups")
+    table = HELD_OUT.table(records, "bits", "groups")
     with figure() as fig:
         bits = list(dict.fromkeys(table["bits"]))
         for axes, b in zip(fig.subplots(1, max(len(bits), 1), squeeze=False)[0], bits, strict=True):
             dots(axes, table[table["bits"] == b], "groups", COLOURS)
-            axes.set(title=f"{b} bits", xlabel=f"held-out {ERROR}" if b == bits[len(bits) // 2] else "")
+            axes.set(title=f"{b} bits", xlabel=HELD_OUT.axis if b == bits[len(bits) // 2] else "")
         fig.axes[0].set_ylabel("columns that share a scale")
         return finish(
             fig, _fewest(table, "held-out error"), marks(records, "samples"), _names(table), COLOURS
@@ -56,7 +55,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         if len(ratio):
             each = ratio.groupby(level="layer", sort=False).mean()
             found = interval(ratio, "layer")._asdict()
-            edge = any(r["edge"] for r in chosen(records) if r["label"] == label)
+            edge = any(r["edge"] for r in judging_rows(records) if r["label"] == label)
             row = {"label": label, "name": LABELS[label], "values": each.tolist(), "edge": edge}
             ratios.append(row | found)
     with figure() as fig:
@@ -165,7 +164,7 @@ def _terms_title(records: Sequence[Record]) -> str:
 
 def draw_strengths(records: Sequence[Record]) -> Figure:
     """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
-    table, title = judged(records), "Error over the strengths of both terms"
+    table, title = pd.DataFrame(judging_rows(records)), "Error over the strengths of both terms"
     with figure() as fig:
         for axes, column, name in zip(
             fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True
@@ -201,15 +200,14 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
     """Calibration (dotted) and held-out error against tokens, a panel a damping."""
-    rows = _percent(records, "held_out", "error")
     with figure() as fig:
-        dampings = sorted({r["damping"] for r in rows})
-        table = summary(rows, "held_out", "tokens", "damping")
+        dampings = sorted({r["damping"] for r in records})
+        table = HELD_OUT.table(records, "tokens", "damping")
         grid = fig.subplots(1, max(len(dampings), 1), sharey=True, squeeze=False)[0]
         for axes, damping in zip(grid, dampings, strict=True):
             part = table[table["damping"] == damping]
             series(axes, part, "tokens", COLOURS)
-            calibration = summary([r for r in rows if r["damping"] == damping], "error", "tokens")
+            calibration = CALIBRATION.table(at(records, damping=damping), "tokens")
             for method, line in calibration.groupby("label", sort=False):
                 axes.plot(line["tokens"], line["mean"], ":", color=COLOURS[method], linewidth=1)
             axes.set_xscale("log", base=2)

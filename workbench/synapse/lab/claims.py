@@ -10,8 +10,10 @@ from collections.abc import Callable
 import pandas as pd
 
 from workbench.experiment import Record
-from workbench.intervals import chosen, interval, scores
+from workbench.intervals import interval, judging_rows
+from workbench.measures import better
 from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.synapse.lab.figures import ACCURACY
 
 CLOSE = 2.0  # points of accuracy that count as comparable
 MARGIN = 1.0  # points that count as an advantage
@@ -28,7 +30,7 @@ Check = Callable[[list[Record]], Verdict]
 
 def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
     """Accuracy in percent of one point, a value a seed."""
-    return 100 * scores(records, "accuracy", label=label, **where)
+    return ACCURACY.scores(records, label=label, **where)
 
 
 def _many_levels(records: list[Record]) -> Verdict:
@@ -48,15 +50,13 @@ def _many_levels(records: list[Record]) -> Verdict:
 
 def _beats(response: str, *others: str) -> Check:
     """Check: uni is above each of the others on `response`."""
-
-    def check(records: list[Record]) -> Verdict:
-        uni = accuracy(records, "uni", response=response)
-        gaps = {other: uni - accuracy(records, other, response=response) for other in others}
-        return verdict(
-            *(Finding(f"{response}: uni over {other}", interval(gap), low=0) for other, gap in gaps.items())
-        )
-
-    return check
+    return better(
+        ACCURACY,
+        "uni",
+        *others,
+        say=lambda one, other, at: f"{response}: {one} over {other}",
+        response=response,
+    )
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
@@ -113,20 +113,9 @@ def _verified(records: list[Record]) -> Verdict:
     return verdict(Finding(text, interval(lost), high=CLOSE))
 
 
-def _transfer(records: list[Record]) -> Verdict:
-    """Written weights are better than every scheme trained on chip, at each step spread of .1 to .5."""
-    findings = []
-    for sigma in sorted({r["sigma"] for r in records if 0.1 <= r.get("sigma", 0) <= 0.5}):
-        written = accuracy(records, "software, then written", kind="step", sigma=sigma)
-        gaps = {s: written - accuracy(records, s, kind="step", sigma=sigma) for s in (*SCHEMES, "reference")}
-        for scheme, gap in gaps.items():
-            findings.append(Finding(f"{sigma:g}: written over {scheme}", interval(gap), low=0))
-    return verdict(*findings)
-
-
 def _needs_refresh(records: list[Record]) -> Verdict:
     """Without refresh much is missing at the same rate, and something at its own best rate."""
-    rate = next(r["rate"] for r in chosen(records) if r["label"] == "uni" and r["response"] == "linear")
+    rate = next(r["rate"] for r in judging_rows(records) if r["label"] == "uni" and r["response"] == "linear")
     uni = accuracy(records, "uni", response="linear")
     same, own = (accuracy(records, f"uni, no refresh{at}") for at in (f", rate {rate:g}", ""))
     return verdict(
@@ -222,7 +211,11 @@ declare(
     Claim(
         "transfer",
         "Ours: at a step spread of 0.1 to 0.5, software weights written open-loop beat training on chip (stochastic rule)",
-        OURS, "-", "synapse/variation", _transfer,
+        OURS, "-", "synapse/variation",
+        better(  # at each spread of the step, than every scheme trained on chip
+            ACCURACY, "software, then written", *SCHEMES, "reference", per="sigma", among=(0.1, 0.2, 0.3, 0.5), kind="step",
+            say=lambda one, other, sigma: f"{sigma:g}: written over {other}",
+        ),
     ),
     Claim(
         "refresh", "Ours: on linear devices unidirectional training needs refresh", OURS, "-", "synapse/schemes", _needs_refresh,

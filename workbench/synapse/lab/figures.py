@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
 from workbench.live import PINS, Pins, heading, live, part, stems, words
+from workbench.measures import Measure, Note
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -29,6 +30,14 @@ SHORT = {
     "uni, no refresh": "no refresh", "reference, shifted": "one device, shifted", "software, then written": "written",
 }  # fmt: skip
 STYLES = {"reference": "--"}  # on linear devices it lies on push-pull
+ACCURACY = Measure("accuracy", "accuracy (%)", 100)
+NOTE = Note(
+    "test accuracy, each point at its best rate (chosen on validation digits); ",
+    "test accuracy, all at one rate; ",
+    "the best rate was the last of those tried, and another might be better",
+    failed="{failed} of all {fits} runs stopped early: all hidden units saturated",
+    units="runs",
+)
 PLUS, MINUS = RED, SKY  # the two conductances of a pair
 
 

@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from workbench.experiment import FEW, Record
 from workbench.inks import BLUE, GREEN, ORANGE, PINK, RED
-from workbench.intervals import chosen, summary
+from workbench.intervals import judging_rows, summary
 from workbench.plotting import figure, finish, name_ends, series
-from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, STYLES
-from workbench.synapse.lab.study_figures import setting
+from workbench.synapse.lab.figures import COLOURS, LABELS, NOTE, SHORT, STYLES
+from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
     """The judging rows, one for each element of their arrays."""
     return [
         {**row, "x": x, "accuracy": 100 * y}
-        for row in chosen(records)
+        for row in judging_rows(records)
         for x, y in zip(row.get(times, ()), row.get(column, ()), strict=True)
     ]
 
@@ -44,7 +44,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
                 gap = last["uni"] - last["uni, no refresh"]
                 title = f"In the end refresh is worth {gap:.1f} points to unidirectional updating"
         axes.set(xlabel="samples seen", ylabel="accuracy (%)")
-        finish(fig, title, setting(records, spread=False))
+        finish(fig, title, note_of_means(records))
     return fig
 
 
@@ -55,7 +55,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
     """Accuracy against time after training, a panel a scheme, a line a kind of drift."""
     rows = [
         {**row, "scheme": row["label"], "label": kind, "x": x, "accuracy": 100 * y}
-        for row in chosen(records)
+        for row in judging_rows(records)
         for kind, xs, ys in zip(*(row.get(k, ()) for k in ("kinds", "times", "accuracies")), strict=True)
         for x, y in zip(xs, ys, strict=True)
     ]
@@ -79,7 +79,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                 worst = f"{lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
                 power = f"{np.log10(after):.0f}".translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
                 title = f"Unidirectional, after 10{power} s: {worst}"
-        finish(fig, title, setting(records))
+        finish(fig, title, NOTE.of(records))
     return fig
 
 

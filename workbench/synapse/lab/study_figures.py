@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.experiment import Record, signed
-from workbench.intervals import ahead, chosen, interval, marks, scores, summary
-from workbench.plotting import cells, dots, figure, finish, name_ends, reach, series
-from workbench.synapse.lab.figures import COLOURS, SHORT, STYLES
+from workbench.intervals import interval, judging_rows, scores, summary
+from workbench.plotting import cells, dots, figure, finish, greek, name_ends, series, target
+from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLES
 
 
-def accuracies(records: Sequence[Record], *places: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy in percent of each point, with its interval, and apart from the others that of software."""
-    table = summary(
-        [{**r, "accuracy": 100 * r["accuracy"]} if "accuracy" in r else r for r in records],
-        "accuracy",
-        *places,
-    )
+    table = ACCURACY.table(records, *columns)
     table = table[table["label"].isin(COLOURS)]
     software = table["label"] == "software"
     return table[~software], table[software]
 
 
-def setting(records: Sequence[Record], spread: bool = True) -> str:
-    """What a picture of these records owes to its reader, below its title; whether it draws a spread."""
-    judged = chosen(records)
-    seeds, stopped = len({r["seed"] for r in judged}), sum("failed" in r for r in records)
-    said = marks(records, "runs") if spread else f"mean of {seeds} runs"
-    tuned = any(r.get("tried", 1) > 1 for r in judged)
-    how = "each point at its best rate (chosen on validation digits)" if tuned else "all at one rate"
-    text = f"test accuracy, {how}; {said}"
-    if spread and any(r.get("edge") for r in judged):
-        text += "; diamond: the best rate was the last of those tried, and another might be better"
-    if stopped:
-        text += f". {stopped} of all {len(records)} runs stopped early: all hidden units saturated"
-    return text
+def note_of_means(records: Sequence[Record]) -> str:
+    """The note below a picture of means alone, without their spread."""
+    runs = len({r["seed"] for r in judging_rows(records)})
+    return replace(NOTE, edge="").of(records, f"mean of {runs} runs")
 
 
 def lead(records: Sequence[Record], over: str, **where: object) -> str:
     """How far unidirectional updating is ahead of another label at one place, in words; "" where one of them is missing yet."""
-    gap = 100 * (
-        scores(records, "accuracy", label="uni", **where) - scores(records, "accuracy", label=over, **where)
-    )
-    found = ahead(gap, 1)
+    found = ACCURACY.lead(records, "uni", over, **where)
     return f"{found} points over {SHORT[over]}" if found else ""
 
 
@@ -60,18 +45,18 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
         ):
             series(axes, part, x, COLOURS, STYLES)
             if len(software):
-                reach(axes, software["mean"].iloc[0], "software")
-            axes.set(xlabel=xlabel, title=str(name).replace("nu", "ν"), **settings)
+                target(axes, software["mean"].iloc[0], "software")
+            axes.set(xlabel=xlabel, title=greek(str(name)), **settings)
             if "xscale" in settings:
                 ticks = sorted(set(part[x]))
                 axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
                 axes.minorticks_off()
         fig.axes[0].set_ylabel("accuracy (%)")
         if panel:
-            return finish(fig, title, setting(records), _names(software, table), COLOURS)
+            return finish(fig, title, NOTE.of(records), _names(software, table), COLOURS)
         if axes is not None:
             name_ends(axes, SHORT)
-        return finish(fig, title, setting(records))
+        return finish(fig, title, NOTE.of(records))
 
 
 def _names(*tables: pd.DataFrame) -> dict[str, str]:
@@ -87,9 +72,9 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
         for axes, (name, part) in zip(grid, parts, strict=False):
             dots(axes, part, group, COLOURS)
             if len(software):
-                reach(axes, software["mean"].iloc[0], "software", across=True)
-            axes.set(xlabel="accuracy (%)", title=str(name).replace("nu", "ν"))
-        return finish(fig, title, setting(records), _names(software, table), COLOURS)
+                target(axes, software["mean"].iloc[0], "software", across=True)
+            axes.set(xlabel="accuracy (%)", title=greek(str(name)))
+        return finish(fig, title, NOTE.of(records), _names(software, table), COLOURS)
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
@@ -138,10 +123,8 @@ def _loss(
     """What schemes lose from one place to another, in words."""
     words = []
     for label in labels:
-        lost = 100 * (
-            scores(records, "accuracy", label=label, **alike)
-            - scores(records, "accuracy", label=label, **spread)
-        )
+        before, after = (scores(records, "accuracy", label=label, **where) for where in (alike, spread))
+        lost = 100 * (before - after)
         if len(lost.dropna()):
             words.append(f"{SHORT[label]} {lost.mean():.1f}".replace(" -", " −"))
     return ", ".join(words)
@@ -190,7 +173,7 @@ def draw_rules(records: Sequence[Record]) -> Figure:
         best, worst = uni.loc[uni["mean"].idxmax()], uni.loc[uni["mean"].idxmin()]
         low = f"{worst['mean']:.0f} % ({worst['rule']}, {worst['response']})"
         title = f"Unidirectional under these rules: from {low} to {best['mean']:.0f} % ({best['rule']})"
-    return _dots(records, "rule", title.replace("nu", "ν"), "response")
+    return _dots(records, "rule", greek(title), "response")
 
 
 def draw_compensation(records: Sequence[Record]) -> Figure:
@@ -211,7 +194,7 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
         }
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
         title = f"Points lost to variation, at most: {words}" if words else "Points lost to variation"
-        return finish(fig, title, setting(records, spread=False) + ". Below 0: gained; a dot: not measured")
+        return finish(fig, title, note_of_means(records) + ". Below 0: gained; a dot: not measured")
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
@@ -245,22 +228,16 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
         words = []
         for response in dict.fromkeys(r["response"] for r in records if r["label"] == "uni"):
             at = {"label": "uni", "response": response}
-            gain = (
-                100
-                * (
-                    scores(records, "accuracy", period=1000, **at)
-                    - scores(records, "accuracy", period=0, **at)
-                )
-            ).dropna()
+            gain = ACCURACY.gap(records, 1000, 0, "period", **at).dropna()
             if len(gain):
-                words.append(f"{signed(interval(gain).mean, 1)} ({response.replace('nu', 'ν')})")
+                words.append(f"{signed(interval(gain).mean, 1)} ({greek(response)})")
         title = (
             f"Refresh every 1,000 samples against never, points: {', '.join(words)}"
             if words
             else "How often to refresh"
         )
-        names = {name: name.replace("nu", "ν") for name in REFRESH_COLOURS}
-        return finish(fig, title, setting(records), names, REFRESH_COLOURS)
+        names = {name: greek(name) for name in REFRESH_COLOURS}
+        return finish(fig, title, NOTE.of(records), names, REFRESH_COLOURS)
 
 
 REFRESH_COLOURS = {
