@@ -204,7 +204,7 @@ def figures(
             if experiment.paper and scale == "laptop":
                 words.append(papers.against_reference(experiment, config, records))
             typer.echo("; ".join(filter(None, words)))
-            if reference and experiment.paper:
+            if reference and experiment.paper and experiment.of is None:
                 papers.write_reference(experiment, config, records)
         for name in sorted({e.method for e in chosen}):
             for line in papers.lines(papers.ledger(name, scale)):

@@ -150,24 +150,31 @@ def view(
     of: Callable[[Any], Iterable[Point]],
     figure: Callable[..., Any],
     paper: str,
+    about: str,
     only: Only = lambda place: True,
-    **more: Any,
+    swept: Sequence[str] = (),
 ) -> Callable[[Any], Iterable[Point]]:
-    """Register another picture of the comparison whose points are `of`: of those places alone of which `only` is true.
+    """Register another picture of the comparison whose points are `of`, or of some of its points.
 
-    ``only(place)`` sees a point's label and its places. Fits, reference and version are the comparison's own.
-    """  # fmt: skip
-    parent = of.experiment
+    ``only(place)`` says of a point's label and places whether it is shown. Fits, reference records, presets and version are those
+    of the comparison; it has no reference of its own. `swept` are knobs of the comparison that the view neither shows nor takes.
+    `about` says what the picture shows.
+    """
 
     def points(config: Any) -> Iterator[Point]:
         yield from (point for point in of(config) if only({"label": point.label, **point.at}))
 
     points.__annotations__["config"] = of.config
-    points.__doc__, points.__module__ = more.pop("about", parent.generate.__doc__), of.__module__
-    return comparison(
-        name, version=parent.version, fit=of.fit, figure=figure, presets=of.config.presets, paper=paper, of=(parent.name, only),
-        **more,
-    )(points)  # fmt: skip
+    points.__doc__, points.__module__ = about, of.__module__
+    presets = {
+        scale: preset if isinstance(preset, str) else {k: v for k, v in preset.items() if k not in swept}
+        for scale, preset in of.config.presets.items()
+    }
+    whole = of.experiment
+    declared = comparison(
+        name, version=whole.version, fit=of.fit, figure=figure, presets=presets, swept=swept, paper=paper, of=(whole.name, only)
+    )  # fmt: skip
+    return declared(points)
 
 
 def candidates(**values: Sequence[Any]) -> list[Setting]:

@@ -44,14 +44,15 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
 
 
 memory = view(
-    "continual/memory", of=rivals, figure=figures.draw_memory, only=lambda place: place["stream"] == STREAMS[0],
+    "continual/memory", of=rivals, figure=figures.draw_memory, swept=("streams",),
+    only=lambda place: place["stream"] == STREAMS[0],
     about="The same fits: accuracy against the bytes that each method keeps besides weights and gradients, on the split stream.",
     paper="CLASSP's memory against EWC's",
 )  # fmt: skip
 FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
 matrices = view(
     "continual/matrices", of=rivals, figure=figures.draw_matrices,
-    only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
+    swept=("streams",), only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
     about="The same fits of five methods: accuracy on each task (columns) after each task (rows), on the split stream.",
     paper="not in the public text: accuracy on each task after each task",
 )  # fmt: skip
