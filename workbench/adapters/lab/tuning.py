@@ -117,7 +117,7 @@ class Tuner:
         self.train = self.encoded(self.problems.train[: config.samples])
         self.model = bases.fresh(self.lm.model)
         self.whole_logits = not bases.head_alone_gives_logits(self.model)
-        self._idle: dict[str, Adapted] = {}  # layers with adapters that no gradient has reached yet
+        self._idle: dict[str, Adapted] = {}  # layers whose adapters have received no gradient so far
         start = perf_counter()
         groups = self.put_on(**more)
         self.start_seconds = perf_counter() - start  # of what a method does before the first step
@@ -205,7 +205,7 @@ class Tuner:
             self._see_who_is_reached()
 
     def _see_who_is_reached(self) -> None:
-        """Warn of adapters that no gradient has reached in the first steps: they sit on layers that the model does not use."""
+        """Warn of adapters without a gradient in the first steps: the model does not use their layers."""
         self._idle = {
             path: layer
             for path, layer in self._idle.items()
@@ -213,8 +213,8 @@ class Tuner:
         }
         if self._idle and self.training.done + 1 == min(EARLY, self.config.steps):
             warnings.warn(
-                f"no gradient has reached {len(self._idle)} of the adapters, such as that of {min(self._idle)!r}, in "
-                f"{self.training.done + 1} steps: the model does not use these layers here. Leave them out of the targets",
+                f"{len(self._idle)} adapters, such as that of layer {min(self._idle)!r}, have received no gradient in "
+                f"{self.training.done + 1} steps: the model does not use these layers. Remove them from the targets",
                 stacklevel=2,
             )
             self._idle = {}
@@ -235,9 +235,8 @@ class Tuner:
 
         Greedy decoding writes an answer if each of its tokens is the likeliest after those before it.
         """
-        samples = sorted(
-            self.encoded(part), key=lambda s: len(s.ids)
-        )  # batches of like lengths have little padding
+        # samples of similar length in a batch need little padding
+        samples = sorted(self.encoded(part), key=lambda s: len(s.ids))
         self.model.eval()
         size = 2 * self.config.batch  # without gradients there is room for more
         total, tokens, right = 0.0, 0, 0
