@@ -66,7 +66,7 @@ def test_a_bundle_goes_out_and_comes_in(three, tmp_path, runs_folder):
         assert runs.load(other / name) == runs.load(runs_folder / name)
     assert (other / three[0] / "artefacts" / "weights.bin").read_bytes() == b"12"
     assert runs.find(get("toy/walk"), toy.ToyConfig(steps=4, rate=0.3), other), "and counts as run"
-    with pytest.raises(RunError, match="no run to export"):
+    with pytest.raises(RunError, match="no runs to export"):
         bundles.export([], tmp_path / "none.zip")
 
 
@@ -136,12 +136,12 @@ def other_format(files, manifest):
     [
         (records_changed, "does not match its checksum"),
         (records_and_sum_changed, "records of .* do not match their checksum"),
-        (config_changed, "has the config of"),
-        (file_added, "not those of its manifest"),
+        (config_changed, "has the config of another run"),
+        (file_added, r"differ from those listed in manifest\.json"),
         (file_outside, "expected RUN/run.json"),
         (hidden_folder, "expected RUN/run.json"),
         (checkpoint, "expected RUN/run.json"),
-        (records_missing, "lacks records.jsonl"),
+        (records_missing, "has no records.jsonl"),
         (other_format, "has the format 'something else'"),
     ],
 )
@@ -157,7 +157,7 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"not a zip file")
     with pytest.raises(RunError, match="is not a bundle of runs"):
         bundles.bring(tmp_path / "a.zip")
-    with pytest.raises(RunError, match="is not a bundle of runs"):
+    with pytest.raises(RunError, match=r"absent\.zip: no such file; expected a bundle"):
         bundles.bring(tmp_path / "absent.zip")
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
         bundle.writestr("hello.txt", "hello")
@@ -205,7 +205,7 @@ def test_a_bundle_goes_through_the_browser(three, runs_folder):
     path = browser.export(three)
     archive.delete(three)
     assert sorted(browser.bring("class.zip", path.read_bytes())) == sorted(three)
-    assert "3 runs taken in" in browser.table.view["message"]
+    assert "3 new runs imported" in browser.table.view["message"]
 
 
 def test_an_empty_folder_has_an_empty_browser(runs_folder):
@@ -244,8 +244,11 @@ def lines_of(*records):
 
 STEP = {"step": 0, "value": 0.1, "spread": [0.1, -0.1]}
 FORGERIES = {
-    "a list for run.json": ({"about": []}, "run.json holds list; expected what a run says"),
-    "a number for run.json": ({"about": 3}, "run.json holds int"),
+    "a list for run.json": (
+        {"about": []},
+        "run.json holds a value of type list; expected a JSON object with the fields of a run",
+    ),
+    "a number for run.json": ({"about": 3}, "run.json holds a value of type int"),
     "no config": ({"about": {"config": None}}, "config="),
     "a number stored as text": (
         {"about": {"wall_seconds": "3.5"}},
@@ -256,26 +259,29 @@ FORGERIES = {
     "no date": ({"about": {"finished": 20260102}}, "finished=20260102"),
     "a date that is none": ({"about": {"finished": "<script>"}}, "finished="),
     "fits that are none": ({"about": {"fits": [3]}}, "fits="),
-    "fewer records than said": ({"about": {"records": 9}}, "says 9 records, and there are 4"),
+    "fewer records than said": ({"about": {"records": 9}}, "has 4 records; expected 9"),
     "an empty run": ({"records": b""}, "records=0: input should be greater"),
-    "records that are numbers": ({"records": b"1\n2\n3\n"}, "line 1 holds int; expected a record"),
-    "records that are lists": ({"records": b"[]\n[]\n"}, "line 1 holds list"),
+    "records that are numbers": (
+        {"records": b"1\n2\n3\n"},
+        "line 1 holds a value of type int; expected a JSON object",
+    ),
+    "records that are lists": ({"records": b"[]\n[]\n"}, "line 1 holds a value of type list"),
     "records that are no JSON": ({"records": b"{}\nsurprise\n"}, "Expecting value"),
     "a record in a record": (
         {"records": lines_of({**STEP, "value": {"a": 1}})},
-        "line 1, 'value': expected a number",
+        "line 1, 'value': holds a JSON object; expected a number",
     ),
     "a record in an array": ({"records": lines_of(STEP, {**STEP, "spread": [[{}]]})}, "line 2, 'spread'"),
     "a record too large": (
         {"records": lines_of({**STEP, "spread": [1.5] * 70_000})},
-        "line 1 is a record of over",
+        "line 1 is too large; expected a record of at most",
     ),
-    "nested without end": ({"records": b"[" * 200_000 + b"\n"}, "nested without end"),
+    "nested without end": ({"records": b"[" * 200_000 + b"\n"}, "nested too deeply"),
     "a value stored as text": (
         {"records": lines_of({**STEP, "value": "0.1"})},
-        "are not such as toy/walk makes",
+        "toy/walk cannot display its records",
     ),
-    "values that are missing": ({"records": lines_of({"step": 0})}, "are not such as toy/walk makes"),
+    "values that are missing": ({"records": lines_of({"step": 0})}, "toy/walk cannot display its records"),
 }
 
 
@@ -296,7 +302,7 @@ def test_one_bad_run_keeps_the_good_ones_out_too(three, tmp_path):
         name = sorted(n for n in files if n.endswith("run.json"))[-1]
         swap(files, manifest, name, b"[]")
 
-    with pytest.raises(RunError, match="holds list"):
+    with pytest.raises(RunError, match="holds a value of type list"):
         bundles.bring(altered(good, tmp_path / "bad.zip", spoil), tmp_path / "other")
     assert [*(tmp_path / "other").glob("*")] == []
 
@@ -329,7 +335,8 @@ def test_names_that_lead_elsewhere(three, tmp_path):
         files, manifest = {}, {"format": bundles.FORMAT, "files": {}}
         swap(files, manifest, inside, b"{}")
         with pytest.raises(
-            RunError, match=r"expected RUN/run.json|is not a bundle|not those of its manifest"
+            RunError,
+            match=r"expected RUN/run.json|is not a bundle|differ from those listed in manifest\.json",
         ):
             bundles.bring(zipped(tmp_path / "a.zip", files, manifest), tmp_path / "other")
     assert [*tmp_path.glob("**/x")] == []
@@ -349,7 +356,7 @@ def test_what_unfolds_to_gigabytes_is_refused_before_it_does(tmp_path, part, mon
         path = zipped(tmp_path / "a.zip", {**files, part: blown}, manifest)
     assert path.stat().st_size < 1_000_000
     tracemalloc.start()
-    with pytest.raises(RunError, match=f"{part} unfolds to 80,000,000 bytes; expected at most"):
+    with pytest.raises(RunError, match=f"{part} has 80,000,000 bytes after decompression; expected at most"):
         bundles.bring(path, tmp_path / "other")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -412,7 +419,10 @@ def test_links_are_neither_followed_nor_sent(three, runs_folder, tmp_path, capsy
         (secret / file.name).write_bytes(file.read_bytes())
     (runs_folder / "linked").symlink_to(secret)
     assert [run.id for run in archive.kept()] == three
-    assert "linked holds no run: it is a link to another folder" in capsys.readouterr().err
+    assert (
+        "linked is not listed, since it holds no valid run: the folder is a symbolic link"
+        in capsys.readouterr().err
+    )
     with pytest.raises(RunError, match="no run 'linked'"):
         archive.delete(["linked"])
     assert (secret / "run.json").exists()
@@ -437,10 +447,10 @@ def test_a_folder_that_holds_something_else_is_one_line(three, runs_folder, odd,
     assert [run.id for run in archive.kept()] == three
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "odd holds no run: " in told
+    assert "odd is not listed, since it holds no valid run: " in told
     browser = RunBrowser()
     assert len(browser.table.view["rows"]) == 3
-    assert "odd holds no run" in browser.table.view["message"]
+    assert "odd is not listed, since it holds no valid run" in browser.table.view["message"]
     assert runs.load(folder) is None
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -463,7 +473,7 @@ def test_a_run_json_without_an_end_is_not_read_to_its_end(three, runs_folder, ca
     with (runs_folder / three[0] / "run.json").open("wb") as file:
         file.truncate(10**12)
     assert [run.id for run in archive.kept()] == three[1:]
-    assert "has over 4,000,000 bytes" in capsys.readouterr().err
+    assert "is too large; expected at most 4,000,000 bytes" in capsys.readouterr().err
 
 
 def test_who_takes_a_bundle_in_is_told_what_checksums_are_worth(three, tmp_path, runs_folder):
@@ -475,12 +485,12 @@ def test_who_takes_a_bundle_in_is_told_what_checksums_are_worth(three, tmp_path,
     archive.delete(three)
     done = CliRunner().invoke(app, ["runs", "--import", str(path)])
     assert done.exit_code == 0
-    assert "3 runs taken in" in done.output
-    assert "checksums tell damage, not truth" in done.output
+    assert "3 new runs imported" in done.output
+    assert "the checksums detect damage, but not forgery" in done.output
     archive.delete(three)
     browser = RunBrowser()
     browser._told({"do": "bring", "file": "../../x.zip"}, [path.read_bytes()])
-    assert "taken in from x.zip" in browser.table.view["message"]
-    assert "may have written any records" in browser.table.view["message"]
+    assert "3 new runs imported from x.zip" in browser.table.view["message"]
+    assert "can write arbitrary records" in browser.table.view["message"]
     browser._told({"do": "export", "ids": ["../../up"]}, [])
     assert "no run is chosen" in browser.table.view["message"]

@@ -162,16 +162,16 @@ def test_arguments_by_place_are_kept():
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("given what others computed", "block 1 is given what blocks before it computed"),
-        ("skipped", "not called once each"),
-        ("twice", "not called once each"),
-        ("changed between", "block 1 is not given what block 0 returned"),
+        ("given what others computed", "an argument of block 1 depends on the outputs of earlier blocks"),
+        ("skipped", "does not call each block exactly once and in order"),
+        ("twice", "does not call each block exactly once and in order"),
+        ("changed between", "the input of block 1 is not the output of block 0"),
     ],
 )
 def test_a_model_that_is_no_chain_of_blocks_is_refused(how, said):
     model = Own(how).eval()
     for _ in range(2):  # and asked again it is refused again
-        with pytest.raises(ValueError, match=f"'own' cannot be gone through block by block: .*{said}"):
+        with pytest.raises(ValueError, match=f"'own' cannot be computed block by block: .*{said}"):
             blocks.block_inputs(
                 models.LanguageModel("own", model, None), model.layers[0], torch.arange(20)[None]
             )
@@ -186,7 +186,7 @@ def test_a_block_that_keeps_a_state_of_its_own_is_refused():
 
     model = Own().eval()
     model.layers[1] = Counts()
-    with pytest.raises(ValueError, match="block 1, called again, does not return the same"):
+    with pytest.raises(ValueError, match="block 1 returns a different output when it is called again"):
         blocks.block_inputs(models.LanguageModel("own", model, None), model.layers[0], torch.arange(20)[None])
 
 

@@ -455,6 +455,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
         [sys.executable, "-m", "workbench", *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "WORKBENCH_RUNS": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in what a shell starts with &
     )  # fmt: skip
     said = process.stdout.readline() or process.stdout.read(1)
     while "0%" not in said:
@@ -466,7 +467,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
     assert "Traceback" not in said + rest
     assert "Error" not in said + rest
     assert rest.rstrip().endswith(
-        "workbench: stopped; what was finished is kept, and the same command goes on from there"
+        "workbench: interrupted. Finished work is saved; run the same command again to continue"
     )
     until = time.monotonic() + 120
     while time.monotonic() < until and any(_in_group(p, process.pid) for p in psutil.process_iter()):
@@ -484,7 +485,7 @@ def test_a_bar_that_is_interrupted_before_its_first_step_does_not_come_after_the
     with pytest.raises(typer.Exit), one_line():
         list(tqdm([1, 2], desc="fits"))
     gc.collect()
-    assert capsys.readouterr().err.rstrip().endswith("goes on from there")
+    assert capsys.readouterr().err.rstrip().endswith("to continue")
 
 
 def _in_group(process, group):
@@ -521,7 +522,10 @@ def test_one_dead_worker_costs_a_group_and_no_more(tmp_path, monkeypatch):
 def test_a_given_executor_that_breaks_is_left_and_the_rest_done_here(tmp_path, capsys):
     pool = fits.processes(1)
     rows = made(tmp_path / "runs", pool, mode="die", points=2)
-    assert "a worker of the executor has died and taken it along: going on here" in capsys.readouterr().err
+    assert (
+        "the executor is broken because one of its workers died; continuing with local processes"
+        in capsys.readouterr().err
+    )
     assert {r["rate"] for r in rows if "failed" in r} == {2.0}
     assert rows == made(tmp_path / "other", None, mode="die", points=2)
     pool.shutdown(wait=False)

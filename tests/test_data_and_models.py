@@ -271,19 +271,19 @@ def prefixed(prefix):
 
 
 LACKING = {
-    "of torch.compile": (prefixed("_orig_mod."), "torch.compile; save the model inside"),
-    "of DataParallel": (prefixed("module."), "DataParallel; save the model inside"),
+    "of torch.compile": (prefixed("_orig_mod."), "compiled model; save the original model, model._orig_mod"),
+    "of DataParallel": (prefixed("module."), "DataParallel; save the original model, model.module"),
     "with adapters of ours": (
         lambda t: {n.replace("q_proj.weight", "q_proj.base.weight"): v for n, v in t.items()},
-        "lacks 4 tensors .*q_proj.weight.*, and 4 that it has not.*adapters.unload",
+        "lacks 4 tensors .*q_proj.weight.*, and has 4 unexpected tensors.*adapters.unload",
     ),
     "with adapters of PEFT": (
         lambda t: {n.replace("v_proj.weight", "v_proj.base_layer.weight"): v for n, v in t.items()},
-        "adapters on the model; PEFT's merge_and_unload",
+        "saved with adapters; remove them with PEFT's merge_and_unload",
     ),
     "without a layer": (
         lambda t: {n: v for n, v in t.items() if "layers.2." not in n},
-        "lacks 9 tensors .*layers.2.*would be random. Copy the folder again",
+        "lacks 9 tensors .*layers.2.*would be random. Copy the complete folder again",
     ),
     "without its norm": (
         lambda t: {n: v for n, v in t.items() if n != "model.norm.weight"},
@@ -304,7 +304,7 @@ def test_tensors_that_nobody_asked_for_are_told_and_shapes_that_differ_refused(m
     before = models.load(str(mine)).model.state_dict()
     renamed(mine, lambda t: t | {"model.visual.weight": torch.zeros(3)})
     with pytest.warns(
-        UserWarning, match="holds 1 tensors that its model has not, such as 'model.visual.weight'"
+        UserWarning, match="holds 1 tensors that its model does not use, such as 'model.visual.weight'"
     ):
         after = models.load(str(mine)).model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

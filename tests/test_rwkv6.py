@@ -144,8 +144,8 @@ def test_what_is_no_model_is_told(tmp_path, capsys):
     (tmp_path / "c.safetensors").write_bytes(b"no")
     (tmp_path / "d.pth").write_bytes(b"no")
     for name, message in (
-        ("a.pth", "is no RWKV-6 model"), ("b.pth", "would run code"), ("c.safetensors", "is damaged"),
-        ("none.pth", "was not found"),        ("d.pth", "would run code|is damaged"),
+        ("a.pth", "is no RWKV-6 model"), ("b.pth", "could run code"), ("c.safetensors", "is damaged"),
+        ("none.pth", "was not found"),        ("d.pth", "could run code|is damaged"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
             RWKV6.load(tmp_path / name)

@@ -41,7 +41,7 @@ def test_a_worker_that_dies_fails_only_its_own_point():
     result = sweep.sweep("toy/walk", configs, progress=False)
     assert [c.seed for c, _ in result.done] == [0, 1]
     assert [reason for _, reason in result.failed] == [
-        "its process died: out of memory, or a crash in compiled code"
+        "its process died; possible causes are a lack of memory and a crash in compiled code"
     ]
 
 

@@ -226,19 +226,19 @@ def runs_(
     experiment: Annotated[str | None, typer.Argument(help="only runs of it; none = all")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="knob=value, any number of times")] = None,
     export: Annotated[Path | None, typer.Option(help="write the listed runs into this .zip file")] = None,
-    bring: Annotated[Path | None, typer.Option("--import", help="take in the runs of such a file")] = None,
+    bring: Annotated[Path | None, typer.Option("--import", help="import the runs of such a file")] = None,
     delete: Annotated[
         list[str] | None, typer.Option(help="id of a run to delete, any number of times")
     ] = None,
 ) -> None:
-    """List the runs that are kept, newest first; exchange them as one checked file, delete some."""
+    """List the saved runs, newest first; export them into one file, import such a file, or delete runs."""
     from workbench import archive, bundles
     from workbench.experiment import get
 
     with one_line():
         if bring is not None:
             new = bundles.bring(bring)
-            typer.echo(f"{len(new)} runs taken in from {bring}; {bundles.FORGED}")
+            typer.echo(f"{len(new)} new runs imported from {bring}; {bundles.FORGED}")
         archive.delete(delete or [])
         wanted = get(experiment).config.parse(only or []) if experiment else {}
         if only and not experiment:

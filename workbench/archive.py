@@ -1,4 +1,4 @@
-"""The runs that are kept: what there is, in a table; and how they go. They are exchanged as `bundles`."""
+"""List, select and delete the runs in the runs folder; `bundles` exports and imports them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Kept:
 
 
 def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[Kept]:
-    """All complete runs, the newest first; fits of comparisons are not among them.
+    """Return all complete runs, newest first, without the fits of comparisons.
 
-    Of folders that hold something else `told` is given a line.
+    For each folder whose ``run.json`` or records are not valid, `told` is called with a message of one line.
     """
     folder = root or runs.runs_folder()
     found = []
@@ -53,7 +53,7 @@ def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[K
         except FileNotFoundError:  # it is being deleted
             continue
         except (OSError, ValueError) as error:
-            told(f"{path.parent} holds no run: {error}; it is left out")
+            told(f"{path.parent} is not listed, since it holds no valid run: {error}")
     return sorted(found, key=lambda run: run.finished, reverse=True)
 
 
@@ -70,7 +70,7 @@ def chosen(experiment: str | None = None, knobs: dict[str, Any] | None = None) -
 
 def _read(folder: Path) -> Kept:
     if folder.is_symlink():
-        raise ValueError("it is a link to another folder")
+        raise ValueError("the folder is a symbolic link")
     about = read_about(folder)
     with (folder / RECORDS).open("rb") as file:
         last = _last_record(file)
@@ -89,7 +89,7 @@ def _read(folder: Path) -> Kept:
 
 
 def _last_record(file: BinaryIO) -> Record:
-    """The last record, without reading those before it."""
+    """Return the last record of the file without reading the whole file; an empty record if there is none."""
     file.seek(0, 2)
     file.seek(max(0, file.tell() - 2 * LARGEST_RECORD))
     lines = file.read().splitlines()
@@ -152,17 +152,17 @@ def config_of(run: Kept) -> Config:
 
 
 def folder_of(name: str, root: Path | None = None) -> Path:
-    """The folder of the run `name`; raises RunError where there is none. Nothing outside the runs folder has a name."""
+    """Return the folder of the run `name`; raises RunError for an unknown run or a name with a path in it."""
     inside = root or runs.runs_folder()
     folder = inside / name
     if not runs.is_plain(name) or folder.is_symlink() or not (folder / ABOUT).is_file():
-        raise RunError(f"no run {name!r} in {inside}: workbench runs lists them")
+        raise RunError(f"no run {name!r} in {inside}; expected a run id. List the ids with: workbench runs")
     return folder
 
 
 def delete(names: Sequence[str], root: Path | None = None) -> None:
     """Delete runs; raises RunError for a name that is none, before anything is deleted."""
     for folder in [folder_of(name, root) for name in names]:
-        (folder / ABOUT).unlink()  # from here on it is not believed, whatever happens
+        (folder / ABOUT).unlink()  # first: without this file, a partly deleted folder does not count as a run
         shutil.rmtree(folder)
         folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)

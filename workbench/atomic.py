@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and none that is read without a bound."""
+"""Write files atomically, and read small files with a limit on their size."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_at_most(path: Path, most: int) -> bytes:
-    """The bytes of a small file; raises ValueError where it has more than `most`, before they are read."""
+    """Return the bytes of a file; raises ValueError if there are more than `most`, without reading the rest."""
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise ValueError(f"{path} has over {most:,} bytes; expected a small file")
+        raise ValueError(f"{path} is too large; expected at most {most:,} bytes")
     return data

@@ -20,11 +20,11 @@ from workbench import datasets, models
 
 KEPT = 32  # cached sets of activations
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # what a block is called with besides the hidden states
-# a window each: hidden states (1, window, width), and what the model calls this block and each after it with besides
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # a block's arguments besides the hidden states
+# for each window: hidden states (1, window, width), and the other arguments of this block and of each later block
 Stream = list[tuple[Tensor, Sequence[Call]]]
-CLOSE = 1e-2  # relative
-CHECKED = 64  # tokens on which it is checked, once a model, that its blocks can be called one by one
+CLOSE = 1e-2  # relative tolerance between two outputs of the same block
+CHECKED = 64  # tokens used to check, once per model, that its blocks can be called one after another
 
 
 class _Double(TorchFunctionMode):
@@ -109,10 +109,11 @@ class _Stop(Exception):
 
 @torch.no_grad()
 def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Stream:
-    """What the block `first` is called with, for token ids ``(windows, length)``, a window at a time.
+    """Return the inputs of the block `first` for token ids ``(windows, length)``, computed one window at a time.
 
-    With it comes what the model gives each block after it: blocks may differ in masks and rotary angles, as where attention to a
-    sliding window and to all tokens take turns. Raises ValueError for a model whose blocks cannot be called one by one.
+    Each entry also holds the other arguments of every later block, since blocks may receive different masks and rotary
+    angles, for example when sliding-window and full attention alternate. Raises ValueError if the blocks of the model
+    cannot be called one after another.
     """
     _check_once(lm, ids[0, :CHECKED])
     stack = blocks_of(lm)
@@ -121,7 +122,10 @@ def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Str
 
 
 def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor) -> tuple[Tensor, list[Call]]:
-    """What these blocks, the last of the model, are called with for ids ``(length,)``; none of them computes anything."""
+    """Return the hidden states that enter `blocks`, the last ones of the model, and the other arguments of each.
+
+    The blocks are replaced by functions that pass the hidden states on, so none of them computes anything.
+    """
     entry: list[Tensor] = []
     calls: list[Call] = []
 
@@ -132,7 +136,7 @@ def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor)
             calls.append(call)
             if number == len(blocks) - 1:
                 raise _Stop
-            # how many values follow the hidden states in a tuple; None: there is no tuple
+            # number of values after the hidden states in the output tuple; None if the output is no tuple
             extra = _CHECKED[lm.model]
             return hidden if extra is None else (hidden, *[None] * extra)
 
@@ -158,7 +162,7 @@ def _call(lm: models.LanguageModel, ids: Tensor) -> None:
 
 
 def _parted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
-    """A block's hidden states, and all else that it is called with."""
+    """Split the arguments of a block into the hidden states and all others."""
     if args:
         return args[0], (args[1:], kwargs)
     return kwargs["hidden_states"], ((), {k: v for k, v in kwargs.items() if k != "hidden_states"})
@@ -168,10 +172,10 @@ _CHECKED: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
-    """Raise ValueError where calling block after block would not be what the model itself does.
+    """Raise ValueError if calling the blocks one after another would differ from the forward pass of the model.
 
-    On a few tokens: each block is called once, in turn, on what the one before it returned; its other arguments do not depend
-    on what other blocks computed; and called again, it returns the same.
+    On a few tokens it checks that each block is called once, in order, on the output of the block before it; that its
+    other arguments do not depend on the outputs of other blocks; and that a second call returns the same output.
     """
     if lm.model in _CHECKED:
         return
@@ -190,7 +194,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
         for handle in handles:
             handle.remove()
     if [number for number, *_ in seen] != [*range(len(stack))]:
-        raise _not_one_by_one(lm, "its blocks are not called once each, in their order")
+        raise _not_one_by_one(lm, "it does not call each block exactly once and in order")
     out = seen[0][-1]
     _CHECKED[lm.model] = len(out) - 1 if isinstance(out, tuple) else None
     try:
@@ -199,12 +203,18 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
             with precision_of(stack[number]):
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
-                raise _not_one_by_one(lm, f"block {number} is given what blocks before it computed")
-            # not to the last digit: a GPU adds in any order
+                raise _not_one_by_one(
+                    lm, f"an argument of block {number} depends on the outputs of earlier blocks"
+                )
+            # not exactly: the order of summation on a GPU varies
             if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
-                raise _not_one_by_one(lm, f"block {number}, called again, does not return the same")
+                raise _not_one_by_one(
+                    lm, f"block {number} returns a different output when it is called again"
+                )
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):
-                raise _not_one_by_one(lm, f"block {number + 1} is not given what block {number} returned")
+                raise _not_one_by_one(
+                    lm, f"the input of block {number + 1} is not the output of block {number}"
+                )
     except BaseException:
         del _CHECKED[lm.model]
         raise
@@ -212,7 +222,8 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
 
 def _not_one_by_one(lm: models.LanguageModel, why: str) -> ValueError:
     return ValueError(
-        f"model {lm.name!r} cannot be gone through block by block: {why}; expected a decoder such as llama: choose another model"
+        f"model {lm.name!r} cannot be computed block by block: {why}. Expected a decoder such as llama: "
+        "choose another model"
     )
 
 
@@ -221,7 +232,7 @@ def _hidden(out: Any) -> Tensor:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two arguments are equal: tensors in every digit, and what holds them part by part."""
+    """Return whether two arguments are equal; tensors must match exactly, and containers element by element."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.equal(one, other)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
@@ -233,7 +244,7 @@ def same(one: Any, other: Any) -> bool:
 
 @torch.no_grad()
 def advance(block: nn.Module, stream: Stream) -> Stream:
-    """The stream after `block`, which is called with what the model gives it."""
+    """Apply `block` with the arguments that the model passes to it; return the stream that enters the next block."""
     out: Stream = []
     for hidden, ((args, kwargs), *rest) in stream:
         with precision_of(block):
@@ -249,7 +260,7 @@ def inputs_of(block: nn.Module, parts: Sequence[str], stream: Stream) -> dict[st
         def catch(module: nn.Module, args: tuple[Any, ...]) -> None:
             caught.setdefault(name, []).append(args[0].flatten(0, -2))
             if len({len(caught.get(part, ())) for part in parts}) == 1:
-                raise _Stop  # what follows in the block is not asked for
+                raise _Stop  # the rest of the block is not needed
 
         return catch
 

@@ -1,4 +1,4 @@
-"""Runs as one file: what goes out has checksums, and of what comes in nothing is believed before all of it was looked at."""
+"""Export runs into one zip file, and import such a file after checking all of it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ from workbench.runs import RunError
 
 FORMAT = "workbench runs 1"
 MANIFEST = "manifest.json"
-LARGEST = 2_000_000_000  # bytes that a bundle may unfold to
+LARGEST = 2_000_000_000  # bytes: the largest total size of a bundle's files after decompression
 LARGEST_PART = {MANIFEST: 20_000_000, ABOUT: LARGEST_ABOUT, RECORDS: 64_000_000}
-KEPT = (ABOUT, RECORDS)  # of a run, beside its artefacts
-FORGED = "checksums tell damage, not truth: who made a bundle may have written any records. Run anew what matters to you"
+KEPT = (ABOUT, RECORDS)  # files that each run in a bundle must have; artefacts are optional
+FORGED = (
+    "the checksums detect damage, but not forgery: the author of a bundle can write arbitrary records into it. "
+    "Run an experiment again if you rely on its result"
+)
 ODD_ZIPS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError)
 
 
 class Part(BaseModel):
-    """A file of a bundle."""
+    """Checksum and size in bytes of one file in a bundle."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -41,7 +44,7 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a bundle says that it holds."""
+    """The manifest of a bundle: its format, and the checksum and size of each file."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     format: Literal["workbench runs 1"]
@@ -49,9 +52,13 @@ class Manifest(BaseModel):
 
 
 def export(names: Sequence[str], path: Path, root: Path | None = None) -> Path:
-    """Write runs into one zip file, with the checksum of each file; records, artefacts and provenance, no checkpoint."""
+    """Write runs and the checksums of their files into one zip file, and return its path.
+
+    A bundle holds the records, artefacts and provenance of each run, but no checkpoints. Raises RunError for an
+    unknown run.
+    """
     if not names:
-        raise RunError("no run to export: name some, as workbench runs lists them")
+        raise RunError("no runs to export; expected at least one run id. List the ids with: workbench runs")
     folders = [folder_of(name, root) for name in names]
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,15 +85,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def bring(path: Path, root: Path | None = None) -> list[str]:
-    """Take in the runs of a bundle; returns the ids of those that were not here yet.
+    """Import the runs of a bundle; return the ids of the runs that were not in the runs folder yet.
 
-    All of it is looked at before anything is taken in: names are plain, sizes bounded, each file has the size and checksum of the
-    manifest, a run has the form of one, its id follows from what it says that it is, and its records can be shown. Raises
-    RunError, and takes nothing, where one of these fails. None of this tells whether somebody computed the records (`FORGED`).
+    The whole bundle is checked before any run is imported: file names contain no path, sizes are bounded, each file
+    has the size and checksum given in the manifest, ``run.json`` has all required fields, the run id matches the
+    configuration, and the experiment, if it is installed here, can display the records. If one check fails, RunError
+    is raised and nothing is imported. The checks cannot show that the records were really computed (see `FORGED`).
     """
     target = root or runs.runs_folder()
     if not path.is_file():
-        raise RunError(f"{path} is not a bundle of runs: there is no such file")
+        raise RunError(f"{path}: no such file; expected a bundle written by workbench runs --export")
     try:
         with zipfile.ZipFile(path) as bundle:
             manifest = _manifest(bundle, path)
@@ -100,23 +108,27 @@ def bring(path: Path, root: Path | None = None) -> list[str]:
     except RunError:
         raise
     except OSError as error:
-        raise RunError(f"{path} cannot be taken in: {error}") from error
+        raise RunError(f"{path} cannot be imported: {error}") from error
     except ODD_ZIPS as error:
         raise RunError(f"{path} is not a bundle of runs: {error}") from error
     return new
 
 
 def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
-    """What a bundle says that it holds, where that is what it does hold, and not too much."""
+    """Return the manifest of a bundle; raise RunError if it does not match the files or a file is too large."""
     there = {info.filename: info for info in bundle.infolist()}
     if MANIFEST not in there:
-        raise RunError(f"{path} is not a bundle of runs: it has no {MANIFEST}")
+        raise RunError(
+            f"{path} is not a bundle of runs: it has no {MANIFEST}; expected a file from workbench runs --export"
+        )
     for inside, info in there.items():
         most = LARGEST_PART.get(inside.rpartition("/")[2], LARGEST)
         if info.file_size > most:
-            raise RunError(f"{path}: {inside} unfolds to {info.file_size:,} bytes; expected at most {most:,}")
+            raise RunError(
+                f"{path}: {inside} has {info.file_size:,} bytes after decompression; expected at most {most:,}"
+            )
     if (whole := sum(info.file_size for info in there.values())) > LARGEST:
-        raise RunError(f"{path} unfolds to {whole:,} bytes; expected at most {LARGEST:,}")
+        raise RunError(f"{path} has {whole:,} bytes after decompression; expected at most {LARGEST:,}")
     told = json.loads(bundle.read(MANIFEST))
     if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
         raise RunError(f"{path} has the format {told['format']!r}; expected {FORMAT!r}")
@@ -127,20 +139,22 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
         where = ".".join(map(str, wrong["loc"]))
         raise RunError(f"{path} is not a bundle of runs: {MANIFEST}, {where}: {wrong['msg']}") from None
     if {*there} != {*manifest.files, MANIFEST} or len(bundle.infolist()) != len(there):
-        raise RunError(f"{path}: its files are not those of its manifest; it was altered")
+        raise RunError(
+            f"{path}: its files differ from those listed in {MANIFEST}; the bundle was altered. Ask for a new export"
+        )
     for inside in manifest.files:
         name, _, rest = inside.partition("/")
         part = rest if rest in KEPT else rest.removeprefix("artefacts/")
         if not runs.is_plain(name) or not runs.is_plain(part) or (rest == part and rest not in KEPT):
             raise RunError(
-                f"{path}: a file {inside!r}; expected RUN/{ABOUT}, RUN/{RECORDS} or RUN/artefacts/NAME"
+                f"{path}: unexpected file {inside!r}; expected RUN/{ABOUT}, RUN/{RECORDS} or RUN/artefacts/NAME"
             )
     return manifest
 
 
 @contextmanager
 def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: Path) -> Iterator[Path]:
-    """A folder, beside the runs and gone after, with the files of a bundle, each as the manifest says."""
+    """Extract a bundle into a temporary folder, and yield the folder; raise RunError for a wrong checksum."""
     target.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target, prefix=".importing-"))
     try:
@@ -155,38 +169,44 @@ def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: P
                 file.flush()
                 os.fsync(file.fileno())
             if size != about.size or found.hexdigest() != about.sha256:
-                raise RunError(f"{path}: {inside} does not match its checksum; it was altered or damaged")
+                raise RunError(
+                    f"{path}: {inside} does not match its checksum; it was altered or damaged. Ask for a new export"
+                )
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_run(name: str, folder: Path, path: Path) -> None:
-    """A run has the form of one, is what its id says, and its records are whole and can be shown."""
+    """Raise RunError if a run is incomplete, does not match its id, or has damaged or unsuitable records."""
     if lacking := [part for part in KEPT if not (folder / part).exists()]:
-        raise RunError(f"{path}: the run {name} lacks {' and '.join(lacking)}")
+        raise RunError(f"{path}: the run {name} has no {' and no '.join(lacking)}; ask for a new export")
     try:
         about, data = read_about(folder), (folder / RECORDS).read_bytes()
         made = runs.identity(about.experiment, about.version, about.config, about.inputs)
         if made != name:
-            raise RunError(f"{path}: the run {name} has the config of {made}; it was altered")
+            raise RunError(
+                f"{path}: the run {name} has the config of another run, {made}; it was altered. Ask for a new export"
+            )
         if hashlib.sha256(data).hexdigest() != about.records_sha256:
-            raise RunError(f"{path}: the records of {name} do not match their checksum; they were altered")
+            raise RunError(
+                f"{path}: the records of {name} do not match their checksum; they were altered. Ask for a new export"
+            )
         records = read_records(data)
         if len(records) != about.records:
-            raise ValueError(f"{ABOUT} says {about.records} records, and there are {len(records)}")
+            raise ValueError(f"{RECORDS} has {len(records)} records; expected {about.records}, as in {ABOUT}")
         for number, record in enumerate(records, 1):
             check_record(record, number)
         _check_shown(about, records)
     except ValueError as error:
-        raise RunError(f"{path}: the run {name} is none: {error}") from None
+        raise RunError(f"{path}: the run {name} is not valid: {error}") from None
 
 
 def _check_shown(about: About, records: list[Record]) -> None:
-    """Raise ValueError where an experiment that is known here, in the same version, cannot show these records."""
+    """Raise ValueError if the experiment is installed here in the same version and cannot display these records."""
     try:
         experiment = get(about.experiment)
-    except ValueError:  # of a method that is not here
+    except ValueError:  # the experiment is not installed here
         return
     if experiment.version != about.version:
         return
@@ -194,14 +214,14 @@ def _check_shown(about: About, records: list[Record]) -> None:
         experiment.tell(records, experiment.config(**about.config))
         if experiment.figure is not None:
             experiment.figure(records)
-    except Exception as error:  # whatever it is that a figure or a sentence stumbles over
+    except Exception as error:  # a figure or a sentence may raise anything for unexpected records
         raise ValueError(
-            f"its records are not such as {about.experiment} makes ({type(error).__name__}: {error})"
+            f"{about.experiment} cannot display its records ({type(error).__name__}: {error})"
         ) from error
 
 
 def _move(made: Path, target: Path) -> None:
-    """Put the files of a run in their place; the one that closes it comes last."""
+    """Move the files of a run into `target`; ``run.json``, which marks a run as complete, is moved last."""
     files = sorted((file for file in made.rglob("*") if file.is_file()), key=lambda file: file.name == ABOUT)
     for file in files:
         place = target / file.relative_to(made)

@@ -68,9 +68,8 @@ def ref(name: str) -> str:
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
         raise DataError(f"{folder} holds no safetensors; expected a model saved by save_pretrained")
-    if (
-        name not in BUNDLED
-    ):  # whose other files belong to the project; of a folder of somebody's they are part of the model
+    # in a user's folder, config and tokenizer are part of the model's identity; those of bundled models are fixed
+    if name not in BUNDLED:
         parts += [path for path in _files(folder) if path.suffix in (".json", ".jinja", ".model", ".txt")]
     return f"{folder.name}@{'+'.join(sha256(part)[:16] for part in parts)}"
 
@@ -121,9 +120,8 @@ def _from_hub(name: str) -> Path:
         except OSError:
             pass  # not there yet
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (
-        Exception
-    ) as error:  # the hub's client raises a dozen kinds; all mean that the model is not to be had
+    # the hub's client raises many types of errors; each means that the model is not available
+    except Exception as error:
         raise DataError(
             f"model {name!r} is neither {SMOLLM2}, {TINY}, a folder, nor a hub id that can be reached "
             f"({first_line(error)}): check the spelling and the connection, or give the folder of a downloaded model"
@@ -146,7 +144,7 @@ def _smollm2() -> Path:
         wrong = _wrong_file(folder)
         if not wrong:
             return folder
-        print(f"the cached {folder / wrong} is damaged: converting {SMOLLM2} again", file=sys.stderr)
+        print(f"the cached file {folder / wrong} is damaged; converting {SMOLLM2} again", file=sys.stderr)
     source = _packaged(GGUF_FILE)
     if source is None:
         raise DataError(
@@ -240,12 +238,12 @@ STAMP = "files.sha256"  # the checksums of all files of a converted model, as sh
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a model, without those that a program hides, and the stamp."""
+    """Return the files of a model, sorted by name, without hidden files and the file of checksums."""
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name != STAMP and p.name[0] != ".")
 
 
 def _wrong_file(folder: Path) -> str:
-    """The first file of a converted model that is not as it was written, or is not there, or was added; "" where all are."""
+    """Return the first file of a converted model that was changed, removed or added; "" if there is none."""
     try:
         lines = read_at_most(folder / STAMP, 100_000).decode().splitlines()
         kept = {name: checksum for checksum, name in (line.split("  ") for line in lines)}

@@ -1,4 +1,4 @@
-"""How a command ends when it does not end well: with one line, not with a traceback."""
+"""Report a failed or interrupted command in one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import typer
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Errors that a user can mend become one line and exit status 2; Ctrl-C one line and 130."""
+    """Print errors that a user can correct as one line and exit with status 2; after Ctrl-C, exit with status 130."""
     from workbench.datasets import DataError
 
     mendable: tuple[type[Exception], ...] = (ValueError, OSError, DataError)
     try:
         yield
     except KeyboardInterrupt as error:
-        traceback.clear_frames(error.__traceback__)  # a progress bar left in them draws itself once more
+        # close the progress bars that these frames hold; otherwise they are drawn once more after the last line
+        traceback.clear_frames(error.__traceback__)
         fits = sys.modules.get("workbench.fits")
         if fits:
             fits.end_workers()
         typer.echo(
-            "workbench: stopped; what was finished is kept, and the same command goes on from there", err=True
+            "workbench: interrupted. Finished work is saved; run the same command again to continue", err=True
         )
         raise typer.Exit(130) from None
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Fits under way: read where they are kept, else computed on an executor; those that share work go to one worker in turn."""
+"""Compute the fits of a comparison on an executor, or read them if they are saved.
+
+Fits that share work are sent to the same worker, one after another.
+"""
 
 from __future__ import annotations
 
@@ -32,25 +35,27 @@ class Job(NamedTuple):
     head: Record
 
 
-CHUNK = 8  # fits that share work which one worker is given at once: what goes on after Stop
+CHUNK = 8  # fits with shared work that a worker receives at a time; they still finish after Stop
 LOOK = 0.2  # seconds between two looks for fits that a worker has kept
-DIED = "its process died: out of memory, or a crash in compiled code"
-_shared: dict[
-    str, futures.Executor
-] = {}  # one pool of processes for all comparisons: starting one takes seconds
+DIED = "its process died; possible causes are a lack of memory and a crash in compiled code"
+# one process pool for all comparisons, because starting a pool takes seconds
+_shared: dict[str, futures.Executor] = {}
 
 
 class Fits:
-    """The fits of one comparison. Leaving it early waits for nothing; fits under way are still kept."""
+    """The fits of one comparison, as a context manager.
+
+    Leaving the context early does not wait for running fits; their results are still saved.
+    """
 
     def __init__(self, fit: Fit, run: runs.Run):
         self.fit, self.run, self.root = fit, run, run.fits
         self._records: dict[str, Record | None] = {}  # by id; None while a fit is under way
         self._waiting: dict[Hashable, list[Job]] = {}  # jobs that share work, to be done in turn
-        # what is under way, what follows it, and on which executor
+        # for each running task: its jobs, the jobs that follow on the same worker, and the executor
         self._working: dict[futures.Future, tuple[list[Job], list[Job], futures.Executor]] = {}
         self._own: dict[str, futures.Executor] = {}
-        self._broken: set[int] = set()  # executors given to us whose workers died
+        self._broken: set[int] = set()  # ids of executors that the caller passed and whose workers died
 
     def __enter__(self) -> Fits:
         return self
@@ -79,7 +84,7 @@ class Fits:
         self._begin()
 
     def _key(self, job: Job) -> Hashable:
-        """What a job shares with others that are done in turn."""
+        """Return the key of the group of jobs that share work with this one; they are computed one after another."""
         return self.fit.together(job.config) if self.fit.together else job.id
 
     def wait(self) -> None:
@@ -93,15 +98,16 @@ class Fits:
         for future in done:
             jobs, rest, executor = self._working.pop(future)
             lost = self._take(jobs, future, executor)
-            if lost and executor is self.run.executor:  # which is gone: from the start, on one of our own
+            # if the caller's executor is broken, start again on our own
+            if lost and executor is self.run.executor:
                 self._waiting.setdefault(self._key(jobs[0]), []).extend(lost + rest)
-            elif lost:  # one of these, or of those beside them, was what a worker died of
+            elif lost:  # one of the jobs that were running killed a worker: repeat these one per process
                 self._submit(lost, rest, alone=True)
-            elif rest:  # at once, so that the worker that has what they share goes on with it
+            elif rest:  # submit them now, so that the worker that holds the shared work continues with them
                 died = any((self.record(job) or {}).get("failed") == DIED for job in jobs)
                 self._submit(rest[:CHUNK], rest[CHUNK:], alone=died)
         self._begin()
-        for jobs, _, _ in self._working.values():  # what a worker has kept is there before its whole chunk is
+        for jobs, _, _ in self._working.values():  # read each saved fit before the whole chunk has finished
             for job in jobs:
                 if self.record(job) is None and not self._kept(job):
                     break
@@ -112,7 +118,7 @@ class Fits:
         for name in self._records:
             try:
                 about.append(read_about(self.root / name))
-            except (OSError, ValueError):  # failed, or died
+            except (OSError, ValueError):  # a failed fit has no valid run.json
                 continue
         return {
             "count": len(about),
@@ -129,22 +135,29 @@ class Fits:
     # -- the executor ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Have work done: on workers of our own as much as keeps them busy, so that little is lost with one; else all at once."""
+        """Submit the waiting jobs.
+
+        An executor that the caller passed receives all jobs. Our own executors receive only enough jobs to keep them
+        busy, so that few are lost if a worker dies.
+        """
         given = self.run.executor is not None and id(self.run.executor) not in self._broken
-        most = (
-            cores() if self.fit.together else 2 * cores()
-        )  # jobs that share some: so that none is taken up twice
+        # one task per core if jobs share work, so that the shared work is not computed twice
+        most = cores() if self.fit.together else 2 * cores()
         while self._waiting and (given or len(self._working) < most):
             jobs = self._waiting.pop(next(iter(self._waiting)))
             self._submit(jobs[:CHUNK], jobs[CHUNK:])
 
     def _submit(self, part: list[Job], rest: list[Job], alone: bool = False) -> None:
-        """Have these jobs done, in turn, and `rest` after them; `alone`: in a process of their own."""
+        """Submit the jobs `part`, which are computed in order, and remember `rest` to submit next.
+
+        With `alone`, the jobs run in a separate process, so that a job that kills it does not affect the other
+        workers.
+        """
         task = self.fit.experiment.name, [job.config for job in part], self.root
         executor = self._threads("careful", cores()) if alone else self._executor(part[0])
         try:
             future = executor.submit(in_a_process_of_its_own if alone else work, *task)
-        except futures.BrokenExecutor:  # while it was idle: another one
+        except futures.BrokenExecutor:  # a worker died while the executor was idle: use another executor
             self._let_go(executor)
             executor = self._executor(part[0])
             future = executor.submit(work, *task)
@@ -165,15 +178,18 @@ class Fits:
         return self._own[name]
 
     def _let_go(self, executor: futures.Executor) -> None:
-        """Take another executor from now on than one whose worker has died and taken it along."""
+        """Stop using an executor that is broken because one of its workers died."""
         if _shared.get("pool") is executor:
             del _shared["pool"]
         elif executor is self.run.executor and id(executor) not in self._broken:
-            print("a worker of the executor has died and taken it along: going on here", file=sys.stderr)
+            print(
+                "the executor is broken because one of its workers died; continuing with local processes",
+                file=sys.stderr,
+            )
             self._broken.add(id(executor))
 
     def _take(self, jobs: list[Job], future: futures.Future, executor: futures.Executor) -> list[Job]:
-        """Take what a worker has found; returns the jobs that it did not get to, since it died."""
+        """Store the records of a finished task; return the jobs that have no record because the worker died."""
         try:
             found = future.result()
         except futures.BrokenExecutor:
@@ -184,16 +200,19 @@ class Fits:
 
 
 def processes(count: int) -> futures.ProcessPoolExecutor:
-    """Spawned processes that end with this one, however it ends; an interrupt is for this one to answer."""
+    """Return a pool of spawned processes that ignore Ctrl-C and exit when the main process exits."""
     pool = futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin_worker)
     with _interrupts_held():
-        pool.submit(os.getpid)  # they are started here, and take this thread's mask of signals along
+        pool.submit(os.getpid)  # starts the workers, which inherit the signal mask of this thread
     return pool
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts back in this thread, where the system has such a mask: until a worker ignores them, it would die of one."""
+    """Block SIGINT in this thread, if the system supports signal masks.
+
+    A worker started meanwhile inherits the mask, so that an interrupt cannot kill it before it ignores SIGINT.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -205,7 +224,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it reaches the whole group
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C sends SIGINT to the whole process group
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -217,19 +236,22 @@ def _begin_worker() -> None:
 
 
 def end_workers() -> None:
-    """End all workers of this process, which is about to end: what they had under way is lost, what was finished is kept."""
-    threading.excepthook = lambda *_: None  # a pool's own thread has nothing to add
+    """Kill all worker processes before this process exits. Running fits are lost; finished fits are saved."""
+    threading.excepthook = lambda *_: None  # suppress the traceback of the pool's management thread
     for child in active_children():
         child.kill()
 
 
 def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
-    """The records of fits, one after another in this process; one that is refused, or goes wrong, says so."""
+    """Compute fits one after another in this process and return their records.
+
+    The record of a fit that raises an error has the reason under the key ``failed``.
+    """
     found: list[Record] = []
     for config in configs:
         try:
             found += runs.stream(get(name), config, root)
-        except (runs.RunError, DataError, OSError, MemoryError):  # of the machine, not of this fit
+        except (runs.RunError, DataError, OSError, MemoryError):  # caused by the machine, not by this fit
             raise
         except Exception as error:
             known = isinstance(error, (ValueError, ArithmeticError))
@@ -238,7 +260,7 @@ def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
 
 
 def in_a_process_of_its_own(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
-    """The same, one by one in a process of its own; a fit on which it dies has failed, the others go on."""
+    """Compute fits like `work`, but in a separate process; a fit that kills the process is recorded as failed."""
     found: list[Record] = []
     while len(found) < len(configs):
         with processes(1) as pool:
@@ -246,7 +268,7 @@ def in_a_process_of_its_own(name: str, configs: Sequence[Config], root: Path) ->
                 pool.submit(os.getpid).result()
             except futures.BrokenExecutor:
                 raise runs.RunError(
-                    "no worker process can be started: a script must have what it runs under if __name__ == '__main__':"
+                    "no worker process can be started; in a script, put the code under if __name__ == '__main__':"
                 ) from None
             for config in configs[len(found) :]:
                 try:

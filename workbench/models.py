@@ -171,9 +171,8 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever transformers, safetensors and tokenizers raise of a folder of somebody's
+    # transformers, safetensors and tokenizers may raise any error for a damaged folder
+    except Exception as error:
         raise DataError(
             f"{folder} does not hold a causal language model with a tokenizer: {first_line(error)}"
         ) from error
@@ -186,27 +185,30 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     )
 
 
-SAVED_AS = {  # what a tensor's name has in it, and how its file was made
-    "_orig_mod.": "it was saved from a model of torch.compile; save the model inside, model._orig_mod",
-    "module.": "it was saved from a model in DataParallel; save the model inside, model.module",
-    ".base.": "it was saved with adapters on the model; workbench.adapters.unload takes them off first",
-    ".base_layer.": "it was saved with adapters on the model; PEFT's merge_and_unload takes them off first",
-    "lora_": "it was saved with adapters on the model; PEFT's merge_and_unload takes them off first",
+SAVED_AS = {  # a part of a tensor's name, and the explanation that is added to the error
+    "_orig_mod.": "the model was saved from a compiled model; save the original model, model._orig_mod, instead",
+    "module.": "the model was saved from a model in DataParallel; save the original model, model.module, instead",
+    ".base.": "the model was saved with adapters; remove them with workbench.adapters.unload before saving",
+    ".base_layer.": "the model was saved with adapters; remove them with PEFT's merge_and_unload before saving",
+    "lora_": "the model was saved with adapters; remove them with PEFT's merge_and_unload before saving",
 }
 
 
 def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Raise DataError where weights of the model are not in its files, so that they would be random; warn of others that are."""
+    """Raise DataError if the files lack weights of the model; warn of tensors that the model does not use."""
     if missing:
         why = next((said for part, said in SAVED_AS.items() if any(part in name for name in unexpected)), "")
-        others = f", and {len(unexpected)} that it has not, such as {unexpected[0]!r}" if unexpected else ""
+        others = (
+            f", and has {len(unexpected)} unexpected tensors, such as {unexpected[0]!r}" if unexpected else ""
+        )
         raise DataError(
-            f"{folder} lacks {len(missing)} tensors of its model, such as {missing[0]!r}{others}: they would be random"
-            f"{'; ' * bool(why)}{why or '. Copy the folder again, whole'}"
+            f"{folder} lacks {len(missing)} tensors of its model, such as {missing[0]!r}{others}; missing weights "
+            f"would be random{'; ' * bool(why)}{why or '. Copy the complete folder again'}"
         )
     if unexpected:
         warnings.warn(
-            f"{folder} holds {len(unexpected)} tensors that its model has not, such as {unexpected[0]!r}; they are not used",
+            f"{folder} holds {len(unexpected)} tensors that its model does not use, such as {unexpected[0]!r}; they "
+            "are ignored",
             stacklevel=3,
         )
 

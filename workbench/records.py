@@ -1,4 +1,4 @@
-"""What a run on disk looks like: checked field by field, since folders are exchanged, edited by hand, and cut off."""
+"""Read and validate the files of a run, since users exchange and edit them and a crash can truncate them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(BaseModel):
-    """What a comparison's fits have cost."""
+    """The total cost of the fits of a comparison."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     wall_seconds: Seconds
 
 
 class About(BaseModel):
-    """``run.json``: what made a run, the checksum of its records, and where and when. Provenance is in `model_extra`."""
+    """The contents of ``run.json``: experiment, config, checksum of the records, cost, date and machine.
+
+    Further fields, such as the provenance, are in `model_extra`.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
     experiment: str
@@ -37,23 +40,25 @@ class About(BaseModel):
     cpu_seconds: Seconds
     peak_memory_mb: Annotated[float, Field(ge=0)] = 0
     finished: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")]
-    machine: str = "a machine that is not named"
+    machine: str = "an unnamed machine"
     fits: Cost | None = None
 
     @property
     def spent(self) -> float:
-        """Seconds of work: of its fits, for a comparison."""
+        """Wall time in seconds; for a comparison, the total of its fits."""
         return self.fits.wall_seconds if self.fits else self.wall_seconds
 
 
 def read_about(folder: Path) -> About:
-    """The ``run.json`` of a folder; raises OSError where there is none, ValueError where it is not a run's."""
+    """Read and validate ``run.json``; raises OSError if it cannot be read, and ValueError if it is not valid."""
     try:
         about = json.loads(read_at_most(folder / ABOUT, LARGEST_ABOUT))
     except RecursionError:
-        raise ValueError(f"{ABOUT} is nested without end") from None
+        raise ValueError(f"{ABOUT} is nested too deeply; expected one JSON object") from None
     if not isinstance(about, dict):
-        raise ValueError(f"{ABOUT} holds {type(about).__name__}; expected what a run says of itself")
+        raise ValueError(
+            f"{ABOUT} holds a value of type {type(about).__name__}; expected a JSON object with the fields of a run"
+        )
     try:
         return About(**about)
     except ValidationError as error:
@@ -63,27 +68,34 @@ def read_about(folder: Path) -> About:
 
 
 def read_records(data: bytes) -> list[Record]:
-    """Records from their lines; raises ValueError for a line that is none."""
+    """Parse JSON lines into records; raises ValueError for a line that is not a JSON object."""
     found = []
     for number, line in enumerate(data.splitlines(), 1):
         try:
             record = json.loads(line)
         except RecursionError:
-            raise ValueError(f"{RECORDS}: line {number} is nested without end") from None
+            raise ValueError(
+                f"{RECORDS}: line {number} is nested too deeply; expected a JSON object"
+            ) from None
         if not isinstance(record, dict):
-            raise ValueError(f"{RECORDS}: line {number} holds {type(record).__name__}; expected a record")
+            raise ValueError(
+                f"{RECORDS}: line {number} holds a value of type {type(record).__name__}; expected a JSON object"
+            )
         found.append(record)
     return found
 
 
 def check_record(record: Record, number: int) -> None:
-    """Raise ValueError where a record of somebody's is not flat, or too large: numbers, texts, and arrays of them."""
+    """Raise ValueError if a record is too large, or has a value other than numbers, strings and arrays of these."""
     if len(json.dumps(record)) > LARGEST_RECORD:
-        raise ValueError(f"{RECORDS}: line {number} is a record of over {LARGEST_RECORD} bytes")
+        raise ValueError(
+            f"{RECORDS}: line {number} is too large; expected a record of at most {LARGEST_RECORD} bytes"
+        )
     for name, value in record.items():
         if not _is_plain(value):
             raise ValueError(
-                f"{RECORDS}: line {number}, {name!r}: expected a number, a text, or an array of them"
+                f"{RECORDS}: line {number}, {name!r}: holds a JSON object; expected a number, a string, or an array "
+                "of these"
             )
 
 

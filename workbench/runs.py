@@ -128,10 +128,8 @@ class _RunWriter(Run):
         self._hash = hashlib.sha256(kept)
         with _writing(self.folder):
             (self.folder / ABOUT).unlink(missing_ok=True)
-            for left_behind in (
-                *self.folder.glob(".*"),
-                *self.folder.glob("artefacts/.*"),
-            ):  # half-written, by a process that was killed
+            # temporary files of a process that was killed while it wrote
+            for left_behind in (*self.folder.glob(".*"), *self.folder.glob("artefacts/.*")):
                 left_behind.unlink(missing_ok=True)
             write_atomic(self._file, kept)
             self._out = self._open()
@@ -196,12 +194,15 @@ def load(folder: Path) -> list[Record] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        print(f"{folder.name} holds no whole run ({error}): it is done again", file=sys.stderr)
+        print(
+            f"run {folder.name} is damaged ({error}); it is ignored, and will be computed when it is needed",
+            file=sys.stderr,
+        )
         return None
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name is that of something in a folder, and of nothing outside it."""
+    """Return whether `name` is a file name without a path that does not start with a dot."""
     return Path(name).name == name and name not in ("", ".", "..") and name[0] != "." and "\\" not in name
 
 

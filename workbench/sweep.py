@@ -80,7 +80,7 @@ Outcome = list[Record] | BaseException
 
 
 def _on(pool: Executor, calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
-    """Records, or the error, of each call."""
+    """Run all calls on an executor; return the records of each call, or the exception that it raised."""
     futures = []
     for call in calls:
         try:
@@ -94,7 +94,11 @@ def _on(pool: Executor, calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
 
 
 def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
-    """The same on processes of our own: where one dies, what was under way is tried again, each alone, and the rest goes on."""
+    """Run all calls on worker processes; return the records of each call, or the exception that it raised.
+
+    If a worker process dies, each call that was running is repeated in a process of its own, and then the others
+    continue.
+    """
     waiting, found = deque(range(len(calls))), {}
     while waiting:
         for number in _until_one_dies(calls, waiting, found, bar):
@@ -106,7 +110,10 @@ def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
 def _until_one_dies(
     calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm
 ) -> list[int]:
-    """Make what waits, as many at a time as there are cores; returns what was under way when a process died."""
+    """Run the waiting calls, one per core at a time, and store their outcomes in `found`.
+
+    Returns the numbers of the calls that were running when a process died; an empty list if none died.
+    """
     count, under_way = max(1, min(len(waiting), cores())), {}
     pool = processes(count)
     try:
@@ -122,7 +129,7 @@ def _until_one_dies(
                 bar.update()
     except BrokenExecutor:
         return sorted(under_way.values()) or [waiting.popleft()]
-    finally:  # also at Ctrl-C: without waiting for what is under way
+    finally:  # also after Ctrl-C: do not wait for running calls
         pool.shutdown(wait=False, cancel_futures=True)
     return []
 

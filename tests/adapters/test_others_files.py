@@ -66,10 +66,10 @@ def test_a_start_in_the_weight_is_rebuilt_with_the_files_scale(tmp_path, start, 
 def test_a_random_start_is_told_and_a_scale_of_zero_refused(tmp_path):
     theirs(tmp_path, LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj"]))
     edit(tmp_path, init_lora_weights="pissa_niter_4")
-    with pytest.warns(UserWarning, match="pissa_niter_4, a start found at random that is not in the file"):
+    with pytest.warns(UserWarning, match="initialization pissa_niter_4, which is random and not in the file"):
         load_adapter(llama(), tmp_path)
     edit(tmp_path, init_lora_weights="pissa", lora_alpha=0)
-    with pytest.raises(DataError, match="lora_alpha=0: pissa needs a number above 0"):
+    with pytest.raises(DataError, match="lora_alpha=0: expected a number above 0 for pissa"):
         load_adapter(llama(), tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_a_name_that_torch_cannot_keep_is_refused_before_anything_is_done(tmp_pa
         lambda model: load_adapter(model, tmp_path, name=name),
     ):
         model = llama()
-        with pytest.raises(ValueError, match=r"name=.*expected a name without dots"):
+        with pytest.raises(ValueError, match=r"name=.*expected a nonempty string without dots"):
             put(model)
         assert [*dict(model.named_modules())] == [*dict(llama().named_modules())]
         assert all(p.requires_grad for p in model.parameters())
@@ -170,10 +170,16 @@ def without(*ends):
 
 
 FAULTS = {
-    "B of one layer": (without("1.self_attn.q_proj.lora_B"), r"the file has A of it; expected A, B"),
-    "A of one layer": (without("1.self_attn.q_proj.lora_A"), r"the file has B of it; expected A, B"),
-    "a layer": (without("layers.1."), r"is not whole.* name 2 layers .* such as 'model.layers.1.self_attn"),
-    "one kind of layer": (without("v_proj"), r"is not whole.* name 2 layers .*v_proj"),
+    "B of one layer": (
+        without("1.self_attn.q_proj.lora_B"),
+        r"the file has the tensors A for this layer; expected A, B",
+    ),
+    "A of one layer": (
+        without("1.self_attn.q_proj.lora_A"),
+        r"the file has the tensors B for this layer; expected A, B",
+    ),
+    "a layer": (without("layers.1."), r"is incomplete.* match 2 layers .* such as 'model.layers.1.self_attn"),
+    "one kind of layer": (without("v_proj"), r"is incomplete.* match 2 layers .*v_proj"),
     "not finite": (
         lambda t: t | {k: v * float("nan") for k, v in t.items() if "1.self_attn.v_proj.lora_A" in k},
         r"v_proj.lora_A.weight' holds values that are not finite",
@@ -186,11 +192,11 @@ FAULTS = {
     "whole numbers": (lambda t: {k: v.to(torch.int8) for k, v in t.items()}, r"is torch.int8"),
     "another rank": (
         lambda t: {k: v[:2] if "lora_A" in k else v[:, :2].contiguous() for k, v in t.items()},
-        r"tensors are of rank 2, and adapter_config.json says 4",
+        r"tensors have rank 2; expected 4, as in adapter_config.json",
     ),
     "half a rank": (
         lambda t: {k: v[:2].contiguous() if "lora_A" in k else v for k, v in t.items()},
-        r"tensors are of rank 2|B is \(32, 4\)",
+        r"tensors have rank 2|B has shape \(32, 4\)",
     ),
 }
 
@@ -206,8 +212,11 @@ def test_a_file_that_is_not_whole_is_refused_by_layer_and_reason(tmp_path, fault
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"r": 8}, r"tensors are of rank 4, and adapter_config.json says 8"),
-        ({"rank_pattern": {"layers.1.self_attn.q_proj": 2}}, r"'model.layers.1.self_attn.q_proj'.*says 2"),
+        ({"r": 8}, r"tensors have rank 4; expected 8, as in adapter_config.json"),
+        (
+            {"rank_pattern": {"layers.1.self_attn.q_proj": 2}},
+            r"'model.layers.1.self_attn.q_proj'.*expected 2, as in adapter_config.json",
+        ),
         ({"lora_alpha": None}, "lora_alpha=None: "),
         ({"lora_alpha": "16"}, "lora_alpha=16: "),
         ({"lora_alpha": float("nan")}, "lora_alpha=nan: "),
@@ -220,7 +229,7 @@ def test_a_file_that_is_not_whole_is_refused_by_layer_and_reason(tmp_path, fault
         ({"alpha_pattern": {"q_proj": "much"}}, "alpha_pattern.q_proj=much: "),
         ({"target_modules": 3}, "target_modules"),
         ({"use_rslora": "perhaps"}, "use_rslora=perhaps"),
-        ({"alpha_pattern": {"(": 3}}, "is no regular expression"),
+        ({"alpha_pattern": {"(": 3}}, "is not a valid regular expression"),
         ({"peft_type": 3}, "peft_type=3"),
         ({"peft_type": None}, "peft_type=None"),
         ({"layers_to_transform": "first"}, "layers_to_transform"),
@@ -237,7 +246,7 @@ def test_a_config_that_makes_no_sense_is_refused_by_field_and_value(tmp_path, ch
 def test_a_config_that_is_no_config(tmp_path, text):
     theirs(tmp_path, LoraConfig(r=4, target_modules=["q_proj"]))
     (tmp_path / CONFIG).write_text(text)
-    refused(tmp_path, "is no adapter's config")
+    refused(tmp_path, "is not a valid adapter config")
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null", "{", '{"method": "miss", "rr": 3}', '{"method": 3}'])
@@ -251,7 +260,7 @@ def test_a_config_without_an_end_is_not_read_to_its_end(tmp_path):
     theirs(tmp_path, LoraConfig(r=4, target_modules=["q_proj"]))
     with (tmp_path / CONFIG).open("wb") as file:
         file.truncate(10**12)  # a terabyte of zeros, none of which lies on the disk
-    refused(tmp_path, "has over 4,000,000 bytes")
+    refused(tmp_path, "is too large; expected at most 4,000,000 bytes")
 
 
 @pytest.mark.parametrize("where", ["rank_pattern", "alpha_pattern", "target_modules", "exclude_modules"])
@@ -284,7 +293,7 @@ def test_layers_that_peft_was_told_to_leave_out_are_not_missed(tmp_path):
 def test_shards_are_checked_as_factors_are(tmp_path):
     theirs(tmp_path, MissConfig(r=4, target_modules=["q_proj"]))
     edit(tmp_path, r=6)
-    refused(tmp_path, "rank 4, and adapter_config.json says 6")
+    refused(tmp_path, "rank 4; expected 6, as in adapter_config.json")
     edit(tmp_path, r=4)
     edit_tensors(tmp_path, without("layers.0."))
-    refused(tmp_path, "is not whole")
+    refused(tmp_path, "is incomplete")

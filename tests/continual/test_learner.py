@@ -38,7 +38,7 @@ def test_a_split_has_each_class_once_and_says_its_answers(scenario):
         assert task.y_test.unique().tolist() == [first, first + 1]
         assert task.classes.tolist() == (list(range(10)) if scenario == "class" else [first, first + 1])
     assert stream.outputs == (2 if scenario == "domain" else 10)
-    assert ("almost nothing" in stream.note) == (scenario == "class")
+    assert ("hardly reduce forgetting" in stream.note) == (scenario == "class")
 
 
 def test_permuted_begins_with_the_pictures_as_they_are_and_goes_on_with_the_usual_orders():
@@ -88,16 +88,19 @@ X, Y = torch.zeros(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
         ([(X, Y, X)], "task 0: 3 arrays; expected"),
         (
             [(X, Y, X, Y), (X[:0], Y[:0], X, Y)],
-            r"task 1, train: samples of shape \(0, 3\); expected \(n, ...\)",
+            r"task 1, train: the array of samples has shape \(0, 3\); expected \(n, ...\)",
         ),
-        ([(X, Y[:4], X, Y)], r"task 0, train: labels of shape \(4,\); expected \(6,\)"),
-        ([(X, Y, X[:, :2], Y)], r"task 0, test: samples of shape \(2,\); expected \(3,\), as in training"),
+        ([(X, Y[:4], X, Y)], r"task 0, train: the labels have shape \(4,\); expected \(6,\)"),
+        (
+            [(X, Y, X[:, :2], Y)],
+            r"task 0, test: samples have shape \(2,\); expected \(3,\), as in the training set",
+        ),
         (
             [(X, Y, X, Y), (X[:, :2], Y, X[:, :2], Y)],
-            r"task 1: samples of shape \(2,\); expected \(3,\), as in task 0",
+            r"task 1: samples have shape \(2,\); expected \(3,\), as in task 0",
         ),
-        ([(X, Y - 1, X, Y)], "task 0, train: label -1"),
-        ([(X, Y + 0.5, X, Y)], "labels that are no whole numbers"),
+        ([(X, Y - 1, X, Y)], "task 0, train: label -1 is negative"),
+        ([(X, Y + 0.5, X, Y)], "some labels are not whole numbers"),
         (
             [(X.index_fill(0, torch.tensor(2), math.nan), Y, X, Y)],
             "task 0, train: sample 2 has a value that is not finite",
@@ -118,7 +121,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
         ({"optimizer": "lion"}, "optimizer='lion'"),
         ({"rate": 1}, "rate: no such knob; knobs: lr"),
         ({"batch": 61}, "batch of 61 of 60 samples"),
-        ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs for 0 to 0"),
+        ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs only for classes 0 to 0"),
         ({"method": "ewc", "estimator": "diagonal"}, "estimator='diagonal'"),
     ],
 )
@@ -259,7 +262,7 @@ def test_task_incremental_answers_only_with_its_classes():
     assert found.matrix[-1].min() > 0.4, "two answers each"
     other = fit(streams.load("split-digits-8x8", "class", samples=60), "sgd", lr=0.1, passes=2, **SMALL)
     assert other.metrics["ACC"] < found.metrics["ACC"]
-    assert "almost nothing" in other.note
+    assert "hardly reduce forgetting" in other.note
 
 
 def test_the_papers_network_has_its_weights():

@@ -56,6 +56,7 @@ def test_ctrl_c_ends_it_without_a_traceback_and_its_kernels_with_it(said, after,
         [sys.executable, "-m", "workbench", "dashboard", str(NOTEBOOK), "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "WORKBENCH_RUNS": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in what a shell starts with &
     )  # fmt: skip
     lines = []
     while not lines or said not in lines[-1]:

@@ -1,4 +1,4 @@
-"""Adapters on a model: put on, switched, merged, taken for training."""
+"""Add adapters to a model, select the active ones, merge, unmerge and remove them, and collect their parameters."""
 
 from __future__ import annotations
 
@@ -33,16 +33,27 @@ def add_adapter(
     kind: type[Adapter] | None = None,
     bias: bool = False,
 ) -> Model:
-    """Put an adapter on the targeted layers, in place; it alone is active and trained then. Returns the model.
+    """Add an adapter to the targeted layers, in place. Afterwards only this adapter is active and trained.
 
-    `batches`: what the model is called with. LoRA-GA needs some, with labels among them, for its first gradient; with any method
-    they show whether the model uses each targeted layer. `kind`: an Adapter of your own in place of the method's. `bias`: train
-    the biases of these layers too. Raises ValueError, and leaves the model as it was, where a layer cannot have an adapter, or
-    where no batch reaches it.
+    Args:
+        model: a torch module.
+        config: method, rank, targets and further settings of the adapter.
+        name: the name of the adapter.
+        batches: keyword arguments for calls of the model. LoRA-GA requires batches with labels, since it starts from
+            the gradient of the loss. With any method, batches show whether the model uses each targeted layer.
+        kind: a subclass of Adapter to use instead of the method's own.
+        bias: whether to train the biases of the targeted layers too.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: if a layer cannot have an adapter, or if no batch reaches it. The model is then unchanged.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"model is a {type(model).__name__}; expected a torch module (of models.load, take .model)"
+            f"model is a {type(model).__name__}; expected a torch.nn.Module, such as the attribute .model of "
+            "models.load(...)"
         )
     _check_name(model, name)
     layers = targeted(model, config.targets)
@@ -69,22 +80,24 @@ def add_adapter(
 
 
 def _check_name(model: nn.Module, name: str) -> None:
-    """Raise ValueError where no adapter can have this name, or one has it already, or is merged."""
+    """Raise ValueError if the name is not valid or already in use, or if an adapter is merged."""
     if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
         raise ValueError(
-            f"name={name!r}: expected a name without dots, and none that torch's ModuleDict has for itself (keys, type, ...)"
+            f"name={name!r}: expected a nonempty string without dots that is no attribute of torch.nn.ModuleDict "
+            "(keys, type, ...)"
         )
     layers = [layer for layer in modules(model).values() if isinstance(layer, Adapted)]
     if any(name in layer.adapters or layer.merged for layer in layers):
         raise ValueError(
-            f"there is an adapter {name!r} already, or one that is merged; take another name, or unmerge first"
+            f"name={name!r}: an adapter with this name exists, or an adapter is merged; choose another name, or "
+            "unmerge first"
         )
 
 
 def _refuse_unreached(
     model: nn.Module, name: str, batches: Sequence[Mapping[str, Tensor]], before: Sequence[tuple[str, ...]]
 ) -> None:
-    """Take the adapter off again, and raise ValueError, where some layer is reached by no batch; `before` was active."""
+    """If a layer is reached by no batch, remove the adapter, reactivate those in `before`, and raise ValueError."""
     idle = set.intersection(*({*unreached(model, **batch)} for batch in batches)) if batches else set()
     if not idle:
         return
@@ -101,13 +114,15 @@ def _refuse_unreached(
 def _learn_biases(layers: Mapping[str, nn.Module], made: Mapping[str, Adapter]) -> None:
     biased = [path for path, layer in layers.items() if getattr(layer, "bias", None) is not None]
     if not biased:
-        raise ValueError(f"bias=True, and none of {', '.join(ends(layers))} has a bias; leave it out")
+        raise ValueError(
+            f"bias=True: none of the layers {', '.join(ends(layers))} has a bias; set bias=False"
+        )
     for path in biased:
         made[path].learn_bias(layers[path])
 
 
 def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:
-    """Put these adapters on the layers of these names, in place, alone active and trained. Returns the model."""
+    """Add adapters to layers, given by layer name, in place; only they are active and trained. Returns the model."""
     _check_name(model, name)
     layers, whole = linears(model), modules(model)
     if not any(isinstance(layer, Adapted) for layer in layers.values()):
@@ -129,10 +144,10 @@ def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, nam
 def _gradients(
     model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The mean gradient of the loss over the batches, of each layer's weight, in float32."""
+    """Return the gradient of the loss with respect to each layer's weight, averaged over the batches, in float32."""
     weights = {path: weight_of(getattr(layer, "base", layer)) for path, layer in layers.items()}
     if None in weights.values():
-        return {}  # each layer says so itself
+        return {}  # the adapter of a layer without a weight raises the error
     wanted, reached = [p.requires_grad for p in model.parameters()], set()
     total, count = {path: torch.zeros_like(w, dtype=torch.float32) for path, w in weights.items()}, 0
     try:
@@ -142,7 +157,9 @@ def _gradients(
         for batch in batches:
             loss = model(**batch).loss
             if loss is None:
-                raise ValueError(f"a batch of {', '.join(batch)} gives no loss; expected labels in it")
+                raise ValueError(
+                    f"the model returns no loss for a batch with {', '.join(batch)}; expected a batch with labels"
+                )
             found = torch.autograd.grad(loss, [*weights.values()], allow_unused=True)
             for (path, into), gradient in zip(total.items(), found, strict=True):
                 if gradient is not None:
@@ -153,32 +170,35 @@ def _gradients(
         for p, flag in zip(model.parameters(), wanted, strict=True):
             p.requires_grad_(flag)
     if not count:
-        raise ValueError("batches is empty; lora-ga starts from the gradient of at least one")
+        raise ValueError(
+            "batches is empty; expected at least one batch, since lora-ga starts from a gradient"
+        )
     if lost := [path for path in weights if path not in reached]:
         raise unused(lost)
     return {path: one / count for path, one in total.items()}
 
 
 def configs(model: nn.Module) -> dict[str, AdapterConfig]:
-    """The configs of the adapters on a model, by their names."""
+    """Return the configs of a model's adapters, by adapter name."""
     return root(model).adapter_configs
 
 
 def _say_that_adapters_are_on(model: nn.Module, prefix: str, keep_vars: bool) -> None:
     warnings.warn(
-        f"{type(model).__name__} has adapters on it: the names in its state are not the model's own (q_proj.base.weight), and no "
-        "other program finds them. To keep the adapter: save_adapter(model, folder). To save a plain model with the adapter in "
-        "its weights: unload(model) first",
+        f"{type(model).__name__} has adapters, so the names in its state_dict differ from those of the plain model "
+        "(for example q_proj.base.weight), and other programs cannot load it. To save the adapter, call "
+        "save_adapter(model, folder). To save a plain model with the adapter merged into its weights, call "
+        "unload(model) first",
         stacklevel=3,
     )
 
 
 def unload(model: Model, merge: bool = True) -> Model:
-    """Take all adapters off, in place: a plain model again, whose `save_pretrained` any program reads. Returns the model.
+    """Remove all adapters, in place, so that any program can load what `save_pretrained` writes. Returns the model.
 
-    With `merge` the active ones go into the weights for good; without, the weights are what they were. What was trained before
-    the first adapter was put on is so again. Raises ValueError, and changes nothing, where a layer has a forward only, into
-    which nothing can be merged.
+    With `merge`, the active adapters are merged permanently into the weights; otherwise the original weights are
+    restored. Parameters that were trainable before the first adapter was added are trainable again. Raises ValueError,
+    and changes nothing, if an adapter cannot be merged because its layer gives no access to its weight.
     """
     layers = adapted(model)
     if not merge:
@@ -191,7 +211,7 @@ def unload(model: Model, merge: bool = True) -> Model:
 
 
 def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
-    """Put the base layers of these back in their places; with the last one goes all else that adapters have brought."""
+    """Replace adapted layers by their base layers; after the last one, remove the other state of adapters."""
     whole = modules(model)
     trained, told = root(model).before_adapters
     known = {id(p) for p in trained}
@@ -208,22 +228,23 @@ def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
 
 
 def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
-    """Let these adapters act, in this order, and train them alone; None: the model as it was. Returns the model.
+    """Activate the adapters `names` in this order, and train only them; None deactivates all. Returns the model.
 
-    Several are applied one after another: where their updates do not depend on the weight (MiSS, LoRA), that is their sum.
+    Several adapters are applied one after another. If their updates do not depend on the weight (MiSS, LoRA), they add
+    up.
     """
     layers = adapted(model)
     active = (names,) if isinstance(names, str) else tuple(names or ())
     known = list(dict.fromkeys(name for layer in layers.values() for name in layer.adapters))
     for name in active:
         if name not in known:
-            raise ValueError(f"no adapter {name!r}: there are {', '.join(known)}")
+            raise ValueError(f"no adapter {name!r}; expected one of {', '.join(known)}")
     if any(layer.merged for layer in layers.values()):
-        raise ValueError("the adapters are merged; unmerge them first")
+        raise ValueError("the adapters are merged; call unmerge(model) first")
     for layer in layers.values():
         layer.active = tuple(name for name in active if name in layer.adapters)
         if any(isinstance(layer.adapters[name], lora.Full) for name in layer.active[1:]):
-            raise ValueError("a full update replaces the weight; expected it first among the active adapters")
+            raise ValueError("method full replaces the weight; expected it first among the active adapters")
         for name, update in layer.adapters.items():
             update.requires_grad_(name in active)
             if isinstance(update, lora.LoRA) and update.frozen_A:
@@ -232,7 +253,10 @@ def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
 
 
 def merge(model: Model) -> Model:
-    """Put the active adapters into the weights, in place, all or none. Returns the model; see `unmerge`."""
+    """Merge the active adapters into the weights, in place; `unmerge` reverts it. Returns the model.
+
+    Raises ValueError, and changes nothing, if one layer cannot be merged.
+    """
     layers = adapted(model)
     if any(layer.merged for layer in layers.values()):
         warnings.warn("the adapters are merged already; nothing was done", stacklevel=2)
@@ -242,7 +266,7 @@ def merge(model: Model) -> Model:
 
 
 def _merge_all(layers: Mapping[str, Adapted]) -> None:
-    """Merge all of these, or none."""
+    """Merge the adapters of all layers; if one layer fails, unmerge the others and raise ValueError."""
     try:
         for path, layer in layers.items():
             try:
@@ -256,7 +280,7 @@ def _merge_all(layers: Mapping[str, Adapted]) -> None:
 
 
 def unmerge(model: Model) -> Model:
-    """Put the weights back as they were before `merge`, bit for bit. Returns the model."""
+    """Restore the weights from before `merge`, bit for bit, in place. Returns the model."""
     layers = adapted(model)
     if not any(layer.merged for layer in layers.values()):
         warnings.warn("no adapter is merged; nothing was done", stacklevel=2)
@@ -266,7 +290,10 @@ def unmerge(model: Model) -> Model:
 
 
 def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """What is trained, as groups for a torch optimizer: one at `lr`; for LoRA+, B in a second, at ``ratio`` times that."""
+    """Return the trainable parameters as groups for a torch optimizer, with learning rate `lr`.
+
+    For LoRA+, the matrices B form a second group with learning rate ``ratio * lr``.
+    """
     slow, fast = [], {}
     for layer in adapted(model).values():
         for name in layer.active:

@@ -44,11 +44,11 @@ STARTED = ("pissa", "olora", "lora-ga")  # whose start is subtracted
 
 
 def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
-    """Write the adapter `name` into `folder`; returns it. See the module's text for what PEFT reads of it."""
+    """Save the adapter `name` into `folder`, and return the folder. The module docstring lists what PEFT can load."""
     folder = Path(folder)
     layers = {path: layer for path, layer in adapted(model).items() if name in layer.adapters}
     if not layers:
-        raise ValueError(f"no adapter {name!r} is on this model; there are {', '.join(configs(model))}")
+        raise ValueError(f"the model has no adapter {name!r}; expected one of {', '.join(configs(model))}")
     config = configs(model)[name]
     kind = type_of(config.method)
     tensors: dict[str, Tensor] = {}
@@ -59,7 +59,8 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") ->
             tensors[f"{PREFIX}{path}.{BIAS}"] = (layer.own[1] + shift).detach().cpu()
     about = _peft_config(config, kind, model, {path: layer.adapters[name] for path, layer in layers.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)  # without it, what is half written is no adapter
+    # written last: a partly written folder has no config and is refused
+    (folder / CONFIG).unlink(missing_ok=True)
     write_atomic(folder / TENSORS, save(tensors, metadata={"format": "pt"}))
     write_atomic(folder / OURS, _json(config.model_dump(mode="json")))
     write_atomic(folder / CONFIG, _json(about))
@@ -71,7 +72,7 @@ def _json(about: dict[str, Any]) -> bytes:
 
 
 def _written(update: Adapter) -> dict[str, Tensor]:
-    """An adapter's tensors by our names; a LoRA whose start is subtracted as the LoRA of rank 2r that it is."""
+    """Return an adapter's tensors by our names; a LoRA that subtracts its initial value becomes one of rank 2r."""
     parts = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
@@ -117,16 +118,17 @@ def _peft_config(
 
 
 def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Model:
-    """Put the adapter in `folder` (ours or PEFT's) on the model, in place, active. Returns the model.
+    """Load the adapter in `folder`, saved by `save_adapter` or PEFT, into the model, in place, and activate it.
 
-    Raises DataError where the folder holds none, one that is not whole, or one of another kind or for another model; nothing is
-    unpickled.
+    Returns the model. Raises DataError if the folder holds no adapter, or if the adapter is incomplete, of an unknown
+    type, or for another model. No code from the folder is run.
     """
     folder = Path(folder)
     about, layers = read(folder)
     layers_here = linears(model)
     if all(path.startswith("module.") for path in layers) and not layers.keys() & layers_here.keys():
-        layers = {path.removeprefix("module."): parts for path, parts in layers.items()}  # of DataParallel
+        # the adapter was saved from a model in DataParallel
+        layers = {path.removeprefix("module."): parts for path, parts in layers.items()}
     config, updates = config_of(folder, about, layers), {}
     _refuse_part(folder, about, layers, layers_here)
     for path, parts in layers.items():
@@ -144,7 +146,10 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
         str(name or "").rpartition("/")[2] for name in (about.base_model_name_or_path, _name_of(model))
     )
     if base and here and base != here:
-        warnings.warn(f"{folder} was trained on {base}, and this model is {here}", stacklevel=2)
+        warnings.warn(
+            f"{folder} was trained on {base}, but this model is {here}; check that the adapter belongs to the model",
+            stacklevel=2,
+        )
     return put(model, updates, config, name)
 
 
@@ -154,17 +159,18 @@ def _refuse_part(
     layers: Mapping[str, Mapping[str, Tensor]],
     here: Mapping[str, nn.Module],
 ) -> None:
-    """Raise DataError where the file's layers are not those of this model that its config targets."""
+    """Raise DataError if the adapter has layers that the model lacks, or lacks layers that its config targets."""
     other = next((path for path in layers if path not in here), None)
     if other is not None:
         raise DataError(
-            f"{folder} is an adapter of another model: it has a layer {other!r}, which is not in this one"
+            f"{folder} is an adapter for another model: this model has no linear layer {other!r}; load the model "
+            "that it was trained on"
         )
     lost = [path for path in about.targets(here) if path not in layers]
     if lost:
         raise DataError(
-            f"{folder} is not whole, or is of another model: its target_modules name {len(lost)} layers of this one for which it "
-            f"has no tensors, such as {lost[0]!r}"
+            f"{folder} is incomplete, or is an adapter for another model: its target_modules match {len(lost)} "
+            f"layers of this model for which it has no tensors, such as {lost[0]!r}"
         )
 
 
@@ -175,12 +181,13 @@ def _name_of(model: nn.Module) -> str | None:
 def _update(
     config: AdapterConfig, about: PeftConfig, path: str, base: Any, parts: dict[str, Tensor]
 ) -> Adapter:
-    """The adapter of one layer, with its tensors from the file."""
+    """Return the adapter of one layer with the tensors `parts` from the file; raises ValueError if they do not fit."""
     generator = torch.Generator()
     expected = {"A", "B"} if about.peft_type in ("LORA", "HIRA") else {*TENSOR_NAMES[about.peft_type]}
     if not expected <= parts.keys():
         raise ValueError(
-            f"the file has {', '.join(sorted(parts))} of it; expected {', '.join(sorted(expected))}"
+            f"the file has the tensors {', '.join(sorted(parts))} for this layer; expected "
+            f"{', '.join(sorted(expected))}"
         )
     first = parts.get("shard", parts.get("A"))
     if first is None:  # full
@@ -189,24 +196,24 @@ def _update(
     said = about.rank(path)
     if said is not None and said != rank:
         raise ValueError(
-            f"its tensors are of rank {rank}, and {CONFIG} says {said}; one of the two is not of this adapter"
+            f"its tensors have rank {rank}; expected {said}, as in {CONFIG}. Copy the folder again"
         )
     if about.peft_type != "LORA":
         return _filled(KINDS[config.method](config.replace(r=rank), base, generator), parts)
     A, B, alpha = parts["A"], parts["B"], about.alpha(path)
     scale = alpha / (rank**0.5 if about.use_rslora else rank)
     if config.method in STARTED and about.init_lora_weights is True:
-        half = rank // 2  # ours: the start stands beside what was learnt
+        half = rank // 2  # written by save_adapter: the second half holds the initial value, negated
         config = config.replace(method="lora", r=half, alpha=None, iterations=None, compat="authors")
         update = KINDS["lora"](config, base, generator)
         _filled(update, {"A": A[:half], "B": B[:, :half]})
         for name, start in (("A0", A[half:]), ("B0", -B[:, half:])):
             update.register_buffer(name, start.to(**update.like).contiguous())
     else:
-        # PiSSA's start depends on the scale, which is alpha / r for us: the alpha that gives the file's
+        # the initial values of PiSSA and OLoRA depend on the scale alpha / r: choose alpha to give the file's scale
         own = scale * rank if config.method in ("pissa", "olora") else alpha
         if config.method in ("pissa", "olora") and not scale > 0:
-            raise ValueError(f"lora_alpha={alpha:g}: {config.method} needs a number above 0")
+            raise ValueError(f"lora_alpha={alpha:g}: expected a number above 0 for {config.method}")
         update = _filled(KINDS[config.method](config.replace(r=rank, alpha=own), base, generator), parts)
         if config.method == "olora":  # PEFT takes s Q R from the weight
             update.A0 *= update.scale
@@ -220,6 +227,6 @@ def _filled(update: Adapter, parts: Mapping[str, Tensor]) -> Adapter:
         raise ValueError(f"it has {', '.join(sorted(parts))}; expected {', '.join(sorted(own))}")
     for name, tensor in parts.items():
         if own[name].shape != tensor.shape:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected {tuple(own[name].shape)}")
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)}")
         own[name].data.copy_(tensor)
     return update

@@ -1,4 +1,4 @@
-"""What the folder of an adapter holds, checked before anything is made of it: PEFT's config, ours, and the tensors."""
+"""Read and validate the files of a saved adapter: PEFT's config, our own config, and the tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TENSORS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 OURS = "workbench.json"
 UNKNOWN_TO_PEFT = {"bat-row": "WORKBENCH_BAT_ROW", "full": "WORKBENCH_FULL"}
 INIT = {"miss": True, "mini": "mini", "bat-col": "bat"}
-TENSOR_NAMES = {  # ours to PEFT's, by the type in its config
+TENSOR_NAMES = {  # for each peft_type: our tensor names and those in PEFT's files
     "LORA": {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude": "lora_magnitude_vector"},
     "HIRA": {"A": "hira_A", "B": "hira_B"},
     "MISS": {"shard": "miss_block"},
@@ -33,34 +33,39 @@ TENSOR_NAMES = {  # ours to PEFT's, by the type in its config
     "WORKBENCH_BAT_ROW": {"shard": "bat_row_block"},
     "WORKBENCH_FULL": {"weight": "full_weight"},
 }
-BIAS = "base_layer.bias"  # where it is trained too
-PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # which leave the weight as it is
-UNREAD = (  # features of PEFT's LoRA that change what is computed
+BIAS = "base_layer.bias"  # the name of a trained bias in PEFT's files
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # these do not change the base weight
+UNREAD = (  # features of PEFT's LoRA that change the computation and are not supported here
     "modules_to_save", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora", "use_bdlora",
     "fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
 )  # fmt: skip
 
 
 def type_of(method: str) -> str:
-    """The type of a method's adapter in PEFT's config."""
+    """Return the ``peft_type`` under which an adapter of this method is saved."""
     if method in UNKNOWN_TO_PEFT:
         return UNKNOWN_TO_PEFT[method]
     return "MISS" if method in INIT else "HIRA" if method == "hira" else "LORA"
 
 
 def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
-    """An adapter's config, and its tensors by layer and by our names; raises DataError where the folder holds none."""
+    """Read a saved adapter: return PEFT's config, and the tensors by layer and by our tensor names.
+
+    Raises DataError if a file is missing or damaged, or if the adapter uses a feature that is not supported.
+    """
     about = read_config(folder)
     kind = about.peft_type
     if kind not in TENSOR_NAMES:
-        raise DataError(f"{folder} is a {kind} adapter; read are {', '.join(TENSOR_NAMES)}")
+        raise DataError(
+            f"{folder} holds an adapter of type {kind}; expected one of {', '.join(TENSOR_NAMES)}"
+        )
     odd = [name for name in UNREAD if (about.model_extra or {}).get(name)]
     start = about.init_lora_weights
     if kind == "LORA" and start not in PLAIN_STARTS and not str(start).startswith(("pissa", "olora")):
-        odd.append(f"init_lora_weights={start}, whose changed base weights are not in the file")
+        odd.append(f"init_lora_weights={start} (it changes the base weights, which are not in the file)")
     if odd:
         raise DataError(
-            f"{folder} uses {', '.join(odd)}, which is not read here; let PEFT convert or merge it"
+            f"{folder} uses {', '.join(odd)}, which is not supported here; convert or merge the adapter with PEFT"
         )
     found: dict[str, dict[str, Tensor]] = {}
     ours = {theirs: name for name, theirs in TENSOR_NAMES[kind].items()} | {BIAS: "bias"}
@@ -72,14 +77,15 @@ def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
         )
         if part is None or not path.startswith(PREFIX):
             raise DataError(
-                f"{folder} holds a tensor {key!r}, which {kind} adapters have not (a bias or a saved module?); it is not read"
+                f"{folder} holds the unexpected tensor {key!r}; expected only tensors of {kind} adapters. Saved modules, "
+                "and biases of layers without an adapter, are not supported here"
             )
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             what = "holds values that are not finite" if tensor.is_floating_point() else f"is {tensor.dtype}"
             raise DataError(f"{folder}: the tensor {key!r} {what}; expected finite numbers")
         found.setdefault(path.removeprefix(PREFIX), {})[part] = tensor
     if not found:
-        raise DataError(f"{folder} holds no tensors; the file is empty")
+        raise DataError(f"{folder} holds no tensors: the file is empty; save or download the adapter again")
     return about, found
 
 
@@ -91,27 +97,29 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         path = folder / PICKLE
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise DataError(f"{folder} holds no {TENSORS}; the adapter is not whole") from None
+        raise DataError(f"{folder} is incomplete: {TENSORS} is missing; copy the folder again") from None
     except UnpicklingError as error:
         raise DataError(
-            f"{path} holds more than tensors: it would run code, and is not read; ask for {TENSORS}"
+            f"{path} holds objects other than tensors; it is not loaded, since that could run code. Ask for "
+            f"{TENSORS} instead"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error}); copy it again") from error
 
 
 def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str, Tensor]]) -> AdapterConfig:
-    """Our config of an adapter: the one written beside it, or what PEFT's says."""
+    """Return an adapter's config from ``workbench.json`` if the folder has it, else from PEFT's config."""
     kind, any_layer = about.peft_type, next(iter(layers.values()))
     ours = folder / OURS
     if ours.exists():
         try:
             config = AdapterConfig(**json.loads(read_at_most(ours, LARGEST)))
         except (ValueError, TypeError, RecursionError) as error:
-            raise DataError(f"{ours} is damaged: {error}") from error
+            raise DataError(f"{ours} is damaged ({error}); copy the folder again") from error
         if type_of(config.method) != kind:
             raise DataError(
-                f"{folder} says {config.method} in {OURS} and {kind} in {CONFIG}: one of them is of another adapter"
+                f"{folder}: the method is {config.method} in {OURS}, but the type is {kind} in {CONFIG}; expected "
+                "both files to describe the same adapter. Copy the folder again"
             )
         return config
     targets = about.target_modules
@@ -125,7 +133,8 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
         axes = 3 if start == "bat" else 2
         if "shard" in any_layer and any_layer["shard"].ndim != axes:
             raise DataError(
-                f"{folder} says init_weights={start!r}, whose shards have {axes} axes; these have {any_layer['shard'].ndim}"
+                f"{folder}: the shards have {any_layer['shard'].ndim} dimensions; expected {axes} with "
+                f"init_weights={start!r}"
             )
         return AdapterConfig(
             **knobs,
@@ -141,8 +150,9 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
     iterations = start.removeprefix("pissa_niter_")
     if iterations != start:
         warnings.warn(
-            f"{folder} was trained from {start}, a start found at random that is not in the file: it is found anew, and what the "
-            "adapter computes differs a little from what was trained. Ask for the adapter as plain LoRA (PEFT's convert)",
+            f"{folder} was trained from the initialization {start}, which is random and not in the file. It is "
+            "computed again here, so the output differs slightly from the trained adapter. Ask for the adapter "
+            "converted by PEFT to plain LoRA",
             stacklevel=3,
         )
     return AdapterConfig(
@@ -155,10 +165,10 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
 
 
 def _dropout(folder: Path, method: str, given: float | None) -> float:
-    """The dropout in PEFT's config, which matters where training goes on; a warning where the method here has none."""
+    """Return the dropout to use in further training; warn and return 0 if the method has no dropout here."""
     if given and method in UNDROPPED:
         warnings.warn(
-            f"{folder} has dropout {given:g}, which {method} has not here: training would go on without",
+            f"{folder} has dropout {given:g}, but {method} has no dropout here; further training will not use dropout",
             stacklevel=4,
         )
         return 0.0

@@ -35,24 +35,25 @@ class Adapted(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight ``(out, in)`` that the layer multiplies with: the base layer's with the active adapters in it.
+        """The effective weight ``(out, in)``: that of the base layer with the active adapters applied.
 
-        Some code reads a layer's weight and never calls the layer: torch's fast path of a TransformerEncoderLayer, a
-        MultiheadAttention, the scan of a state-space model. Adapters act there too, in the dtype of the base layer and with
-        gradients, but without their dropout. A base layer that has a forward only gives what it calls its weight.
+        Some code reads the weight of a layer without calling the layer: the fast path of TransformerEncoderLayer,
+        MultiheadAttention, and the scan of a state-space model. Adapters take effect there too, in the dtype of the
+        base layer and with gradients, but without dropout. If the weight of the base layer is not a plain matrix (for
+        example, if it is quantized), its attribute `weight` is returned unchanged.
         """
         own = weight_of(self.base)
         return self.base.weight if own is None else self._linear().weight.to(own.dtype)
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias ``(out,)`` with what the active adapters add to it; None where the layer has none."""
+        """The effective bias ``(out,)``, with the shifts of the active adapters; None if the layer has no bias."""
         own, bias = getattr(self.base, "bias", None), getattr(self._linear(), "bias", None)
         return bias if own is None else bias.to(own.dtype)
 
     @property
     def own(self) -> tuple[Tensor | None, Tensor | None]:
-        """Weight and bias of the base layer itself, also while merged; None for what it has not."""
+        """The original weight and bias of the base layer, also while adapters are merged; None for a missing one."""
         return self._aside or (getattr(self.base, "weight", None), getattr(self.base, "bias", None))
 
     @property
@@ -65,7 +66,7 @@ class Adapted(nn.Module):
         return self._linear()(x)
 
     def _linear(self) -> Any:
-        """The base layer under the active adapters."""
+        """Return the base layer with the active adapters applied, as a callable."""
         linear = self.base
         for name in () if self.merged else self.active:
             linear = _Under(self.adapters[name], linear)
@@ -84,12 +85,13 @@ class Adapted(nn.Module):
         weight = weight_of(self.base)
         if weight is None:
             raise ValueError(
-                f"{type(self.base).__name__} has a forward only: nothing can be merged into it; leave the adapter beside it"
+                f"{type(self.base).__name__} has no plain weight matrix, so no adapter can be merged into it; keep "
+                "the adapter unmerged"
             )
         updated, bias = self.updated().to(weight.dtype), self.bias
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
             raise ValueError(
-                "the merged weight would not be finite; the adapter's own values are not: load an earlier one"
+                "the merged weight would not be finite; check the adapter for NaN or inf, or load an earlier one"
             )
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)

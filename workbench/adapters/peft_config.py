@@ -1,4 +1,4 @@
-"""PEFT's ``adapter_config.json``: its fields, checked, and the layers and numbers that its patterns mean."""
+"""Read and validate PEFT's ``adapter_config.json``, and apply its patterns to the names of layers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from workbench.atomic import read_at_most
 from workbench.datasets import DataError
 
 CONFIG = "adapter_config.json"
-LARGEST = 4_000_000  # bytes of an adapter's JSON
-PATIENCE = 1.0  # seconds for a pattern: a regular expression may take for ever
+LARGEST = 4_000_000  # bytes: the largest JSON file of an adapter that is read
+PATIENCE = 1.0  # seconds allowed for one match, since a regular expression can take exponential time
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -29,7 +29,7 @@ def _or_empty(value: Any) -> Any:
 
 
 class PeftConfig(BaseModel):
-    """The fields that are read here, with PEFT's defaults; what else the file has is in `model_extra`."""
+    """The fields of ``adapter_config.json`` that are used here, with PEFT's defaults. Others are in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -55,17 +55,17 @@ class PeftConfig(BaseModel):
     hira_dropout: Number = 0.0
 
     def rank(self, layer: str) -> int | None:
-        """The rank that a layer has, by the first pattern that fits it; None where the file does not say."""
+        """Return the rank of a layer from the first matching pattern, else `r`; None if the file has neither."""
         return first_fit(self.rank_pattern, layer, self.r)
 
     def alpha(self, layer: str) -> float:
-        """LoRA's alpha of a layer."""
+        """Return LoRA's alpha of a layer: that of the first matching alpha pattern, else `lora_alpha`."""
         return first_fit(self.alpha_pattern, layer, self.lora_alpha)
 
     def targets(self, layers: Iterable[str]) -> list[str]:
-        """Those of these layers that PEFT would put the adapter on."""
+        """Return those of `layers` to which PEFT would add the adapter; none if the file does not determine them."""
         if self.target_modules is None or self.target_modules == "all-linear":
-            return []  # which of them, is not in the file
+            return []  # the file does not say which layers these are
         return [layer for layer in layers if self._is_target(layer)]
 
     def _is_target(self, layer: str) -> bool:
@@ -86,42 +86,47 @@ class PeftConfig(BaseModel):
 
 
 def read_config(folder: Path) -> PeftConfig:
-    """The config of the adapter in a folder; raises DataError where it holds none, or one that makes no sense."""
+    """Read the config of the adapter in a folder; raises DataError if it is missing or not valid."""
     path = folder / CONFIG
     try:
         about = json.loads(read_at_most(path, LARGEST))
         if not isinstance(about, dict) or "peft_type" not in about:
-            raise ValueError(f"it has no peft_type: {str(about)[:80]}")
+            raise ValueError(f"the field peft_type is missing: {str(about)[:80]}")
     except FileNotFoundError:
         raise DataError(
-            f"{folder} holds no adapter: there is no {CONFIG}; expected a folder that save_adapter or PEFT wrote"
+            f"{folder} holds no adapter: {CONFIG} is missing; expected a folder written by save_adapter or PEFT"
         ) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path} is no adapter's config ({error}); expected PEFT's JSON") from error
+        raise DataError(
+            f"{path} is not a valid adapter config ({error}); expected JSON written by PEFT"
+        ) from error
     try:
         return PeftConfig(**about)
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(str(part) for part in wrong["loc"][:2])
         raise DataError(
-            f"{path}: {name}={str(wrong['input'])[:80]}: {wrong['msg'].lower()}; expected PEFT's config"
+            f"{path}: {name}={str(wrong['input'])[:80]}: {wrong['msg'].lower()}; expected a config written by PEFT"
         ) from None
 
 
 def first_fit(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
-    """The value of the first pattern that a layer's name ends with, as PEFT reads them: regular expressions."""
+    """Return the value of the first regular expression that matches the end of a layer's name, else `otherwise`."""
     return next(
         (value for key, value in patterns.items() if fits(regex.match, rf"(.*\.)?({key})$", layer)), otherwise
     )
 
 
 def pattern_of(layer: str) -> str:
-    """The pattern that fits this layer alone."""
+    """Return a regular expression that matches only this layer."""
     return f"^{re.escape(layer)}"
 
 
 def names_of(layers: Iterable[str], every: Iterable[str]) -> list[str] | str:
-    """PEFT's ``target_modules`` for these of all modules: their names, or a pattern where another name ends like one of them."""
+    """Return PEFT's ``target_modules`` for `layers`: their names, or a regular expression if names would be ambiguous.
+
+    Names are ambiguous if another name in `every` ends with one of them.
+    """
     wanted = sorted(layers)
     others = {
         name for name in every if name not in wanted and any(ends_with(name, layer) for layer in wanted)
@@ -136,12 +141,15 @@ def _named(names: str | list[str], layer: str) -> bool:
 
 
 def fits(how: Callable[..., Any], pattern: str, layer: str) -> Any:
-    """Match a pattern of a file; raises DataError for one that is none, or that takes too long."""
+    """Match a layer's name with a pattern; raises DataError if it is no regular expression, or takes too long."""
     try:
         return how(pattern, layer, timeout=PATIENCE)
     except regex.error as error:
-        raise DataError(f"{CONFIG}: the pattern {pattern!r} is no regular expression ({error})") from None
+        raise DataError(
+            f"{CONFIG}: the pattern {pattern!r} is not a valid regular expression ({error}); correct it in the file"
+        ) from None
     except TimeoutError:
         raise DataError(
-            f"{CONFIG}: the pattern {pattern[:80]!r} took over {PATIENCE:g} s on {layer!r}; expected one that names layers"
+            f"{CONFIG}: matching the pattern {pattern[:80]!r} with {layer!r} took over {PATIENCE:g} s; expected a "
+            "simpler pattern of layer names"
         ) from None

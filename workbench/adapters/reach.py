@@ -1,4 +1,4 @@
-"""Whether what a model computes depends on the adapters on it: by a forward and a backward pass, not by a list of classes."""
+"""Find adapters that do not affect the output of a model, by a forward and a backward pass."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from workbench.adapters.targets import adapted
 
 
 def unreached(model: nn.Module, *args: Any, **kwargs: Any) -> list[str]:
-    """The adapted layers whose active adapters do not matter for ``model(*args, **kwargs)``, by a forward and a backward pass.
+    """Return the names of adapted layers whose active adapters receive no gradient from ``model(*args, **kwargs)``.
 
-    A layer is reached where the model calls it, or reads its weight. The model is called in the mode in which it is.
+    An adapter receives a gradient if the model calls its layer or reads the weight of its layer. The model stays in
+    its current mode (training or evaluation).
     """
     layers = adapted(model)
     parts = {
@@ -35,7 +36,7 @@ def unreached(model: nn.Module, *args: Any, **kwargs: Any) -> list[str]:
 
 
 def _floats(found: Any) -> Iterator[Tensor]:
-    """All tensors of floating point in what a model returns."""
+    """Yield all floating-point tensors in the output of a model."""
     if isinstance(found, Tensor):
         if found.is_floating_point():
             yield found
@@ -44,13 +45,13 @@ def _floats(found: Any) -> Iterator[Tensor]:
     elif isinstance(found, (list, tuple)):
         for each in found:
             yield from _floats(each)
-    elif hasattr(found, "__dict__"):  # an object of the model's own
+    elif hasattr(found, "__dict__"):  # an output object with tensors as attributes
         yield from _floats([one for one in vars(found).values() if isinstance(one, (Tensor, list, tuple))])
 
 
 def unused(paths: Collection[str]) -> ValueError:
-    """What is raised for layers that no batch reaches."""
+    """Return the error to raise for layers that the model does not use on any batch."""
     return ValueError(
-        f"no batch reaches layer {min(paths)!r} ({len(paths)} in all): its module is not called, nor is its weight read, and an "
-        "adapter on it would do nothing. Leave it out of the targets"
+        f"no batch reaches layer {min(paths)!r} ({len(paths)} in all): the model neither calls it nor reads its "
+        "weight, so an adapter on it would have no effect. Remove it from the targets"
     )

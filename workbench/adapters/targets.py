@@ -1,4 +1,4 @@
-"""Which layers of a model can have an adapter, and which of them a name means."""
+"""Find the layers of a model that can have an adapter, and select them by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 from workbench.adapters.layer import Adapted
 from workbench.adapters.names import ends_with, modules, without_numbers
 
-LEFT_OUT = 0.25  # of the numbers in the blocks' matrices: from here on it is told that they get no adapter
+LEFT_OUT = 0.25  # share of the blocks' weights without an adapter from which on a warning is issued
 
 
 def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of a model by name, adapted or not: nn.Linear, and what else has in_features and out_features."""
+    """Return the linear layers of a model by name, adapted or not: all modules with in_features and out_features."""
     found = {
         name: module
         for name, module in modules(model).items()
@@ -30,9 +30,9 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The linear layers that `targets` names; None: all in the model's blocks.
+    """Return the linear layers whose names end with one of `targets`; with None, those in the model's blocks.
 
-    Raises ValueError where there are none; warns where the blocks have other large weights, which stay without an adapter.
+    Raises ValueError if there are none. With None, warns if the blocks have other large weights, which get no adapter.
     """
     every = linears(model)
     if targets is None:
@@ -44,14 +44,14 @@ def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Mo
             others = [module for name, module in modules(model).items() if ends_with(name, target)]
             what = f"it is a {type(others[0]).__name__}, not a linear layer; " if others else ""
             raise ValueError(
-                f"no linear layer is called {target!r}: {what}there are {', '.join(ends(every))}"
+                f"target {target!r} matches no linear layer: {what}expected one of {', '.join(ends(every))}"
             )
         found |= here
     return {name: module for name, module in every.items() if name in found}
 
 
 def _of_blocks(model: nn.Module, every: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The linear layers in the model's blocks, its lists of modules."""
+    """Return the linear layers in the model's blocks, which are the entries of its ModuleLists."""
     stacks = [name for name, module in modules(model).items() if isinstance(module, nn.ModuleList)]
 
     def inside(name: str) -> bool:
@@ -69,43 +69,43 @@ def _of_blocks(model: nn.Module, every: Mapping[str, nn.Module]) -> dict[str, nn
     if not found:
         what = f", but other weights: {told}" if told else ""
         raise ValueError(
-            f"{type(model).__name__} has no blocks with linear layers{what}. Adapters sit on layers such as nn.Linear; "
-            f"name the targets among {', '.join(ends(every)) or 'these: there is none'}"
+            f"{type(model).__name__} has no blocks with linear layers{what}. An adapter needs a layer such as "
+            f"nn.Linear; set targets to some of its linear layers: {', '.join(ends(every)) or 'it has none'}"
         )
     here = sum(layer.in_features * layer.out_features for layer in found.values())
     there = sum(own.numel() for own, _ in others.values())
     if there >= LEFT_OUT * (here + there):
         warnings.warn(
-            f"{there / (here + there):.0%} of the weights in the blocks of {type(model).__name__} get no adapter, since they are "
-            f"no linear layers: {told}. On: {', '.join(ends(found))}",
+            f"{there / (here + there):.0%} of the weights in the blocks of {type(model).__name__} get no adapter, "
+            f"since they do not belong to linear layers: {told}. Layers with an adapter: {', '.join(ends(found))}",
             stacklevel=4,
         )
     return found
 
 
 def _within(name: str, layers: Mapping[str, Any]) -> bool:
-    """Whether a module is one of these layers, or a part of one."""
+    """Return whether a module is one of these layers or a submodule of one."""
     parts = name.split(".")
     return any(".".join(parts[:count]) in layers for count in range(1, len(parts) + 1))
 
 
 def ends(layers: Iterable[str]) -> list[str]:
-    """The last part of each name, once, without the numbers of blocks."""
+    """Return the distinct last parts of the names, such as ``q_proj``."""
     return list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
 
 
 def adapted(model: nn.Module) -> dict[str, Adapted]:
-    """The layers with adapters, by name; raises ValueError where there is none."""
+    """Return the layers with adapters by name; raises ValueError if there are none."""
     found = {name: module for name, module in modules(model).items() if isinstance(module, Adapted)}
     if not found:
         raise ValueError(
-            f"{type(model).__name__} has no adapter; put one on: add_adapter(model, AdapterConfig(...))"
+            f"{type(model).__name__} has no adapter; add one with add_adapter(model, AdapterConfig(...))"
         )
     return found
 
 
 def refuse_tied(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
-    """Raise ValueError for a layer whose weight is another module's too."""
+    """Raise ValueError if a layer shares a parameter with another module (tied weights)."""
     owners: dict[int, list[str]] = {}
     for name, module in modules(model).items():
         for own in module.parameters(recurse=False):
@@ -114,6 +114,6 @@ def refuse_tied(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         shared = [n for own in layer.parameters(recurse=False) for n in owners[id(own)] if n != path]
         if shared:
             raise ValueError(
-                f"layer {path!r} shares its weight with {shared[0]!r} (it is tied): adapted, it would part from it. "
-                "Leave it out of the targets, or untie it: give it a weight of its own"
+                f"layer {path!r} shares its weight with {shared[0]!r} (tied weights), and an adapter would make the "
+                "two differ. Remove the layer from the targets, or give it a weight of its own"
             )

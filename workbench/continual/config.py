@@ -105,7 +105,8 @@ class StreamConfig(Config):
         )
 
 
-# since 2 answers of other tasks are masked wherever a method looks, not in the loss alone: earlier runs meant something else
+# Version of the task-incremental scenario, as a part of a run's identity. From version 2 on, the outputs of
+# other tasks are masked in every computation of a method, not only in the loss. Earlier runs are not comparable.
 TASKS_TOLD = "scenario-task@2"
 
 

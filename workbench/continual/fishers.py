@@ -37,9 +37,9 @@ def fisher(
     """Diagonal of the Fisher information of each parameter that is trained, by name; `model` returns logits ``(n, classes)``.
 
     `x` has a sample a row; `y`, true labels ``(n,)``, is needed by "empirical" and "batched". In evaluation mode, whatever
-    mode the model is in. `seed` draws the labels of "sampled". `classes` are the answers that can be given, where these are not
-    all: ``p(c|x)`` is then a softmax over them alone. In the parameters' dtype. Raises ValueError for an unknown estimator,
-    missing or foreign labels, and no samples.
+    mode the model is in. `seed` draws the labels of "sampled". If `classes` is given, ``p(c|x)`` is a softmax over
+    these classes only. In the parameters' dtype. Raises ValueError for an unknown estimator, missing or foreign
+    labels, and no samples.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
@@ -144,9 +144,8 @@ def _of_linears(
     finally:
         for hook in hooks:
             hook.remove()
-    if len({*names}) < len(names) or any(
-        a.dim() != 2 for a in inputs
-    ):  # a layer twice, or over more than samples
+    # a layer is called twice, or its input has more dimensions than (samples, features)
+    if len({*names}) < len(names) or any(a.dim() != 2 for a in inputs):
         return _of_any(model, x, labels, share, classes)
     deltas = torch.autograd.grad(loss, outputs)
     found: dict[str, Tensor] = {}

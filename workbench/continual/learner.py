@@ -119,7 +119,7 @@ class Learner:
         self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
 
     def _answers(self) -> list[Tensor]:
-        """The classes of each task, where a sample's task is known; none: all answers count for all samples."""
+        """Return the classes of each task if task numbers are known; an empty list if all outputs always count."""
         return [task.classes for task in self.stream.tasks] if self.stream.scenario == "task" else []
 
     @property
@@ -129,7 +129,7 @@ class Learner:
         return sum(self._passes(number) * -(-size // batch) for number, size in enumerate(self._sizes()))
 
     def _sizes(self) -> list[int]:
-        """How many samples each pass goes over, task after task."""
+        """Return the number of samples in one pass over each task."""
         sizes = [len(task.x_train) for task in self.stream.tasks]
         if self.method == "joint":
             return [sum(sizes)]
@@ -199,7 +199,7 @@ class Learner:
             yield number, step, loss
 
     def _tasks(self, number: int) -> Tensor | None:
-        """Which task each sample is of, where several are learnt together."""
+        """Return the task number of each training sample if several tasks are learnt jointly; otherwise None."""
         many = {"joint": len(self.stream.tasks), "cumulative": number + 1}.get(self.method)
         sizes = [len(task.x_train) for task in self.stream.tasks[:many]]
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))

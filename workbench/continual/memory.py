@@ -22,11 +22,11 @@ class Reservoir:
         self.size, self.seen = size, 0
         self.x: Tensor | None = None
         self.y = torch.zeros(0, dtype=torch.long)
-        self.tasks: Tensor | None = None  # of the samples, where they were told
+        self.tasks: Tensor | None = None  # task number of each sample; None if `add` received no task numbers
         self._random = torch.Generator().manual_seed(seed)
 
     def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
-        """See a batch, of the task of this number."""
+        """Offer a batch to the reservoir; `task` is the task number of its samples, or None if it is not known."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
             self.tasks = None if task is None else y.new_zeros(0)
@@ -45,7 +45,7 @@ class Reservoir:
             self.seen += 1
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A batch of at most `count`, none twice: samples, labels, and the tasks that they are of, where these were told."""
+        """Draw at most `count` samples without replacement; return samples, labels, and task numbers or None."""
         rows = torch.randperm(len(self.y), generator=self._random)[:count]
         return self.x[rows], self.y[rows], None if self.tasks is None else self.tasks[rows]
 
@@ -76,12 +76,12 @@ class Replay(Rival):
         return self._remembered()
 
     def _remembered(self) -> Tensor:
-        """The loss of a batch from the buffer, each sample among the answers of its own task."""
+        """Return the loss of a batch from the buffer; logits outside the task of a sample are masked."""
         old, labels, tasks = self.buffer.draw(self.batch)
         return nn.functional.cross_entropy(self.counted(self.model(old), tasks), labels)
 
     def remember(self, x: Tensor, y: Tensor) -> None:
-        """Let the buffer see samples of the task under way."""
+        """Offer samples of the current task to the buffer."""
         self.buffer.add(x, y, self.task if self.answers else None)
 
     def after_step(self) -> None:

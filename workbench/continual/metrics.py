@@ -14,14 +14,21 @@ from torch import Tensor, nn
 
 @dataclass
 class Fit:
-    """What a fit has measured.
+    """The results of a fit.
 
-    matrix: accuracies ``(tasks + 1, tasks)`` on test samples, row 0 before training. online: mean accuracy of the prediction made
-    for each batch before it is learnt. anytime: mean over watched moments of the mean accuracy on the tasks seen. lowest: the
-    lowest watched accuracy of each task after it was learnt (NaN for the last). state_bytes: of all that the method keeps besides
-    weights and gradients. moved: share of the weights that each task has moved; never_moved; overlap ``(tasks, tasks)``: of the
-    weights that either of two tasks moved, the share that both did. validation: mean accuracy on the validation samples of all
-    tasks in the end, by which settings are chosen.
+    Attributes:
+        matrix: test accuracies ``(tasks + 1, tasks)``; row 0 is before training, and row i is after task i.
+        online: mean accuracy of the predictions on each batch, made before the batch is learnt.
+        anytime: mean accuracy on the tasks seen so far, averaged over the watched steps.
+        lowest: lowest watched accuracy of each task after it was learnt; NaN for the last task.
+        state_bytes: bytes that the method stores besides weights and gradients.
+        moved: for each task, the share of the weights that it changed.
+        never_moved: share of the weights that no task changed.
+        overlap: ``(tasks, tasks)``; of the weights that either of two tasks changed, the share that both changed.
+        validation: mean accuracy on the validation samples of all tasks after training, to choose hyperparameters.
+        model: the trained model.
+        note: the note of the stream, to be shown with the results.
+        curves: pairs of a step and the accuracies on each task at that step.
     """
 
     matrix: Tensor

@@ -66,9 +66,10 @@ class SentimentNet(nn.Module):
 def refuse_single_samples(
     model: nn.Module, x: Tensor, sizes: Sequence[int], batch: int, memory: int | None
 ) -> None:
-    """Raise ValueError where some batch has one sample, on which a model, such as one with BatchNorm, cannot train.
+    """Raise ValueError if some batch has one sample and the model cannot train on it, as with BatchNorm.
 
-    `x` ``(n, ...)`` are samples, `sizes` how many each pass goes over, `memory` how many a rival draws from.
+    `x` ``(n, ...)`` holds samples, `sizes` the number of samples in one pass over each task, and `memory` the number
+    of samples in the buffer of the method, or None.
     """
     alone = [size for size in sizes if size % batch == 1 or batch == 1]
     if not alone and memory != 1:
@@ -79,11 +80,13 @@ def refuse_single_samples(
     except ValueError as error:
         if memory == 1:
             raise ValueError(
-                f"memory=1: a batch of one sample, and {error}; take a memory of at least 2"
+                f"memory=1: batches from the buffer have one sample, on which the model cannot train ({error}); "
+                "expected at least 2"
             ) from error
         other = next((n for n in range(batch + 1, max(sizes) + 1) if all(size % n != 1 for size in sizes)), 2)
         raise ValueError(
-            f"batch={batch}: {alone[0]} samples leave a last batch of one, and {error}; take another batch size, such as {other}"
+            f"batch={batch}: the last batch of {alone[0]} samples has one sample, on which the model cannot train "
+            f"({error}); choose another batch size, such as {other}"
         ) from error
 
 

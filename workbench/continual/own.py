@@ -1,4 +1,4 @@
-"""A stream of one's own arrays: checked, and split so that each part has samples of each class."""
+"""Build a stream of tasks from the user's arrays: validate them, and set aside a validation part of each task."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known
 
-SHARE = 6  # of the training samples one in so many validates
-MOST_OUTPUTS = 1000  # that a model is given for labels with gaps between them
+SHARE = 6  # one in SHARE training samples is set aside for validation
+MOST_OUTPUTS = 1000  # largest number of model outputs if class numbers are missing between the labels
 
 
 def own(
@@ -21,10 +21,11 @@ def own(
     scenario: str = "domain",
     names: Sequence[str] = (),
 ) -> Stream:
-    """A stream of one's own: tasks of ``(x_train, y_train, x_test, y_test)``, arrays or tensors, called by `names`.
+    """Return a stream of the tasks ``(x_train, y_train, x_test, y_test)``, given as arrays or tensors.
 
-    A sixth of each training part is set aside for validation: the last samples, or, where these are sorted by class, some of
-    each class, which the stream's `note` says. Raises ValueError naming the task and what is wrong with it.
+    `names` are the names of the tasks. One sixth of each training set is used for validation: the last samples. If the
+    samples are sorted by class, or a class would be missing, one sixth of each class is drawn at random instead, and
+    the `note` of the stream reports it. Raises ValueError that names the task and the problem.
     """
     known("scenario", scenario, SCENARIOS)
     if not len(tasks):
@@ -38,7 +39,7 @@ def own(
         if found[0].x_train.shape[1:] != made.x_train.shape[1:]:
             like = tuple(found[0].x_train.shape[1:])
             raise ValueError(
-                f"{called}: samples of shape {tuple(made.x_train.shape[1:])}; expected {like}, as in {names[0]}"
+                f"{called}: samples have shape {tuple(made.x_train.shape[1:])}; expected {like}, as in {names[0]}"
             )
     outputs = _outputs(torch.cat([task.classes for task in found]))
     if scenario != "task":
@@ -58,8 +59,8 @@ def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     kept, aside, note = set_aside(y, SHARE)
     notes = [f"{name}: {note}, for validation"] if note else []
     if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
-        notes.append(f"{name}: {_classes(alone)} in its test part alone, and never learnt")
-    if grouped(y_test):  # a look on the way takes the first samples
+        notes.append(f"{name}: the test set has {_classes(alone)}, of which the training set has no samples")
+    if grouped(y_test):  # accuracy during training is measured on the first test samples only
         order = mixed_up(len(y_test))
         x_test, y_test = x_test[order], y_test[order]
     classes = torch.cat([y, y_test]).unique()
@@ -70,10 +71,11 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
-    """Rows to keep and rows to set aside, one in `share` of the labels `y` ``(n,)``; and what to say of it.
+    """Split the rows of the labels `y` ``(n,)``; one row in `share` is set aside.
 
-    They are the last ones, as they stand. Where the samples are grouped by class, or one of the two parts would lack a class,
-    the rows are mixed and some of each class set aside.
+    Returns the rows to keep, the rows to set aside, and a note. The last rows are set aside, and the note is empty. If
+    the labels are sorted by class, or if one of the two parts would lack a class, the rows are shuffled, one in
+    `share` of each class is set aside, and the note gives the reason.
     """
     cut = max(1, len(y) - len(y) // share)
     rows = torch.arange(len(y))
@@ -82,15 +84,15 @@ def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
         return rows[:cut], rows[cut:], ""
     mixed = mixed_up(len(y))
     aside = torch.cat([of[: len(of) // share] for c in y.unique() for of in [mixed[y[mixed] == c]]])
-    if not len(aside):  # no class has enough samples
+    if not len(aside):  # every class has fewer than `share` samples
         return rows[:cut], rows[cut:], ""
     is_aside = torch.isin(mixed, aside)
-    why = "samples are grouped by class" if together else f"the last ones lack {_classes(lacking)}"
+    why = "samples are grouped by class" if together else f"one part would lack {_classes(lacking)}"
     return mixed[~is_aside], mixed[is_aside], f"{why}, so one in {share} of each class is set aside"
 
 
 def _lacking(part: Tensor, whole: Tensor, least: int) -> list[int]:
-    """The classes with at least so many samples of which a part has none."""
+    """Return the classes with at least `least` samples in `whole` and none in `part`."""
     classes, counts = whole.unique(return_counts=True)
     return [int(c) for c in classes[counts >= least] if not (part == c).any()]
 
@@ -101,7 +103,7 @@ def _classes(numbers: Sequence[int]) -> str:
 
 
 def grouped(y: Tensor) -> bool:
-    """Whether equal labels stand together: the label changes less than half as often as in a random order."""
+    """Return whether the labels are grouped: neighbours differ less than half as often as in a random order."""
     counts = y.unique(return_counts=True)[1].double()
     n = float(len(y))
     if n < 2:
@@ -111,19 +113,20 @@ def grouped(y: Tensor) -> bool:
 
 
 def mixed_up(count: int) -> Tensor:
-    """So many rows in a random order that is always the same."""
+    """Return a random permutation of `count` rows, with a fixed seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def _outputs(classes: Tensor) -> int:
-    """How many answers a model needs for these labels."""
+    """Return the number of model outputs that these labels require; raises ValueError for implausible labels."""
     outputs, distinct = int(classes.max()) + 1, len(classes.unique())
     if outputs < 2:
         raise ValueError("all labels are 0; expected at least two classes")
     if outputs > max(MOST_OUTPUTS, 10 * distinct):
         raise ValueError(
-            f"label {outputs - 1}, of {distinct} different ones: a model would have {outputs:,} answers. Expected classes 0, 1, "
-            "2, ...: number them so, or take the column that holds them (is this an id?)"
+            f"label {outputs - 1}: the model would need {outputs:,} outputs for {distinct} different labels. "
+            "Expected classes 0, 1, 2, ...: renumber the labels, or pass the labels instead of another column, such "
+            "as an id"
         )
     return outputs
 
@@ -135,25 +138,32 @@ def _numbers(where: str, array: Any) -> Tensor:
         return torch.as_tensor(np.require(np.asarray(array), requirements="W"))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{where}: {type(array).__name__} of no numbers ({error}); expected an array of them"
+            f"{where}: the {type(array).__name__} cannot be converted to a tensor ({error}); expected an array of "
+            "numbers"
         ) from None
 
 
 def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:
     if x.dim() < 2 or not len(x):
         raise ValueError(
-            f"{where}: samples of shape {tuple(x.shape)}; expected (n, ...) with n of at least 1"
+            f"{where}: the array of samples has shape {tuple(x.shape)}; expected (n, ...) with n of at least 1"
         )
     if x.shape[1:] != like.shape[1:]:
         raise ValueError(
-            f"{where}: samples of shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in training"
+            f"{where}: samples have shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in the training "
+            "set"
         )
     if y.shape != x.shape[:1]:
-        raise ValueError(f"{where}: labels of shape {tuple(y.shape)}; expected ({len(x)},)")
+        raise ValueError(
+            f"{where}: the labels have shape {tuple(y.shape)}; expected ({len(x)},), one label per sample"
+        )
     if y.is_floating_point() and not (y.isfinite() & (y == y.round())).all():
-        raise ValueError(f"{where}: labels that are no whole numbers; expected 0, 1, 2, ...")
+        raise ValueError(f"{where}: some labels are not whole numbers; expected class numbers 0, 1, 2, ...")
     if y.min() < 0:
-        raise ValueError(f"{where}: label {int(y.min())}; expected 0, 1, 2, ...")
+        raise ValueError(f"{where}: label {int(y.min())} is negative; expected class numbers 0, 1, 2, ...")
     if not x.float().isfinite().all():
         row = int((~x.float().isfinite()).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"{where}: sample {row} has a value that is not finite; mend or leave it out")
+        raise ValueError(
+            f"{where}: sample {row} has a value that is not finite; expected finite numbers. Correct or remove the "
+            "sample"
+        )

@@ -104,7 +104,7 @@ class EWC(Pull):
 class L2(Pull):
     """A pull of the same strength on each weight, to where the last task left it: EWC's control, with a Fisher of 1.
 
-    Weights of answers that no task has trained yet are not held where they began.
+    If task numbers are known, weights that only affect the outputs of later tasks are not penalized.
     """
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
@@ -115,7 +115,7 @@ class L2(Pull):
         return {name: one * ~untrained[name] for name, one in ones.items()}
 
     def _untrained(self, x: Tensor) -> dict[str, Tensor]:
-        """Which weights only answers that were never trained depend on: rows of a last layer, or a head of their own."""
+        """Return for each parameter a mask of the weights that affect only outputs not trained so far."""
         learnt = torch.isin(torch.arange(self.model(x[:1]).shape[-1]), self.learnt)
 
         def reached(which: Tensor) -> dict[str, Tensor]:
@@ -136,7 +136,7 @@ class L2(Pull):
 class MAS(Pull):
     """Memory aware synapses (Aljundi et al. 2018): F is the mean over samples of ``|d ||f(x)||^2 / d w|``, then over tasks.
 
-    Where a sample's task is known, f(x) are the answers of that task.
+    If task numbers are known, f(x) holds only the outputs of the current task.
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
@@ -224,8 +224,8 @@ class SI(Pull):
 class LwF(Rival):
     """Learning without forgetting (Li and Hoiem 2016): on the new task's samples, answer for old classes as before.
 
-    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes that were there before; where a sample's
-    task is known, the sum of such terms, one for the classes of each earlier task.
+    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes of earlier tasks. If task
+    numbers are known, it adds the sum of such terms, one over the classes of each earlier task.
     """
 
     def __init__(self, model: nn.Module, strength: float, temperature: float = 2.0):
@@ -238,7 +238,8 @@ class LwF(Rival):
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # noqa: D102
         if self.teacher is None:
             return logits.new_zeros(())
-        if self.answers:  # those given are -inf outside the task under way
+        # the given logits are -inf outside the classes of the current task: compute the logits of all classes
+        if self.answers:
             logits = self.model(x)
         with torch.no_grad():
             taught = self.teacher(x)

@@ -12,27 +12,27 @@ from workbench.continual.tasks import masked_each
 
 
 class Rival:
-    """What a method does besides stepping, at each of these moments; nothing, for an optimizer.
+    """The parts of a method besides its optimizer, as hooks of the training loop; this base class does nothing.
 
-    `answers` are the classes of each task, where a sample's task is known and only these count for it (task-incremental); empty
-    where all answers count for all. `task` is the number of the one under way.
+    `answers` holds the classes of each task if the task of a sample is known and only its classes count
+    (task-incremental). It is empty if all outputs count for all samples. `task` is the number of the current task.
     """
 
     answers: Sequence[Tensor] = ()
     task: int = 0
 
     def counted(self, logits: Tensor, tasks: Tensor | None) -> Tensor:
-        """Logits ``(n, outputs)``, -inf for answers that do not count for the samples' own tasks ``(n,)``."""
+        """Return the logits ``(n, outputs)`` with -inf for classes outside each sample's task, `tasks` ``(n,)``."""
         return masked_each(logits, tasks, self.answers) if self.answers else logits
 
     @property
     def open(self) -> Tensor | None:
-        """The answers that count in the task under way; None: all."""
+        """The classes of the current task; None if all outputs count."""
         return self.answers[self.task] if self.answers else None
 
     @property
     def learnt(self) -> Tensor | None:
-        """The answers that count in it or in a task before it; None: all."""
+        """The classes of the current and all earlier tasks; None if all outputs count."""
         return torch.cat([*self.answers[: self.task + 1]]).unique() if self.answers else None
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor | float:

@@ -189,9 +189,8 @@ def _encode(texts: Sequence[str], batch: int) -> Tensor:
         AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
         AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval(),
     )
-    order = sorted(
-        range(len(texts)), key=lambda i: len(texts[i])
-    )  # batches of like lengths have little padding
+    # texts of similar length in a batch need little padding
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     rows: dict[int, Tensor] = {}
     for start in range(0, len(order), batch):
         phases.say(f"MiniLM reads sentence {start} of {len(order)}")

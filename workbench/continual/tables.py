@@ -1,4 +1,4 @@
-"""A stream of one's own CSV files, of which nothing is taken for granted: header, label, order of columns, files and rows."""
+"""Build a stream of tasks from CSV files: detect the header and the label column, and validate every cell."""
 
 from __future__ import annotations
 
@@ -16,22 +16,16 @@ import torch
 from workbench.continual.own import own, set_aside
 from workbench.continual.tasks import Stream
 
-SURE = (
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "target",
-    "targets",
-)  # its names; y too, where none of these is there
-TEST_SHARE = 5  # one row in so many tests, where there is no file for it
-NAME_IT = "Call the column that holds the label 'label'"
-LONGEST = 4_000_000  # characters of a first line
+# column names that identify the label; "y" does too if a file has none of these
+SURE = ("label", "labels", "class", "classes", "target", "targets")
+TEST_SHARE = 5  # one in TEST_SHARE rows becomes a test sample if a task has no test file
+NAME_IT = "Rename the column that holds the labels to 'label'"
+LONGEST = 4_000_000  # largest number of characters read from the first line
 
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of a file: features by name, ``(rows, features)``, labels ``(rows,)``, and what was made of it."""
+    """The contents of a file: feature names, features `x` ``(rows, features)``, labels `y` ``(rows,)``, and notes."""
 
     path: Path
     features: tuple[str, ...]
@@ -42,12 +36,14 @@ class Table:
 
 
 def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
-    """A stream of one's own files: each ``*.csv`` in the folder is a task, in the order of their names and numbers.
+    """Return a stream with one task per CSV file in the folder, or per pair of training and test file.
 
-    A row is a sample: numbers, and a whole number in the column ``label`` (or ``class``, ``target``, or else in the last one). A
-    file ``NAME_test.csv`` is the test part of ``NAME.csv`` or ``NAME_train.csv``; without one, a fifth of the rows is: the last
-    ones, or, where these are sorted by class, some of each class. What was taken for granted stands in the stream's `note`.
-    Raises ValueError naming the file, and where it can row and column, of what is wrong.
+    Tasks are sorted by name; ``task2`` comes before ``task10``. Each row is a sample. The column ``label`` (also
+    ``class`` or ``target``; otherwise the last column) holds the class as a whole number, and all other columns hold
+    numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or ``NAME_train.csv``. Without a test file, one
+    fifth of the rows is used for testing: the last rows, or, if the rows are sorted by class, one fifth of each class.
+    The `note` of the stream lists each assumption that was made. Raises ValueError that names the file and, if
+    possible, the row and the column.
     """
     pairs = _paired(Path(folder).expanduser())
     tasks, notes, first = [], [], None
@@ -63,7 +59,10 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
             tasks.append([*parts, other.x, other.y])
             continue
         if len(table.y) < TEST_SHARE:
-            raise ValueError(f"{train}: {len(table.y)} rows; expected at least {TEST_SHARE}")
+            raise ValueError(
+                f"{train}: has {len(table.y)} rows; expected at least {TEST_SHARE}, since a part is set aside for "
+                "testing"
+            )
         kept, aside, note = set_aside(torch.tensor(table.y), TEST_SHARE)
         if note:
             notes.append(f"{name}: {note}, for testing")
@@ -73,28 +72,29 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
 
 
 def _paired(folder: Path) -> list[tuple[str, Path, Path | None]]:
-    """Name, training file and test file (or none) of each task, ``task2`` before ``task10``."""
+    """Return name, training file and test file (or None) of each task; ``task2`` comes before ``task10``."""
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() == ".csv" and p.is_file())
     if not files:
-        raise ValueError(f"{folder}: no *.csv in it; expected a file a task")
+        raise ValueError(f"{folder}: contains no *.csv file; expected a folder with one CSV file per task")
     found: dict[str, dict[str, Path]] = {}
     for file in files:
         match = re.fullmatch(r"(.+)[_. -](train|test|val|valid|validation|dev)", file.stem, re.IGNORECASE)
         name, part = (match[1], match[2].lower()) if match else (file.stem, "train")
         if part not in ("train", "test"):
             raise ValueError(
-                f"{file}: a {part} part; expected training and test parts alone: validation samples are set aside from training"
+                f"{file}: is named as a {part} file; expected only training and test files, since validation samples "
+                "are taken from the training file. Remove or rename the file"
             )
         if part in found.setdefault(name, {}):
             raise ValueError(
-                f"{file}: {found[name][part].name} is a {part} part of {name!r} too; expected one"
+                f"{file}: {found[name][part].name} is also a {part} file of the task {name!r}; expected only one"
             )
         found[name][part] = file
     for name, parts in found.items():
         if "train" not in parts:
             raise ValueError(
-                f"{parts['test']}: a test part without a training part; expected {name}.csv or {name}_train.csv beside it, or "
-                "another name"
+                f"{parts['test']}: is a test file without a training file; expected {name}.csv or {name}_train.csv "
+                "in the same folder. Add that file, or rename this one"
             )
     return [(name, found[name]["train"], found[name].get("test")) for name in sorted(found, key=_natural)]
 
@@ -104,45 +104,55 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read(path: Path) -> Table:
-    """A file's numbers; raises ValueError naming it."""
+    """Read one CSV file; raises ValueError that names the file."""
     header, cells = _header(path)
     names = [cell.strip() for cell in cells] if header else [f"column {k + 1}" for k in range(len(cells))]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(
-            f"{path}: {names.count(twice)} columns are called {twice!r}; expected names that differ"
+            f"{path}: {names.count(twice)} columns are called {twice!r}; expected a different name for each column"
         )
-    notes = [] if header else [f"{path.name} has no header: its last column is taken for the label"]
+    notes = [] if header else [f"{path.name} has no header; its last column is used as the label"]
     label = _label(path, names) if header else None
     if header and label is None:
-        notes.append(f"{path.name} has no column called label: its last one, {names[-1]!r}, is taken for it")
+        notes.append(
+            f"{path.name} has no column called label; its last column, {names[-1]!r}, is used as the label"
+        )
     frame = _numbers(path, names, header)
     if names[0] == "" and len(names) > 2 and label != "" and _counts_rows(frame[""]):
         frame = frame.drop(columns="")
-        notes.append(f"{path.name}: its first column has no name and counts the rows; it is left out")
+        notes.append(f"{path.name}: the first column has no name and numbers the rows; it is ignored")
     if "" in frame:
-        raise ValueError(f"{path}: column {names.index('') + 1} has no name; expected one in the first line")
+        raise ValueError(
+            f"{path}: column {names.index('') + 1} has no name; expected a name for each column in the first line"
+        )
     y = frame.pop(label if label is not None else names[-1])
     if frame.empty:
-        raise ValueError(f"{path}: {len(frame)} rows of {frame.shape[1]} numbers and a label; expected some")
+        raise ValueError(
+            f"{path}: has {len(frame)} rows and {frame.shape[1]} columns besides the label; expected at least one of "
+            "each"
+        )
     _check_label(path, y, header, label is not None)
     return Table(path, tuple(frame.columns), header, frame.to_numpy(), y.to_numpy(), tuple(notes))
 
 
 def _header(path: Path) -> tuple[bool, list[str]]:
-    """Whether the first line of a file has names, and its cells."""
+    """Return whether the first line is a header, and the cells of that line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline(LONGEST)
         cells = next(csv.reader([line]), [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: {error}; expected CSV in UTF-8") from None
+        raise ValueError(f"{path}: cannot be read ({error}); expected a CSV file encoded as UTF-8") from None
     other = next((mark for mark in (";", "\t", "|") if mark in line), "")
     if len(cells) < 2:
         what = f"cells are separated by {other!r}" if other else f"its first line is {line.strip()[:60]!r}"
-        raise ValueError(f"{path}: {what}; expected commas between the cells, and points in the numbers")
+        raise ValueError(
+            f"{path}: {what}; expected cells separated by commas, and numbers with a decimal point"
+        )
     numbers = [_is_number(cell) for cell in cells]
-    counted = [cell.strip() for cell in cells] == [str(k) for k in range(len(cells))]  # pandas' own names
+    # pandas writes 0, 1, 2, ... as the header if the columns have no names
+    counted = [cell.strip() for cell in cells] == [str(k) for k in range(len(cells))]
     return not all(numbers) or (counted and len(cells) > 2), cells
 
 
@@ -155,29 +165,29 @@ def _is_number(text: str) -> bool:
 
 
 def _label(path: Path, names: Sequence[str]) -> str | None:
-    """The column that is called so; None where none is."""
+    """Return the column whose name identifies it as the label; None if there is none."""
     here = [name for name in names if name.lower() in SURE] or [name for name in names if name.lower() == "y"]
     if len(here) > 1:
         raise ValueError(
-            f"{path}: columns {here[0]!r} and {here[1]!r} could both be the label, and samples would hold their answers; keep one"
+            f"{path}: columns {here[0]!r} and {here[1]!r} could both be the label; expected one. Remove or rename "
+            "the other, since a feature must not contain the label"
         )
     return here[0] if here else None
 
 
 def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
-    """The rows of a file, all of them numbers."""
+    """Read the rows of a file as numbers, without blank lines; raises ValueError for any other cell."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pd.errors.ParserWarning
-            )  # rows with more cells than the first line
+            # pandas warns of rows with more cells than the first line
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
                 path, header=0 if header else None, names=list(names), index_col=False, skipinitialspace=True,
                 skip_blank_lines=False, encoding="utf-8-sig", low_memory=False,
             )  # fmt: skip
     except (ValueError, OSError, pd.errors.ParserWarning) as error:
         said = str(error).strip().replace("\n", " ")
-        raise ValueError(f"{path}: {said}; expected as many cells in each row as in the first line") from None
+        raise ValueError(f"{path}: {said}; expected the same number of cells in each row") from None
     frame = frame[frame.notna().any(axis=1)]  # without blank lines
     for name in frame:
         column = frame[name]
@@ -189,16 +199,17 @@ def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
             what = (
                 "is empty"
                 if pd.isna(cell) and not isinstance(cell, str)
-                else f"{str(cell)[:40]!r} is no finite number"
+                else f"{str(cell)[:40]!r} is not a finite number"
             )
             raise ValueError(
-                f"{path}: row {_line(frame, at, header)}, column {name!r}: {what}; expected numbers, with a point, in all columns"
+                f"{path}: row {_line(frame, at, header)}, column {name!r}: {what}; expected a number with a decimal "
+                "point. Correct the cell or remove the row"
             )
     return frame.astype(float)
 
 
 def _line(frame: pd.DataFrame, at: int, header: bool) -> int:
-    """The line of a file in which a row stands."""
+    """Return the line number of a row in its file, counted from 1."""
     return int(frame.index[at]) + 1 + header
 
 
@@ -212,20 +223,22 @@ def _check_label(path: Path, y: pd.Series, header: bool, named: bool) -> None:
         at = int(wrong[0])
         row, hint = _line(y.to_frame(), at, header), "" if named else f". {NAME_IT}"
         raise ValueError(
-            f"{path}: row {row}, column {y.name!r}: label {y.iloc[at]:g}; expected whole numbers 0, 1, 2, ...{hint}"
+            f"{path}: row {row}, column {y.name!r}: label {y.iloc[at]:g}; expected a class number (0, 1, 2 and so on){hint}"
         )
     if not named and (many := y.nunique()) > max(10, len(y) // 2):
         raise ValueError(
-            f"{path}: column {y.name!r}, the last, has {many} different values in {len(y)} rows, and is no label. {NAME_IT}"
+            f"{path}: the last column, {y.name!r}, has {many} different values in {len(y)} rows; expected labels of "
+            f"a few classes. {NAME_IT}"
         )
 
 
 def _ordered(table: Table, first: Table) -> Table:
-    """A table with its columns in the order of the first file."""
+    """Return a table with its columns in the order of the first file; raises ValueError if the columns differ."""
     if not (table.named and first.named):
         if len(table.features) != len(first.features):
             raise ValueError(
-                f"{table.path}: {len(table.features)} columns beside the label; expected {len(first.features)}, as in "
+                f"{table.path}: has {len(table.features)} columns besides the label; expected {len(first.features)}, "
+                "as in "
                 f"{first.path.name}"
             )
         return table
@@ -234,10 +247,10 @@ def _ordered(table: Table, first: Table) -> Table:
     lacking = [name for name in first.features if name not in table.features]
     more = [name for name in table.features if name not in first.features]
     if lacking or more:
-        what = f"no column {lacking[0]!r}" if lacking else f"a column {more[0]!r}"
+        what = f"has no column {lacking[0]!r}" if lacking else f"has an additional column {more[0]!r}"
         raise ValueError(
             f"{table.path}: {what}; expected the columns of {first.path.name}: {', '.join(first.features)[:200]}"
         )
     order = [table.features.index(name) for name in first.features]
-    note = f"{table.path.name}: its columns are put into the order of {first.path.name}"
+    note = f"{table.path.name}: the columns are reordered to match {first.path.name}"
     return replace(table, features=first.features, x=table.x[:, order], notes=(*table.notes, note))

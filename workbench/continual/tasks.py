@@ -1,4 +1,4 @@
-"""A task and a stream of tasks; and which answers count, where a task's number is known."""
+"""Tasks and streams of tasks, and the masking of logits outside a task's classes (task-incremental scenario)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 SCENARIOS = ("domain", "task", "class")
 WARNING = (
-    "class-incremental: no task says which of the earlier classes could be meant, so penalties and optimizers, CLASSP included, "
-    "do almost nothing; replay does (arXiv 1904.07734)"
+    "class-incremental: a sample may belong to any class of any task. Penalties and optimizers, including CLASSP, "
+    "hardly reduce forgetting here; replay does (arXiv 1904.07734)"
 )
 
 
 class Task(NamedTuple):
-    """Samples and labels of one task; settings are chosen on the validation part. `classes` are the answers it can have."""
+    """Samples and labels of one task. `classes` are the classes that count as answers in this task.
+
+    Hyperparameters are chosen on the validation set.
+    """
 
     name: str
     x_train: Tensor
@@ -31,7 +34,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """Tasks in their order; `outputs` is how many answers the model has, `note` what must be said of any result."""
+    """A sequence of tasks. `outputs` is the number of model outputs; `note` is shown with every result."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -41,24 +44,30 @@ class Stream:
 
 
 def together(tasks: Sequence[Task]) -> Task:
-    """Tasks as one."""
+    """Concatenate several tasks into one task."""
     parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]
     return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())
 
 
 def masked(logits: Tensor, classes: Tensor | None) -> Tensor:
-    """Only these answers count; None: all."""
+    """Return the logits ``(n, outputs)`` with -inf for all outputs not in `classes`; None keeps all outputs."""
     if classes is None or len(classes) == logits.shape[1]:
         return logits
     if len(classes) and int(classes.max()) >= logits.shape[1]:
-        raise ValueError(f"label {int(classes.max())}: the model has outputs for 0 to {logits.shape[1] - 1}")
+        raise ValueError(
+            f"label {int(classes.max())}: the model has outputs only for classes 0 to {logits.shape[1] - 1}; "
+            "use a model with more outputs"
+        )
     others = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
     others[classes] = False
     return logits.masked_fill(others, float("-inf"))
 
 
 def masked_each(logits: Tensor, tasks: Tensor, answers: Sequence[Tensor]) -> Tensor:
-    """Only the answers of each sample's own task count: `tasks` ``(n,)`` are their numbers, `answers` those of each task."""
+    """Return the logits ``(n, outputs)`` with -inf for outputs outside the task of each sample.
+
+    `tasks` ``(n,)`` is the task number of each sample, and `answers` holds the classes of each task.
+    """
     counts = torch.zeros(len(answers), logits.shape[1], dtype=torch.bool, device=logits.device)
     for row, classes in zip(counts, answers, strict=True):
         row[classes] = True
@@ -66,7 +75,7 @@ def masked_each(logits: Tensor, tasks: Tensor, answers: Sequence[Tensor]) -> Ten
 
 
 def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
-    """The loss of a batch; see `fit`. Answers that do not count are -inf."""
+    """Return the loss of a batch; `kind` is described in `fit`. Logits of -inf are ignored."""
     if kind == "cross-entropy":
         return nn.functional.cross_entropy(logits, y)
     error = logits - nn.functional.one_hot(y, logits.shape[1])
@@ -74,6 +83,6 @@ def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
 
 
 def known(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse what is not among the choices."""
+    """Raise ValueError if `value` is not one of `choices`; `name` is the argument that the error names."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")

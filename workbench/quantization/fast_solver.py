@@ -58,7 +58,7 @@ class LayerSolver:
     Columns live transposed and permuted, ``(in, out)``, so that a column is contiguous.
     """
 
-    _floor = 0.0  # of a group's range
+    _floor = 0.0  # lower bound on the range of a group's grid
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LayerSolver:
         config: SolverConfig,
         trace: bool = False,
     ):
-        # a layer's own weight is a Parameter, and statistics may hang on a graph
+        # the weight may be a Parameter, and the statistics may require gradients
         weight, hessian = weight.detach(), hessian.detach()
         cross = None if cross is None else cross.detach()
         _check(weight, hessian, cross)
@@ -98,7 +98,9 @@ class LayerSolver:
             cross = None if cross is None else cross[order][:, order]
         largest, least = live.abs().amax(0), self._floor or least_range(dtype)
         if tiny := int(((largest > 0) & (largest < least)).sum()):
-            self.notes.append(f"{tiny} output rows have no weight of {least:.2g} or more: they are set to 0")
+            self.notes.append(
+                f"{tiny} output rows have only weights below {least:.2g} in size; they are set to 0"
+            )
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
         # rows a column: U's, or U's and P's
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
@@ -304,6 +306,6 @@ def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
         if matrix is not None:
             if not matrix.is_floating_point():
                 raise ValueError(
-                    f"{name} is {matrix.dtype}; expected numbers of floating point, such as float32"
+                    f"{name} has dtype {matrix.dtype}; expected a floating-point dtype, such as torch.float32"
                 )
             require_finite(matrix, name)

@@ -19,14 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CLIP_STEPS, CLIP_GRID, CLIP_NORM = (
-    80,
-    100,
-    2.4,
-)  # search p = 1.00 .. 0.21, error |q - w|^2.4 (GPTQ's mse option)
-PUBLISHED_FLOOR = (
-    1e-5  # the least range that the published programs give a group, whatever the unit of its weights
-)
+# the search tries p = 1.00 .. 0.21 with the error |q - w|^2.4 (GPTQ's mse option)
+CLIP_STEPS, CLIP_GRID, CLIP_NORM = 80, 100, 2.4
+# lower bound on a group's range in the published programs; it does not depend on the unit of the weights
+PUBLISHED_FLOOR = 1e-5
 
 
 class Grid(NamedTuple):
@@ -68,8 +64,9 @@ def fit_grid(
     """Fit the grid of one group of columns, `weight` ``(in, out)``, one scale an output channel.
 
     `clip_search` also tries ranges shrunk by p = 0.99 .. 0.21 and keeps, for each output, the first p with
-    the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs). The scale grows with the weights, so that codes
-    do not depend on their unit; `floor` is the least range, for the published programs, which have one.
+    the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs). The scale is proportional to the
+    weights, so the codes do not depend on the unit of the weights. `floor` is a lower bound on the range, as in the
+    published programs.
     """
     low, high = code_range(bits, symmetric, grid)
     bottom, top = weight.amin(0).clamp_(max=0), weight.amax(0).clamp_(min=0)
@@ -92,7 +89,10 @@ def fit_grid(
 
 
 def _unit(range_: Tensor) -> Tensor:
-    """The power of two above each range: an error in this unit neither underflows when it is raised to 2.4, nor is rounded."""
+    """Return the next power of two above each range.
+
+    Dividing an error by it is exact, and the power 2.4 of the quotient does not underflow.
+    """
     return torch.ldexp(torch.ones_like(range_), torch.frexp(range_).exponent)
 
 
@@ -117,12 +117,12 @@ def _grid_of(
 
 
 def _at_least(range_: Tensor, floor: float) -> Tensor:
-    """The range of a group, which has the published one where it has none of its own: its codes are zeros then."""
+    """Return the ranges with the lower bound `floor`; if that is 0, ranges near 0 become `PUBLISHED_FLOOR`."""
     if floor:
         return range_.clamp(min=floor)
     return range_.masked_fill(range_ < least_range(range_.dtype), PUBLISHED_FLOOR)
 
 
 def least_range(dtype: torch.dtype) -> float:
-    """The range below which a scale of 16 bits would lose digits, since numbers end there."""
+    """Return the range of a group below which a 16-bit scale would be subnormal and lose precision."""
     return torch.finfo(dtype).tiny * 2**16

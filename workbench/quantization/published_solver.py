@@ -15,7 +15,7 @@ from workbench.quantization.grids import PUBLISHED_FLOOR
 
 
 class PublishedSolver(LayerSolver):
-    """`LayerSolver` with the authors' blocks, and their floor under a group's range."""
+    """`LayerSolver` with the authors' blocks and their lower bound on the range of a group."""
 
     _floor = PUBLISHED_FLOOR
 

@@ -16,11 +16,11 @@ from workbench.synapse.devices import Exponential
 from workbench.synapse.tables import Table
 
 MOST = 65_536  # pulses in a curve
-LONGEST = 100_000  # characters of a line
-ABOVE = 100  # lines above the header in which it is looked for
-WITH_POINTS = "with points, not decimal commas"
-JUMP = 0.5  # of a curve's range: a step back that no noise makes
-MOST_SMOOTHING = 0.15  # of a curve's range, rms: what smoothing moves more is not one noisy curve
+LONGEST = 100_000  # largest number of characters read from a line
+ABOVE = 100  # number of lines at the start of a file that are searched for the header
+WITH_POINTS = "with decimal points, not decimal commas"
+JUMP = 0.5  # share of a curve's range; a larger step back cannot be noise
+MOST_SMOOTHING = 0.15  # rms change by smoothing, as a share of the curve's range; a larger change is no noise
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     A column ``pulse`` gives the pulse numbers where not every pulse was measured; what lies between is filled in by
     a monotone cubic (PCHIP). Curves may have different lengths (leave cells at the end empty) and ends that do not
     meet. With `smooth` a noisy curve is replaced by the nearest monotone one (isotonic regression), and the change
-    reported; without, a curve that turns back is refused. A curve that runs the wrong way, or holds several cycles, is refused
-    either way. Raises ValueError naming row and column.
+    reported; without, a curve that is not monotone is refused. A curve in the wrong direction, or with several cycles,
+    is always refused. Raises ValueError that names row and column.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
@@ -157,12 +157,12 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
             f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}"
         )
     if len(table) > MOST:
-        raise ValueError(f"{path}: over {MOST} rows; expected at most {MOST}")
+        raise ValueError(f"{path}: too many rows; expected at most {MOST}")
     return table
 
 
 def _check_head(path: Path, needed: tuple[str, ...]) -> None:
-    """Raise ValueError where the first line of a file is not the header, and say what else it is."""
+    """Raise ValueError if the header is separated by another mark than commas, or is not the first line."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
@@ -171,18 +171,19 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
             f"curve {str(path)!r}: no such file; upload a CSV with columns {', '.join(needed)}"
         ) from None
     except (OSError, UnicodeDecodeError):
-        return  # whose reading says what is wrong
+        return  # reading the table raises the error
     for number, line in enumerate(lines, 1):
         mark = next((mark for mark in ",;\t|" if mark in line), ",")
         if not {*needed} <= {name.strip(' "') for name in line.split(mark)}:
             continue
         if mark != ",":
             raise ValueError(
-                f"{path}: cells are separated by {mark!r}; expected commas between the cells, and numbers {WITH_POINTS}"
+                f"{path}: cells are separated by {mark!r}; expected cells separated by commas, and numbers "
+                f"{WITH_POINTS}"
             )
         if number > 1:
             raise ValueError(
-                f"{path}: the header, with {', '.join(needed)}, is line {number}; expected it as the first line: delete the "
+                f"{path}: the header with {', '.join(needed)} is line {number}; expected it in line 1. Delete the "
                 "lines above it"
             )
         return
@@ -200,8 +201,8 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
         if pd.isna(cells.iloc[row]):
             where = "" if row else f"; {name} begins in row {cells.first_valid_index() + 2}"
             raise ValueError(
-                f"row {row + 2}, column {name!r}: empty{where}. Expected the columns side by side, each filled from the first "
-                "row to its own end"
+                f"row {row + 2}, column {name!r}: the cell is empty{where}. Expected each column to start in the "
+                "first row and to have no gaps; only cells at its end may be empty"
             )
         raise ValueError(
             f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (line 1 is the header); "
@@ -217,7 +218,7 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
 def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> np.ndarray:
     if len(at) < count:
         raise ValueError(
-            f"{path}: row {len(at) + 2}, column 'pulse': empty; expected the pulse number of each {name} value"
+            f"{path}: row {len(at) + 2}, column 'pulse': the cell is empty; expected the pulse number of each {name} value"
         )
     at = at[:count]
     if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
@@ -235,8 +236,9 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
         moved, span = float(np.sqrt(np.mean((kept - values) ** 2))), float(np.ptp(values))
         if moved > MOST_SMOOTHING * span:
             raise ValueError(
-                f"{path}: column {name!r}: smoothing would move it by {moved / span:.0%} of its range (rms), so it is no noisy "
-                "curve: it turns back for long. Does it hold several cycles? Keep one"
+                f"{path}: column {name!r}: smoothing would change the values by {moved / span:.0%} of their range "
+                "(rms), which is too much for noise; expected a nearly monotone curve. If the column has several "
+                "cycles, keep one"
             )
         return kept
     back = np.flatnonzero(sign * np.diff(values) < 0)
@@ -250,20 +252,21 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
 
 
 def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, sign: int) -> None:
-    """Raise ValueError where a curve runs the wrong way, or jumps back to begin anew."""
+    """Raise ValueError if a curve has the wrong direction, or a step back that starts a new cycle."""
     back = -sign * np.diff(values)
     row, span = int(back.argmax()) + 1, float(np.ptp(values))
     if len(values) > 2 and span > 0 and back.max() > JUMP * span:
         raise ValueError(
-            f"{path}: row {row + 2}, column {name!r}: the curve turns back by {back.max() / span:.0%} of its range in one step. "
-            "Are several cycles below each other? Keep one, or give each a file of its own"
+            f"{path}: row {row + 2}, column {name!r}: the curve turns back by {back.max() / span:.0%} of its range "
+            "in one step; expected a single cycle. If the column has several cycles, keep one, or save each in a "
+            "separate file"
         )
     part = max(1, len(values) // 4)
     if sign * (values[-part:].mean() - values[:part].mean()) < 0:
         word, order = ("rises", "low to high") if sign > 0 else ("falls", "high to low")
         raise ValueError(
-            f"{path}: column {name!r} runs the wrong way; expected a curve that {word}, from {order}, in the order of pulses: "
-            "turn the column round (or are ltp and ltd exchanged?)"
+            f"{path}: column {name!r} has the wrong direction; expected a curve that {word} from {order} in the "
+            "order of pulses. Reverse the column, or exchange ltp and ltd if they are swapped"
         )
 
 

@@ -122,7 +122,7 @@ class RunBrowser(w.VBox):
         return path
 
     def bring(self, file: str, data: bytes) -> list[str]:
-        """Take in the runs of a bundle."""
+        """Import the runs of an uploaded bundle; return the ids of the new runs."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "bundle.zip"
             path.write_bytes(data)
@@ -131,9 +131,9 @@ class RunBrowser(w.VBox):
             except runs.RunError as error:
                 raise runs.RunError(str(error).replace(str(path), Path(file).name)) from error
         self.show(
-            message=f"{len(new)} runs taken in from {Path(file).name} (others of it were here already): {bundles.FORGED}"
+            message=f"{len(new)} new runs imported from {Path(file).name}; {bundles.FORGED}"
             if new
-            else f"all runs of {Path(file).name} were here already"
+            else f"no new runs: all runs in {Path(file).name} are already in the runs folder"
         )
         return new
 
@@ -161,7 +161,7 @@ class RunBrowser(w.VBox):
 
 
 def runs_of(found: Sequence[Kept]) -> str:
-    """How many there are."""
+    """Return the number of runs in words, such as ``2 runs``."""
     return f"{len(found)} run{'s' * (len(found) != 1)}"
 
 

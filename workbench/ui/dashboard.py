@@ -38,7 +38,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
     from voila.app import Voila
 
     class Dashboard(Voila):
-        """Voila, whose kernels end at once with it: asked politely, one that is still warming up ends in a traceback."""
+        """Voila that kills its kernels when it stops; a kernel that is starting would else print a traceback."""
 
         def stop(self) -> None:
             for child in psutil.Process().children(recursive=True):

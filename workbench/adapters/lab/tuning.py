@@ -183,7 +183,7 @@ class Tuner:
             self._see_who_is_reached()
 
     def _see_who_is_reached(self) -> None:
-        """Warn of adapters that no gradient has reached in the first steps: they sit on layers that the model does not use."""
+        """Warn of adapters without a gradient in the first steps: the model does not use their layers."""
         self._idle = {
             path: layer
             for path, layer in self._idle.items()
@@ -191,8 +191,8 @@ class Tuner:
         }
         if self._idle and self.training.done + 1 == min(EARLY, self.config.steps):
             warnings.warn(
-                f"no gradient has reached {len(self._idle)} of the adapters, such as that of {min(self._idle)!r}, in "
-                f"{self.training.done + 1} steps: the model does not use these layers here. Leave them out of the targets",
+                f"{len(self._idle)} adapters, such as that of layer {min(self._idle)!r}, have received no gradient in "
+                f"{self.training.done + 1} steps: the model does not use these layers. Remove them from the targets",
                 stacklevel=2,
             )
             self._idle = {}

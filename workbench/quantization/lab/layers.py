@@ -35,9 +35,8 @@ TEXTS = {  # calibration and evaluation data set
     "wikitext2": ("wikitext2-valid", "wikitext2-test"),
 }
 WINDOW = 256  # tokens
-HELD_OUT = (
-    2048  # tokens of the evaluation text: the first are the test part, as many after them the validation part
-)
+# number of tokens of the evaluation text in the test set (the first ones) and in the validation set (the next ones)
+HELD_OUT = 2048
 VERSION = 3  # of the cached activations: raised when the same source means other numbers
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -86,9 +85,8 @@ def load_layer(source: LayerSource) -> Layer:
 @lru_cache(maxsize=1)
 def _load_layer(source: LayerSource) -> Layer:
     name = f"{source.model} block {source.block} {source.part}"
-    if (
-        source.dtype == "float64"
-    ):  # twice as large, and needed once: fits are kept, not what they are made from
+    # float64 activations take twice the space and are needed once, since the fits made from them are saved
+    if source.dtype == "float64":
         return Layer(name, **_compute(source))
     identity = [VERSION, source.__dict__, references(source.model, source.text)]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -150,9 +148,8 @@ class _Streams:
 
     def _enter(self, block: int, quantized: Stream) -> None:
         self.block, self.quantized = block, quantized
-        self._sisters: list[
-            tuple[list[str], Tensor]
-        ] = []  # layers of one input, in the order of their calls; its Hessian
+        # names of the layers with the same input, in the order of their calls, and the Hessian of that input
+        self._sisters: list[tuple[list[str], Tensor]] = []
         self._rounded: dict[str, Tensor] = {}
 
     def reach(self, block: int) -> None:
