@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench import runs
 from workbench.experiment import Experiment, Record, config_of, register
-from workbench.fits import Fits, Job
+from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
 CHOOSING = (
@@ -51,17 +51,6 @@ class ComparisonConfig(Config):
     choosing: int = knob(2, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """One fit of a method, and how fits may be spread; made by `fit`."""
-
-    experiment: Experiment
-    score: str
-    higher: bool
-    together: Callable[[Any], Hashable] | None
-    threads: Callable[[Any], bool]
-
-
 def fit(
     name: str,
     *,
@@ -70,12 +59,12 @@ def fit(
     score: str = "validation",
     higher: bool = True,
     together: Callable[[Any], Hashable] | None = None,
-    threads: bool | Callable[[Any], bool] = False,
+    in_threads: bool | Callable[[Any], bool] = False,
 ) -> Callable[[Callable[[Any, runs.Run], Record]], Fit]:
     """Register ``f(config, run) -> record`` as the fit of a method.
 
     `score` names the number of held-out data (validation, never test) that chooses among candidates, the `higher` the better
-    or not. Fits of one key `together` share work: one worker does them in turn. `threads`: the fit lets go of Python's
+    or not. Fits of one key `together` share work: one worker does them in turn. `in_threads`: the fit lets go of Python's
     lock, so that threads will do, and share what is loaded; else fits are spread over processes. It may depend on the config.
     """
 
@@ -87,7 +76,7 @@ def fit(
         made = Experiment(
             name, version, config_of(measure), generate, None, inputs, lambda config: 1, hidden=True
         )
-        spread = threads if callable(threads) else lambda config: threads
+        spread = in_threads if callable(in_threads) else lambda config: in_threads
         return Fit(register(made), score, higher, together, spread)
 
     return declare
@@ -190,7 +179,7 @@ def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> It
     """
     _check(points)
     waiting, under_way = deque(_Trial(fit, config, point) for point in points), deque()
-    with Fits(fit, run) as fits:
+    with FitQueue(fit, run) as fits:
         while waiting or under_way:
             if len(under_way) < AHEAD and waiting:
                 begun = _next_part(waiting)
@@ -276,7 +265,7 @@ class _Trial:
     def _judge(self, setting: Setting) -> None:
         self.jobs += [self._job(setting, "judge", seed) for seed in range(self.config.seeds)]
 
-    def judging(self, fits: Fits) -> list[Job]:
+    def judging(self, fits: FitQueue) -> list[Job]:
         """The jobs that judge, as soon as the choice can be made; nothing before and after that."""
         if self.judged or any(fits.record(job) is None for job in self.jobs):
             return []
@@ -290,7 +279,7 @@ class _Trial:
         self._judge(chosen)
         return self.jobs[self.choices :]
 
-    def _chosen(self, fits: Fits) -> tuple[Setting | None, str]:
+    def _chosen(self, fits: FitQueue) -> tuple[Setting | None, str]:
         """The candidate with the best mean score, the first of equals; None, and why, where all of them failed."""
         each = [_scored(self.fit, fits.record(job)) for job in self.jobs]
         seeds = self.config.choosing
@@ -303,7 +292,7 @@ class _Trial:
             return None, next(wrong for _, wrong in each if wrong)
         return self.point.candidates[-max(means)[1]], ""
 
-    def rows(self, fits: Fits) -> list[Record]:
+    def rows(self, fits: FitQueue) -> list[Record]:
         """The rows of fits that have ended since they were last asked for, in order."""
         found = []
         for place, job in enumerate(self.jobs[self.given :], self.given):

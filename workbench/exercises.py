@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench import methods
 from workbench.knobs import KnobError, parse_value
+from workbench.registry import EXERCISES
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,6 @@ class Exercise:
         """The answer, and why."""
         answer = self.answer()
         return f"{answer if isinstance(answer, str) else format(answer, '.4g')}: {self.why}"
-
-
-EXERCISES: dict[str, list[Exercise]] = {}  # by method
 
 
 def declare(method: str, *exercises: Exercise) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from workbench import methods
 from workbench.knobs import Config, KnobError
+from workbench.registry import EXPERIMENTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ class Experiment:
     threads: int = 1
     story: Callable[..., str] | None = None
     place: Callable[[Record], str] | None = None
-    together: int | Callable[[Any], int] = 1
+    per_moment: int | Callable[[Any], int] = 1
     prepare: Callable[[], None] | None = None
     questions: Sequence[Question] = ()
     hidden: bool = False
@@ -76,7 +77,7 @@ class Experiment:
 
     def at_a_moment(self, config: Any) -> int:
         """How many records make one moment of a run."""
-        return self.together(config) if callable(self.together) else self.together
+        return self.per_moment(config) if callable(self.per_moment) else self.per_moment
 
     @property
     def summary(self) -> str:
@@ -90,9 +91,6 @@ FEW = 5  # units: of fewer, an interval says little; pictures show each as a dot
 def signed(value: float, digits: int) -> str:
     """A number with its sign, which is a minus and not a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")
-
-
-EXPERIMENTS: dict[str, Experiment] = {}
 
 
 def register(made: Experiment) -> Experiment:
@@ -117,7 +115,8 @@ def experiment(
     checksum) of the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw
     at each move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config,
     pinned)`` says the present state in one sentence (without it the figure's title does); ``place(record)`` says where in the
-    run a record stands, in a few words; `together` are the records that make one moment of it (or a function of the config);
+    run a record stands, in a few words; `per_moment` records make one moment of it
+    (a number, or a function of the config);
     ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
     are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
     digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program;

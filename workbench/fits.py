@@ -10,21 +10,30 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from workbench import phases, runs
 from workbench.datasets import DataError
-from workbench.experiment import Record, get
+from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config
 from workbench.provenance import cores
 from workbench.records import read_about
 
-if TYPE_CHECKING:
-    from workbench.comparison import Fit
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of a method, and how fits may be spread; made by `fit`."""
+
+    experiment: Experiment
+    score: str
+    higher: bool
+    together: Callable[[Any], Hashable] | None
+    in_threads: Callable[[Any], bool]
 
 
 class Job(NamedTuple):
@@ -42,7 +51,7 @@ DIED = "its process died; possible causes are a lack of memory and a crash in co
 _shared: dict[str, futures.Executor] = {}
 
 
-class Fits:
+class FitQueue:
     """The fits of one comparison, as a context manager.
 
     Leaving the context early does not wait for running fits; their results are still saved.
@@ -57,7 +66,7 @@ class Fits:
         self._own: dict[str, futures.Executor] = {}
         self._broken: set[int] = set()  # ids of executors that the caller passed and whose workers died
 
-    def __enter__(self) -> Fits:
+    def __enter__(self) -> FitQueue:
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -166,7 +175,9 @@ class Fits:
     def _executor(self, job: Job) -> futures.Executor:
         if self.run.executor is not None and id(self.run.executor) not in self._broken:
             return self.run.executor
-        if self.fit.threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
+        if (
+            self.fit.in_threads(job.config) or parent_process() is not None
+        ):  # a sweep's worker starts no others
             return self._threads("own", 1 if parent_process() else cores())
         if "pool" not in _shared:
             _shared["pool"] = processes(cores())

@@ -91,7 +91,7 @@ def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
     )
 
 
-PINS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
+PIN_COLOURS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
 Pins = Sequence[tuple[str, Sequence["Record"]]]  # pinned runs: a label and the records of each
 
 

@@ -15,6 +15,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from workbench import registry
+
 GROUP = "workbench.methods"
 PACKAGE = Path(__file__).parent
 
@@ -61,21 +63,17 @@ def _data_of(module: str) -> Path:
 @cache
 def load(name: str) -> str:
     """Import the lab of the method `name`; returns what is wrong with it, "" where all is well."""
-    from workbench import experiment, papers
-
-    before = {*experiment.EXPERIMENTS}
+    before = {*registry.EXPERIMENTS}
     method = methods()[name]
     try:
         importlib.import_module(method.lab)
     except Exception as error:  # whatever a method's own code raises, the other methods work
         wrong = f"{method.lab} cannot be imported ({type(error).__name__}: {error})"
     else:
-        if any(e.method == name for e in experiment.EXPERIMENTS.values()):
+        if any(e.method == name for e in registry.EXPERIMENTS.values()):
             return ""
         wrong = f"{method.lab} declares no experiment named {name}/..."
-    for half_declared in {*experiment.EXPERIMENTS} - before:
-        del experiment.EXPERIMENTS[half_declared]
-    papers.CLAIMS.pop(name, None)
+    registry.forget(name, {*registry.EXPERIMENTS} - before)
     _report(name, wrong)
     return wrong
 

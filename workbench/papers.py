@@ -15,8 +15,9 @@ from zlib import crc32
 
 from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
-from workbench.experiment import EXPERIMENTS, FEW, Experiment, Record, get
+from workbench.experiment import FEW, Experiment, Record, get
 from workbench.knobs import Config, KnobError
+from workbench.registry import CLAIMS, EXPERIMENTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +92,6 @@ def undecidable(reason: str) -> Callable[[list[Record]], Verdict]:
 
 
 # -- what a lab declares -----------------------------------------------------------------------------------------------
-
-CLAIMS: dict[str, list[Claim]] = {}  # by method
 
 
 def declare(method: str, *claims: Claim) -> None:

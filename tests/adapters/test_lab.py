@@ -29,7 +29,7 @@ from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
 from workbench.adapters.lab.microscope import draw_microscope, examine
-from workbench.adapters.lab.study_figures import at, reach
+from workbench.adapters.lab.study_figures import at, share_of_steps
 from workbench.adapters.lab.tuning import Tuner
 from workbench.exercises import EXERCISES
 from workbench.experiment import get
@@ -188,7 +188,7 @@ def test_reach_finds_when_a_curve_passes_anothers_end():
         row("lora", 1, (5, 4, 3)),
         row("miss", 1, (5, 4, 3.5)),
     ]
-    found = reach(records, "miss", "lora")
+    found = share_of_steps(records, "miss", "lora")
     assert found[0] == pytest.approx(((5 - 3) / 3 * 10) / 20)
     assert found[1] == 1.0
 

@@ -22,7 +22,7 @@ from workbench.continual.lab.looking import histogram, moments
 from workbench.continual.lab.study_figures import equal_learning, frontier
 from workbench.continual.learner import Learner, loss_on, plasticity
 from workbench.continual.nets import flat
-from workbench.continual.optimizer import Rule
+from workbench.continual.rule import Rule
 from workbench.exercises import exercises
 from workbench.experiment import discover, get
 from workbench.knobs import KnobError

@@ -481,7 +481,8 @@ def test_the_same_again_to_the_bit_in_any_order_of_parameters():
 
 def test_the_readable_update_is_what_torch_compiles():
     """On CUDA; here without a compiler, by dynamo alone."""
-    from workbench.continual.optimizer import checked, update
+    from workbench.continual.optimizer import checked
+    from workbench.continual.rule import update
 
     rule = checked(
         {

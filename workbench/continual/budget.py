@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workbench.continual.optimizer import Rule
+from workbench.continual.rule import Rule
 
 
 def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) -> Tensor:

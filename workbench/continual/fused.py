@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from workbench.compiling import keep
-from workbench.continual.optimizer import Rule, gate, loop, update
+from workbench.continual.rule import Rule, gate, loop, update
 
 PART = 1 << 18  # weights that are worth a thread
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
@@ -283,10 +283,14 @@ def _on_cuda(tensors: list, rule: Rule) -> list[Tensor]:
 
 def warm_up() -> None:
     """Compile what panels and comparisons run, once, by moving one weight."""
-    from workbench.continual.optimizer import CLASSP
-
     for power in (1.0, 2.0, 3.0):
         for dtype in (torch.float32, torch.float64):
-            weight = torch.zeros(1, dtype=dtype, requires_grad=True)
-            weight.grad = torch.ones_like(weight)
-            CLASSP([weight], lr=0.1, power=power, form="fused").step()
+            weight, gradient, total = (
+                torch.zeros(1, dtype=dtype),
+                torch.ones(1, dtype=dtype),
+                torch.zeros(1, dtype=dtype),
+            )
+            fused(
+                [(0, weight, gradient, total)],
+                Rule(0.1, power, 0.0, 1e-5, True, "paper", "inclusive", math.inf),
+            )

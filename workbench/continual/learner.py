@@ -20,11 +20,11 @@ from workbench.continual.methods import (
     optimizer_of,
     rival_of,
 )
-from workbench.continual.metrics import Fit
+from workbench.continual.metrics import FitResult
 from workbench.continual.nets import draws, flat, perceptron, refuse_single_samples, tensors
 from workbench.continual.optimizer import CLASSP
 from workbench.continual.rival import Rival
-from workbench.continual.tasks import Stream, Task, loss_on, masked, together
+from workbench.continual.tasks import Stream, Task, loss_on, masked, merged
 from workbench.training import Batches, Training, TrainingError, mixed
 
 KNOBS: dict[str, Any] = {
@@ -44,7 +44,7 @@ def fit(
     optimizer: str = "sgd",
     model: nn.Module | None = None,
     **knobs: Any,
-) -> Fit:
+) -> FitResult:
     """Train on a stream, task after task.
 
     Args:
@@ -142,12 +142,12 @@ class Learner:
     def run(self) -> Iterator[tuple[int, int, float]]:
         """Train; yields the task, the step and the loss of each step."""
         tasks = self.stream.tasks
-        parts = [together(tasks)] if self.method == "joint" else tasks
+        parts = [merged(tasks)] if self.method == "joint" else tasks
         if not self.training.done:
             self.matrix[0] = self.accuracies()
         while self.tasks_done < len(parts):
             number = self.tasks_done
-            task = together(tasks[: number + 1]) if self.method == "cumulative" else parts[number]
+            task = merged(tasks[: number + 1]) if self.method == "cumulative" else parts[number]
             if not len(self.before):
                 self.borders.append(self.training.done)
                 self.before = flat(self.model)
@@ -278,7 +278,7 @@ class Learner:
         kept = [*self.optimizer.state.values(), self.rival.state_dict()]
         return sum(tensor.nbytes for tensor in tensors(kept) if tensor.dim())
 
-    def result(self) -> Fit:
+    def result(self) -> FitResult:
         """What was measured."""
         tasks, moved = len(self.stream.tasks), torch.stack(self.moved)
         seen = [accuracies[: self.begun(step)] for step, accuracies in self.curves]
@@ -288,7 +288,7 @@ class Learner:
             lowest[j] = min([*after, self.matrix[-1, j].item()])
         both = (moved[:, None] & moved[None]).sum(-1).double()
         either = (moved[:, None] | moved[None]).sum(-1).double().clamp(min=1)
-        return Fit(
+        return FitResult(
             self.matrix, self.online[0] / max(self.online[1], 1), float(torch.tensor([sum(s) / len(s) for s in seen]).mean()),
             lowest, self.state_bytes(), moved.double().mean(1).tolist(), (~moved.any(0)).double().mean().item(), both / either,
             self.accuracies(validation=True).mean().item(), self.model, self.stream.note, self.curves,
@@ -302,7 +302,7 @@ class Learner:
 KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's own, when it is cut
 
 
-def plasticity(stream: Stream, found: Fit, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
+def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """How far each task, just after it was learnt, stays below what a fresh network of the same method reaches on it (mean)."""
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 @dataclass
-class Fit:
+class FitResult:
     """The results of a fit.
 
     Attributes:

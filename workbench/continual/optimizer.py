@@ -1,7 +1,7 @@
 """CLASSP, an optimizer that moves a weight the less, the more it has been moved (Ludwig, arXiv 2405.09637, Algorithm 1).
 
-`update` is the method, to be read beside the paper. `CLASSP` applies it to a model's weights; its fast forms (`fused`) do the
-same in one pass over memory.
+`rule.update` is the method, to be read beside the paper. `CLASSP` applies it to a model's weights; its fast forms (`fused`) do
+the same in one pass over memory.
 """
 
 from __future__ import annotations
@@ -9,59 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from workbench.continual.rule import Rule, loop
+
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
 FORMS = ("auto", "loop", "foreach", "fused")
-
-
-class Rule(NamedTuple):
-    """What decides how far a weight moves; see `CLASSP`."""
-
-    lr: float
-    power: float
-    threshold: float
-    eps: float
-    decay: bool
-    mode: str
-    order: str
-    cap: float
-
-
-def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tensor:
-    """One step of Algorithm 1, in place: a weight's step is divided by the root of what its gradients have summed to.
-
-    ``k = g where g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. Returns which weights were left as
-    they were because their gradient, sum or step is not finite. All have the same shape; `total` is S.
-    """
-    k = gate(gradient.to(total.dtype), rule)
-    grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
-    rate = rates(grown if rule.order == "inclusive" else total, rule)
-    step = torch.where(k == 0, 0.0, k * rate) if rule.decay else k
-    bad = ~(gradient.isfinite() & grown.isfinite() & step.isfinite())
-    total.copy_(torch.where(bad, total, grown))
-    weight.add_(torch.where(bad, 0.0, step).to(weight.dtype), alpha=-1.0 if rule.decay else -rule.lr)
-    return bad
-
-
-def gate(gradient: Tensor, rule: Rule) -> Tensor:
-    """The gradients that count; the published program compares with the threshold whether any of a tensor is not 0, a 0 or 1."""
-    if rule.mode == "repo":
-        return gradient if rule.threshold < 1 else torch.zeros_like(gradient)
-    if rule.threshold == 0:
-        return gradient
-    # not g^2 > threshold, which underflows; NaN passes, to be found
-    return torch.where(gradient.abs() <= math.sqrt(rule.threshold), 0.0, gradient)
-
-
-def rates(total: Tensor, rule: Rule) -> Tensor:
-    """The rate at which each weight moves now: ``lr / (S + eps)^(1/p)``, at most the cap."""
-    return (rule.lr / (total + rule.eps) ** (1 / rule.power)).clamp(max=rule.cap)
 
 
 class CLASSP(Optimizer):
@@ -81,7 +39,7 @@ class CLASSP(Optimizer):
         cap: of the effective rate ``lr / (S + eps)^(1/p)``; None: no cap.
         nonfinite: "raise" or "skip". Weights whose gradient, sum or step is not finite stay as they were either way.
         maximize: ascend.
-        form: "loop" (`update`, tensor after tensor), "foreach", "fused" (one pass over memory), or "auto": the fastest.
+        form: "loop" (`rule.update`, tensor after tensor), "foreach", "fused" (one pass over memory), or "auto": the fastest.
 
     ``state[p]["sum"]`` is S, in float32 or the weight's dtype, whichever is wider. It lives through borders of tasks:
     `reset_state` is another method.
@@ -195,11 +153,6 @@ def form_of(form: str, weight: Tensor, gradient: Tensor) -> Callable:
     if form in ("auto", "fused") and fused.suits(weight, gradient):
         return fused.fused
     return fused.foreach if form == "foreach" else loop
-
-
-def loop(tensors: list, rule: Rule) -> list[Tensor]:
-    """`update` for one tensor after the other; returns how many weights of each were left as they were."""
-    return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]
 
 
 def sum_dtype(weight: Tensor) -> torch.dtype:

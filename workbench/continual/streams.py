@@ -15,13 +15,26 @@ from torch import Tensor, nn
 
 from workbench.continual.own import own
 from workbench.continual.tables import read_csv
-from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known, masked, together
+from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known, masked, merged
 from workbench.digits import Digits, load_digits
 from workbench.training import mixed
 
 __all__ = [
-    "SCENARIOS", "Reordered", "Stream", "Task", "known", "load", "masked", "own", "permuted", "read_csv", "rotated", "sequence",
-    "some", "split", "together",
+    "SCENARIOS",
+    "Reordered",
+    "Stream",
+    "Task",
+    "known",
+    "load",
+    "masked",
+    "merged",
+    "own",
+    "permuted",
+    "read_csv",
+    "rotated",
+    "sequence",
+    "some",
+    "split",
 ]  # fmt: skip
 
 

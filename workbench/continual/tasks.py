@@ -43,7 +43,7 @@ class Stream:
     note: str = ""
 
 
-def together(tasks: Sequence[Task]) -> Task:
+def merged(tasks: Sequence[Task]) -> Task:
     """Concatenate several tasks into one task."""
     parts = [torch.cat([task[i] for task in tasks]) for i in range(1, 7)]
     return Task("together", *parts, torch.cat([task.classes for task in tasks]).unique())

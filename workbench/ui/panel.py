@@ -15,7 +15,7 @@ from workbench.links import differences
 from workbench.ui.inputs import Knobs, groups, inputs, plain
 from workbench.ui.running import Running
 
-PINS = 4  # runs that can be pinned: more are no longer told apart
+MOST_PINNED = 4  # runs that can be pinned: more are no longer told apart
 LARGEST_UPLOAD = 20_000_000  # bytes
 MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 
@@ -123,7 +123,7 @@ class Panel(Running):
 
     def pin_run(self, config: Config, records: list[Record]) -> None:
         """Pin another run of this experiment."""
-        self.pinned = [*self.pinned, (config, records)][-PINS:]
+        self.pinned = [*self.pinned, (config, records)][-MOST_PINNED:]
         self.redraw()
 
     def unpin(self, at: int) -> None:

@@ -16,12 +16,12 @@ REST = 0.5  # seconds without a move, before pictures are made in the background
 LARGEST = 6_000_000  # characters of markup that a browser is asked to keep
 
 
-def moments(records: int, together: int = 1, most: int = MOST) -> list[int]:
+def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
     """How many records each moment of a run has seen: the first, the last, and others evenly between, at most so many."""
-    whole = max(-(-records // max(together, 1)), 1)
+    whole = max(-(-records // max(per_moment, 1)), 1)
     count = min(whole, most)
     steps = [round(1 + k * (whole - 1) / max(count - 1, 1)) for k in range(count)]
-    return [min(step * together, records) for step in dict.fromkeys(steps)]
+    return [min(step * per_moment, records) for step in dict.fromkeys(steps)]
 
 
 class Replay:

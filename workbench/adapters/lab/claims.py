@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from workbench.adapters.lab.colours import FORGETTING, LOSS, NAMES
-from workbench.adapters.lab.study_figures import reach
+from workbench.adapters.lab.study_figures import share_of_steps
 from workbench.experiment import Record
 from workbench.intervals import interval, scores
 from workbench.measures import at, better
@@ -30,7 +30,7 @@ def _below(one: str, over: str, rates: str | None = None) -> Check:
 
 def _faster(records: list[Record]) -> Verdict:
     """MiSS reaches tuned LoRA's last loss before the last step, both at their own rates."""
-    share = reach(records, "miss", "lora")
+    share = share_of_steps(records, "miss", "lora")
     if not len(share):
         return Verdict("open", "no curves")
     return verdict(Finding("share of the steps until LoRA's last loss", interval(share), high=1.0))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, HAIR, INK, ORANGE, SKY, text
-from workbench.live import PINS, Pins, heading, live, part
+from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 
 @live
@@ -50,7 +50,7 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     last = records[-1]
     colour = COLOURS[last["method"]]
     steps = [r["step"] for r in records]
-    for (_, rows), shade in zip(pinned, PINS, strict=False):
+    for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False):
         axes.plot([r["step"] for r in rows], [r["held_out"] for r in rows], ":", color=shade, linewidth=1.6)
     trained = [r for r in records if r["loss"] is not None]
     axes.plot(
@@ -83,7 +83,7 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:
     """A number at each look, with those of pinned runs; from zero."""
-    runs = [(rows, shade, ":") for (_, rows), shade in zip(pinned, PINS, strict=False)]
+    runs = [(rows, shade, ":") for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False)]
     highest = 0.0
     for rows, shade, style in (*runs, (records, COLOURS[records[-1]["method"]], "-")):
         found = [(r["step"], times * r[column]) for r in rows if r.get(column) is not None]
@@ -131,7 +131,7 @@ def _update(axes: Axes, last: Record) -> None:
 
 
 def _values(axes: Axes, last: Record, pinned: Pins) -> None:
-    others = [(rows[-1]["values"], shade) for (_, rows), shade in zip(pinned, PINS, strict=False)]
+    others = [(rows[-1]["values"], shade) for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False)]
     spectrum(axes, last["values"], COLOURS[last["method"]], last["r"], others)
 
 

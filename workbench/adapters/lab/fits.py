@@ -49,10 +49,10 @@ def on_questions(config: FitConfig, run: Run) -> Record:
         seen = state["seen"]
     else:
         seen["prose"] = tuner.prose_loss(config.prose)
-    return measured(tuner, run, seen)
+    return record_of(tuner, run, seen)
 
 
-def measured(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
+def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
     """Train to the end; what was measured. `seen` is what was seen before a cut."""
     config, every = tuner.config, max(1, tuner.config.steps // tuner.config.looks)
     held_out = tuner.problems.validation[: config.held_out]

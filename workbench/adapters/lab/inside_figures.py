@@ -34,7 +34,8 @@ def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
     method, r = last["method"].partition(":")[0], last["r"]
     heading(
         fig,
-        f"{spoken(last['method'])}: {last['numbers']:,} numbers for {last['weight']:,} weights, an update of rank {last['rank']}",
+        f"{method_name(last['method'])}: {last['numbers']:,} numbers for {last['weight']:,} weights, "
+        f"an update of rank {last['rank']}",
         "noise stands for what is learnt (training begins at no update); orange above 0, blue below, grey: fixed",
     )
     parts = [np.array(values) / 99 for values in last["parts"]]
@@ -109,7 +110,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
         f"Bat-row adds {adds['bat-row']} to the layer's work, Bat-col {adds['bat-col, as a weight']}",
         f"a forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
     )
-    labels = [spoken(label) for label in last["labels"]]
+    labels = [method_name(label) for label in last["labels"]]
     labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]
     for name, left, title, values, said, line in (
         ("adds", 156, "Extra work, %", [100 * v for v in last["adds"]], list(adds.values()), 100),
@@ -134,7 +135,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
         axes.set_yticks(range(len(values)), labels=labels if name == "adds" else [""] * len(values))
 
 
-def spoken(label: str) -> str:
+def method_name(label: str) -> str:
     """A form in words: a method, and behind a comma or colon what is special about it."""
     name = re.split("[,:]", label)[0]
     return NAMES[name] + label.removeprefix(name)

@@ -243,7 +243,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                     )
             axes.set(title=name, xlabel="step")
         fig.axes[0].set_ylabel("loss on held-out questions")
-        share, tuned = reach(judged, "miss", "lora"), at(judged, label="lora", rates="own")
+        share, tuned = share_of_steps(judged, "miss", "lora"), at(judged, label="lora", rates="own")
         title = "Loss on the way"
         if len(share):
             title = f"Each at its own rate, MiSS reaches LoRA's last loss (dashed) after {interval(share)} of the steps"
@@ -253,7 +253,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
         return named(fig, title, note, labels)
 
 
-def reach(records: Sequence[Record], one: str, than: str) -> pd.Series:
+def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
     """Steps to the other's last loss at its own rate, over all steps, a value a seed: linear between looks; 1 where never."""
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):

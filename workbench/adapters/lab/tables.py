@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.adapters.lab.colours import NAMES
-from workbench.adapters.lab.study_figures import reach
+from workbench.adapters.lab.study_figures import share_of_steps
 from workbench.experiment import Record
 from workbench.intervals import judging_rows
 
@@ -130,7 +130,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
             values = [r[column] for r in part if r.get(column) is not None]
             middle = np.median if column.endswith("seconds") else np.mean  # a machine may be busy once
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
-        row[REACHED] = reach(records, label, "lora").mean() if rates == "own" else np.nan
+        row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row
     table = pd.DataFrame(found).T
     numbers = [c for c in table.columns if c != "rate"]

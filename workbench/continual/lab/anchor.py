@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from workbench import datasets
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.continual.lab.colours import ACCURACY, COLOURS, NAMES, NOTE, ONLINE
-from workbench.continual.lab.fits import measured
+from workbench.continual.lab.fits import record_of
 from workbench.continual.learner import Learner
 from workbench.continual.streams import Reordered, Stream, Task, some
 from workbench.digits import load_digits
@@ -80,7 +80,7 @@ def on_permuted(config: AnchorConfig, run: Run) -> Record:
         permuted(config), config.method, lr=config.lr, hidden=(256, 256), batch=500, loss="summed squares", power=2.0,
         threshold=1e-5, eps=1e-5, seed=config.seed, watch=0,
     )  # fmt: skip
-    return measured(learner)
+    return record_of(learner)
 
 
 RATES = {"classp": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)}

@@ -18,7 +18,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def spoken(branch: str) -> str:
+def branch_name(branch: str) -> str:
     """A branch, METHOD@RATE, in words."""
     method, _, rate = branch.partition("@")
     return f"{NAMES[method]} at {rate}"

@@ -7,7 +7,7 @@ import math
 import torch
 
 from workbench.continual.lab.inside import walk
-from workbench.continual.optimizer import Rule, update
+from workbench.continual.rule import Rule, update
 from workbench.exercises import Exercise, declare
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import model_validator
 
-from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, StreamConfig, inputs
+from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, inputs
 from workbench.continual.lab import figures, history_figures, stories
-from workbench.continual.lab.fork import Branches
+from workbench.continual.lab.fork import NO_PAPER, Branches, ForkConfig
 from workbench.continual.lab.looking import (
     RATES,
     SQUARES,
@@ -21,7 +21,7 @@ from workbench.continual.lab.looking import (
     moments,
 )
 from workbench.continual.learner import Learner
-from workbench.continual.optimizer import rates
+from workbench.continual.rule import rates
 from workbench.experiment import Record, experiment
 from workbench.knobs import knob
 from workbench.runs import Run
@@ -34,7 +34,6 @@ def warm_up() -> None:
     fused.warm_up()
 
 
-NO_PAPER = "the paper's own size is a comparison: workbench run continual/paper-pair --scale laptop"
 PRESETS = {
     "smoke": {"samples": 500, "every": 4},
     "laptop": {"samples": 1400, "every": 10},
@@ -101,47 +100,6 @@ def _look(learner: Learner, number: int) -> Record:
     }
 
 
-BRANCHES = (
-    ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
-    ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
-    ("classp@0.001", "classp@0.003", "classp@0.01", "classp@0.03"),
-    ("classp@0.003", "adagrad@0.003", "sgd@0.01", "adam@0.0003"),
-    ("sgd@0.03", "ewc-online@0.03", "l2@0.03", "si@0.03", "mas@0.03"),
-)
-
-
-class ForkConfig(StreamConfig):
-    """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
-
-    title: ClassVar[str] = "branches"
-    stream: Literal[
-        "mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"
-    ] = knob("mnist-fashion", "stream", "what is learnt in turn", essential=True)
-    first_lr: float = knob(
-        0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True
-    )
-    branches: tuple[str, ...] = knob(
-        BRANCHES[0], "branches",
-        "METHOD@RATE: how each goes on after the border", essential=True, free=True,
-        choices=BRANCHES,
-    )  # fmt: skip
-    power: float = knob(1.0, "power p", "of CLASSP", low=0.25, high=8.0, step=0.25, essential=True)
-    threshold: float = knob(0.0, "threshold", "of CLASSP, on squared gradients", low=0.0, high=10.0)
-    strength: float = knob(10.0, "strength", "of penalties", low=1e-4, high=1e6, log=True, essential=True)
-    memory: int = knob(200, "memory", "samples kept by replay and A-GEM", low=1, high=10_000, log=True)
-    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
-    presets = {
-        "smoke": {"samples": 4000, "every": 10},
-        "laptop": {"samples": 8000, "every": 10},
-        "paper": NO_PAPER,
-    }
-
-    @model_validator(mode="after")
-    def _branches_can_be_read(self) -> Self:
-        Branches.read(self.branches)
-        return self
-
-
 @experiment(
     "continual/fork",
     version=1,
@@ -150,7 +108,7 @@ class ForkConfig(StreamConfig):
     story=stories.tell_fork,
     place=lambda record: f"step {record['step']} of {record['of']}",
     prepare=warm_up,
-    together=lambda c: len(c.branches),
+    per_moment=lambda c: len(c.branches),
     questions=stories.FORK,
     steps=lambda c: len(c.branches) * Branches.looks(c),
 )

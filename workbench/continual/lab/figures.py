@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.continual.lab.colours import COLOURS, spoken
+from workbench.continual.lab.colours import COLOURS, branch_name
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.live import PINS, Pins, heading, live, part, words
+from workbench.live import PIN_COLOURS, Pins, heading, live, part, words
 
 TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, RED, SKY)
 
@@ -52,7 +52,7 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         axes.plot(steps[seen], values[seen, task], color=colour_of(task), linewidth=2.2 if task == 0 else 1.3)
     for task in range(min(last["task"] + 1, len(TASK_COLOURS))):
         legend.append((f"{task + 1}: {last['names'][task][:12]}  ", text(colour_of(task))))
-    for (_, rows), shade in zip(pinned, PINS, strict=False):
+    for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False):
         x = [r["step"] for r in rows]
         axes.plot(x, [100 * r["mean"] for r in rows], ":", color=shade, linewidth=1.6)
     axes.plot(steps, 100 * np.array([r["mean"] for r in records]), "--", color=INK, linewidth=1.2)
@@ -132,7 +132,7 @@ def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
         branches.setdefault(record["branch"], []).append(record)
     best = max(branches, key=lambda name: branches[name][-1]["old"] + branches[name][-1]["new"])
     last = branches[best][-1]
-    said = f"Best mean of both: {spoken(best)}, {100 * last['old']:.1f} % on the old, {100 * last['new']:.1f} % on the new"
+    said = f"Best mean of both: {branch_name(best)}, {100 * last['old']:.1f} % on the old, {100 * last['new']:.1f} % on the new"
     if last["step"] == last["border"]:
         said = f"At the border: {100 * last['old']:.1f} % on what was learnt, {100 * last['new']:.1f} % on what comes"
     heading(
@@ -176,7 +176,10 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
         xlabel="right on the new, %", title="Right on the old, %",
     )  # fmt: skip
     legend = [
-        (f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {spoken(n)}", text(shade(n, [*branches])[0]))
+        (
+            f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {branch_name(n)}",
+            text(shade(n, [*branches])[0]),
+        )
         for n in branches
     ]
     for place, (said, colour) in enumerate(legend):

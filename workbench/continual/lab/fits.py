@@ -32,10 +32,10 @@ class FitConfig(ContinualConfig):
 @fit("continual/stream", version=1, inputs=inputs)
 def on_stream(config: FitConfig, run: Run) -> Record:
     """One method on one stream: the matrix and its numbers, what was seen on the way, what is kept, what moved."""
-    return measured(config.watched(config.loaded()))
+    return record_of(config.watched(config.loaded()))
 
 
-def measured(learner: Learner, run: Run | None = None) -> Record:
+def record_of(learner: Learner, run: Run | None = None) -> Record:
     """Train to the end; what was measured. With `run` a long fit keeps its state now and then."""
     for _ in learner.run():
         if run is not None and learner.training.due():

@@ -4,23 +4,64 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
-from workbench.continual.config import ContinualConfig
+from workbench.continual.config import ContinualConfig, StreamConfig
 from workbench.continual.learner import Learner
 from workbench.continual.methods import METHODS
 from workbench.continual.nets import trained
 from workbench.continual.penalties import SI
 from workbench.continual.rival import Rival
+from workbench.knobs import knob
 from workbench.training import TrainingError
 
-if TYPE_CHECKING:
-    from workbench.continual.lab.experiments import ForkConfig
-
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
+
+
+NO_PAPER = "the paper's own size is a comparison: workbench run continual/paper-pair --scale laptop"
+BRANCHES = (
+    ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
+    ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
+    ("classp@0.001", "classp@0.003", "classp@0.01", "classp@0.03"),
+    ("classp@0.003", "adagrad@0.003", "sgd@0.01", "adam@0.0003"),
+    ("sgd@0.03", "ewc-online@0.03", "l2@0.03", "si@0.03", "mas@0.03"),
+)
+
+
+class ForkConfig(StreamConfig):
+    """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
+
+    title: ClassVar[str] = "branches"
+    stream: Literal[
+        "mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"
+    ] = knob("mnist-fashion", "stream", "what is learnt in turn", essential=True)
+    first_lr: float = knob(
+        0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True
+    )
+    branches: tuple[str, ...] = knob(
+        BRANCHES[0], "branches",
+        "METHOD@RATE: how each goes on after the border", essential=True, free=True,
+        choices=BRANCHES,
+    )  # fmt: skip
+    power: float = knob(1.0, "power p", "of CLASSP", low=0.25, high=8.0, step=0.25, essential=True)
+    threshold: float = knob(0.0, "threshold", "of CLASSP, on squared gradients", low=0.0, high=10.0)
+    strength: float = knob(10.0, "strength", "of penalties", low=1e-4, high=1e6, log=True, essential=True)
+    memory: int = knob(200, "memory", "samples kept by replay and A-GEM", low=1, high=10_000, log=True)
+    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    presets = {
+        "smoke": {"samples": 4000, "every": 10},
+        "laptop": {"samples": 8000, "every": 10},
+        "paper": NO_PAPER,
+    }
+
+    @model_validator(mode="after")
+    def _branches_can_be_read(self) -> Self:
+        Branches.read(self.branches)
+        return self
 
 
 class Watching(Rival):

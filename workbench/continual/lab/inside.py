@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.continual.budget import movable
 from workbench.continual.lab import history_figures, stories
-from workbench.continual.optimizer import Rule, gate, rates, update
+from workbench.continual.rule import Rule, gate, rates, update
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from workbench.continual.budget import left
 from workbench.continual.config import ContinualConfig
 from workbench.continual.learner import Learner
-from workbench.continual.optimizer import CLASSP, Rule, checked, rates
+from workbench.continual.optimizer import CLASSP, checked
+from workbench.continual.rule import Rule, rates
 from workbench.experiment import Record
 
 BINS = 40

@@ -17,7 +17,7 @@ from workbench import papers, runs
 from workbench.comparison import Point, Setting, candidates, comparison, fit
 from workbench.continual.config import inputs
 from workbench.continual.lab.colours import ACCURACY, COLOURS, NOTE, STYLE
-from workbench.continual.lab.fits import FitConfig, StudyConfig, measured
+from workbench.continual.lab.fits import FitConfig, StudyConfig, record_of
 from workbench.continual.learner import Learner
 from workbench.continual.nets import PaperNet, trained
 from workbench.continual.penalties import EWC
@@ -58,7 +58,7 @@ def on_pair(config: PaperConfig, run: Run) -> Record:
     state = run.load()
     if state is not None:
         learner.load_state_dict(state)
-    return measured(learner, run) | published_accuracy(learner, stream)
+    return record_of(learner, run) | published_accuracy(learner, stream)
 
 
 def _normalised(task: Task, most: int) -> Task:

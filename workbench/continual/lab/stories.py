@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.continual.lab.colours import spoken
+from workbench.continual.lab.colours import branch_name
 from workbench.continual.lab.history_figures import power_of_ten
 from workbench.experiment import Question, Record, signed
 from workbench.knobs import Config
@@ -38,9 +38,9 @@ def tell_fork(records: Sequence[Record], config: Config, pinned: Pins = ()) -> s
     if all(r["step"] == r["border"] for r in ends.values()):
         return "All branches stand at the border: the same network, the same samples to come, other ways to go on."
     told = [
-        f"{spoken(name)} flew off: {r['failed'].partition(':')[0]}"
+        f"{branch_name(name)} flew off: {r['failed'].partition(':')[0]}"
         if r["failed"]
-        else f"{spoken(name)} {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
+        else f"{branch_name(name)} {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
         for name, r in ends.items()
     ]
     return f"Right on the old and on the new: {'; '.join(told)}."
@@ -177,7 +177,7 @@ FORK = (
     Question(
         "Who ends best?",
         "Digits are learnt; now come clothes. Which branch is best on the mean of both in the end?",
-        tuple(spoken(name) for name in FOUR),
+        tuple(branch_name(name) for name in FOUR),
         lambda now, rival: _best(now, FOUR), {**PAIR, "branches": FOUR},
     ),
     Question(

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, text
-from workbench.live import PINS, Pins, heading, live, part, stems, words
+from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
 from workbench.plotting import figure
 
 COLOURS = {
@@ -88,7 +88,7 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
 def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     last, columns = records[-1], records[-1]["of"]
     colour, most = COLOURS[last["method"]], 0.0
-    for (_, series), shade in zip(pinned, PINS, strict=False):
+    for (_, series), shade in zip(pinned, PIN_COLOURS, strict=False):
         most = max(most, _errors(axes, series, shade, 1.2))
     most = max(
         most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"])
@@ -148,7 +148,8 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     last = records[-1]
     rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
     rows += [
-        (name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PINS, strict=False)
+        (name, at_column(r, last["columns"]), shade)
+        for (name, r), shade in zip(pinned, PIN_COLOURS, strict=False)
     ]
     for y, (name, record, colour) in enumerate(rows):
         ends = [100 * record["error"], 100 * record["held_out"]]
@@ -220,7 +221,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     row.plot(x, weights[x], ".", color=FAINT, markersize=4)
     row.plot(x, after[x], "_", color=INK, markersize=4, markeredgewidth=1.8)
     legend = [("• weight   ", text(GREY)), ("– its level", INK)]
-    for (name, series), shade in zip(pinned, PINS, strict=False):
+    for (name, series), shade in zip(pinned, PIN_COLOURS, strict=False):
         other = np.array(series[-1]["after"][:WINDOW])
         row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
         legend.append((f"   – {short(name)}", text(shade)))

@@ -97,7 +97,7 @@ def _load_layer(source: LayerSource) -> Layer:
 def _compute(source: LayerSource) -> dict[str, Tensor]:
     streams = _streams(replace(source, block=0, part=""))
     part = find_part(streams.lm, source.block, source.part)
-    streams.reach(source.block)
+    streams.advance_to(source.block)
     block = streams.blocks[source.block]
     full = inputs_of(block, [part], streams.full_precision)[part]
     quantized = inputs_of(streams.mended(part), [part], streams.quantized)[part]
@@ -152,7 +152,7 @@ class _Streams:
         self._sisters: list[tuple[list[str], Tensor]] = []
         self._rounded: dict[str, Tensor] = {}
 
-    def reach(self, block: int) -> None:
+    def advance_to(self, block: int) -> None:
         """Run on to the entry of `block`, every block before it quantized on the way."""
         if block < self.block:
             self._enter(0, self._full_precision(0))

@@ -40,7 +40,7 @@ class _Measured(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def measured(source: LayerSource) -> _Measured:
+def measured_layer(source: LayerSource) -> _Measured:
     """The weight of a layer, its statistics, and the objective on each part of the text."""
     layer = load_layer(source)
     calibration = Objective(layer.weight, layer.inputs, layer.full_precision)
@@ -62,11 +62,11 @@ def measured(source: LayerSource) -> _Measured:
     # layers of one sample, quantized upstream in one way, lie on one way through the model
     together=lambda config: replace(config.source(), block=0, part=""),
     # small layers take less time than starting a process
-    threads=lambda config: config.model == checkpoints.TINY,
+    in_threads=lambda config: config.model == checkpoints.TINY,
 )
 def quantized(config: LayerConfig, run: Run) -> Record:
     """Quantize one layer: errors against the full-precision target, on calibration, validation and held-out text."""
-    layer = measured(config.source())
+    layer = measured_layer(config.source())
     weight = quantize_layer(layer.weight, *layer.statistics, **solver_knobs(config)).weight
     floor, rounding = layer.calibration.floor_and_rounding(weight)
     return {
@@ -304,7 +304,7 @@ def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
     first: dict[tuple[str, int], Tensor] = {}
     for point in _block_points(config):
         made = config.of(LayerConfig, **point)
-        layer = measured(made.source())
+        layer = measured_layer(made.source())
         double = (t.double() for t in (layer.weight, *layer.statistics))
         result = quantize_layer(*double, **solver_knobs(made))
         codes = first.setdefault((point["compat"], point["seed"]), result.codes)

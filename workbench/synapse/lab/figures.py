@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
-from workbench.live import PINS, Pins, heading, live, part, stems, words
+from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
 from workbench.measures import Measure, Note
 
 COLOURS = {
@@ -52,7 +52,7 @@ def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
 
 def _stairs(stairs: Axes, record: Record, pinned: Pins) -> None:
     up, down, legend = record["levels"], record["levels_down"], []
-    for (name, series), shade in zip(pinned, PINS, strict=False):
+    for (name, series), shade in zip(pinned, PIN_COLOURS, strict=False):
         _staircase(stairs, series[-1], shade)
         legend.append((f"– {name[:24]}  ", text(shade)))
     for curve in record["varied"]:

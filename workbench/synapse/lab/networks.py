@@ -30,7 +30,7 @@ class TrainedConfig(SynapseConfig):
     transfer: bool = knob(False, "written", "train in software, then write the weights open-loop")
 
 
-@fit("synapse/network", version=1, inputs=inputs, threads=True)
+@fit("synapse/network", version=1, inputs=inputs, in_threads=True)
 def network(config: TrainedConfig, run: Run) -> Record:
     """Train one network; what it can do on validation and test digits, and what it cost."""
     made = config.of(SynapseConfig)
@@ -70,7 +70,7 @@ class CurveConfig(SynapseConfig):
     looks: int = knob(20, "looks", "points on each learning curve", low=2, high=200)
 
 
-@fit("synapse/curve", version=1, inputs=inputs, threads=True)
+@fit("synapse/curve", version=1, inputs=inputs, in_threads=True)
 def curve(config: CurveConfig, run: Run) -> Record:
     """Train one network, and measure it at each of several looks; the last one counts."""
     designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
@@ -96,7 +96,7 @@ class AgedConfig(SynapseConfig):
     )
 
 
-@fit("synapse/aged", version=1, inputs=inputs, threads=True)
+@fit("synapse/aged", version=1, inputs=inputs, in_threads=True)
 def aged(config: AgedConfig, run: Run) -> Record:
     """Train one network, and measure it at several times after, for five kinds of drift and retention loss."""
     ((_, trained, data, error),) = train(config.of(SynapseConfig))

@@ -1,0 +1,58 @@
+"""One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, to be read beside the paper."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rule(NamedTuple):
+    """What decides how far a weight moves; see `CLASSP`."""
+
+    lr: float
+    power: float
+    threshold: float
+    eps: float
+    decay: bool
+    mode: str
+    order: str
+    cap: float
+
+
+def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tensor:
+    """One step of Algorithm 1, in place: a weight's step is divided by the root of what its gradients have summed to.
+
+    ``k = g where g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. Returns which weights were left as
+    they were because their gradient, sum or step is not finite. All have the same shape; `total` is S.
+    """
+    k = gate(gradient.to(total.dtype), rule)
+    grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
+    rate = rates(grown if rule.order == "inclusive" else total, rule)
+    step = torch.where(k == 0, 0.0, k * rate) if rule.decay else k
+    bad = ~(gradient.isfinite() & grown.isfinite() & step.isfinite())
+    total.copy_(torch.where(bad, total, grown))
+    weight.add_(torch.where(bad, 0.0, step).to(weight.dtype), alpha=-1.0 if rule.decay else -rule.lr)
+    return bad
+
+
+def gate(gradient: Tensor, rule: Rule) -> Tensor:
+    """The gradients that count; the published program compares with the threshold whether any of a tensor is not 0, a 0 or 1."""
+    if rule.mode == "repo":
+        return gradient if rule.threshold < 1 else torch.zeros_like(gradient)
+    if rule.threshold == 0:
+        return gradient
+    # not g^2 > threshold, which underflows; NaN passes, to be found
+    return torch.where(gradient.abs() <= math.sqrt(rule.threshold), 0.0, gradient)
+
+
+def rates(total: Tensor, rule: Rule) -> Tensor:
+    """The rate at which each weight moves now: ``lr / (S + eps)^(1/p)``, at most the cap."""
+    return (rule.lr / (total + rule.eps) ** (1 / rule.power)).clamp(max=rule.cap)
+
+
+def loop(tensors: list, rule: Rule) -> list[Tensor]:
+    """`update` for one tensor after the other; returns how many weights of each were left as they were."""
+    return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]
