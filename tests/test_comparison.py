@@ -475,6 +475,27 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
     assert not [p for p in psutil.process_iter() if _in_group(p, process.pid)]
 
 
+def test_an_interrupt_while_a_worker_starts_is_answered_after_it_has_started(monkeypatch):
+    started = []
+
+    def start(pool):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        started.append(pool)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with fits.processes(1) as pool:
+            monkeypatch.setattr(type(pool), "_start_executor_manager_thread", start)
+            with pytest.raises(KeyboardInterrupt):
+                pool.submit(os.getpid)
+            assert started == [pool]
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            monkeypatch.undo()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_bar_that_is_interrupted_before_its_first_step_does_not_come_after_the_last_line(
     monkeypatch, capsys
 ):

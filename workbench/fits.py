@@ -210,28 +210,48 @@ class FitQueue:
         return []
 
 
+class _Workers(futures.ProcessPoolExecutor):
+    """A pool of processes in which Ctrl-C does not interrupt the start of a worker, which any submission may cause.
+
+    An interrupted start leaves a worker that waits for its code, and reports an error when the main process exits.
+    """
+
+    def submit(self, *args: Any, **kwargs: Any) -> futures.Future:
+        with _interrupts_held():
+            return super().submit(*args, **kwargs)
+
+
 def processes(count: int) -> futures.ProcessPoolExecutor:
     """Return a pool of spawned processes that ignore Ctrl-C and exit when the main process exits."""
-    pool = futures.ProcessPoolExecutor(count, get_context("spawn"), initializer=_begin_worker)
-    with _interrupts_held():
-        pool.submit(os.getpid)  # starts the workers, which inherit the signal mask of this thread
+    pool = _Workers(count, get_context("spawn"), initializer=_begin_worker)
+    pool.submit(os.getpid)  # starts the workers
     return pool
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Block SIGINT in this thread, if the system supports signal masks.
+    """Answer Ctrl-C only after the block, and block SIGINT in this thread, if the system supports signal masks.
 
-    A worker started meanwhile inherits the mask, so that an interrupt cannot kill it before it ignores SIGINT.
+    A worker started in the block inherits the mask, so that an interrupt cannot kill it before it ignores SIGINT.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    caught: list[tuple[Any, ...]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    # Python calls the handler in the main thread, also if the signal was delivered to another thread without the mask
+    held = threading.current_thread() is threading.main_thread() and callable(handler)
+    masked = hasattr(signal, "pthread_sigmask")
+    if held:
+        signal.signal(signal.SIGINT, lambda *given: caught.append(given))
+    if masked:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if held:
+            signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[0])
 
 
 def _begin_worker() -> None:
