@@ -10,7 +10,8 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from functools import cache
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -83,6 +84,15 @@ def knob(
     tuples = any(isinstance(value, tuple) for value in (default, *choices))
     span = {} if tuples or callable(high) else {"ge": low, "le": high}
     return Field(default, description=help or label, json_schema_extra={"knob": shown}, **span)  # type: ignore[arg-type]
+
+
+def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
+    """A knob as it is declared elsewhere, with another default (None: the same), or other fields of `Knob` by name."""
+    shown = replace(declared.json_schema_extra["knob"], **changes)
+    fields = {field.name: getattr(shown, field.name) for field in fields_of(shown)}
+    return knob(
+        declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields
+    )
 
 
 class Config(BaseModel):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.continual import streams
+from workbench.continual.memory import MEMORIES, MEMORY
 from workbench.continual.methods import (
-    MEMORIES,
     METHODS,
     OPTIMIZERS,
     STEPS_WITH,
@@ -21,18 +21,45 @@ from workbench.continual.methods import (
     rival_of,
 )
 from workbench.continual.metrics import FitResult
-from workbench.continual.nets import draws, flat, perceptron, refuse_single_samples, tensors
+from workbench.continual.nets import HIDDEN, draws, flat, perceptron, refuse_single_samples, tensors
 from workbench.continual.optimizer import CLASSP
+from workbench.continual.penalties import ESTIMATOR, STRENGTH
 from workbench.continual.rival import Rival
+from workbench.continual.rule import CAP, EPS, MODE, ORDER, POWER, THRESHOLD
 from workbench.continual.tasks import Stream, Task, loss_on, masked, merged
+from workbench.knobs import knob
 from workbench.training import Batches, Training, TrainingError, mixed
 
-KNOBS: dict[str, Any] = {
-    "lr": 0.03, "batch": 32, "passes": 1, "first_passes": None, "seed": 0, "hidden": (100, 100), "strength": 1.0, "memory": 200,
-    "estimator": "exact",
-    "cut": 0.1, "first_lr": None, "reset": False, "blend": 0.0, "power": 1.0, "threshold": 0.0, "eps": 1e-5, "mode": "paper",
-    "order": "inclusive", "cap": None, "watch": 50, "loss": "cross-entropy",
+ONE_RATE = ("joint", "sgd-cut")  # one rate throughout, or one that the method cuts by itself
+LR = knob(
+    0.003, "learning rate", "CLASSP's alpha: after task 1 where there is a rate for it", low=1e-6, high=1.0, log=True,
+    essential=True,
+)  # fmt: skip
+FIRST_LR = knob(
+    0.1, "rate on task 1", "plain steps there (CLASSP sums up, but does not divide yet); 0: task 1 is like the others",
+    low=0.0, high=1.0, step=0.01, essential=True,
+    when=(lambda c: c.method not in ONE_RATE, "it has one rate, or cuts it by itself"),
+)  # fmt: skip
+CUT = knob(
+    0.1, "rate cut", "the rate is multiplied by it after each task", low=0.001, high=1.0, log=True,
+    when=(lambda c: c.method == "sgd-cut", "only sgd-cut cuts its rate"),
+)  # fmt: skip
+RESET = knob(False, "forget state", "the optimizer's history, at each border")
+BATCH = knob(32, "batch size", "samples a step", low=1, high=1000, choices=(1, 10, 32, 100))
+PASSES = knob(1, "passes", "over each task", low=1, high=20)
+SEED = knob(0, "seed", "first weights, choice and order of the samples", low=0, high=10**6)
+BLEND = knob(
+    0.0, "gradual borders", "share of a task over which the neighbour's samples are mixed in", low=0.0, high=1.0, step=0.1,
+    when=(lambda c: c.scenario != "task", "where a task's number is told, its border is sharp"),
+)  # fmt: skip
+DECLARED = {  # each next to the code that it belongs to
+    "lr": LR, "first_lr": FIRST_LR, "cut": CUT, "reset": RESET, "batch": BATCH, "passes": PASSES, "seed": SEED, "blend": BLEND,
+    "hidden": HIDDEN, "strength": STRENGTH, "estimator": ESTIMATOR, "memory": MEMORY, "power": POWER, "threshold": THRESHOLD,
+    "eps": EPS, "mode": MODE, "order": ORDER, "cap": CAP,
 }  # fmt: skip
+KNOBS: dict[str, Any] = {name: declared.default for name, declared in DECLARED.items()}
+# a fit has a rate of its own on task 1 only where it is given one
+KNOBS |= {"first_lr": 0.0, "first_passes": None, "watch": 50, "loss": "cross-entropy"}
 LOSSES = ("cross-entropy", "summed squares")
 LOOK = 1000  # test samples of each task at a watched moment; the matrix is of all
 EARLY = 10  # steps within which a run must have moved
@@ -53,12 +80,9 @@ def fit(
             l2, si, mas, lwf, with a `strength`; replay, a-gem, with a `memory` of samples; joint (all tasks at once), cumulative.
         optimizer: that penalties and replay sit on: sgd, adam, adagrad, upgd, classp; `reset` forgets its state at borders.
         model: returns logits; by default a perceptron with `hidden` units, by `seed`.
-        knobs: lr, batch, passes, seed, hidden, strength, memory, estimator, cut, reset, watch (steps between two looks, 0: none);
-            first_passes, over the first task; first_lr, the rate on it (CLASSP and AdaGrad take the steps of SGD there, and sum
-            up); blend, the share of a task's steps near its borders over which the neighbour's samples are mixed in, 0 for sharp
-            borders; loss, "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch
-            and classes);
-            and of CLASSP power, threshold, eps, mode, order, cap.
+        knobs: those of `DECLARED`, listed below, and watch (steps between two looks, 0: none), first_passes (over the first
+            task; None: as over the others), and loss, "cross-entropy" (mean over the batch) or "summed squares" (half the
+            squared error, summed over batch and classes).
 
     Raises:
         ValueError: for what cannot be trained. TrainingError: where training flies off, or where nothing moves.
@@ -67,6 +91,12 @@ def fit(
     for _ in learner.run():
         pass
     return learner.result()
+
+
+fit.__doc__ = f"{fit.__doc__}\n    Knobs, with their defaults:\n" + "".join(
+    f"        {name} = {KNOBS[name]!r}: {declared.json_schema_extra['knob'].label}, {declared.description}\n"
+    for name, declared in DECLARED.items()
+)
 
 
 class Learner:
@@ -87,6 +117,7 @@ class Learner:
         if unknown:
             raise ValueError(f"{unknown[0]}: no such knob; knobs: {', '.join(KNOBS)}")
         self.knobs = k = {**KNOBS, **knobs}
+        k["first_lr"], k["cap"] = k["first_lr"] or None, k["cap"] or None
         self.method = method
         self.stream = streams.load(stream) if isinstance(stream, str) else stream
         self.stream = self.stream if isinstance(self.stream, Stream) else streams.own(self.stream)

@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from workbench.continual.nets import trained
 from workbench.continual.optimizer import loss_of
 from workbench.continual.rival import Rival
+from workbench.knobs import knob
+
+MEMORIES = ("replay", "a-gem")
+MEMORY = knob(
+    200, "memory", "samples kept", low=1, high=10_000, log=True, unit="samples",
+    when=(lambda c: c.method in MEMORIES, "only replay and A-GEM keep samples"),
+)  # fmt: skip
 
 
 class Reservoir:

@@ -10,7 +10,7 @@ from torch import nn
 from workbench.continual.memory import AGEM, UPGD, Replay
 from workbench.continual.nets import trained
 from workbench.continual.optimizer import CLASSP
-from workbench.continual.penalties import EWC, L2, MAS, SI, LwF
+from workbench.continual.penalties import EWC, L2, MAS, PULLS, SI, LwF
 from workbench.continual.rival import Rival
 
 OPTIMIZERS = ("sgd", "adam", "adagrad", "upgd", "classp")
@@ -19,8 +19,6 @@ METHODS = (
     "sgd", "sgd-cut", "adam", "adagrad", "adagrad-reset", "upgd", "classp",
     "ewc", "ewc-online", "l2", "si", "mas", "lwf", "replay", "a-gem", "joint", "cumulative",
 )  # fmt: skip
-PULLS = ("ewc", "ewc-online", "l2", "si", "mas", "lwf")  # have a strength
-MEMORIES = ("replay", "a-gem")  # keep samples
 
 
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.knobs import knob
 from workbench.training import drawn
+
+HIDDEN = knob(
+    (100, 100), "hidden units", "of each layer", low=1, high=2000, choices=((50,), (100, 100), (256, 256)),
+    when=(lambda c: c.network == "perceptron", "the paper's network has its own"),
+)  # fmt: skip
 
 
 def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from workbench.continual.rule import Rule, loop
+from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Rule, loop
 
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
@@ -49,8 +49,9 @@ class CLASSP(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float | Tensor, power: float = 1.0, threshold: float = 0.0, eps: float = 1e-5,
-        decay: bool = True, mode: str = "paper", *, order: str = "inclusive", cap: float | None = None,
+        self, params: Iterable[Any], lr: float | Tensor, power: float = POWER.default,
+        threshold: float = THRESHOLD.default, eps: float = EPS.default, decay: bool = True, mode: str = MODE.default, *,
+        order: str = ORDER.default, cap: float | None = None,
         nonfinite: str = "raise", maximize: bool = False, form: str = "auto",
     ):  # fmt: skip
         defaults = {

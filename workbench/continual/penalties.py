@@ -16,6 +16,17 @@ from torch import Tensor, nn
 from workbench.continual.fishers import fisher, summed
 from workbench.continual.nets import trained
 from workbench.continual.rival import Rival
+from workbench.knobs import knob
+
+PULLS = ("ewc", "ewc-online", "l2", "si", "mas", "lwf")
+STRENGTH = knob(
+    100.0, "strength", "of the penalty (lambda, c)", low=1e-4, high=1e6, log=True, essential=True,
+    when=(lambda c: c.method in PULLS, "only penalties have a strength"),
+)  # fmt: skip
+ESTIMATOR = knob(
+    "exact", "Fisher", "which of the five things that are called so",
+    when=(lambda c: c.method in ("ewc", "ewc-online"), "only EWC has a Fisher"),
+)  # fmt: skip
 
 
 class Pull(Rival, ABC):
@@ -83,7 +94,7 @@ class EWC(Pull):
     """
 
     def __init__(
-        self, model: nn.Module, strength: float, online: bool = False, gamma: float = 1.0, estimator: str = "exact",
+        self, model: nn.Module, strength: float, online: bool = False, gamma: float = 1.0, estimator: str = ESTIMATOR.default,
         samples: int | None = 1000,
     ):  # fmt: skip
         super().__init__(model, strength)

@@ -12,11 +12,13 @@ from torch import nn
 
 from workbench.continual.config import ContinualConfig, StreamConfig
 from workbench.continual.learner import Learner
+from workbench.continual.memory import MEMORY
 from workbench.continual.methods import METHODS
 from workbench.continual.nets import trained
-from workbench.continual.penalties import SI
+from workbench.continual.penalties import SI, STRENGTH
 from workbench.continual.rival import Rival
-from workbench.knobs import knob
+from workbench.continual.rule import POWER, THRESHOLD
+from workbench.knobs import knob, vary
 from workbench.training import TrainingError
 
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
@@ -47,10 +49,12 @@ class ForkConfig(StreamConfig):
         "METHOD@RATE: how each goes on after the border", essential=True, free=True,
         choices=BRANCHES,
     )  # fmt: skip
-    power: float = knob(1.0, "power p", "of CLASSP", low=0.25, high=8.0, step=0.25, essential=True)
-    threshold: float = knob(0.0, "threshold", "of CLASSP, on squared gradients", low=0.0, high=10.0)
-    strength: float = knob(10.0, "strength", "of penalties", low=1e-4, high=1e6, log=True, essential=True)
-    memory: int = knob(200, "memory", "samples kept by replay and A-GEM", low=1, high=10_000, log=True)
+    power: float = vary(POWER, help="of CLASSP", when=None)
+    threshold: float = vary(
+        THRESHOLD, help="of CLASSP, on squared gradients", choices=(), essential=False, when=None
+    )
+    strength: float = vary(STRENGTH, 10.0, help="of penalties", when=None)
+    memory: int = vary(MEMORY, help="samples kept by replay and A-GEM", unit="", when=None)
     every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
     presets = {
         "smoke": {"samples": 4000, "every": 10},

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from workbench.continual.budget import movable
 from workbench.continual.lab import history_figures, stories
-from workbench.continual.rule import Rule, gate, rates, update
+from workbench.continual.rule import EPS, POWER, THRESHOLD, Rule, gate, rates, update
 from workbench.experiment import Record, experiment
-from workbench.knobs import Config, knob
+from workbench.knobs import Config, knob, vary
 
 KINDS = {
     "noise": "noise about a small push",
@@ -79,19 +79,11 @@ class WeightConfig(Config):
     )
     lr: float = knob(0.01, "alpha", "in units of the weight", low=1e-4, high=1.0, log=True, essential=True)
     sgd_lr: float = knob(0.1, "rate of SGD", "beside it", low=1e-4, high=10.0, log=True)
-    power: float = knob(
-        1.0, "power p", "of the sum and of its root", low=0.25, high=8.0, step=0.25, essential=True
+    power: float = vary(POWER, help="of the sum and of its root", when=None)
+    threshold: float = vary(
+        THRESHOLD, help="on the squared gradient", high=1.0, choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None
     )
-    threshold: float = knob(
-        0.0,
-        "threshold",
-        "on the squared gradient",
-        low=0.0,
-        high=1.0,
-        choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5),
-        essential=True,
-    )
-    eps: float = knob(1e-5, "eps", "added to the sum inside the root", low=1e-12, high=1.0, log=True)
+    eps: float = EPS
     seed: int = knob(0, "seed", "of the gradients", low=0, high=10**6)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
