@@ -69,11 +69,19 @@ class Experiment:
         """Whether the figure can compare with a pinned run."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
-    def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = ()) -> str:
-        """The present state in one sentence: the story, or else what the title of the figure finds."""
+    def tell(
+        self,
+        records: Sequence[Record],
+        config: Config,
+        pinned: Sequence[Any] = (),
+        drawn: Figure | None = None,
+    ) -> str:
+        """The present state in one sentence: the story, or else the title of the figure, which may be `drawn` already."""
         if self.story is not None:
             return self.story(records, config, pinned)
-        return f"{' '.join(self.figure(records).get_suptitle().split())}." if self.figure else ""
+        if drawn is None and self.figure is not None:
+            drawn = self.figure(records)
+        return f"{' '.join(drawn.get_suptitle().split())}." if drawn else ""
 
     def at_a_moment(self, config: Any) -> int:
         """How many records make one moment of a run."""

@@ -40,6 +40,10 @@ class SeriesStyle:
         """The colour of its lines and points."""
         return self.colours.get(label, FAINT)
 
+    def named(self, labels: Iterable[str]) -> dict[str, str]:
+        """The distinct labels with their names, in order, as `plotting.finish` takes them."""
+        return {label: self.name(label) for label in dict.fromkeys(labels)}
+
     def marker(self, label: str) -> str:
         """The marker that distinguishes it from others of its colour."""
         return self.markers.get(label, "o")

@@ -15,7 +15,7 @@ from workbench.knobs import Config, KnobError
 from workbench.ui.inputs import inputs
 from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
-from workbench.ui.replay import MOST, Replay
+from workbench.ui.replay import MOST, Frames, Replay
 
 LARGEST = 3_000_000  # characters of a page
 FEWEST = 3  # pictures of a run, or values of a knob, below which a page shows nothing
@@ -65,11 +65,10 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
     panel, along = Panel(experiment, config), ALONG
     while along >= FEWEST:
         lattice = dict(over) if over else _lattice(config, along)
-        frames: list[dict[str, Any]] = []
+        frames, made = [], Frames()
         for values in itertools.product(*lattice.values()):
             point = config.replace(**dict(zip(lattice, values, strict=True)))
-            records = runs.preview(experiment, point)
-            _add(frames, panel, records, point)
+            frames.append({**made.add(panel.drawing, runs.preview(experiment, point), point), "place": ""})
         view = {"idle": dict.fromkeys((name for name in config.knobs() if name not in lattice), FIXED)}
         done = _write(
             panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings"
@@ -87,16 +86,6 @@ def _too_large(experiment: Experiment) -> ValueError:
         f"{experiment.name} with these knobs is too large for a page of {LARGEST / 1e6:.0f} MB: share the run itself (workbench "
         "runs --export), or move fewer knobs (--over)"
     )
-
-
-def _add(frames: list[dict[str, Any]], panel: Panel, records: list[Any], config: Config) -> None:
-    """A picture as lines, each kept once in the page."""
-    known = {line: at for at, line in enumerate(line for frame in frames for line in frame["lines"])}
-    lines = panel.drawing.markup(records).split("\n")
-    new = [line for line in dict.fromkeys(lines) if line not in known]
-    known |= {line: len(known) + at for at, line in enumerate(new)}
-    told = panel.drawing.story(records, config)
-    frames.append({"lines": new, "ids": [known[line] for line in lines], "told": told, "place": ""})
 
 
 def _lattice(config: Config, along: int) -> dict[str, list[Any]]:

@@ -62,10 +62,8 @@ class Drawing:
         return kept
 
     def story(self, records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-        """The present state in one sentence."""
-        if self.experiment.story or self.figure is None:
-            return self.experiment.tell(records, config, pinned)
-        return f"{' '.join(self.figure.get_suptitle().split())}."
+        """`Experiment.tell`, by the title of the figure that was drawn last."""
+        return self.experiment.tell(records, config, pinned, self.figure)
 
     def place(self, records: Sequence[Record]) -> str:
         """Where in the run the last record stands."""

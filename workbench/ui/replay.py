@@ -24,6 +24,25 @@ def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
     return [min(step * per_moment, records) for step in dict.fromkeys(steps)]
 
 
+class Frames:
+    """Pictures as lists of numbered lines of markup: neighbours share most of theirs, and each line is handed over once."""
+
+    def __init__(self) -> None:
+        self.size = 0  # characters handed over, about
+        self._lines: dict[str, int] = {}
+
+    def add(
+        self, drawing: Drawing, records: Sequence[Record], config: Config, pins: Pins = ()
+    ) -> dict[str, Any]:
+        """The picture of these records: `lines` that are new, the numbers of all its lines (`ids`), and its story (`told`)."""
+        lines = drawing.markup(records, pins).split("\n")
+        new = [line for line in dict.fromkeys(lines) if line not in self._lines]
+        self._lines |= {line: number for number, line in enumerate(new, len(self._lines))}
+        self.size += sum(map(len, new)) + 4 * len(lines)
+        ids = [self._lines[line] for line in lines]
+        return {"lines": new, "ids": ids, "told": drawing.story(records, config, pins)}
+
+
 class Replay:
     """Pictures of one run; `send` is given each as data, with lines of markup that were sent before as numbers."""
 
@@ -43,9 +62,8 @@ class Replay:
         # a drawing of its own: the panel's is of the last moment, and is saved from there
         self.drawing = Drawing(drawing.experiment)
         self.moments = moments(len(records), drawing.experiment.at_a_moment(config), most) if records else []
-        self._lines: dict[str, int] = {}
-        self._sent: set[int] = set()
-        self._size, self._lock, self._ended = 0, threading.Lock(), threading.Event()
+        self._frames, self._sent = Frames(), set[int]()
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self) -> None:
         """Make all pictures in the background, at most half of the time."""
@@ -58,7 +76,7 @@ class Replay:
     def again(self) -> None:
         """Send everything again: a new view has none of it."""
         with self._lock:
-            self._lines, self._sent, self._size = {}, set(), 0
+            self._frames, self._sent = Frames(), set()
         self.start()
 
     def _fill(self) -> None:
@@ -66,7 +84,7 @@ class Replay:
             while time.monotonic() - Replay.moved < REST and not self._ended.is_set():
                 time.sleep(REST / 5)
             begun = time.monotonic()
-            if self._ended.is_set() or self._size > LARGEST:
+            if self._ended.is_set() or self._frames.size > LARGEST:
                 return
             try:
                 self.make(at)
@@ -83,13 +101,9 @@ class Replay:
                 return
             self._sent.add(at)
             seen = self.records[: self.moments[at]]
-            svg = self.drawing.markup(seen, self.pins)
-            lines = svg.split("\n")
-            new = [line for line in dict.fromkeys(lines) if line not in self._lines]
-            for line in new:
-                self._lines[line] = len(self._lines)
-            self._size += sum(map(len, new)) + 4 * len(lines)
-            ids = [self._lines[line] for line in lines]
-            told = self.drawing.story(seen, self.config, self.pins)
-            frame = {"run": self.run, "at": at, "lines": new, "ids": ids, "told": told}
+            frame = {
+                "run": self.run,
+                "at": at,
+                **self._frames.add(self.drawing, seen, self.config, self.pins),
+            }
             self.send({"do": "frame", **frame, "place": self.drawing.place(seen)})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import MODEL_NAMES, colour, spoken
+from workbench.adapters.lab.colours import MODEL_NAMES, STYLE
 from workbench.adapters.lab.experiments import NO_PAPER
 from workbench.adapters.lab.fits import JUDGED, StudyConfig, on_questions
 from workbench.adapters.lab.studies import FIVE, KNOBS
@@ -34,22 +34,22 @@ def draw_answers(records: Sequence[Record]) -> Figure:
                 curves = np.array([r[column] for r in judged if r["label"] == label])
                 curves[:, :, 1] *= 100 if column == "answered" else 1
                 for steps, values in curves.transpose(0, 2, 1):
-                    axes.plot(steps, values, color=colour(label), linewidth=0.8, alpha=0.5)
-                axes.plot(*curves.mean(0).T, "-o", markersize=3, color=colour(label))
+                    axes.plot(steps, values, color=STYLE.colour(label), linewidth=0.8, alpha=0.5)
+                axes.plot(*curves.mean(0).T, "-o", markersize=3, color=STYLE.colour(label))
                 tested = np.mean([r[TESTED[column]] for r in judged if r["label"] == label])
                 axes.plot(
                     curves[0, -1, 0],
                     tested * (100 if column == "answered" else 1),
                     "*",
                     markersize=9,
-                    color=colour(label),
+                    color=STYLE.colour(label),
                 )
             axes.set(xlabel="step", title=name)
         fig.axes[0].set_yscale("log")
         log_ticks(fig.axes[0].yaxis)
         fig.axes[1].set_ylim(0, max(10, fig.axes[1].get_ylim()[1]))
         ends = {label: 100 * np.mean([r["exact"] for r in judged if r["label"] == label]) for label in labels}
-        said = ", ".join(f"{spoken(label)} {end:.0f} %" for label, end in ends.items())
+        said = ", ".join(f"{STYLE.name(label)} {end:.0f} %" for label, end in ends.items())
         seeds = len({r["seed"] for r in judged})
         model = next((MODEL_NAMES.get(r["model"], r["model"]) for r in judged), "")
         begun = 100 * np.mean([r["answered"][0][1] for r in judged]) if judged else 0.0
@@ -59,8 +59,8 @@ def draw_answers(records: Sequence[Record]) -> Figure:
             if said
             else "Answers",
             f"sums of two and three numbers; held-out questions, thin: a seed, thick: mean ({seeds}); star: test",
-            {label: spoken(label) for label in labels},
-            {label: colour(label) for label in labels},
+            {label: STYLE.name(label) for label in labels},
+            {label: STYLE.colour(label) for label in labels},
         )
 
 

@@ -27,21 +27,6 @@ NAMES = {
 }  # fmt: skip
 
 
-def colour(label: str) -> str:
-    """The colour of a method, or of a point that has none of its own."""
-    return COLOURS.get(label, FAINT)
-
-
-def marker(label: str) -> str:
-    """Its marker, by which it is told from others of its colour."""
-    return MARKERS.get(label, "o")
-
-
-def spoken(label: str) -> str:
-    """A method's name in words; what has none is its own."""
-    return NAMES.get(label, label)
-
-
 MODEL_NAMES = {"tiny-llama": "tiny llama", "tiny-rwkv6": "tiny RWKV-6", "smollm2-135m": "SmolLM2-135M"}
 STYLE = SeriesStyle(NAMES, COLOURS, MARKERS)
 LOSS = Measure("loss", "loss on test questions", digits=3, lower=True)

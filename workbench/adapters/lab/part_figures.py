@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from workbench.adapters.lab.colours import COLOURS, LOSS, MARKERS, NOTE, STYLE, spoken
+from workbench.adapters.lab.colours import COLOURS, LOSS, MARKERS, NOTE, STYLE
 from workbench.adapters.lab.study_figures import few_ticks, named
 from workbench.experiment import Record
 from workbench.intervals import interval, scores, summary
@@ -61,7 +61,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             for label in labels
         ]
         said = ", ".join(
-            f"{spoken(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna())
+            f"{STYLE.name(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna())
         )
         title = (
             f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"

@@ -11,18 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from workbench.adapters.lab.colours import (
-    FORGETTING,
-    LOSS,
-    MARKERS,
-    MODEL_NAMES,
-    NAMES,
-    NOTE,
-    STYLE,
-    colour,
-    marker,
-    spoken,
-)
+from workbench.adapters.lab.colours import FORGETTING, LOSS, MARKERS, MODEL_NAMES, NAMES, NOTE, STYLE
 from workbench.experiment import Record
 from workbench.inks import FAINT, INK, text
 from workbench.intervals import interval, judging_rows, summary
@@ -80,8 +69,10 @@ def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
         edge = rest[-1]["mean"] + span / 2
         axes.set_xlim(rest[0]["mean"] - span / 5, edge)
-        style = {"ha": "right", "va": "center", "fontsize": 8, "color": text(colour(last["label"]))}
-        axes.text(edge, heights[last["label"]], f"{spoken(last['label'])} {last['mean']:.2f} \u2192", **style)
+        style = {"ha": "right", "va": "center", "fontsize": 8, "color": text(STYLE.colour(last["label"]))}
+        axes.text(
+            edge, heights[last["label"]], f"{STYLE.name(last['label'])} {last['mean']:.2f} \u2192", **style
+        )
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
@@ -100,8 +91,10 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                 rows = [r for r in judging_rows(at(records, label=label, rates=rates)) if "forgetting" in r]
                 if rows:
                     x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
-                    axes.plot(x, y, ".", color=colour(label), markersize=4, alpha=0.6)
-                    axes.plot(x.mean(), y.mean(), marker(label), color=colour(label), markersize=7)
+                    axes.plot(x, y, ".", color=STYLE.colour(label), markersize=4, alpha=0.6)
+                    axes.plot(
+                        x.mean(), y.mean(), STYLE.marker(label), color=STYLE.colour(label), markersize=7
+                    )
             axes.set(title=name, xlabel="loss on test questions")
             rows = [r for r in at(records, rates=rates) if r["label"] in labels]
             heights = summary(rows, "forgetting").set_index("label")["mean"].to_dict()
@@ -113,9 +106,9 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                 means = pd.DataFrame(rows).groupby("lr")[["loss", "forgetting"]].mean()
                 path.plot(
                     *means.T.to_numpy(),
-                    marker=marker(label),
+                    marker=STYLE.marker(label),
                     markersize=3.5,
-                    color=colour(label),
+                    color=STYLE.colour(label),
                     linewidth=_width(label),
                 )
         path.set(
@@ -140,7 +133,7 @@ def _width(label: str) -> float:
 
 def named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
     """`finish` with every method's colour and marker."""
-    names, colours = ({label: of(label) for label in labels} for of in (spoken, colour))
+    names, colours = ({label: of(label) for label in labels} for of in (STYLE.name, STYLE.colour))
     return finish(fig, title, note, names, colours, MARKERS)
 
 
@@ -183,7 +176,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         best = {label: rows.idxmin() for label, rows in means.items()}
         for label, rows in means.items():
             look = (
-                {"color": colour(label), "linewidth": 1.3}
+                {"color": STYLE.colour(label), "linewidth": 1.3}
                 if label in SHOWN
                 else {"color": FAINT, "linewidth": 0.5}
             )
@@ -191,7 +184,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
                 if size is not None:
                     axes.plot(rows.index * size, rows, **look)
                     if label in SHOWN:
-                        axes.plot(best[label] * size, rows.min(), marker(label), markersize=6, **look)
+                        axes.plot(best[label] * size, rows.min(), STYLE.marker(label), markersize=6, **look)
         for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes.xaxis)
@@ -200,7 +193,7 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         left.set_ylim(low - 0.05, low + 0.5)
         both = [label for label in ("miss", "lora") if label in best and label in sizes]
         title = "Best rate (and the first step it makes): " + ", ".join(
-            f"{spoken(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
+            f"{STYLE.name(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
         )
         seeds = len({r["seed"] for r in tried})
         note = f"marks: the best; mean over the choosing seeds ({seeds}); what lies above {low + 0.5:.1f} is cut off"
@@ -235,9 +228,9 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                     axes.plot(
                         curves[0, 1:, 0],
                         curves[:, 1:, 1].mean(0),
-                        marker=marker(label),
+                        marker=STYLE.marker(label),
                         markersize=3,
-                        color=colour(label),
+                        color=STYLE.colour(label),
                         linewidth=_width(label),
                         label=label,
                     )

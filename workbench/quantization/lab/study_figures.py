@@ -12,17 +12,14 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, GREEN, INK, ORANGE, RED
 from workbench.intervals import interval, judging_rows, marks, scores
-from workbench.measures import Measure, at
+from workbench.measures import Measure, SeriesStyle, at
 from workbench.plotting import dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
 EACH = ("layer", "bits", "seed")  # what a ratio is taken on
 HELD_OUT = Measure("held_out", f"held-out {ERROR}", 100, lower=True)
+STYLE = SeriesStyle(LABELS, COLOURS)
 CALIBRATION = Measure("error", ERROR, 100, lower=True)
-
-
-def _names(table: pd.DataFrame) -> dict[str, str]:
-    return {name: LABELS[name] for name in dict.fromkeys(table["label"])}
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
@@ -42,7 +39,11 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
             axes.set(title=f"{b} bits", xlabel=HELD_OUT.axis if b == bits[len(bits) // 2] else "")
         fig.axes[0].set_ylabel("columns that share a scale")
         return finish(
-            fig, _fewest(table, "held-out error"), marks(records, "samples"), _names(table), COLOURS
+            fig,
+            _fewest(table, "held-out error"),
+            marks(records, "samples"),
+            STYLE.named(table["label"]),
+            COLOURS,
         )
 
 
@@ -215,7 +216,7 @@ def draw_tokens_damping(records: Sequence[Record]) -> Figure:
             axes.set(title=f"damping {damping:g}", xlabel="calibration tokens")
         grid[0].set_ylabel(ERROR)
         note = f"held out (lines) and calibration (dotted); {marks(records, 'samples')}"
-        return finish(fig, _fewest(table, "held-out error"), note, _names(table), COLOURS)
+        return finish(fig, _fewest(table, "held-out error"), note, STYLE.named(table["label"]), COLOURS)
 
 
 def draw_block_size(records: Sequence[Record]) -> Figure:

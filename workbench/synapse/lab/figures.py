@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
-from workbench.measures import Measure, Note
+from workbench.measures import Measure, Note, SeriesStyle
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -30,6 +30,7 @@ SHORT = {
     "uni, no refresh": "no refresh", "reference, shifted": "one device, shifted", "software, then written": "written",
 }  # fmt: skip
 STYLES = {"reference": "--"}  # on linear devices it lies on push-pull
+STYLE = SeriesStyle(SHORT, COLOURS)
 ACCURACY = Measure("accuracy", "accuracy (%)", 100)
 NOTE = Note(
     "test accuracy, each point at its best rate (chosen on validation digits); ",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record, signed
 from workbench.intervals import interval, judging_rows, scores, summary
 from workbench.plotting import cells, dots, figure, finish, greek, name_ends, series, target
-from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLES
+from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLE, STYLES
 
 
 def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -28,7 +28,7 @@ def note_of_means(records: Sequence[Record]) -> str:
     return replace(NOTE, edge="").of(records, f"mean of {runs} runs")
 
 
-def lead(records: Sequence[Record], over: str, **where: object) -> str:
+def uni_over(records: Sequence[Record], over: str, **where: object) -> str:
     """How far unidirectional updating is ahead of another label at one place, in words; "" where one of them is missing yet."""
     found = ACCURACY.lead(records, "uni", over, **where)
     return f"{found} points over {SHORT[over]}" if found else ""
@@ -53,14 +53,12 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
                 axes.minorticks_off()
         fig.axes[0].set_ylabel("accuracy (%)")
         if panel:
-            return finish(fig, title, NOTE.of(records), _names(software, table), COLOURS)
+            return finish(
+                fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS
+            )
         if axes is not None:
             name_ends(axes, SHORT)
         return finish(fig, title, NOTE.of(records))
-
-
-def _names(*tables: pd.DataFrame) -> dict[str, str]:
-    return {name: SHORT[name] for table in tables for name in dict.fromkeys(table["label"])}
 
 
 def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
@@ -74,19 +72,21 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
             if len(software):
                 target(axes, software["mean"].iloc[0], "software", across=True)
             axes.set(xlabel="accuracy (%)", title=greek(str(name)))
-        return finish(fig, title, NOTE.of(records), _names(software, table), COLOURS)
+        return finish(
+            fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS
+        )
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
     """Accuracy against nu."""
-    found = lead(records, "push-pull", nu=5.0)
+    found = uni_over(records, "push-pull", nu=5.0)
     title = f"Nonlinear devices (ν = 5): unidirectional {found}" if found else "Accuracy against nonlinearity"
     return _lines(records, "nu", title, "nonlinearity ν of LTP and of mirrored LTD (0: linear)")
 
 
 def draw_abruptness(records: Sequence[Record]) -> Figure:
     """Accuracy against nu of LTD."""
-    found = lead(records, "push-pull", nu=10.0)
+    found = uni_over(records, "push-pull", nu=10.0)
     title = (
         f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
     )
@@ -144,7 +144,7 @@ def draw_batches(records: Sequence[Record]) -> Figure:
 def draw_schemes(records: Sequence[Record]) -> Figure:
     """Schemes on each device, software as a line."""
     parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
-    found = [(name, lead(records, "alternating", response=response)) for response, name in parts]
+    found = [(name, uni_over(records, "alternating", response=response)) for response, name in parts]
     words = ", ".join(f"{words.partition(' ')[0]} ({name})" for name, words in found if words)
     return _dots(
         records,
