@@ -4,6 +4,25 @@ A method brings one fit: a config in, one record out. A fit is an ordinary run u
 comparisons that need the same fit share it, a new point or seed computes nothing else again, and a cut loses at most the
 fits under way. Columns that all methods share have the same names: `validation`, `seconds`, `peak_bytes`, `parameters`,
 `state_bytes`, `failed`.
+
+`compare` goes through the points in order and keeps at least `AHEAD` of them under way. A point (`_Trial`) is in one of these
+states, and asks the queue of fits for the records that move it on::
+
+    waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: its candidates are fitted on the choosing seeds
+       │            │                      ▲           judging: the best of them is fitted on the judging seeds
+       │            └── none was scored ───┤           ended: all its rows have been yielded, those that choose first
+       └── it has one candidate ──▶ judging┘
+
+A fit (`fits.FitQueue`) is in one of these, whoever needs it::
+
+    started ──▶ waiting ──▶ working ──▶ ended          waiting: beside the fits with which it shares work
+       │           ▲          │ │ │       ▲            working: on an executor, in turn with these
+       │           └──────────┘ │ └───────┤            back to waiting: the caller's executor broke
+       │                        ▼         │            straight to ended: its worker has saved it, or it failed
+       │                      alone ──────┤            alone: a worker died; each of its fits in a process of its own
+       └── its run is on disk ────────────┘
+
+`compare` sleeps in `FitQueue.wait` while the first point under way has no new row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compute the fits of a comparison on an executor, or read them if they are saved.
 
-Fits that share work are sent to the same worker, one after another.
+Fits that share work are sent to the same worker, one after another. `comparison` shows the states of a fit in a diagram.
 """
 
 from __future__ import annotations
