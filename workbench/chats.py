@@ -36,7 +36,7 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
         lines = [f"{ROLES[m['role']]}: {m['content']}" for m in messages]
         return "\n".join([*lines, f"{ROLES['assistant']}:"] if asks else [*lines, ""])
     try:
-        return lm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+        return str(lm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks))
     except Exception as error:  # a template raises whatever its author chose
         if messages[0]["role"] != "system" or len(messages) < 2 or messages[1]["role"] != "user":
             raise ValueError(f"the chat template of {lm.name} refuses these messages: {error}") from error

@@ -87,7 +87,7 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
 _ARGUMENTS: dict[type, frozenset[str]] = {}
 
 
-def _arguments(kind: type) -> frozenset[str]:
+def _arguments(kind: Any) -> frozenset[str]:
     if kind not in _ARGUMENTS:
         _ARGUMENTS[kind] = frozenset(inspect.signature(kind.forward).parameters)
     return _ARGUMENTS[kind]

@@ -6,7 +6,7 @@ further token costs one step. A long beginning that many prompts share is read o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,7 +94,7 @@ def stream(
     temperature: float = 0.0,
     seed: int = 0,
     prefix: Prefix | None = None,
-) -> Iterator[str]:
+) -> Generator[str, None, Reply]:
     """The pieces of the text that `generate` returns, as soon as each is certain; returns the `Reply`.
 
     A piece that may turn out to begin a stop string, or that ends within a character, waits for the tokens after it. Closing the
@@ -160,7 +160,8 @@ class _Job:
         self.lm, self.stop, self.temperature = lm, (*stop, *stops), temperature
         self.generator = torch.Generator().manual_seed(seed)
         self.new: list[int] = []
-        self.text, self.ended = "", ""
+        self.text = ""
+        self.ended: Literal["", "end", "stop", "length"] = ""
         if prefix is not None and not text.startswith(prefix.text):
             raise ValueError(
                 f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}..."
@@ -190,7 +191,8 @@ class _Job:
         """The text so far. A token of the prompt goes first, since some tokenizers drop a text's first blank."""
         before = self.prompt[-1:]
         start = len(self.lm.tokenizer.decode(before, skip_special_tokens=True))
-        return self.lm.tokenizer.decode(before + self.new, skip_special_tokens=True)[start:]
+        whole: str = self.lm.tokenizer.decode(before + self.new, skip_special_tokens=True)
+        return whole[start:]
 
     def certain(self) -> str:
         """The text so far, without an end that may still become part of a stop string, or a part of a character."""
@@ -205,7 +207,7 @@ class _Job:
 
     def reply(self) -> Reply:
         """What was written, when it has ended."""
-        return Reply(self.text, self.ended, len(self.new), len(self.prompt))
+        return Reply(self.text, self.ended or "length", len(self.new), len(self.prompt))
 
 
 def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> Iterator[None]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from functools import cache
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -154,7 +154,7 @@ class Config(BaseModel):
         return self
 
     @classmethod
-    def at(cls, scale: str | None, /, **knobs: Any) -> Config:
+    def at(cls, scale: str | None, /, **knobs: Any) -> Self:
         """The preset `scale` (None: the defaults), with `knobs` on top."""
         if scale is None:
             return cls(**knobs)
@@ -217,7 +217,7 @@ class Config(BaseModel):
                     found[name] = shown.when[1]
         return found
 
-    def replace(self, **knobs: Any) -> Config:
+    def replace(self, **knobs: Any) -> Self:
         """A copy with other knobs, validated."""
         return type(self)(**{**self.model_dump(), **knobs})
 

@@ -75,12 +75,12 @@ class LanguageModel:
     def end(self) -> int:
         """The token that ends an answer in training; raises DataError where the tokenizer has none."""
         if self.one_line:
-            return self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
+            return int(self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1])
         if self.tokenizer.eos_token_id is None:
             raise DataError(
                 f"the tokenizer of {self.name} has no end of text (eos_token); set one in its folder"
             )
-        return self.tokenizer.eos_token_id
+        return int(self.tokenizer.eos_token_id)
 
     @property
     def ends(self) -> frozenset[int]:
@@ -94,7 +94,7 @@ class LanguageModel:
         """Token ids of texts to be continued; with the token that begins a text, where the tokenizer adds one."""
         if not texts:
             return []
-        found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         begin = self.tokenizer.bos_token_id
         if begin is None or self.tokenizer("")["input_ids"][:1] != [begin]:
             return found
@@ -160,7 +160,7 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -168,6 +168,7 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
+        model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except MemoryError:
         raise

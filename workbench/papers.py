@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from workbench.intervals import Interval
 
-DECIDED = ("holds", "fails")
+State = Literal["holds", "fails", "open"]
+DECIDED: tuple[State, State] = ("holds", "fails")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Finding:
     high: float = math.inf
 
     @property
-    def state(self) -> Literal["holds", "fails", "open"]:
+    def state(self) -> State:
         """holds: the interval lies wholly inside; fails: wholly outside; open: in both, or there is one unit only."""
         if self.low < self.found.low and self.found.high < self.high:
             return "holds"
@@ -80,8 +81,8 @@ def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = 
     states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
     if not states:
         return Verdict("undecidable here", measured or "nothing to judge")
-    one, every = DECIDED if any_of else DECIDED[::-1]
-    state = one if one in states else every if {*states} == {every} else "open"
+    one, every = DECIDED if any_of else (DECIDED[1], DECIDED[0])
+    state: State = one if one in states else every if {*states} == {every} else "open"
     parts = [str(f) if isinstance(f, Finding) else f.measured for f in findings]
     return Verdict(state, measured or "; ".join(parts))
 
@@ -200,7 +201,7 @@ def _distance(one: Any, other: Any) -> float:
         return 0.0
     if not all(isinstance(v, (int, float)) for v in (one, other)):
         return math.inf
-    return abs(one - other) / max(abs(one), abs(other))
+    return float(abs(one - other) / max(abs(one), abs(other)))
 
 
 # -- the ledger --------------------------------------------------------------------------------------------------------

@@ -216,9 +216,11 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 
 def answer_logits(model: Any, batch: Batch) -> Tensor:
     """Logits ``(answer tokens, vocabulary)`` of the answers' tokens alone, in float32: the head is much of the work."""
-    if not head_alone_gives_logits(model):
-        return model(input_ids=batch.ids).logits[batch.rows, batch.columns].float()
-    return head(model)(hidden_states(model, batch.ids)[batch.rows, batch.columns]).float()
+    if head_alone_gives_logits(model):
+        found: Tensor = head(model)(hidden_states(model, batch.ids)[batch.rows, batch.columns])
+    else:
+        found = model(input_ids=batch.ids).logits[batch.rows, batch.columns]
+    return found.float()
 
 
 def answer_loss(model: Any, batch: Batch) -> Tensor:
@@ -231,7 +233,8 @@ def hidden_states(model: Any, ids: Tensor) -> Tensor:
     """What the model's head reads, ``(batch, tokens, width)``."""
     if isinstance(model, RWKV6):
         return model.hidden(ids)[0]
-    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    found: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    return found
 
 
 def head(model: Any) -> Any:
@@ -313,4 +316,4 @@ def accuracy(lm: LanguageModel, questions: Sequence[dict[str, Any]]) -> float:
     The model reads ``Question: ...``, a line break and ``Answer:``.
     """
     chosen = [choose(lm, f"Question: {q['question']}\nAnswer:", q["options"])[0] for q in questions]
-    return sum(one == q["answer"] for one, q in zip(chosen, questions, strict=True)) / len(questions)
+    return sum(one == int(q["answer"]) for one, q in zip(chosen, questions, strict=True)) / len(questions)

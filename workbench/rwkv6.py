@@ -35,7 +35,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
 
     def reorder_cache(self, rows: Tensor) -> None:
         """Take these sequences of the batch, in place; a row may be taken several times, or not at all."""
-        self[:] = [tuple(part[rows] for part in block) for block in self]
+        self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 
 def wkv_loop(
@@ -84,6 +84,18 @@ def wkv_chunked(
 class TimeMix(nn.Module):
     """Attention's place: what of the past is recalled for each token."""
 
+    time_maa_x: nn.Parameter
+    time_maa_w: nn.Parameter
+    time_maa_k: nn.Parameter
+    time_maa_v: nn.Parameter
+    time_maa_r: nn.Parameter
+    time_maa_g: nn.Parameter
+    receptance: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    gate: nn.Linear
+    output: nn.Linear
+
     def __init__(self, width: int, heads: int, lerp_rank: int, decay_rank: int):
         super().__init__()
         self.heads, self.chunked = heads, True
@@ -130,7 +142,8 @@ class ChannelMix(nn.Module):
         """Output ``(batch, tokens, width)``."""
         past = torch.cat([last[:, None], x[:, :-1]], 1) - x
         hidden = torch.relu(self.key(x + past * self.time_maa_k)).square()
-        return torch.sigmoid(self.receptance(x + past * self.time_maa_r)) * self.value(hidden)
+        out: Tensor = torch.sigmoid(self.receptance(x + past * self.time_maa_r)) * self.value(hidden)
+        return out
 
 
 class Block(nn.Module):
@@ -183,7 +196,7 @@ class RWKV6(nn.Module):
             raise ValueError(f"head_size={head_size} does not divide the width {width}; expected a divisor")
         hidden = hidden if hidden is not None else int(3.5 * width) // 32 * 32
         self.emb = nn.Embedding(vocabulary, width)
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(  # of `Block`
             Block(width, width // head_size, hidden, lerp_rank, decay_rank, first=number == 0)
             for number in range(layers)
         )
@@ -201,9 +214,10 @@ class RWKV6(nn.Module):
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         try:
             _, head_size = shapes["blocks.0.att.time_faaaa"]
+            vocabulary, width = shapes["emb.weight"]
             blocks = {int(found[1]) for name in shapes if (found := re.match(r"blocks\.(\d+)\.", name))}
             model = cls(
-                *shapes["emb.weight"], max(blocks) + 1, head_size, shapes["blocks.0.ffn.key.weight"][0],
+                vocabulary, width, max(blocks) + 1, head_size, shapes["blocks.0.ffn.key.weight"][0],
                 shapes["blocks.0.att.time_maa_w2"][1], shapes["blocks.0.att.time_decay_w1"][1],
             )  # fmt: skip
             model.load_state_dict(tensors)
@@ -218,10 +232,12 @@ class RWKV6(nn.Module):
         like = self.emb.weight
         width, heads = like.shape[1], self.blocks[0].att.heads
         wide = torch.promote_types(like.dtype, torch.float32)
+        n = width // heads
         return State(
             (
-                *(like.new_zeros(batch, width) for _ in range(2)),
-                like.new_zeros(batch, heads, width // heads, width // heads, dtype=wide),
+                like.new_zeros(batch, width),
+                like.new_zeros(batch, width),
+                like.new_zeros(batch, heads, n, n, dtype=wide),
             )
             for _ in self.blocks
         )
@@ -279,7 +295,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return found
     except FileNotFoundError:
         raise DataError(f"{path} was not found; expected a .pth or .safetensors file of RWKV-6") from None
     except UnpicklingError as error:

@@ -64,8 +64,8 @@ class Adapter(nn.Module, ABC):
             if weight is not None
             else next(iter([*getattr(base, "parameters", list)(), torch.zeros(1)]))
         )
-        self.like = {"dtype": torch.promote_types(here.dtype, torch.float32) if here.is_floating_point() else torch.float32,
-                     "device": here.device}  # fmt: skip
+        dtype = torch.promote_types(here.dtype, torch.float32) if here.is_floating_point() else torch.float32
+        self.like: dict[str, Any] = {"dtype": dtype, "device": here.device}
 
     @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:

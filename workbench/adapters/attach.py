@@ -64,7 +64,7 @@ def add_adapter(
     )
     made = {}
     for number, (path, layer) in enumerate(layers.items()):
-        base = layer.base if isinstance(layer, Adapted) else layer
+        base: Any = layer.base if isinstance(layer, Adapted) else layer
         generator = torch.Generator().manual_seed(mixed(config.seed, number))
         try:
             made[path] = (kind or KINDS[config.method])(config, base, generator, gradients.get(path))
@@ -111,7 +111,7 @@ def _refuse_unreached(
     raise unused(idle)
 
 
-def _learn_biases(layers: Mapping[str, nn.Module], made: Mapping[str, Adapter]) -> None:
+def _learn_biases(layers: Mapping[str, Any], made: Mapping[str, Adapter]) -> None:
     biased = [path for path, layer in layers.items() if getattr(layer, "bias", None) is not None]
     if not biased:
         raise ValueError(
@@ -145,9 +145,12 @@ def _gradients(
     model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Return the gradient of the loss with respect to each layer's weight, averaged over the batches, in float32."""
-    weights = {path: weight_of(getattr(layer, "base", layer)) for path, layer in layers.items()}
-    if None in weights.values():
-        return {}  # the adapter of a layer without a weight raises the error
+    weights: dict[str, Tensor] = {}
+    for path, layer in layers.items():
+        weight = weight_of(getattr(layer, "base", layer))
+        if weight is None:
+            return {}  # the adapter of a layer without a weight raises the error
+        weights[path] = weight
     wanted, reached = [p.requires_grad for p in model.parameters()], set()
     total, count = {path: torch.zeros_like(w, dtype=torch.float32) for path, w in weights.items()}, 0
     try:
@@ -180,7 +183,8 @@ def _gradients(
 
 def configs(model: nn.Module) -> dict[str, AdapterConfig]:
     """Return the configs of a model's adapters, by adapter name."""
-    return root(model).adapter_configs
+    found: dict[str, AdapterConfig] = vars(root(model))["adapter_configs"]
+    return found
 
 
 def _say_that_adapters_are_on(model: nn.Module, prefix: str, keep_vars: bool) -> None:
@@ -213,10 +217,11 @@ def unload(model: Model, merge: bool = True) -> Model:
 def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
     """Replace adapted layers by their base layers; after the last one, remove the other state of adapters."""
     whole = modules(model)
-    trained, told = root(model).before_adapters
+    trained, told = vars(root(model))["before_adapters"]
     known = {id(p) for p in trained}
     for path in paths:
-        layer, (parent, _, end) = whole[path], path.rpartition(".")
+        layer: Any = whole[path]
+        parent, _, end = path.rpartition(".")
         setattr(whole[parent], end, layer.base.train(layer.training))
         now = (getattr(layer.base, "weight", None), getattr(layer.base, "bias", None))
         trained += [new for own, new in zip(layer.own, now, strict=True) if id(own) in known]
@@ -294,7 +299,8 @@ def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
 
     For LoRA+, the matrices B form a second group with learning rate ``ratio * lr``.
     """
-    slow, fast = [], {}
+    slow: list[nn.Parameter] = []
+    fast: dict[float, list[nn.Parameter]] = {}
     for layer in adapted(model).values():
         for name in layer.active:
             ratio = configs(model)[name].ratio if configs(model)[name].method == "lora+" else 1.0

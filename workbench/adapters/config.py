@@ -29,7 +29,7 @@ class AdapterConfig(Config):
     """
 
     title: ClassVar[str] = "adapter"
-    method: Literal[METHODS] = knob(
+    method: Literal[METHODS] = knob(  # type: ignore[valid-type]
         "miss", "method", "Bone's family (miss, mini, bat-col, bat-row), LoRA's, HiRA, or the layers themselves (full)",
         essential=True,
     )  # fmt: skip
@@ -49,7 +49,7 @@ class AdapterConfig(Config):
         None, "only these layers", "names or ends of names, such as q_proj, v_proj; none: every linear of the blocks", free=True,
         choices=(None, ("q_proj", "v_proj"), ("up_proj", "down_proj")),
     )  # fmt: skip
-    form: Literal[ANY_FORM] | None = knob(
+    form: Literal[ANY_FORM] | None = knob(  # type: ignore[valid-type]
         None, "form", "how the update acts: on activations, as a weight, as a weight that is built twice; none: the cheapest",
         when=(lambda c: c.method != "full", "full fine-tuning has one"),
     )  # fmt: skip

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+from functools import reduce
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from workbench.adapters.adapter import Adapter, Mini, MiSS
-from workbench.adapters.attach import adapted, configs
+from workbench.adapters.attach import configs
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.layer import Adapted
 from workbench.adapters.lora import DoRA, HiRA, LoRA
+from workbench.adapters.targets import adapted
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -38,9 +40,10 @@ def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, f
 
     The error is ``||Delta - B A|| / ||Delta||`` (Frobenius), 0 for an update that is zero.
     """
-    parts = [factors_of(layer.adapters[name], layer.in_features, layer.out_features) for name in layer.active]
+    found = [factors_of(layer.adapters[name], layer.in_features, layer.out_features) for name in layer.active]
+    parts = [part for part in found if part is not None]
     most = min(layer.in_features, layer.out_features)
-    if all(part is not None for part in parts):
+    if len(parts) == len(found):
         A, B = torch.cat([A for A, _ in parts]), torch.cat([B for _, B in parts], dim=1)
         if len(A) <= (most if rank is None else rank):
             return A, B, 0.0
@@ -105,5 +108,5 @@ def _as_lora(layer: Adapted, A: Tensor, B: Tensor) -> LoRA:
     update.A.data, update.B.data = A.to(**update.like).contiguous(), B.to(**update.like).contiguous()
     shifts = [layer.adapters[name].shift for name in layer.active if layer.adapters[name].shift is not None]
     if shifts:
-        update.shift = nn.Parameter(sum(shifts).detach().clone())
+        update.shift = nn.Parameter(reduce(torch.add, shifts).detach().clone())
     return update.train(layer.training)

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from workbench.adapters.adapter import Adapter
-from workbench.adapters.attach import KINDS, adapted, configs, put
+from workbench.adapters.attach import KINDS, configs, put
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.folder import (
     BIAS,
@@ -35,7 +35,7 @@ from workbench.adapters.folder import (
 from workbench.adapters.lora import LoRA
 from workbench.adapters.names import modules, root
 from workbench.adapters.peft_config import CONFIG, PeftConfig, names_of, pattern_of
-from workbench.adapters.targets import linears
+from workbench.adapters.targets import adapted, linears
 from workbench.atomic import write_atomic
 from workbench.datasets import DataError
 
@@ -73,14 +73,14 @@ def _json(about: dict[str, Any]) -> bytes:
 
 def _written(update: Adapter) -> dict[str, Tensor]:
     """Return an adapter's tensors by our names; a LoRA that subtracts its initial value becomes one of rank 2r."""
-    parts = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
+    parts: dict[str, Tensor] = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
     return parts
 
 
 def _peft_config(
-    config: AdapterConfig, kind: str, model: nn.Module, updates: dict[str, Adapter]
+    config: AdapterConfig, kind: str, model: nn.Module, updates: Mapping[str, Any]
 ) -> dict[str, Any]:
     about = {
         "peft_type": kind,
@@ -132,7 +132,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     config, updates = config_of(folder, about, layers), {}
     _refuse_part(folder, about, layers, layers_here)
     for path, parts in layers.items():
-        base = getattr(layers_here[path], "base", layers_here[path])
+        base: Any = getattr(layers_here[path], "base", layers_here[path])
         try:
             bias = parts.pop("bias", None)
             updates[path] = _update(config, about, path, base, parts)
@@ -205,7 +205,7 @@ def _update(
     if config.method in STARTED and about.init_lora_weights is True:
         half = rank // 2  # written by save_adapter: the second half holds the initial value, negated
         config = config.replace(method="lora", r=half, alpha=None, iterations=None, compat="authors")
-        update = KINDS["lora"](config, base, generator)
+        update: Any = KINDS["lora"](config, base, generator)
         _filled(update, {"A": A[:half], "B": B[:, :half]})
         for name, start in (("A0", A[half:]), ("B0", -B[:, half:])):
             update.register_buffer(name, start.to(**update.like).contiguous())
@@ -218,7 +218,8 @@ def _update(
         if config.method == "olora":  # PEFT takes s Q R from the weight
             update.A0 *= update.scale
     update.scale = scale
-    return update
+    filled: Adapter = update
+    return filled
 
 
 def _filled(update: Adapter, parts: Mapping[str, Tensor]) -> Adapter:

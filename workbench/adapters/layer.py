@@ -19,7 +19,7 @@ class Adapted(nn.Module):
     def __init__(self, base: Any):
         super().__init__()
         self.base = base
-        self.adapters = nn.ModuleDict()
+        self.adapters: Any = nn.ModuleDict()  # of `Adapter`, by name
         self.active: tuple[str, ...] = ()
         self._aside: tuple[Any, Any] | None = None  # weight and bias, while others stand in their place
 
@@ -52,7 +52,7 @@ class Adapted(nn.Module):
         return bias if own is None else bias.to(own.dtype)
 
     @property
-    def own(self) -> tuple[Tensor | None, Tensor | None]:
+    def own(self) -> tuple[Any, Any]:
         """The original weight and bias of the base layer, also while adapters are merged; None for a missing one."""
         return self._aside or (getattr(self.base, "weight", None), getattr(self.base, "bias", None))
 

@@ -105,7 +105,7 @@ def summed(
     weights = {name: p.detach() for name, p in trained(model).items()}
     rest = {n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights}
 
-    def one(parameters: dict, sample: Tensor, label: Tensor) -> Tensor:
+    def one(parameters: dict[str, Tensor], sample: Tensor, label: Tensor) -> Tensor:
         return of(functional_call(model, {**parameters, **rest}, (sample[None],)), label)
 
     each = vmap(grad(one), in_dims=(None, 0, 0))
@@ -133,7 +133,7 @@ def _of_linears(
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
 
-            def keep(module: nn.Module, given: tuple, out: Tensor, name: str = name) -> None:
+            def keep(module: nn.Module, given: tuple[Tensor, ...], out: Tensor, name: str = name) -> None:
                 names.append(name)
                 inputs.append(given[0].detach())
                 outputs.append(out)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from workbench.compiling import keep
-from workbench.continual.rule import Rule, gate, loop, update
+from workbench.continual.rule import Moved, Rule, gate, loop, update
 
 PART = 1 << 18  # weights that are worth a thread
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
@@ -34,7 +35,7 @@ def suits(weight: Tensor, gradient: Tensor) -> bool:
     return plain and weight.device.type == "cpu" and weight.is_contiguous() and gradient.is_contiguous()
 
 
-def foreach(tensors: list, rule: Rule) -> list[Tensor]:
+def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     """`update` with one call an operation for all tensors of a kind; where something is not finite, the loop sorts it out."""
     if rule.eps == 0:  # 0 / 0 where nothing has come yet
         return loop(tensors, rule)
@@ -51,7 +52,7 @@ def foreach(tensors: list, rule: Rule) -> list[Tensor]:
     return bad
 
 
-def _foreach(tensors: list, rule: Rule) -> bool:
+def _foreach(tensors: list[Moved], rule: Rule) -> bool:
     """Move all, or none; returns whether all is finite."""
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
     k = [gate(g.to(total.dtype), rule) for g, total in zip(gradients, totals, strict=True)]
@@ -78,11 +79,11 @@ def _foreach(tensors: list, rule: Rule) -> bool:
     return True
 
 
-def fused(tensors: list, rule: Rule) -> list[Tensor | int]:
+def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     """`update` in one pass over memory, in as many threads as torch has where there are many weights."""
     if tensors[0][1].is_cuda:
         return _on_cuda(tensors, rule)
-    found = [0] * len(tensors)
+    found: list[Any] = [0] * len(tensors)
     for number in {tensor[1].dtype for tensor in tensors}:
         table = [
             (at, w.data_ptr(), g.data_ptr(), s.data_ptr(), w.numel())
@@ -274,7 +275,7 @@ def _compiled_by_torch():
     return torch.compile(updates)
 
 
-def _on_cuda(tensors: list, rule: Rule) -> list[Tensor]:
+def _on_cuda(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
     # as a tensor: a schedule would compile anew at every rate
     lr = torch.tensor(rule.lr, device=weights[0].device)

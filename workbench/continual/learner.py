@@ -66,7 +66,7 @@ EARLY = 10  # steps within which a run must have moved
 
 
 def fit(
-    stream: str | Stream | Sequence,
+    stream: str | Stream | Sequence[Any],
     method: str,
     optimizer: str = "sgd",
     model: nn.Module | None = None,
@@ -104,7 +104,7 @@ class Learner:
 
     def __init__(
         self,
-        stream: str | Stream | Sequence,
+        stream: str | Stream | Sequence[Any],
         method: str,
         optimizer: str = "sgd",
         model: nn.Module | None = None,
@@ -119,8 +119,8 @@ class Learner:
         self.knobs = k = {**KNOBS, **knobs}
         k["first_lr"], k["cap"] = k["first_lr"] or None, k["cap"] or None
         self.method = method
-        self.stream = streams.load(stream) if isinstance(stream, str) else stream
-        self.stream = self.stream if isinstance(self.stream, Stream) else streams.own(self.stream)
+        given = streams.load(stream) if isinstance(stream, str) else stream
+        self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
             raise ValueError(
@@ -168,7 +168,7 @@ class Learner:
 
     def _passes(self, number: int) -> int:
         first = self.knobs["first_passes"]
-        return first if number == 0 and first is not None else self.knobs["passes"]
+        return int(first if number == 0 and first is not None else self.knobs["passes"])
 
     def run(self) -> Iterator[tuple[int, int, float]]:
         """Train; yields the task, the step and the loss of each step."""

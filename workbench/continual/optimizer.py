@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Rule, loop
+from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Moved, Rule, loop
 
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
+Form = Callable[
+    [list[Moved], Rule], list[Tensor]
+]  # moves tensors; how many weights of each it left as they were
 FORMS = ("auto", "loop", "foreach", "fused")
 
 
@@ -54,7 +57,7 @@ class CLASSP(Optimizer):
         order: str = ORDER.default, cap: float | None = None,
         nonfinite: str = "raise", maximize: bool = False, form: str = "auto",
     ):  # fmt: skip
-        defaults = {
+        defaults: dict[str, Any] = {
             "lr": lr,
             "power": power,
             "threshold": threshold,
@@ -90,9 +93,9 @@ class CLASSP(Optimizer):
             )
         return loss
 
-    def _ready(self, group: dict[str, Any], number: int) -> dict[Callable, list]:
+    def _ready(self, group: dict[str, Any], number: int) -> dict[Form, list[Moved]]:
         """Place in the group, weight, gradient and sum of each tensor that has a gradient, by the form that will move it."""
-        found: dict[Callable, list] = {}
+        found: dict[Form, list[Moved]] = {}
         for place, weight in enumerate(group["params"]):
             gradient = weight.grad
             if gradient is None:
@@ -147,7 +150,7 @@ def _name(group: dict[str, Any], number: int, place: int) -> str:
     return names[place] if names else f"parameter {place} of group {number}"
 
 
-def form_of(form: str, weight: Tensor, gradient: Tensor) -> Callable:
+def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
     """What moves this tensor; what the fused form does not suit, the loop moves."""
     from workbench.continual import fused
 
@@ -165,8 +168,12 @@ def checked(group: dict[str, Any]) -> Rule:
     """The rule of a parameter group; raises ValueError for a value out of range."""
     mode = "repo" if group["mode"] == "published" else group["mode"]
     cap = math.inf if group["cap"] is None else float(group["cap"])
+    lr, power, threshold, eps = (float(group[name]) for name in ("lr", "power", "threshold", "eps"))
     rule = Rule(
-        *(float(group[name]) for name in ("lr", "power", "threshold", "eps")),
+        lr,
+        power,
+        threshold,
+        eps,
         bool(group["decay"]),
         mode,
         group["order"],

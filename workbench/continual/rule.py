@@ -26,6 +26,11 @@ ORDER = knob(
 CAP = knob(0.0, "cap", "of the effective rate; 0: none", low=0.0, high=10.0, step=0.01, when=OURS)
 
 
+Moved = tuple[
+    int, Tensor, Tensor, Tensor
+]  # a tensor to be moved: its place in a group, weight, gradient, sum
+
+
 class Rule(NamedTuple):
     """What decides how far a weight moves; see `CLASSP`."""
 
@@ -70,6 +75,6 @@ def rates(total: Tensor, rule: Rule) -> Tensor:
     return (rule.lr / (total + rule.eps) ** (1 / rule.power)).clamp(max=rule.cap)
 
 
-def loop(tensors: list, rule: Rule) -> list[Tensor]:
+def loop(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     """`update` for one tensor after the other; returns how many weights of each were left as they were."""
     return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]

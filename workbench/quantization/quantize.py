@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from workbench.quantization.config import SolverConfig
@@ -49,12 +51,12 @@ def quantize_layer(
     Raises ValueError for a wrong shape, a non-finite value or an option out of range. What was mended on the way
     (dead columns, more damping, a fall-back to rounding) stands in ``result.notes``.
     """
-    config = SolverConfig(
-        method=method, bits=bits, group_size=group_size, symmetric=symmetric, grid=grid, clip_search=clip_search,
-        damping=damping, act_order=act_order, static_groups=static_groups, block_size=block_size, alpha=alpha,
-        beta=beta, rho=rho, r2_part=r2_part, compat=compat,
-    )  # fmt: skip
-    solver = layer_solver(weight, hessian, cross, config, trace)
+    knobs: dict[str, Any] = {  # which the config validates
+        "method": method, "bits": bits, "group_size": group_size, "symmetric": symmetric, "grid": grid,
+        "clip_search": clip_search, "damping": damping, "act_order": act_order, "static_groups": static_groups,
+        "block_size": block_size, "alpha": alpha, "beta": beta, "rho": rho, "r2_part": r2_part, "compat": compat,
+    }  # fmt: skip
+    solver = layer_solver(weight, hessian, cross, SolverConfig(**knobs), trace)
     for _ in solver.steps():
         pass
     return solver.result()

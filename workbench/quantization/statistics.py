@@ -88,7 +88,8 @@ def inverse_upper(matrix: Tensor, leaf: int = 128) -> Tensor:
     n = len(matrix)
     if n <= leaf:
         identity = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
-        return torch.linalg.solve_triangular(matrix, identity, upper=True)
+        found: Tensor = torch.linalg.solve_triangular(matrix, identity, upper=True)
+        return found
     h, inverse = n // 2, torch.zeros_like(matrix)
     inverse[:h, :h], inverse[h:, h:] = (
         inverse_upper(matrix[:h, :h], leaf),

@@ -109,7 +109,7 @@ class Device:
 
         if not gap(0.0) > 1e-12 or not gap(1.0) < -1e-12:
             return None  # symmetric everywhere, or no place that pulls from both sides
-        return brentq(gap, 0.0, 1.0, xtol=1e-14)
+        return float(brentq(gap, 0.0, 1.0, xtol=1e-14))
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ class Exponential(Affine):
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
-        found = self.coefficients_of(torch.ones((), dtype=torch.float64))
-        return tuple(value.item() for value in found)
+        a, b, c, d = self.coefficients_of(torch.ones((), dtype=torch.float64))
+        return float(a), float(b), float(c), float(d)
 
     def coefficients_of(self, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The coefficients of devices whose nu are `factor` times this one's."""

@@ -1,0 +1,28 @@
+"""Run mypy: no error on the public interface, and elsewhere no more than `.ci/type-errors.txt` says; fewer are written there."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+KEPT = Path(__file__).with_name("type-errors.txt")
+
+done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+errors = [line for line in done.stdout.splitlines() if re.search(r": error: ", line)]
+if done.returncode not in (0, 1):  # mypy itself failed
+    sys.exit(done.stdout + done.stderr)
+(strict,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+public = {name.replace(".", "/") for name in strict["module"]}
+wrong = [line for line in errors if line.partition(".py:")[0].removesuffix("/__init__") in public]
+most, count = int(KEPT.read_text()), len(errors)
+if wrong:
+    sys.exit("\n".join([*wrong, f"mypy: {len(wrong)} errors on the public interface; expected none"]))
+if count > most:
+    sys.exit(
+        "\n".join([*errors, f"mypy: {count} errors; expected at most {most}, the number in {KEPT.name}"])
+    )
+if count < most:
+    KEPT.write_text(f"{count}\n")
+print(f"mypy: the public interface is clean; {count} errors elsewhere (it was {most})")
