@@ -20,9 +20,7 @@ most, count = int(KEPT.read_text()), len(errors)
 if wrong:
     sys.exit("\n".join([*wrong, f"mypy: {len(wrong)} errors on the public interface; expected none"]))
 if count > most:
-    sys.exit(
-        "\n".join([*errors, f"mypy: {count} errors; expected at most {most}, the number in {KEPT.name}"])
-    )
+    sys.exit("\n".join([*errors, f"mypy: {count} errors; expected at most {most}, the number in {KEPT.name}"]))
 if count < most:
     KEPT.write_text(f"{count}\n")
 print(f"mypy: the public interface is clean; {count} errors elsewhere (it was {most})")

@@ -6,9 +6,7 @@ from workbench.pictures import encode
 
 def runs_and_draws(experiment, config):
     """As many records as announced, and a figure at every stage: the first record, half of them, all; with a pinned run."""
-    records = (
-        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
-    )
+    records = runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
     if experiment.steps:
         assert len(records) == experiment.steps(config)
     for part in (records[:1], records[: len(records) // 2 + 1], records):

@@ -250,10 +250,7 @@ FORGERIES = {
     ),
     "a number for run.json": ({"about": 3}, "run.json holds a value of type int"),
     "no config": ({"about": {"config": None}}, "config="),
-    "a number stored as text": (
-        {"about": {"wall_seconds": "3.5"}},
-        "wall_seconds='3.5': input should be a valid number",
-    ),
+    "a number stored as text": ({"about": {"wall_seconds": "3.5"}}, "wall_seconds='3.5': input should be a valid number"),
     "records stored as text": ({"about": {"records": "4"}}, "records='4': input should be a valid integer"),
     "a negative time": ({"about": {"wall_seconds": -1}}, "wall_seconds=-1"),
     "no date": ({"about": {"finished": 20260102}}, "finished=20260102"),
@@ -261,10 +258,7 @@ FORGERIES = {
     "fits that are none": ({"about": {"fits": [3]}}, "fits="),
     "fewer records than said": ({"about": {"records": 9}}, "has 4 records; expected 9"),
     "an empty run": ({"records": b""}, "records=0: input should be greater"),
-    "records that are numbers": (
-        {"records": b"1\n2\n3\n"},
-        "line 1 holds a value of type int; expected a JSON object",
-    ),
+    "records that are numbers": ({"records": b"1\n2\n3\n"}, "line 1 holds a value of type int; expected a JSON object"),
     "records that are lists": ({"records": b"[]\n[]\n"}, "line 1 holds a value of type list"),
     "records that are no JSON": ({"records": b"{}\nsurprise\n"}, "Expecting value"),
     "a record in a record": (
@@ -277,10 +271,7 @@ FORGERIES = {
         "line 1 is too large; expected a record of at most",
     ),
     "nested without end": ({"records": b"[" * 200_000 + b"\n"}, "nested too deeply"),
-    "a value stored as text": (
-        {"records": lines_of({**STEP, "value": "0.1"})},
-        "toy/walk cannot display its records",
-    ),
+    "a value stored as text": ({"records": lines_of({**STEP, "value": "0.1"})}, "toy/walk cannot display its records"),
     "values that are missing": ({"records": lines_of({"step": 0})}, "toy/walk cannot display its records"),
 }
 
@@ -334,10 +325,7 @@ def test_names_that_lead_elsewhere(three, tmp_path):
                    "a\\b/run.json", "a/artefacts/.hidden", "a/artefacts/", ".a/run.json", "run.json", "a/other"):  # fmt: skip
         files, manifest = {}, {"format": bundles.FORMAT, "files": {}}
         swap(files, manifest, inside, b"{}")
-        with pytest.raises(
-            RunError,
-            match=r"expected RUN/run.json|is not a bundle|differ from those listed in manifest\.json",
-        ):
+        with pytest.raises(RunError, match=r"expected RUN/run.json|is not a bundle|differ from those listed in manifest\.json"):
             bundles.bring(zipped(tmp_path / "a.zip", files, manifest), tmp_path / "other")
     assert [*tmp_path.glob("**/x")] == []
 
@@ -391,9 +379,7 @@ def test_a_zip_that_is_cut_off_or_encrypted(three, tmp_path):
             names = bundles.bring(tmp_path / "b.zip", tmp_path / f"other{number}")
         except RunError:
             continue
-        assert all(
-            runs.load(tmp_path / f"other{number}" / n) == runs.load(runs.runs_folder() / n) for n in names
-        )
+        assert all(runs.load(tmp_path / f"other{number}" / n) == runs.load(runs.runs_folder() / n) for n in names)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs", "/", "a/b", "a\\b", ".hidden", "exports"])
@@ -401,9 +387,7 @@ def test_nothing_outside_the_runs_folder_has_a_name(three, runs_folder, name, tm
     for place in (runs_folder, runs_folder.parent, runs_folder / "exports"):
         place.mkdir(exist_ok=True)
         (place / "run.json").write_text("{}") if name != "exports" else None
-    for use in (
-        archive.folder_of, lambda n: archive.delete([n]), lambda n: bundles.export([n], tmp_path / "a" / "b.zip"),
-    ):  # fmt: skip
+    for use in (archive.folder_of, lambda n: archive.delete([n]), lambda n: bundles.export([n], tmp_path / "a" / "b.zip")):
         with pytest.raises(RunError, match="no run"):
             use(name)
     assert not (tmp_path / "a").exists()
@@ -419,10 +403,7 @@ def test_links_are_neither_followed_nor_sent(three, runs_folder, tmp_path, capsy
         (secret / file.name).write_bytes(file.read_bytes())
     (runs_folder / "linked").symlink_to(secret)
     assert [run.id for run in archive.kept()] == three
-    assert (
-        "linked is not listed, since it holds no valid run: the folder is a symbolic link"
-        in capsys.readouterr().err
-    )
+    assert "linked is not listed, since it holds no valid run: the folder is a symbolic link" in capsys.readouterr().err
     with pytest.raises(RunError, match="no run 'linked'"):
         archive.delete(["linked"])
     assert (secret / "run.json").exists()

@@ -30,9 +30,7 @@ MADE = {
         tf.Cohere2Config(**SHAPE, sliding_window=16, layer_types=TURNS)
     ),
     "llama 4, attention in chunks": lambda: tf.Llama4ForCausalLM(
-        tf.Llama4TextConfig(
-            **SHAPE, intermediate_size_mlp=48, head_dim=8, num_local_experts=2, attention_chunk_size=16
-        )
+        tf.Llama4TextConfig(**SHAPE, intermediate_size_mlp=48, head_dim=8, num_local_experts=2, attention_chunk_size=16)
     ),
     "gpt-neo, local and global": lambda: tf.GPTNeoForCausalLM(
         tf.GPTNeoConfig(
@@ -172,9 +170,7 @@ def test_a_model_that_is_no_chain_of_blocks_is_refused(how, said):
     model = Own(how).eval()
     for _ in range(2):  # and asked again it is refused again
         with pytest.raises(ValueError, match=f"'own' cannot be computed block by block: .*{said}"):
-            blocks.block_inputs(
-                models.LanguageModel("own", model, None), model.layers[0], torch.arange(20)[None]
-            )
+            blocks.block_inputs(models.LanguageModel("own", model, None), model.layers[0], torch.arange(20)[None])
     assert not any("forward" in vars(layer) for layer in model.layers)
 
 
@@ -198,9 +194,7 @@ def test_a_layer_of_a_model_with_windows_has_the_models_own_inputs(tmp_path, mon
     model.save_pretrained(tmp_path / "model")
     for file in models.find("tiny-llama").glob("tokenizer*"):
         shutil.copy(file, tmp_path / "model")
-    layer = load_layer(
-        LayerSource(str(tmp_path / "model"), 3, "q_proj", tokens=256, window=128, upstream="none")
-    )
+    layer = load_layer(LayerSource(str(tmp_path / "model"), 3, "q_proj", tokens=256, window=128, upstream="none"))
     lm = models.load(str(tmp_path / "model"))
     ids = models.token_ids(lm, datasets.load("prose-calibration"), 256).view(2, 128)
     seen = []

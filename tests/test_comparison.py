@@ -53,9 +53,7 @@ def file_of(folder):
 def test_settings_are_chosen_on_validation_and_judged_on_other_seeds(tmp_path):
     rows = made(tmp_path)
     assert len(rows) == STUDY.steps(STUDY.config()) == 3 * (3 * 2 + 5)
-    assert [(r["k"], r["phase"]) for r in rows] == [
-        (k, phase) for k in range(3) for phase in ["choose"] * 6 + ["judge"] * 5
-    ]
+    assert [(r["k"], r["phase"]) for r in rows] == [(k, phase) for k in range(3) for phase in ["choose"] * 6 + ["judge"] * 5]
     assert {r["seed"] for r in rows if r["phase"] == "choose"} == {CHOOSING, CHOOSING + 1}
     judged = [r for r in rows if r["phase"] == "judge"]
     assert {r["rate"] for r in judged} == {1.0}
@@ -121,12 +119,7 @@ def test_what_a_fit_means_and_the_data_of_every_point_are_part_of_what_a_compari
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
-    [
-        ("fail", "rate=2.0: too high"),
-        ("nan", "validation=nan: expected a finite"),
-        ("none", "validation=None"),
-    ],
+    ("mode", "said"), [("fail", "rate=2.0: too high"), ("nan", "validation=nan: expected a finite"), ("none", "validation=None")]
 )
 def test_a_candidate_that_fails_is_a_row_and_cannot_win(tmp_path, mode, said):
     rows = made(tmp_path, mode=mode, rates=(2.0, 0.5), points=1)
@@ -237,11 +230,7 @@ def test_the_next_points_begin_before_the_last_have_ended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("toy/unequal", "two: 2 candidates, others have 3; expected as many"),
-        ("toy/none", "one: no candidates"),
-    ],
+    ("name", "said"), [("toy/unequal", "two: 2 candidates, others have 3; expected as many"), ("toy/none", "one: no candidates")]
 )
 def test_unfair_plans_are_refused_before_anything_runs(tmp_path, name, said):
     experiment = get(name)
@@ -267,18 +256,14 @@ def test_units_are_averaged_first_and_one_unit_has_no_interval():
     index = pd.MultiIndex.from_product([["a", "b"], range(40)], names=["layer", "seed"])
     values = pd.Series([1.0] * 40 + [3.0] * 40, index)
     assert interval(values, "layer").n == 2
-    assert interval(values, "layer").high - interval(values, "layer").low == pytest.approx(
-        2 * 12.706, rel=1e-3
-    )
+    assert interval(values, "layer").high - interval(values, "layer").low == pytest.approx(2 * 12.706, rel=1e-3)
     assert math.isnan(interval(values.loc[["a"]], "layer").low)
     assert exactly(3) == Interval(3, 3, 3, 1)
 
 
 # -- the comparisons of the methods --------------------------------------------------------------------------------------
 
-COMPARISONS = [
-    n for n, e in discover().items() if "choosing" in e.config.model_fields and not n.startswith("toy/")
-]
+COMPARISONS = [n for n, e in discover().items() if "choosing" in e.config.model_fields and not n.startswith("toy/")]
 
 
 def fits_of(name, config):
@@ -303,11 +288,7 @@ def others(config, name):
     if not found and isinstance(value, (int, float)):
         found = [value + 1, value * 2, value / 2, value + 0.1, shown.low]
     if isinstance(value, tuple):
-        found += [
-            value[:1],
-            value[::-1],
-            *(tuple(v * f for v in value) for f in (2, 0.5) if not isinstance(value[0], str)),
-        ]
+        found += [value[:1], value[::-1], *(tuple(v * f for v in value) for f in (2, 0.5) if not isinstance(value[0], str))]
     if value is None:
         found += [32, (0.5,), 0.1]
     return [v for v in found if v != value]
@@ -333,13 +314,7 @@ def test_each_shown_knob_changes_some_fit_and_no_swept_one_is_taken(name):
 
 def others_of_swept(config, name):
     value = getattr(config, name)
-    return (
-        [not value]
-        if isinstance(value, bool)
-        else [value + 1]
-        if isinstance(value, (int, float))
-        else ["other"]
-    )
+    return [not value] if isinstance(value, bool) else [value + 1] if isinstance(value, (int, float)) else ["other"]
 
 
 # -- what a careful reader found ------------------------------------------------------------------------------------------
@@ -360,9 +335,7 @@ def test_stop_is_seen_while_a_fit_is_waited_for(tmp_path):
             return super().submit(lambda: (gate.wait(120), fn(*args, **kwargs))[1])
 
     with Stuck(1) as pool:
-        stream = runs.stream(
-            STUDY, STUDY.config(), tmp_path, executor=pool, stopped=lambda: seen.append(1) or len(seen) > 2
-        )
+        stream = runs.stream(STUDY, STUDY.config(), tmp_path, executor=pool, stopped=lambda: seen.append(1) or len(seen) > 2)
         with pytest.raises(runs.Stopped, match="0 fits are kept"):
             next(stream)
         gate.set()
@@ -393,9 +366,7 @@ def test_workers_end_with_their_parent_however_it_ends(tmp_path):
         "    print(processes(1).submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
     )
     (tmp_path / "script.py").write_text(script)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True)
     worker = int(process.stdout.readline())
     process.kill()
     process.wait()
@@ -414,10 +385,7 @@ def test_candidates_may_name_different_knobs(tmp_path):
 
 
 def test_a_fit_that_failed_leaves_no_interval_but_its_neighbours_are_shown():
-    rows = [
-        {"label": "a", "phase": "judge", "seed": s, "setting": "", "edge": "", "accuracy": 1.0 + s}
-        for s in range(5)
-    ]
+    rows = [{"label": "a", "phase": "judge", "seed": s, "setting": "", "edge": "", "accuracy": 1.0 + s} for s in range(5)]
     rows[2] = {k: v for k, v in rows[2].items() if k != "accuracy"} | {"failed": "broken"}
     (row,) = summary(rows, "accuracy").to_dict("records")
     assert (row["n"], row["failed"], len(row["values"])) == (4, 1, 4)
@@ -434,9 +402,7 @@ def test_an_interrupt_of_the_whole_group_is_not_for_the_workers():
         "    worker = pool.submit(os.getpid).result()\n    os.killpg(0, signal.SIGINT)\n"
         "    print(pool.submit(os.getpid).result() == worker)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, start_new_session=True
-    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, start_new_session=True)
     assert (ended.stdout.split(), ended.stderr) == (["True"], "")
 
 
@@ -466,9 +432,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(words, after, tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in said + rest
     assert "Error" not in said + rest
-    assert rest.rstrip().endswith(
-        "workbench: interrupted. Finished work is saved; run the same command again to continue"
-    )
+    assert rest.rstrip().endswith("workbench: interrupted. Finished work is saved; run the same command again to continue")
     until = time.monotonic() + 120
     while time.monotonic() < until and any(_in_group(p, process.pid) for p in psutil.process_iter()):
         time.sleep(0.1)
@@ -496,9 +460,7 @@ def test_an_interrupt_while_a_worker_starts_is_answered_after_it_has_started(mon
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_bar_that_is_interrupted_before_its_first_step_does_not_come_after_the_last_line(
-    monkeypatch, capsys
-):
+def test_a_bar_that_is_interrupted_before_its_first_step_does_not_come_after_the_last_line(monkeypatch, capsys):
     def interrupted(bar):
         raise KeyboardInterrupt
 
@@ -525,9 +487,7 @@ def test_one_dead_worker_costs_a_group_and_no_more(tmp_path, monkeypatch):
         return real(name, configs, root)
 
     monkeypatch.setattr(fits, "in_a_process_of_its_own", counted)
-    points = [
-        Point("toy", {"k": k}, {"offset": float(k), "mode": "die" if k == 3 else "plain"}) for k in range(12)
-    ]
+    points = [Point("toy", {"k": k}, {"offset": float(k), "mode": "die" if k == 3 else "plain"}) for k in range(12)]
     points = [replace(p, candidates=[{"rate": 0.5}, {"rate": 2.0}]) for p in points]
     config = STUDY.config()
     rows = list(compare(toy_fit.fitted, config, points, runs.Run(tmp_path / "x")))
@@ -543,10 +503,7 @@ def test_one_dead_worker_costs_a_group_and_no_more(tmp_path, monkeypatch):
 def test_a_given_executor_that_breaks_is_left_and_the_rest_done_here(tmp_path, capsys):
     pool = fits.processes(1)
     rows = made(tmp_path / "runs", pool, mode="die", points=2)
-    assert (
-        "the executor is broken because one of its workers died; continuing with local processes"
-        in capsys.readouterr().err
-    )
+    assert "the executor is broken because one of its workers died; continuing with local processes" in capsys.readouterr().err
     assert {r["rate"] for r in rows if "failed" in r} == {2.0}
     assert rows == made(tmp_path / "other", None, mode="die", points=2)
     pool.shutdown(wait=False)

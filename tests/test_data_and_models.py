@@ -59,9 +59,7 @@ def test_unknown_and_missing_sets_say_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     with pytest.raises(DataError) as error:
         datasets.load("wikitext2-test")
-    assert all(
-        w in str(error.value) for w in ("WORKBENCH_DATA", str(tmp_path), "workbench fetch wikitext2-test")
-    )
+    assert all(w in str(error.value) for w in ("WORKBENCH_DATA", str(tmp_path), "workbench fetch wikitext2-test"))
 
 
 def test_a_file_with_other_bytes_is_not_taken(monkeypatch, tmp_path):
@@ -115,10 +113,7 @@ def test_the_gguf_reader_equals_transformers():
 
     source = datasets.package_file(checkpoints.GGUF_FILE)
     theirs = AutoModelForCausalLM.from_pretrained(
-        source.parent,
-        gguf_file=source.name,
-        dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),
+        source.parent, gguf_file=source.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     ).state_dict()
     ours = models.load(models.SMOLLM2).model.state_dict()
     assert theirs.keys() == ours.keys()
@@ -303,22 +298,15 @@ def test_weights_that_are_not_there_are_not_random(mine, fault):
 def test_tensors_that_nobody_asked_for_are_told_and_shapes_that_differ_refused(mine):
     before = models.load(str(mine)).model.state_dict()
     renamed(mine, lambda t: t | {"model.visual.weight": torch.zeros(3)})
-    with pytest.warns(
-        UserWarning, match="holds 1 tensors that its model does not use, such as 'model.visual.weight'"
-    ):
+    with pytest.warns(UserWarning, match="holds 1 tensors that its model does not use, such as 'model.visual.weight'"):
         after = models.load(str(mine)).model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    renamed(
-        mine,
-        lambda t: {n: v for n, v in t.items() if "visual" not in n} | {"model.norm.weight": torch.ones(3)},
-    )
+    renamed(mine, lambda t: {n: v for n, v in t.items() if "visual" not in n} | {"model.norm.weight": torch.ones(3)})
     with pytest.raises(DataError, match="does not hold a causal language model"):
         models.load(str(mine))
 
 
-@pytest.mark.parametrize(
-    "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
-)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["half", "nested"])
 def test_a_damaged_file_of_a_folder_is_one_line(mine, file, damage):
     path = mine / file

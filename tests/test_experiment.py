@@ -120,10 +120,7 @@ def test_tuples_are_read_from_text_numbers_and_lists():
     assert Several(**Several.parse(["sizes=none"])).sizes is None
     assert Several.model_validate_json(made.model_dump_json()) == made
     for knobs, said in (
-        (
-            {"rates": (0.5, 2.0)},
-            r"rates=(0.5, 2.0): expected numbers from 0 to 1, separated by commas (rates)",
-        ),
+        ({"rates": (0.5, 2.0)}, r"rates=(0.5, 2.0): expected numbers from 0 to 1, separated by commas (rates)"),
         ({"rates": (0.5, float("nan"))}, "rates=(0.5, nan): expected numbers from 0 to 1"),
         ({"sizes": (0,)}, "sizes=(0,): expected whole numbers of at least 1, separated by commas or none"),
         ({"three": (1, 2)}, "expected 3 numbers, separated by commas (three)"),
@@ -148,10 +145,7 @@ def test_the_sizes_of_the_bundled_models_are_theirs():
     known = checkpoints.sizes(checkpoints.SMOLLM2)
     assert {k: about[k] for k in known if k in about} == {k: v for k, v in known.items() if k in about}
     assert known["key_value_size"] == load_weight(checkpoints.SMOLLM2, 0, "k_proj").shape[0]
-    assert (
-        checkpoints.sizes(checkpoints.TINY)["key_value_size"]
-        == load_weight(checkpoints.TINY, 0, "k_proj").shape[0]
-    )
+    assert checkpoints.sizes(checkpoints.TINY)["key_value_size"] == load_weight(checkpoints.TINY, 0, "k_proj").shape[0]
 
 
 def test_a_condition_on_a_knob_that_is_swept_decides_nothing():
@@ -189,9 +183,7 @@ def test_ranges_with_one_end_and_text_knobs_are_read_as_meant():
 
 
 def test_records_become_plain():
-    plain = plain_record(
-        {"a": np.float32(1.5), "b": torch.ones(2), "c": np.arange(2), "d": "text", "e": None}
-    )
+    plain = plain_record({"a": np.float32(1.5), "b": torch.ones(2), "c": np.arange(2), "d": "text", "e": None})
     assert plain == {"a": 1.5, "b": [1.0, 1.0], "c": [0, 1], "d": "text", "e": None}
     with pytest.raises(ValueError, match="expected at most 65536"):
         plain_record({"large": np.zeros(40_000)})

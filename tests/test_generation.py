@@ -24,18 +24,8 @@ LLAMA = {**HEADS, "num_key_value_heads": 2, "max_position_embeddings": 512}
 GEMMA = {**LLAMA, "head_dim": 8, "sliding_window": 8, "pad_token_id": 0}
 GPT = {"vocab_size": 259, "n_embd": 32, "n_layer": 3, "n_head": 4}
 TURNS = ["sliding_attention", "full_attention"] * 2
-EXPERTS = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16,
-    "shared_expert_intermediate_size": 16,
-}
-STATES = {
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 2,
-}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
+STATES = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2}
 FAMILIES = {
     "llama": (tf.LlamaForCausalLM, tf.LlamaConfig(**LLAMA)),
     "mistral": (tf.MistralForCausalLM, tf.MistralConfig(**LLAMA, sliding_window=8)),
@@ -45,10 +35,7 @@ FAMILIES = {
     "gpt2": (tf.GPT2LMHeadModel, tf.GPT2Config(**GPT, n_positions=512)),
     "neox": (tf.GPTNeoXForCausalLM, tf.GPTNeoXConfig(**HEADS)),
     "bloom": (tf.BloomForCausalLM, tf.BloomConfig(vocab_size=259, hidden_size=32, n_layer=3, n_head=4)),
-    "opt": (
-        tf.OPTForCausalLM,
-        tf.OPTConfig(**SIZES, ffn_dim=48, num_attention_heads=4, word_embed_proj_dim=32),
-    ),
+    "opt": (tf.OPTForCausalLM, tf.OPTConfig(**SIZES, ffn_dim=48, num_attention_heads=4, word_embed_proj_dim=32)),
     "mamba": (tf.MambaForCausalLM, tf.MambaConfig(**SIZES, state_size=4)),
     "qwen3-next": (tf.Qwen3NextForCausalLM, tf.Qwen3NextConfig(**LLAMA, head_dim=8, **EXPERTS, **STATES)),
 }
@@ -86,9 +73,7 @@ def language_model(name):
 def by_transformers(lm, prompt, tokens):
     """The ids that the family's own generate writes greedily, without a batch; RWKV-6 has its own."""
     ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]])
-    out = lm.model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, pad_token_id=0
-    )
+    out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, pad_token_id=0)
     return out[0, ids.shape[1] :].tolist()
 
 
@@ -103,9 +88,7 @@ def test_every_family_writes_what_its_own_generate_writes(name):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         prefix = read(lm, "twelve ")
-    assert ["cannot go on from a prefix" in str(w.message) for w in told] == (
-        [True] if name == "mamba" else []
-    )
+    assert ["cannot go on from a prefix" in str(w.message) for w in told] == ([True] if name == "mamba" else [])
     assert [reply.text for reply in generate_batch(lm, PROMPTS[2:], 24, prefix=prefix)] == wanted[2:]
     assert generate(lm, PROMPTS[2], 24, prefix=prefix).text == wanted[2], "the prefix is as it was"
     assert "".join(stream(lm, PROMPTS[0], 24)) == wanted[0]
@@ -185,11 +168,7 @@ def writes(lm, text, monkeypatch):
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    st.text("abc\n", max_size=30),
-    st.lists(st.text("abc\n", min_size=1, max_size=4), max_size=3),
-    st.integers(1, 40),
-)
+@given(st.text("abc\n", max_size=30), st.lists(st.text("abc\n", min_size=1, max_size=4), max_size=3), st.integers(1, 40))
 def test_a_text_ends_with_the_first_stop_string_that_is_whole_and_its_pieces_are_the_whole(text, stop, most):
     lm = language_model("llama")
     with pytest.MonkeyPatch.context() as patch:
@@ -236,13 +215,7 @@ def test_a_prompt_beyond_the_model_s_context_is_refused_and_a_text_ends_with_it(
 
 def test_wrong_arguments_are_refused_by_name():
     lm = language_model("llama")
-    for wrong in (
-        {"max_tokens": 0},
-        {"stop": "end"},
-        {"stop": [""]},
-        {"temperature": -1.0},
-        {"temperature": float("nan")},
-    ):
+    for wrong in ({"max_tokens": 0}, {"stop": "end"}, {"stop": [""]}, {"temperature": -1.0}, {"temperature": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             generate(lm, "x", **wrong)
     for single in ("x", [HELLO]):
@@ -258,9 +231,7 @@ def test_sampled_tokens_have_the_frequencies_of_the_softmax(monkeypatch):
     lm = language_model("llama")
     logits = torch.full((259,), -torch.inf)
     logits[3:7] = torch.tensor([1.0, 0.0, 2.0, 0.5])
-    monkeypatch.setattr(
-        decoding, "step", lambda model, ids, cache, mask=None: (logits.expand(len(ids), -1), 0)
-    )
+    monkeypatch.setattr(decoding, "step", lambda model, ids, cache, mask=None: (logits.expand(len(ids), -1), 0))
     lm.model.config.max_position_embeddings = 10_000
     job = generate(lm, "x", 4000, temperature=0.7, seed=1).text
     wanted = torch.softmax(logits[3:7].double() / 0.7, 0)
@@ -339,9 +310,7 @@ def test_a_text_begins_with_the_token_that_its_tokenizer_puts_there_and_a_chat_a
     lm = language_model("llama")
     inner = lm.tokenizer.backend_tokenizer
     inner.add_special_tokens(["<s>"])
-    inner.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))]
-    )
+    inner.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))])
     lm = replace(lm, tokenizer=PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>"))
     (ids, given) = lm.prompt_ids(["ab", "<s>ab"])
     assert ids == given == lm.tokenizer("ab")["input_ids"]

@@ -35,9 +35,7 @@ def test_environment_and_pyproject_name_the_same_packages():
 
 def test_pins_cover_every_direct_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pins = {
-        Requirement(line).name.lower() for line in (ROOT / ".ci/constraints.txt").read_text().splitlines()
-    }
+    pins = {Requirement(line).name.lower() for line in (ROOT / ".ci/constraints.txt").read_text().splitlines()}
     direct = project["dependencies"] + project["optional-dependencies"]["dev"]
     assert {Requirement(text).name.lower() for text in direct} <= pins
     assert "torch==2.13.0" in (ROOT / ".ci/constraints.txt").read_text()
@@ -104,24 +102,16 @@ def test_the_house_knows_no_method():
 def test_private_names_stay_in_their_module():
     for path in SOURCES:
         tree = ast.parse(path.read_text())
-        own = {
-            n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
-        }
+        own = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
         own |= {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workbench"):
                 private = [a.name for a in node.names if a.name.startswith("_")]
                 assert not private, f"{path}: imports {private}"
-            if (
-                isinstance(node, ast.Attribute)
-                and node.attr.startswith("_")
-                and not node.attr.startswith("__")
-            ):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
                 of = node.value.id if isinstance(node.value, ast.Name) else ""
                 known = of in ("self", "cls") or node.attr in own or node.attr in NAMED_TUPLE
-                known |= ast.unparse(node).startswith(
-                    "torch._foreach_"
-                )  # the way that torch's own optimizers take
+                known |= ast.unparse(node).startswith("torch._foreach_")  # the way that torch's own optimizers take
                 assert known, f"{path}:{node.lineno}: {ast.unparse(node)}"
 
 
@@ -131,17 +121,11 @@ NAMED_TUPLE = ("_asdict", "_replace", "_fields", "_repr_mimebundle_", "_exit", "
 
 def test_what_a_reader_is_sent_to_can_be_found():
     """No text cites a note that is not in the repository."""
-    files = [
-        *SOURCES,
-        *(ROOT / "tests").rglob("*.py"),
-        ROOT / "README.md",
-        *(ROOT / "notebooks").rglob("*.ipynb"),
-    ]
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), ROOT / "README.md", *(ROOT / "notebooks").rglob("*.ipynb")]
     for path in files:
         if path.name != "test_house.py":
             found = re.findall(
-                r"(?i)our note|the note's|research note|\(note, \d|note, section|notes? \d\.\d|of the note\b",
-                path.read_text(),
+                r"(?i)our note|the note's|research note|\(note, \d|note, section|notes? \d\.\d|of the note\b", path.read_text()
             )
             assert not found, f"{path}: {found}"
 
@@ -163,9 +147,7 @@ def test_no_code_of_a_models_folder_is_run():
 
 
 def test_nothing_committed_names_this_machine():
-    files = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert len(files) > 40
     for name in files:
         path = ROOT / name

@@ -21,9 +21,7 @@ def made():
 def write_idx(folder, made, zipped=False):
     folder.mkdir()
     for name, array in zip(images.IDX, made, strict=True):
-        data = (
-            b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-        )
+        data = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
         (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(data) if zipped else data)
 
 
@@ -81,18 +79,14 @@ def test_the_bundled_digits_are_the_first_of_mnist():
         full = datasets.load("mnist")
     except DataError as error:
         pytest.skip(str(error))
-    training = {
-        x.tobytes(): int(y) for x, y in zip(full.x_train[:10_000], full.y_train[:10_000], strict=True)
-    }
+    training = {x.tobytes(): int(y) for x, y in zip(full.x_train[:10_000], full.y_train[:10_000], strict=True)}
     for x, y in ((small.x_train, small.y_train), (small.x_test, small.y_test)):
         assert all(training[picture.tobytes()] == label for picture, label in zip(x, y, strict=True))
     tests = {x.tobytes() for x in full.x_test}
     assert not any(picture.tobytes() in tests for picture in small.x_train)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), [("mnist", (60_000, 28, 28)), ("fashion-mnist", (60_000, 28, 28))]
-)
+@pytest.mark.parametrize(("name", "shape"), [("mnist", (60_000, 28, 28)), ("fashion-mnist", (60_000, 28, 28))])
 def test_full_sets_by_name(name, shape):
     try:
         found = datasets.load(name)

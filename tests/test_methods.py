@@ -37,9 +37,7 @@ def installed(folder: Path, name: str, module: str, source: str | None = None) -
 
 def python(*words: str, path: str | Path = "", **more: object) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(path), **more.pop("env", {})}
-    return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, env=environment, timeout=300, **more
-    )
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, timeout=300, **more)
 
 
 def workbench(*words: str, path: str | Path = "", **more: object) -> subprocess.CompletedProcess:
@@ -118,11 +116,7 @@ def test_what_needs_no_library_imports_none(words, code):
 
 
 def test_importing_has_no_effect_on_the_disk(tmp_path):
-    env = {
-        "HOME": str(tmp_path),
-        "WORKBENCH_CACHE": str(tmp_path / "cache"),
-        "MPLCONFIGDIR": str(tmp_path / "mpl"),
-    }
+    env = {"HOME": str(tmp_path), "WORKBENCH_CACHE": str(tmp_path / "cache"), "MPLCONFIGDIR": str(tmp_path / "mpl")}
     said = python("-B", "-c", "from workbench.experiment import discover; discover()", env=env, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     assert not (tmp_path / "cache").exists()

@@ -39,15 +39,7 @@ def test_the_ledger_says_what_was_not_run():
 def rows(values, spread=0.01, **more):
     """Judging rows, five seeds each, of held-out errors by place."""
     return [
-        {
-            **place,
-            "phase": "judge",
-            "seed": s,
-            "held_out": e * (1 + spread * s * (s % 2)),
-            "error": e,
-            "drift": e,
-            **more,
-        }
+        {**place, "phase": "judge", "seed": s, "held_out": e * (1 + spread * s * (s % 2)), "error": e, "drift": e, **more}
         for place, e in values
         for s in range(5)
     ]
@@ -71,19 +63,12 @@ def test_every_claim_can_come_out_both_ways():
     for name in ("gptaq", "rescomp", "regulariser"):
         assert claims[name].check(terms(0.9, 0.9)).verdict == "holds", name
         assert claims[name].check(terms(1.1, 1.1)).verdict == "fails", name
-        assert claims[name].check(terms(0.9, 0.9, layers=1)).verdict == "open", (
-            "forty rows on one layer are one unit"
-        )
+        assert claims[name].check(terms(0.9, 0.9, layers=1)).verdict == "open", "forty rows on one layer are one unit"
     for full, wanted in ((0.5, "holds"), (2.0, "fails")):
-        records = rows(
-            [({"alpha": a, "beta": b}, full if a and b else 1.0) for a in (0.0, 1.0) for b in (0.0, 1.0)]
-        )
+        records = rows([({"alpha": a, "beta": b}, full if a and b else 1.0) for a in (0.0, 1.0) for b in (0.0, 1.0)])
         assert claims["no-strength"].check(records).verdict == wanted
     for changed, wanted in ((0.0, "holds"), (0.3, "fails")):
-        records = [
-            {"compat": c, "codes_changed": changed if c == "published" else 0.0}
-            for c in ("clean", "published")
-        ]
+        records = [{"compat": c, "codes_changed": changed if c == "published" else 0.0} for c in ("clean", "published")]
         assert claims["block-size"].check(records).verdict == wanted
     for exact, wanted in ((0.5, "holds"), (2.0, "fails")):
         names = ("gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
@@ -128,9 +113,7 @@ def test_a_finding_from_few_units_says_so():
 
 
 def test_findings_are_joined_by_all_of_and_any_of():
-    good, bad, open_ = (
-        Finding(n, span(*ends), 0) for n, ends in (("g", (1, 2)), ("b", (-2, -1)), ("o", (-1, 1)))
-    )
+    good, bad, open_ = (Finding(n, span(*ends), 0) for n, ends in (("g", (1, 2)), ("b", (-2, -1)), ("o", (-1, 1))))
     assert verdict(good, good).verdict == "holds"
     assert verdict(good, open_).verdict == "open"
     assert verdict(good, open_, bad).verdict == "fails"
@@ -187,10 +170,7 @@ def test_records_are_held_against_the_reference():
     config, reference = experiment.config.at("laptop"), papers.reference_records("synapse/batches")
     assert papers.against_reference(experiment, config, reference) == "equal to the reference"
     moved = [{**r, "accuracy": r["accuracy"] * 1.001} for r in reference]
-    assert (
-        papers.against_reference(experiment, config, moved)
-        == "within 0.1 % of the reference (farthest in accuracy)"
-    )
+    assert papers.against_reference(experiment, config, moved) == "within 0.1 % of the reference (farthest in accuracy)"
     other = [{**r, "setting": "rate=9"} for r in reference]
     assert "not the reference's rows" in papers.against_reference(experiment, config, other)
     assert "other knobs" in papers.against_reference(experiment, experiment.config.at("smoke"), reference)
@@ -241,22 +221,10 @@ def test_run_prints_the_id_of_the_same_knobs():
         (["run", "quantization/layer-trace", "--set", "damping=7"], "expected a number from 0 to 1"),
         (["run", "quantization/layer-trace", "--set", "bits"], "expected knob=value"),
         (["run", "quantization/layer-trace", "--scale", "paper"], "7B parameters"),
-        (
-            ["run", "quantization/layer-trace", "--set", "model=no-such/model"],
-            "check the spelling and the connection",
-        ),
-        (
-            ["run", "quantization/layer-trace", *SMALL, "--set", "block=9"],
-            "expected a whole number from 0 to 3",
-        ),
-        (
-            ["run", "quantization/layer-trace", *SMALL, "--set", "part=head"],
-            "expected a linear layer of tiny-llama",
-        ),
-        (
-            ["run", "quantization/layer-trace", *SMALL, "--set", "row=500"],
-            "row=500: expected a whole number from 0 to 127",
-        ),
+        (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "check the spelling and the connection"),
+        (["run", "quantization/layer-trace", *SMALL, "--set", "block=9"], "expected a whole number from 0 to 3"),
+        (["run", "quantization/layer-trace", *SMALL, "--set", "part=head"], "expected a linear layer of tiny-llama"),
+        (["run", "quantization/layer-trace", *SMALL, "--set", "row=500"], "row=500: expected a whole number from 0 to 127"),
         (["sweep", "quantization/layer-trace", "--axis", "bits"], "expected knob=value,value"),
         (["figures", "knitting"], "methods: adapters, continual"),
         (["fetch", "no-such-thing!"], "expected smollm2-135m"),

@@ -47,7 +47,7 @@ def test_inks_are_readable_in_both_themes():
 BLIND = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-}  # fmt: skip
+}
 TO_LMS = np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]])
 TO_LAB = np.array([[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]])
 
@@ -91,9 +91,7 @@ def test_text_in_a_picture_is_never_markup(words):
     assert sum("".join(e.itertext()) == words for e in shown) == 2 or not words.strip()
 
 
-@pytest.mark.parametrize(
-    "words", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&lt;b&gt; ]]> -->"]
-)
+@pytest.mark.parametrize("words", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&lt;b&gt; ]]> -->"])
 def test_hostile_text_stays_text(words):
     svg = pictures.markup(text_figure(words))
     assert "<script" not in svg
@@ -106,9 +104,7 @@ def test_markup_has_the_inks_of_the_page_and_short_numbers():
     assert f"var({inks.variable(inks.INK)},{inks.INK})" in svg
     assert "<metadata" not in svg
     assert "<!--" not in svg
-    digits = [
-        token.partition(".")[2] for path in ET.fromstring(svg).iter() for token in path.get("d", "").split()
-    ]
+    digits = [token.partition(".")[2] for path in ET.fromstring(svg).iter() for token in path.get("d", "").split()]
     assert max(map(len, digits)) <= 2
     assert "DejaVu" not in svg
 
@@ -153,11 +149,7 @@ OTHERS = {
     "quantization/grid": [{"bits": 2}, {"group_size": 64, "symmetric": False}],
     "quantization/two-weights": [{"w1": -1.0, "shift": 0.0}, {"correlation": -0.5}],
     "quantization/update": [{"column": 30}, {"bits": 2, "alpha": 0.0}],
-    "synapse/device": [
-        {"nonlinearity_down": 9.0, "step_spread": 0.3},
-        {"levels": 8},
-        {"device": "linear-step"},
-    ],
+    "synapse/device": [{"nonlinearity_down": 9.0, "step_spread": 0.3}, {"levels": 8}, {"device": "linear-step"}],
     "synapse/one-synapse": [{"scheme": "push-pull", "up": 0.9}, {"scheme": "reference"}, {"refresh": "none"}],
     "synapse/update": [{"delta": -0.9}, {"rate": 0.3}],
     "synapse/train": [{"rival": "software"}, {"scheme": "reference", "levels": 16}],
@@ -183,14 +175,9 @@ def test_a_kept_figure_equals_a_new_one(name):
     experiment = get(name)
     small = {"samples": 1000, "model": "tiny-llama", "every": 250 if name == "synapse/train" else 50}
     kind = experiment.config
-    config = kind.at(
-        "smoke", **{n: v for n, v in small.items() if n in kind.knobs() and name != "quantization/grid"}
-    )
+    config = kind.at("smoke", **{n: v for n, v in small.items() if n in kind.knobs() and name != "quantization/grid"})
     assert len(OTHERS[name]) >= 2
-    series = [
-        records_of(experiment, c)
-        for c in (config, *(config.replace(**more) for more in OTHERS[name]), config)
-    ]
+    series = [records_of(experiment, c) for c in (config, *(config.replace(**more) for more in OTHERS[name]), config)]
     kept = experiment.figure(series[-1])
     choices = ([], [("other", series[1])], [("a", series[0]), ("b", series[2])]) if experiment.pins else ([],)
     for records in series:

@@ -21,9 +21,7 @@ from workbench.training import TrainingError
 @pytest.mark.parametrize("model", [models.TINY, models.TINY_RWKV6, models.SMOLLM2])
 def test_another_lab_loads_asks_chooses_and_trains_through_the_core_alone(model):
     names = [
-        node.module
-        for node in ast.walk(ast.parse(Path(toy_language.__file__).read_text()))
-        if isinstance(node, ast.ImportFrom)
+        node.module for node in ast.walk(ast.parse(Path(toy_language.__file__).read_text())) if isinstance(node, ast.ImportFrom)
     ]
     assert all(name.count(".") <= 1 for name in names), "of the package, only modules of the core"
     answers = get("toy/answers")
@@ -44,14 +42,11 @@ def test_a_file_of_rwkv_6_is_a_model_too_and_one_with_another_vocabulary_is_refu
     assert models.ref(str(tmp_path / "mine.pth")).startswith("mine@")
     state = lm.model.state_dict()
     torch.save(
-        state | {"emb.weight": state["emb.weight"][:100], "head.weight": state["head.weight"][:100]},
-        tmp_path / "small.pth",
+        state | {"emb.weight": state["emb.weight"][:100], "head.weight": state["head.weight"][:100]}, tmp_path / "small.pth"
     )
     with pytest.raises(DataError, match="has 100 tokens, and no tokenizer of that many is here"):
         models.load(str(tmp_path / "small.pth"))
-    with pytest.raises(
-        DataError, match=r"none.pth was not found; expected a .pth or .safetensors file of RWKV-6"
-    ):
+    with pytest.raises(DataError, match=r"none.pth was not found; expected a .pth or .safetensors file of RWKV-6"):
         models.load(str(tmp_path / "none.pth"))
 
 
@@ -77,20 +72,11 @@ def written(path, rows):
 @pytest.mark.parametrize("kind", [".jsonl", ".json"])
 def test_numbers_stay_as_they_are_written_and_words_are_no_gaps(tmp_path, kind):
     """Beside a gap, pandas makes 7 of a whole number 7.0; and it takes the words None, NA and null for gaps."""
-    rows = [
-        {"question": "3 + 4", "answer": 7},
-        {"question": "0.5", "answer": 0.5},
-        {"question": "Who?", "answer": "None"},
-    ]
+    rows = [{"question": "3 + 4", "answer": 7}, {"question": "0.5", "answer": 0.5}, {"question": "Who?", "answer": "None"}]
     found = qa.read(written(tmp_path / f"x{kind}", rows))
     assert [pair.answer for pair in found] == ["7", "0.5", "None"]
     with pytest.warns(UserWarning, match=r"x.json.*: 2 of 5 rows have no question or no answer"):
-        assert (
-            qa.read(
-                written(tmp_path / f"x{kind}", [*rows, {"question": "?", "answer": None}, {"answer": "a"}])
-            )
-            == found
-        )
+        assert qa.read(written(tmp_path / f"x{kind}", [*rows, {"question": "?", "answer": None}, {"answer": "a"}])) == found
 
 
 def test_a_csv_keeps_words_that_look_like_gaps_and_line_breaks_in_cells(tmp_path):
@@ -113,11 +99,7 @@ def test_separators_of_lines_within_a_text_do_not_end_a_row(tmp_path):
         ("x.jsonl", '{"question": "a"', "cannot be read"),
         ("x.json", "[" * 100_000, "cannot be read"),
         ("x.jsonl", '{"q": 1, "a": 2}', r"has the columns q, a; expected one of \(\('question', 'answer'\)"),
-        (
-            "x.jsonl",
-            '{"question": "a", "answer": ["b"]}',
-            "row 1: answer is a list; expected text or a number",
-        ),
+        ("x.jsonl", '{"question": "a", "answer": ["b"]}', "row 1: answer is a list; expected text or a number"),
         ("x.csv", "", "cannot be read"),
     ],
 )
@@ -141,16 +123,10 @@ def by_hand(lm, pair):
 @pytest.mark.parametrize("name", [models.TINY, models.TINY_RWKV6])
 def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_is_beside_them(name):
     lm = models.load(name)
-    pairs = [
-        qa.Pair("1 + 1 =", "2"),
-        qa.Pair("Who was that, and where did he go?", "Ahab, to sea"),
-        qa.Pair("a", "bc de"),
-    ]
+    pairs = [qa.Pair("1 + 1 =", "2"), qa.Pair("Who was that, and where did he go?", "Ahab, to sea"), qa.Pair("a", "bc de")]
     wanted = [loss for pair in pairs for loss in by_hand(lm, pair)]
     samples = qa.encode(lm, pairs)
-    assert qa.answer_loss(lm.model, qa.collate(samples)).item() == pytest.approx(
-        sum(wanted) / len(wanted), rel=1e-4
-    )
+    assert qa.answer_loss(lm.model, qa.collate(samples)).item() == pytest.approx(sum(wanted) / len(wanted), rel=1e-4)
     for size in (1, 2, 32):
         judged = qa.judge(lm, samples, size)
         assert judged["loss"] == pytest.approx(sum(wanted) / len(wanted), rel=1e-4)
@@ -213,9 +189,7 @@ def test_a_tokenizer_without_an_end_is_told():
 
 def test_a_lack_of_memory_says_what_to_lower(monkeypatch):
     def short(*args, **kwargs):
-        raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes"
-        )
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory: you tried 10 bytes")
 
     lm = models.shared(models.TINY)
     sample = qa.encode(lm, [qa.Pair("a", "b")])
@@ -225,18 +199,14 @@ def test_a_lack_of_memory_says_what_to_lower(monkeypatch):
         lambda: qa.judge(lm, sample),
         lambda: qa.choose(lm, "a", ["b"]),
     ):
-        with pytest.raises(
-            TrainingError, match="out of memory: lower the batch size, the length of a sample"
-        ):
+        with pytest.raises(TrainingError, match="out of memory: lower the batch size, the length of a sample"):
             go()
     with pytest.raises(RuntimeError, match="something else"), training.enough_memory():
         raise RuntimeError("something else")
 
 
 def test_an_answer_in_nats_of_a_model_that_knows_nothing_is_the_log_of_the_vocabulary():
-    model = tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, tie_word_embeddings=False)
-    )
+    model = tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, tie_word_embeddings=False))
     torch.nn.init.zeros_(model.lm_head.weight)
     batch = qa.collate([qa.Encoded(torch.arange(6), 2)])
     assert qa.answer_loss(model.eval(), batch).item() == pytest.approx(math.log(50))

@@ -34,9 +34,7 @@ def test_a_complete_run_is_read_not_computed():
     about = json.loads((folder_of(config) / "run.json").read_text())
     assert about["records"] == 5
     assert about["config"]["steps"] == 5
-    assert {"commit", "dirty", "packages", "machine", "wall_seconds", "cpu_seconds", "peak_memory_mb"} <= set(
-        about
-    )
+    assert {"commit", "dirty", "packages", "machine", "wall_seconds", "cpu_seconds", "peak_memory_mb"} <= set(about)
     assert not (folder_of(config) / "checkpoint.pt").exists()
 
 
@@ -100,9 +98,7 @@ def test_killed_at_random_moments_the_records_are_the_same_bytes(tmp_path):
     whole = KILLED.format(tests=str(Path(__file__).parent))
     start = whole.replace(whole.splitlines()[-1], "")
     cut, uncut = tmp_path / "cut", tmp_path / "uncut"
-    subprocess.run(
-        [sys.executable, "-c", whole], check=True, env={**os.environ, "WORKBENCH_RUNS": str(uncut)}
-    )
+    subprocess.run([sys.executable, "-c", whole], check=True, env={**os.environ, "WORKBENCH_RUNS": str(uncut)})
     chance = random.Random(0)
     records = cut / runs.run_id(WALK, config) / "records.jsonl"
     for _ in range(6):
@@ -180,10 +176,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 def test_two_processes_compute_a_run_once(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent)).replace("steps=1000", "steps=60") + "print('ok')"
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     out = [p.communicate()[0] for p in both]
     assert out == [b"ok\n"] * 2
     assert len(runs.find(WALK, toy.ToyConfig(steps=60, pause=0.002))) == 60
@@ -257,9 +250,7 @@ def test_workers_are_as_many_as_the_process_may_use():
 def test_atomic_writes_leave_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomic(path, b"old")
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"

@@ -41,9 +41,9 @@ def test_chunks_are_the_loop(tokens, chunk, seed):
         assert torch.allclose(found, wanted, atol=1e-10)
 
 
-@pytest.mark.parametrize(("tokens", "dtype", "off"), [
-    (21, torch.float64, 1e-8), *((n, torch.float32, 1e-4) for n in (1, CHUNK - 1, CHUNK, CHUNK + 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tokens", "dtype", "off"), [(21, torch.float64, 1e-8), *((n, torch.float32, 1e-4) for n in (1, CHUNK - 1, CHUNK, CHUNK + 1))]
+)
 def test_outputs_and_gradients_of_chunks_are_those_of_the_loop(tokens, dtype, off):
     given_ = [p.requires_grad_(True) for p in parts(tokens, dtype=dtype)]
     found, wanted = wkv_chunked(*given_), wkv_loop(*given_)

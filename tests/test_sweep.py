@@ -12,12 +12,7 @@ from workbench.knobs import KnobError
 
 def test_a_grid_is_validated_before_anything_runs():
     configs = sweep.grid(toy.ToyConfig, {"steps": [2, 3], "seed": [0, 1]}, "smoke", rate=0.5)
-    assert [(c.steps, c.seed, c.rate) for c in configs] == [
-        (2, 0, 0.5),
-        (2, 1, 0.5),
-        (3, 0, 0.5),
-        (3, 1, 0.5),
-    ]
+    assert [(c.steps, c.seed, c.rate) for c in configs] == [(2, 0, 0.5), (2, 1, 0.5), (3, 0, 0.5), (3, 1, 0.5)]
     with pytest.raises(KnobError, match="steps=0"):
         sweep.grid(toy.ToyConfig, {"steps": [2, 0]})
 

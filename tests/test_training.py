@@ -16,12 +16,7 @@ from workbench.training import Batches, Training, TrainingError, mixed
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.drop, self.last = (
-            nn.Linear(4, 8),
-            nn.BatchNorm1d(8),
-            nn.Dropout(0.5),
-            nn.Linear(8, 3),
-        )
+        self.first, self.norm, self.drop, self.last = (nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
 
     def forward(self, x):
         return self.last(self.drop(self.norm(self.first(x)).relu()))
@@ -101,9 +96,7 @@ def test_a_loss_that_is_not_finite_stops_it_before_the_weights_are_touched():
         if step == 3:
             kept = copy.deepcopy(training.state_dict())
     before = [p.clone() for p in training.model.parameters()]
-    with pytest.raises(
-        TrainingError, match=r"loss is nan at step 6 of 9; the state after step 3 is kept\. Take a lower rate"
-    ):
+    with pytest.raises(TrainingError, match=r"loss is nan at step 6 of 9; the state after step 3 is kept\. Take a lower rate"):
         list(training.steps(lambda step: loss_of(step) * float("nan"), 9))
     assert all(torch.equal(p, q) for p, q in zip(before, training.model.parameters(), strict=True))
     assert training.done == 5
@@ -115,9 +108,7 @@ def test_a_step_that_is_not_finite_names_step_and_tensor():
     model = nn.Linear(2, 1)
     training = Training(model, CLASSP(model.named_parameters(), 0.1, power=2.0))
     x = torch.full((1, 2), 1e30)
-    with pytest.raises(
-        TrainingError, match=r"step 1 of 2: .*not finite in weight \(2 of 2 weights\).*no earlier state"
-    ):
+    with pytest.raises(TrainingError, match=r"step 1 of 2: .*not finite in weight \(2 of 2 weights\).*no earlier state"):
         list(training.steps(lambda step: model(x).sum(), 2))
 
 

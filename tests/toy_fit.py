@@ -51,12 +51,7 @@ def draw(records):
 
 
 @comparison(
-    "toy/study",
-    version=1,
-    fit=fitted,
-    figure=draw,
-    presets={"smoke": {"points": 2}},
-    story=lambda r, c, p: f"{len(r)} rows",
+    "toy/study", version=1, fit=fitted, figure=draw, presets={"smoke": {"points": 2}}, story=lambda r, c, p: f"{len(r)} rows"
 )
 def study(config: StudyConfig):
     """Points along the offset."""

@@ -13,9 +13,7 @@ PAIRS = [qa.Pair(f"{a} + {b} =", str(a + b)) for a in range(1, 5) for b in range
 
 
 class AnswersConfig(Config):
-    model: str = knob(
-        models.TINY, "model", choices=(models.TINY, models.TINY_RWKV6, models.SMOLLM2), free=True
-    )
+    model: str = knob(models.TINY, "model", choices=(models.TINY, models.TINY_RWKV6, models.SMOLLM2), free=True)
     steps: int = knob(20, "steps", low=1, high=1000)
     lr: float = knob(1e-3, "learning rate", low=1e-6, high=1.0, log=True)
     presets = {"smoke": {}, "laptop": {}, "paper": "there is no paper"}

@@ -17,9 +17,7 @@ if TYPE_CHECKING:  # each command imports what it needs: help, and a misspelt co
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 Scale = Annotated[str | None, typer.Option(help="preset: smoke (seconds), laptop (minutes), paper (a GPU)")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="knob=value, any number of times; tuples as 1,2,3")
-]
+Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value, any number of times; tuples as 1,2,3")]
 Link = Annotated[str, typer.Option(help="one line, as a panel's Link button gives it")]
 DESCRIBE = "Its knobs, presets and times: workbench describe EXPERIMENT."
 
@@ -56,9 +54,7 @@ def run(
     scale: Scale = None,
     set: Set = None,
     link: Link = "",
-    fresh: Annotated[
-        bool, typer.Option(help="compute again from the start, also where the run is complete")
-    ] = False,
+    fresh: Annotated[bool, typer.Option(help="compute again from the start, also where the run is complete")] = False,
 ) -> None:
     """Run one experiment, or read it if it is complete; prints its last record, what it says in a sentence, and its id."""
     from workbench import runs
@@ -71,9 +67,7 @@ def run(
         typer.echo(runs.run_id(found, config))
 
 
-def _asked(
-    experiment: str | None, scale: str | None, set: list[str] | None, link: str
-) -> tuple[Experiment, Config]:
+def _asked(experiment: str | None, scale: str | None, set: list[str] | None, link: str) -> tuple[Experiment, Config]:
     """The experiment and its config that a command names: by name, scale and knobs, or by a panel's link and knobs."""
     from workbench import links
     from workbench.experiment import get
@@ -81,9 +75,7 @@ def _asked(
     if link:
         state = links.parse(link)
         if experiment not in (None, state.experiment.name) or scale:
-            raise ValueError(
-                f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same"
-            )
+            raise ValueError(f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same")
         if state.note:
             typer.echo(f"workbench: {state.note}", err=True)
         given = state.experiment.config.parse(set or [])
@@ -118,10 +110,7 @@ def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[R
 def sweep_(
     experiment: str,
     axis: Annotated[
-        list[str],
-        typer.Option(
-            help="knob=value,value,... any number of times; all combinations are run; tuples as knob=1,2;3,4"
-        ),
+        list[str], typer.Option(help="knob=value,value,... any number of times; all combinations are run; tuples as knob=1,2;3,4")
     ],
     scale: Scale = None,
     set: Set = None,
@@ -148,10 +137,7 @@ def sweep_(
         for config, reason in result.failed:
             typer.echo(f"failed: {', '.join(f'{k}={getattr(config, k)}' for k in axes)}: {reason}", err=True)
         last = [
-            {
-                **{k: getattr(c, k) for k in axes},
-                **{k: v for k, v in r[-1].items() if not isinstance(v, list)},
-            }
+            {**{k: getattr(c, k) for k in axes}, **{k: v for k, v in r[-1].items() if not isinstance(v, list)}}
             for c, r in result.done
         ]
         typer.echo(pd.DataFrame(last).to_string(index=False) if last else "no point succeeded")
@@ -171,9 +157,7 @@ def _axis(config: type[Config], text: str) -> tuple[str, list[Any]]:
 def figures(
     method: Annotated[str | None, typer.Argument(help="quantization, ... ; none = all")] = None,
     scale: Annotated[str, typer.Option(help="one of smoke, laptop, paper")] = "laptop",
-    out: Annotated[
-        Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")] = None,
     reference: Annotated[
         bool, typer.Option(help="also write the records to the method's data/reference, which is committed")
     ] = False,
@@ -186,9 +170,7 @@ def figures(
 
     with one_line():
         if reference and scale != "laptop":
-            raise ValueError(
-                f"--reference with --scale {scale}: expected laptop, the scale of the reference records"
-            )
+            raise ValueError(f"--reference with --scale {scale}: expected laptop, the scale of the reference records")
         every = discover().values()
         chosen = [e for e in every if method in (None, e.method)]
         if not chosen:
@@ -227,9 +209,7 @@ def runs_(
     only: Annotated[list[str] | None, typer.Option("--only", help="knob=value, any number of times")] = None,
     export: Annotated[Path | None, typer.Option(help="write the listed runs into this .zip file")] = None,
     bring: Annotated[Path | None, typer.Option("--import", help="import the runs of such a file")] = None,
-    delete: Annotated[
-        list[str] | None, typer.Option(help="id of a run to delete, any number of times")
-    ] = None,
+    delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete, any number of times")] = None,
 ) -> None:
     """List the saved runs, newest first; export them into one file, import such a file, or delete runs."""
     from workbench import archive, bundles
@@ -257,8 +237,7 @@ def page(
     set: Set = None,
     link: Link = "",
     over: Annotated[
-        list[str] | None,
-        typer.Option(help="knob=value,value,... that moves in the page (instant experiments)"),
+        list[str] | None, typer.Option(help="knob=value,value,... that moves in the page (instant experiments)")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the file; default: beside the runs")] = None,
 ) -> None:
@@ -292,9 +271,7 @@ def dashboard(
 @app.command()
 def notebook(
     path: Path,
-    out: Annotated[
-        Path | None, typer.Option(help="where the executed copy goes; default: beside the runs")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="where the executed copy goes; default: beside the runs")] = None,
     scale: Scale = None,
     set: Set = None,
     timeout: Annotated[int, typer.Option(help="seconds a cell may take")] = 600,

@@ -63,8 +63,7 @@ def chosen(experiment: str | None = None, knobs: dict[str, Any] | None = None) -
     return [
         run
         for run in kept()
-        if experiment in (None, run.experiment)
-        and all(text_of(run.config.get(name)) == text for name, text in wanted.items())
+        if experiment in (None, run.experiment) and all(text_of(run.config.get(name)) == text for name, text in wanted.items())
     ]
 
 

@@ -87,9 +87,7 @@ def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
     names = list(linear_parts(blocks[block]))
     found = [n for n in names if n == part or n.endswith("." + part)]
     if not found:
-        raise ValueError(
-            f"part={part!r}: expected a linear layer of {lm.name}: {', '.join(n.split('.')[-1] for n in names)}"
-        )
+        raise ValueError(f"part={part!r}: expected a linear layer of {lm.name}: {', '.join(n.split('.')[-1] for n in names)}")
     return found[0]
 
 
@@ -183,8 +181,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
     seen: list[tuple[int, Tensor, Call, Any]] = []
     handles = [
         block.register_forward_hook(
-            lambda _, args, kwargs, out, number=number: seen.append((number, *_parted(args, kwargs), out)),
-            with_kwargs=True,
+            lambda _, args, kwargs, out, number=number: seen.append((number, *_parted(args, kwargs), out)), with_kwargs=True
         )
         for number, block in enumerate(stack)
     ]
@@ -203,18 +200,12 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
             with precision_of(stack[number]):
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
-                raise _not_one_by_one(
-                    lm, f"an argument of block {number} depends on the outputs of earlier blocks"
-                )
+                raise _not_one_by_one(lm, f"an argument of block {number} depends on the outputs of earlier blocks")
             # not exactly: the order of summation on a GPU varies
             if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
-                raise _not_one_by_one(
-                    lm, f"block {number} returns a different output when it is called again"
-                )
+                raise _not_one_by_one(lm, f"block {number} returns a different output when it is called again")
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):
-                raise _not_one_by_one(
-                    lm, f"the input of block {number + 1} is not the output of block {number}"
-                )
+                raise _not_one_by_one(lm, f"the input of block {number + 1} is not the output of block {number}")
     except BaseException:
         del _CHECKED[lm.model]
         raise
@@ -222,8 +213,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
 
 def _not_one_by_one(lm: models.LanguageModel, why: str) -> ValueError:
     return ValueError(
-        f"model {lm.name!r} cannot be computed block by block: {why}. Expected a decoder such as llama: "
-        "choose another model"
+        f"model {lm.name!r} cannot be computed block by block: {why}. Expected a decoder such as llama: choose another model"
     )
 
 

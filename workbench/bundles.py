@@ -118,15 +118,11 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
     """Return the manifest of a bundle; raise RunError if it does not match the files or a file is too large."""
     there = {info.filename: info for info in bundle.infolist()}
     if MANIFEST not in there:
-        raise RunError(
-            f"{path} is not a bundle of runs: it has no {MANIFEST}; expected a file from workbench runs --export"
-        )
+        raise RunError(f"{path} is not a bundle of runs: it has no {MANIFEST}; expected a file from workbench runs --export")
     for inside, info in there.items():
         most = LARGEST_PART.get(inside.rpartition("/")[2], LARGEST)
         if info.file_size > most:
-            raise RunError(
-                f"{path}: {inside} has {info.file_size:,} bytes after decompression; expected at most {most:,}"
-            )
+            raise RunError(f"{path}: {inside} has {info.file_size:,} bytes after decompression; expected at most {most:,}")
     if (whole := sum(info.file_size for info in there.values())) > LARGEST:
         raise RunError(f"{path} has {whole:,} bytes after decompression; expected at most {LARGEST:,}")
     told = json.loads(bundle.read(MANIFEST))
@@ -139,16 +135,12 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
         where = ".".join(map(str, wrong["loc"]))
         raise RunError(f"{path} is not a bundle of runs: {MANIFEST}, {where}: {wrong['msg']}") from None
     if {*there} != {*manifest.files, MANIFEST} or len(bundle.infolist()) != len(there):
-        raise RunError(
-            f"{path}: its files differ from those listed in {MANIFEST}; the bundle was altered. Ask for a new export"
-        )
+        raise RunError(f"{path}: its files differ from those listed in {MANIFEST}; the bundle was altered. Ask for a new export")
     for inside in manifest.files:
         name, _, rest = inside.partition("/")
         part = rest if rest in KEPT else rest.removeprefix("artefacts/")
         if not runs.is_plain(name) or not runs.is_plain(part) or (rest == part and rest not in KEPT):
-            raise RunError(
-                f"{path}: unexpected file {inside!r}; expected RUN/{ABOUT}, RUN/{RECORDS} or RUN/artefacts/NAME"
-            )
+            raise RunError(f"{path}: unexpected file {inside!r}; expected RUN/{ABOUT}, RUN/{RECORDS} or RUN/artefacts/NAME")
     return manifest
 
 
@@ -169,9 +161,7 @@ def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: P
                 file.flush()
                 os.fsync(file.fileno())
             if size != about.size or found.hexdigest() != about.sha256:
-                raise RunError(
-                    f"{path}: {inside} does not match its checksum; it was altered or damaged. Ask for a new export"
-                )
+                raise RunError(f"{path}: {inside} does not match its checksum; it was altered or damaged. Ask for a new export")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -185,13 +175,9 @@ def _check_run(name: str, folder: Path, path: Path) -> None:
         about, data = read_about(folder), (folder / RECORDS).read_bytes()
         made = runs.identity(about.experiment, about.version, about.config, about.inputs)
         if made != name:
-            raise RunError(
-                f"{path}: the run {name} has the config of another run, {made}; it was altered. Ask for a new export"
-            )
+            raise RunError(f"{path}: the run {name} has the config of another run, {made}; it was altered. Ask for a new export")
         if hashlib.sha256(data).hexdigest() != about.records_sha256:
-            raise RunError(
-                f"{path}: the records of {name} do not match their checksum; they were altered. Ask for a new export"
-            )
+            raise RunError(f"{path}: the records of {name} do not match their checksum; they were altered. Ask for a new export")
         records = read_records(data)
         if len(records) != about.records:
             raise ValueError(f"{RECORDS} has {len(records)} records; expected {about.records}, as in {ABOUT}")
@@ -215,9 +201,7 @@ def _check_shown(about: About, records: list[Record]) -> None:
         if experiment.figure is not None:
             experiment.figure(records)
     except Exception as error:  # a figure or a sentence may raise anything for unexpected records
-        raise ValueError(
-            f"{about.experiment} cannot display its records ({type(error).__name__}: {error})"
-        ) from error
+        raise ValueError(f"{about.experiment} cannot display its records ({type(error).__name__}: {error})") from error
 
 
 def _move(made: Path, target: Path) -> None:

@@ -28,9 +28,7 @@ class Dataset:
     others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or of the system
     get: str = ""  # how to get it, where there is no url
     checksum: Callable[[Path], str] = sha256  # of the file, or of what is in it
-    home: Path = (
-        Path(__file__).parents[1] / "data"
-    )  # another one for a method outside this package, which adds to DATASETS
+    home: Path = Path(__file__).parents[1] / "data"  # another one for a method outside this package, which adds to DATASETS
 
 
 def _images(name: str, about: str, sha256: str, licence: str, source: str, **where: Any) -> Dataset:

@@ -24,15 +24,10 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
     """
     for message in messages:
         if set(message) != {"role", "content"} or message["role"] not in ROLES:
-            raise ValueError(
-                f"message {dict(message)!r}: expected a role ({', '.join(ROLES)}) and a content, and nothing else"
-            )
+            raise ValueError(f"message {dict(message)!r}: expected a role ({', '.join(ROLES)}) and a content, and nothing else")
     messages = [dict(message) for message in messages]
     if not getattr(lm.tokenizer, "chat_template", None):
-        tell_once(
-            lm,
-            f"{lm.name} has no chat template: messages become lines that begin with {', '.join(ROLES.values())}",
-        )
+        tell_once(lm, f"{lm.name} has no chat template: messages become lines that begin with {', '.join(ROLES.values())}")
         lines = [f"{ROLES[m['role']]}: {m['content']}" for m in messages]
         return "\n".join([*lines, f"{ROLES['assistant']}:"] if asks else [*lines, ""])
     try:
@@ -43,9 +38,7 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
     system, user, *rest = messages
     merged = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
     text = chat_text(lm, merged, asks)
-    tell_once(
-        lm, f"the chat template of {lm.name} takes no system message: it is put before the first user message"
-    )
+    tell_once(lm, f"the chat template of {lm.name} takes no system message: it is put before the first user message")
     return text
 
 
@@ -57,14 +50,10 @@ def tell_once(lm: LanguageModel, what: str) -> None:
         warnings.warn(what, stacklevel=4)
 
 
-def prompt_tokens(
-    lm: LanguageModel, prompt: Prompt, asks: bool = True
-) -> tuple[str, list[int], tuple[str, ...]]:
+def prompt_tokens(lm: LanguageModel, prompt: Prompt, asks: bool = True) -> tuple[str, list[int], tuple[str, ...]]:
     """A prompt's text and tokens, and the strings at which an answer to it ends."""
     if isinstance(prompt, str):
         return prompt, lm.prompt_ids([prompt])[0], ()
     text = chat_text(lm, prompt, asks)
-    stops = (
-        () if getattr(lm.tokenizer, "chat_template", None) else tuple(f"\n{role}:" for role in ROLES.values())
-    )
+    stops = () if getattr(lm.tokenizer, "chat_template", None) else tuple(f"\n{role}:" for role in ROLES.values())
     return text, lm.tokenizer(text, add_special_tokens=False)["input_ids"], stops

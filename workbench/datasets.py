@@ -119,9 +119,7 @@ def fetch(name: str) -> Path:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
         if (found := dataset.checksum(partial)) != dataset.sha256:
-            raise DataError(
-                f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept"
-            )
+            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept")
         os.replace(partial, target)
     except OSError as error:
         raise DataError(

@@ -35,9 +35,7 @@ def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
     return Prefix(text, begun, cache, _state_of(lm.model))
 
 
-def read_prompts(
-    lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None
-) -> tuple[Tensor, Any, Tensor | None]:
+def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[Tensor, Any, Tensor | None]:
     """Logits ``(prompts, vocabulary)`` after the prompts, the cache, and where some are padded the mask ``(prompts, tokens)``."""
     read, cache = _taken_up(lm, prompts, prefix)
     rest = [[*prompt[read:]] for prompt in prompts]
@@ -45,10 +43,7 @@ def read_prompts(
     ids = torch.tensor([[0] * (longest - len(part)) + part for part in rest], device=lm.model.device)
     mask = None
     if any(len(part) < longest for part in rest):
-        mask = torch.tensor(
-            [[1] * read + [0] * (longest - len(part)) + [1] * len(part) for part in rest],
-            device=lm.model.device,
-        )
+        mask = torch.tensor([[1] * read + [0] * (longest - len(part)) + [1] * len(part) for part in rest], device=lm.model.device)
     return *step(lm.model, ids, cache, mask), mask
 
 
@@ -73,10 +68,7 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
     kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # of Mamba, of all others
     given = {"use_cache": True, kept: cache}
     if mask is not None:
-        given |= {
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :],
-        }
+        given |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]}
     if "logits_to_keep" in arguments:
         given["logits_to_keep"] = 1
     with torch.no_grad():

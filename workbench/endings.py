@@ -24,9 +24,7 @@ def one_line() -> Iterator[None]:
         fits = sys.modules.get("workbench.fits")
         if fits:
             fits.end_workers()
-        typer.echo(
-            "workbench: interrupted. Finished work is saved; run the same command again to continue", err=True
-        )
+        typer.echo("workbench: interrupted. Finished work is saved; run the same command again to continue", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
         runs = sys.modules.get("workbench.runs")

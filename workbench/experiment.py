@@ -69,13 +69,7 @@ class Experiment:
         """Whether the figure can compare with a pinned run."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
-    def tell(
-        self,
-        records: Sequence[Record],
-        config: Config,
-        pinned: Sequence[Any] = (),
-        drawn: Figure | None = None,
-    ) -> str:
+    def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = (), drawn: Figure | None = None) -> str:
         """The present state in one sentence: the story, or else the title of the figure, which may be `drawn` already."""
         if self.story is not None:
             return self.story(records, config, pinned)
@@ -171,9 +165,7 @@ def plain_record(record: Mapping[str, Any]) -> Record:
     plain = {str(key): _plain(value) for key, value in record.items()}
     size = len(json.dumps(plain))
     if size > LARGEST_RECORD:
-        raise ValueError(
-            f"a record of {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path"
-        )
+        raise ValueError(f"a record of {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path")
     return plain
 
 

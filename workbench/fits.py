@@ -100,9 +100,7 @@ class FitQueue:
         """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
         if self.run.stopped():
             raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are kept")
-        phases.say(
-            f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far"
-        )
+        phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far")
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
             jobs, rest, executor = self._working.pop(future)
@@ -175,9 +173,7 @@ class FitQueue:
     def _executor(self, job: Job) -> futures.Executor:
         if self.run.executor is not None and id(self.run.executor) not in self._broken:
             return self.run.executor
-        if (
-            self.fit.in_threads(job.config) or parent_process() is not None
-        ):  # a sweep's worker starts no others
+        if self.fit.in_threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
             return self._threads("own", 1 if parent_process() else cores())
         if "pool" not in _shared:
             _shared["pool"] = processes(cores())
@@ -193,10 +189,7 @@ class FitQueue:
         if _shared.get("pool") is executor:
             del _shared["pool"]
         elif executor is self.run.executor and id(executor) not in self._broken:
-            print(
-                "the executor is broken because one of its workers died; continuing with local processes",
-                file=sys.stderr,
-            )
+            print("the executor is broken because one of its workers died; continuing with local processes", file=sys.stderr)
             self._broken.add(id(executor))
 
     def _take(self, jobs: list[Job], future: futures.Future, executor: futures.Executor) -> list[Job]:

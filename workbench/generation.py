@@ -52,9 +52,7 @@ def generate(
     Runs in evaluation mode. Raises ValueError for a prompt that is empty, that leaves no room for a
     token in the model's context, or that does not begin with `prefix`.
     """
-    return generate_batch(
-        lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix
-    )[0]
+    return generate_batch(lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix)[0]
 
 
 def generate_batch(
@@ -75,10 +73,7 @@ def generate_batch(
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
         raise ValueError("prompts: expected a list of texts or chats; give a single one to generate")
     _check(max_tokens, stop, temperature)
-    jobs = [
-        _Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, place), prefix)
-        for place, prompt in enumerate(prompts)
-    ]
+    jobs = [_Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, place), prefix) for place, prompt in enumerate(prompts)]
     for group in decoding.groups(lm, [len(job.prompt) for job in jobs], size):
         for _ in _written(lm, [jobs[place] for place in group], prefix):
             pass
@@ -163,9 +158,7 @@ class _Job:
         self.text = ""
         self.ended: Literal["", "end", "stop", "length"] = ""
         if prefix is not None and not text.startswith(prefix.text):
-            raise ValueError(
-                f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}..."
-            )
+            raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
 
     def take(self, logits: Tensor) -> int:
         """Choose the next token by logits ``(vocabulary,)``."""
@@ -200,9 +193,7 @@ class _Job:
             return self.text
         text = self.text.rstrip("\ufffd")
         most = max((len(s) - 1 for s in self.stop), default=0)
-        held = (
-            k for k in range(min(most, len(text)), 0, -1) if any(s.startswith(text[-k:]) for s in self.stop)
-        )
+        held = (k for k in range(min(most, len(text)), 0, -1) if any(s.startswith(text[-k:]) for s in self.stop))
         return text[: len(text) - next(held, 0)]
 
     def reply(self) -> Reply:

@@ -12,12 +12,7 @@ import numpy as np
 from workbench.checksums import remembered
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-IDX = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 class Images(NamedTuple):
@@ -41,9 +36,7 @@ def read(path: Path) -> Images:
             with np.load(path) as archive:  # never unpickles: NumPy refuses object arrays by default
                 arrays = [archive[name] for name in ARRAYS]
     except (OSError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{path}: no readable images ({error}); expected arrays {', '.join(ARRAYS)}"
-        ) from error
+        raise ValueError(f"{path}: no readable images ({error}); expected arrays {', '.join(ARRAYS)}") from error
     except Exception as error:  # zipfile and zlib have errors of their own
         raise ValueError(f"{path}: damaged ({error}); get the file anew") from error
     images = Images(*arrays)

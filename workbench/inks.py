@@ -4,18 +4,10 @@ from __future__ import annotations
 
 # Okabe and Ito's colours, told apart by the colour-blind; orange, sky and red darker, so that lines have a contrast of 3:1 on
 # white. The same method has the same colour in all notebooks.
-ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
-    "#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676",
-)  # fmt: skip
-INK, FAINT, HAIR = (
-    "#212122",
-    "#616163",
-    "#dcdcdd",
-)  # of text; of axes and what stands back; of what is hardly there
+ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = ("#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676")
+INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # of text; of axes and what stands back; of what is hardly there
 # the same colours for text (4.5:1), then lines and text in the dark theme
-TEXT = {
-    ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373",
-}  # fmt: skip
+TEXT = {ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373"}
 DARK = {
     ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#a8a8a8",
     INK: "#dedede", FAINT: "#9e9e9e", HAIR: "#424242",

@@ -33,9 +33,7 @@ def problems() -> list[str]:
     try:
         write_atomic(runs.runs_folder() / ".writable", b"")
     except OSError as error:
-        found.append(
-            f"the runs folder {runs.runs_folder()} cannot be written ({error.strerror}); set WORKBENCH_RUNS"
-        )
+        found.append(f"the runs folder {runs.runs_folder()} cannot be written ({error.strerror}); set WORKBENCH_RUNS")
     return found
 
 
@@ -50,7 +48,4 @@ def _missing(find) -> list[str]:
 def report() -> None:
     """Print what is missing, or that all is well."""
     found = problems()
-    print(
-        "\n".join(f"missing: {line}" for line in found)
-        or "everything is here: packages, data, models, a runs folder"
-    )
+    print("\n".join(f"missing: {line}" for line in found) or "everything is here: packages, data, models, a runs folder")

@@ -58,11 +58,7 @@ def marks(records: Iterable[Record], units: str = "seeds") -> str:
     count = len({r["seed"] for r in judging_rows(records)})
     if count == 1:
         return f"one {units.removesuffix('s')}"
-    return (
-        f"mean and 95 % interval of {count} {units}"
-        if count >= FEW
-        else f"mean of {count} {units}, each a dot"
-    )
+    return f"mean and 95 % interval of {count} {units}" if count >= FEW else f"mean of {count} {units}, each a dot"
 
 
 def exactly(value: float) -> Interval:
@@ -110,6 +106,4 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
         row = dict(zip(keys, at, strict=True)) | {"setting": part["setting"].iloc[0], **found._asdict()}
         row |= {"values": measured.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}
         rows.append(row | {"fits": len(every), "failed": int(every["failed"].fillna("").astype(bool).sum())})
-    return pd.DataFrame(
-        rows, columns=[*keys, "setting", *Interval._fields, "values", "edge", "fits", "failed"]
-    )
+    return pd.DataFrame(rows, columns=[*keys, "setting", *Interval._fields, "values", "edge", "fits", "failed"])

@@ -18,9 +18,7 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SCALES = ("smoke", "laptop", "paper")
-Bound = (
-    float | Callable[[Any], float | None] | None
-)  # a number, or of the whole config: a model of 30 blocks has 0 to 29
+Bound = float | Callable[[Any], float | None] | None  # a number, or of the whole config: a model of 30 blocks has 0 to 29
 
 
 class KnobError(ValueError):
@@ -90,9 +88,7 @@ def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
     """A knob as it is declared elsewhere, with another default (None: the same), or other fields of `Knob` by name."""
     shown = replace(declared.json_schema_extra["knob"], **changes)
     fields = {field.name: getattr(shown, field.name) for field in fields_of(shown)}
-    return knob(
-        declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields
-    )
+    return knob(declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields)
 
 
 class Config(BaseModel):
@@ -103,9 +99,7 @@ class Config(BaseModel):
     names the group in which a class's own knobs are shown, where there are several.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
     presets: ClassVar[Mapping[str, Mapping[str, Any] | str]] = {}
     swept: ClassVar[Sequence[str]] = ()
     title: ClassVar[str] = ""
@@ -126,9 +120,7 @@ class Config(BaseModel):
         found, hints = dict(knobs), _hints(cls)
         for name in cls.swept:
             if name in knobs and knobs[name] != cls.model_fields[name].default:
-                raise ValueError(
-                    f"{name}={knobs[name]}: this experiment goes through several {name} by itself; leave it out"
-                )
+                raise ValueError(f"{name}={knobs[name]}: this experiment goes through several {name} by itself; leave it out")
         for name, value in knobs.items():
             if name not in cls.model_fields:
                 continue
@@ -180,9 +172,7 @@ class Config(BaseModel):
     def read(cls, name: str, text: str) -> Any:
         """The value of the knob `name` from text: a tuple from commas, else JSON, or the text itself."""
         hint = _hints(cls).get(name)
-        if hint is str or any(
-            get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)
-        ):
+        if hint is str or any(get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)):
             return text  # "none" too, where that is one of the words
         value = parse_value(text)
         if _tuple_of(hint) and value is not None and not isinstance(value, list):
@@ -228,9 +218,7 @@ class Config(BaseModel):
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
         """The knobs that the smaller config `kind` has too, as one of its kind, with `changes`."""
-        return kind(
-            **{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes
-        )
+        return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 
 class _Seen:
@@ -299,13 +287,7 @@ def expected(config: type[Config], name: str, top: float | None = None) -> str:
             words.append("none")
         elif get_origin(part) is tuple:
             several = len(get_args(part)) if ... not in get_args(part) else ""
-            kind = (
-                "texts"
-                if get_args(part)[0] is str
-                else "whole numbers"
-                if get_args(part)[0] is int
-                else "numbers"
-            )
+            kind = "texts" if get_args(part)[0] is str else "whole numbers" if get_args(part)[0] is int else "numbers"
             words.append(f"{several} {kind}{_span(shown, top)}, separated by commas".strip())
         else:
             names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -51,9 +51,7 @@ def parse(line: str) -> State:
     head, _, rest = line.strip().partition("?")
     name, _, version = head.partition("@")
     if not name:
-        raise KnobError(
-            f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it"
-        )
+        raise KnobError(f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it")
     experiment = get(name)
     pairs = parse_qsl(rest, keep_blank_values=True)
     config = _config(experiment.config(), [p for p in pairs if p[0] not in (PIN, MOMENT)])
@@ -62,11 +60,7 @@ def parse(line: str) -> State:
     if moment is not None and not moment.isdecimal():
         raise KnobError(f"link {line!r}: {MOMENT}={moment!r}; expected a whole number")
     other = version not in ("", str(experiment.version))
-    note = (
-        f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ"
-        if other
-        else ""
-    )
+    note = f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ" if other else ""
     return State(experiment, config, pins, None if moment is None else int(moment), note)
 
 

@@ -49,20 +49,13 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
     return pure
 
 
-def part(
-    figure: Figure, name: str, left: float, top: float, width: float, height: float, gap: float = 36
-) -> Axes:
+def part(figure: Figure, name: str, left: float, top: float, width: float, height: float, gap: float = 36) -> Axes:
     """The axes `name` of a live figure, empty: those that it has, or new ones. Places are in pixels, from the upper left.
 
     Names of axes stand where they always do, `gap` pixels left of the y-axis: to measure the ticks would be a third of the cost.
     """
     whole_width, whole_height = figure.get_size_inches() * PIXELS
-    place = (
-        left / whole_width,
-        1 - (top + height) / whole_height,
-        width / whole_width,
-        height / whole_height,
-    )
+    place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
     figure.parts_drawn = [*getattr(figure, "parts_drawn", ()), name]
     found = next((axes for axes in figure.axes if axes.get_label() == name), None)
     if found is None:
@@ -83,12 +76,7 @@ def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
     """Upright lines from `low` to `high` at each of `x`, as one line with gaps: a tenth of the cost of one line each."""
     x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
     gap = np.full(x.shape, np.nan)
-    axes.plot(
-        np.stack([x, x, gap], 1).ravel(),
-        np.stack([low, high, gap], 1).ravel(),
-        solid_capstyle="butt",
-        **style,
-    )
+    axes.plot(np.stack([x, x, gap], 1).ravel(), np.stack([low, high, gap], 1).ravel(), solid_capstyle="butt", **style)
 
 
 PIN_COLOURS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
@@ -100,9 +88,7 @@ def heading(figure: Figure, title: str, setting: str = "") -> None:
     width, height = figure.get_size_inches() * PIXELS
     figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
     if setting:
-        figure.text(
-            8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False
-        )
+        figure.text(8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False)
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:

@@ -69,9 +69,7 @@ class Measure:
         """`intervals.scores` of the column, one value for each seed, in the measure's unit."""
         return self.scale * scores(records, self.column, **where)
 
-    def gap(
-        self, records: Sequence[Record], one: str, over: str, by: str = "label", **where: Any
-    ) -> pd.Series:
+    def gap(self, records: Sequence[Record], one: str, over: str, by: str = "label", **where: Any) -> pd.Series:
         """By how much `one` is better than `over`, one value for each seed: two labels, or two values of another column `by`."""
         first, second = (scores(records, self.column, **{by: name}, **where) for name in (one, over))
         return self.scale * (second - first if self.lower else first - second)
@@ -112,9 +110,7 @@ class Note:
         """The note for these rows; `drawn` describes the marks where they are not the usual ones."""
         judging = judging_rows(records)
         tried = max((r.get("tried", 1) for r in judging), default=1)
-        text = (self.tuned if tried > 1 else self.plain).format(tried=tried) + (
-            drawn or marks(records, self.units)
-        )
+        text = (self.tuned if tried > 1 else self.plain).format(tried=tried) + (drawn or marks(records, self.units))
         if self.edge and any(r.get("edge") for r in judging):
             text += f"; diamond: {self.edge}"
         failed = [r for r in records if r.get("failed")]
@@ -214,12 +210,7 @@ def better(
     def check(records: list[Record]) -> Verdict:
         spots = [{per: p} for p in places(records, per) if not among or p in among] if per else [{}]
         found = [
-            Finding(
-                say(one, other, spot.get(per)),
-                interval(measure.gap(records, one, other, by, **where, **spot)),
-                low,
-                high,
-            )
+            Finding(say(one, other, spot.get(per)), interval(measure.gap(records, one, other, by, **where, **spot)), low, high)
             for spot in spots
             for other in over
         ]

@@ -28,33 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from workbench import checkpoints, phases
-from workbench.checkpoints import (
-    FOUR_BIT_NOTE,
-    SMOLLM2,
-    TINY,
-    TINY_RWKV6,
-    describe,
-    fetch,
-    find,
-    first_line,
-    ref,
-)
+from workbench.checkpoints import FOUR_BIT_NOTE, SMOLLM2, TINY, TINY_RWKV6, describe, fetch, find, first_line, ref
 from workbench.datasets import DataError
 from workbench.rwkv6 import RWKV6
 
 _IMPORTING = threading.Lock()
-__all__ = [
-    "SMOLLM2",
-    "TINY",
-    "TINY_RWKV6",
-    "LanguageModel",
-    "describe",
-    "fetch",
-    "find",
-    "load",
-    "ref",
-    "shared",
-]
+__all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch", "find", "load", "ref", "shared"]
 
 
 @dataclass
@@ -77,9 +56,7 @@ class LanguageModel:
         if self.one_line:
             return int(self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1])
         if self.tokenizer.eos_token_id is None:
-            raise DataError(
-                f"the tokenizer of {self.name} has no end of text (eos_token); set one in its folder"
-            )
+            raise DataError(f"the tokenizer of {self.name} has no end of text (eos_token); set one in its folder")
         return int(self.tokenizer.eos_token_id)
 
     @property
@@ -161,12 +138,7 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
         model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -174,16 +146,12 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
         raise
     # transformers, safetensors and tokenizers may raise any error for a damaged folder
     except Exception as error:
-        raise DataError(
-            f"{folder} does not hold a causal language model with a tokenizer: {first_line(error)}"
-        ) from error
+        raise DataError(f"{folder} does not hold a causal language model with a tokenizer: {first_line(error)}") from error
     finally:
         if bars:
             logging.enable_progress_bar()
     _check_names(folder, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]))
-    return LanguageModel(
-        name, model, tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "", one_line=name == TINY
-    )
+    return LanguageModel(name, model, tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "", one_line=name == TINY)
 
 
 SAVED_AS = {  # a part of a tensor's name, and the explanation that is added to the error
@@ -199,17 +167,14 @@ def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]
     """Raise DataError if the files lack weights of the model; warn of tensors that the model does not use."""
     if missing:
         why = next((said for part, said in SAVED_AS.items() if any(part in name for name in unexpected)), "")
-        others = (
-            f", and has {len(unexpected)} unexpected tensors, such as {unexpected[0]!r}" if unexpected else ""
-        )
+        others = f", and has {len(unexpected)} unexpected tensors, such as {unexpected[0]!r}" if unexpected else ""
         raise DataError(
             f"{folder} lacks {len(missing)} tensors of its model, such as {missing[0]!r}{others}; missing weights "
             f"would be random{'; ' * bool(why)}{why or '. Copy the complete folder again'}"
         )
     if unexpected:
         warnings.warn(
-            f"{folder} holds {len(unexpected)} tensors that its model does not use, such as {unexpected[0]!r}; they "
-            "are ignored",
+            f"{folder} holds {len(unexpected)} tensors that its model does not use, such as {unexpected[0]!r}; they are ignored",
             stacklevel=3,
         )
 
@@ -239,9 +204,7 @@ def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = N
     total = 0.0
     for part in parts.split(4):
         logits = lm.model(input_ids=part).logits[:, :-1].float()
-        total += nn.functional.cross_entropy(
-            logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"
-        ).item()
+        total += nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum").item()
     return total / (len(parts) * (window - 1))
 
 

@@ -37,13 +37,9 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
     try:
         _papermill(path, partial, dict(parameters or {}), timeout)
         found = nbformat.read(partial, as_version=4)
-        missed = [
-            c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None
-        ]
+        missed = [c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None]
         if missed:
-            raise RunError(
-                f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died"
-            )
+            raise RunError(f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died")
         os.replace(partial, out)
         return found
     except RunError:
@@ -51,9 +47,7 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
     except papermill.PapermillExecutionError as error:
         raise RunError(f"{path.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell took too long
-        raise RunError(
-            f"{path.name}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
-        ) from error
+        raise RunError(f"{path.name}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}") from error
     finally:
         partial.unlink(missing_ok=True)
 

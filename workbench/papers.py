@@ -181,11 +181,7 @@ def against_reference(experiment: Experiment, config: Config, records: list[Reco
         return "equal to the reference"
     if [_words(r) for r in records] != [_words(r) for r in reference]:
         return "not the reference's rows: other points, choices or failures"
-    far, where = max(
-        (_distance(one[key], other[key]), key)
-        for one, other in zip(records, reference, strict=True)
-        for key in one
-    )
+    far, where = max((_distance(one[key], other[key]), key) for one, other in zip(records, reference, strict=True) for key in one)
     return f"within {100 * far:.2g} % of the reference (farthest in {where})"
 
 
@@ -259,10 +255,7 @@ def lines(table: pd.DataFrame) -> list[str]:
     """The ledger for a terminal: a claim with its verdict, what was measured below it."""
     found = []
     for name, row in table.iterrows():
-        found += [
-            f"{row['verdict']:16}  {name}: {row['claim']}",
-            f"{'':18}{row['measured']} [{row['scale']}]",
-        ]
+        found += [f"{row['verdict']:16}  {name}: {row['claim']}", f"{'':18}{row['measured']} [{row['scale']}]"]
     return found or ["no claims are declared"]
 
 
@@ -278,9 +271,7 @@ def styled(table: pd.DataFrame) -> Any:
         .set_properties(**left)
         .set_table_styles([dict(sides)])
         .map(
-            lambda verdict: (
-                f"color: {inks.themed(inks.text(COLOURS[verdict]))}; font-weight: bold; white-space: nowrap"
-            ),
+            lambda verdict: f"color: {inks.themed(inks.text(COLOURS[verdict]))}; font-weight: bold; white-space: nowrap",
             subset=["verdict"],
         )
         .format(escape="html")

@@ -53,9 +53,7 @@ def side_by_side(pictures: Sequence[tuple[str, Figure]]) -> bytes:
 def _palette(picture: PIL.Image.Image) -> bytes:
     """By octree: median cut gives a thin line of a rare colour the colour of its neighbours."""
     buffer = io.BytesIO()
-    picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(
-        buffer, "png"
-    )
+    picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()
 
 

@@ -22,14 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from workbench.experiment import FEW
-from workbench.inks import (
-    FAINT,
-    HAIR,
-    INK,
-    ORANGE,
-    SKY,
-    text,
-)
+from workbench.inks import FAINT, HAIR, INK, ORANGE, SKY, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,9 +129,7 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
     axes.grid(visible=False, axis="y")
 
 
-def name_rows(
-    axes: Axes, labels: Sequence[str], names: Mapping[str, str], colours: Mapping[str, str]
-) -> None:
+def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colours: Mapping[str, str]) -> None:
     """Methods' names at the left, each in its colour, from above; one that has no name or colour has its own, and stands back."""
     axes.set_yticks(range(len(labels)), labels=[names.get(label, label) for label in labels])
     for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
@@ -184,12 +175,8 @@ def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> 
 def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
     """Write each labelled line's name beside its last point, in its colour, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    gap = (
-        12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)
-    )  # a line of text, in the axes' own units
-    lines = sorted(
-        (line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1]
-    )
+    gap = 12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)  # a line of text, in the axes' own units
+    lines = sorted((line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1])
     places: list[float] = []
     for line in lines:
         places.append(max(line.get_ydata()[-1], places[-1] + gap if places else -np.inf))
@@ -204,9 +191,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
             names[line.get_label()],
             (x, y if low <= y <= high else np.clip(y, low, high)),
             xytext=(14 if apart else 7, (place - np.clip(y, low, high)) / gap * 12 - 3),
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
-            if apart
-            else None,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2} if apart else None,
             textcoords="offset points",
             color=text(line.get_color()),
             fontsize=8,
@@ -226,14 +211,7 @@ def finish(
     width, height = figure.get_size_inches()
     above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)
     figure.suptitle(
-        "\n".join(above),
-        fontsize=10.5,
-        weight="bold",
-        x=0.01,
-        y=1 - 0.04 / height,
-        ha="left",
-        va="top",
-        parse_math=False,
+        "\n".join(above), fontsize=10.5, weight="bold", x=0.01, y=1 - 0.04 / height, ha="left", va="top", parse_math=False
     ).set_in_layout(False)
     top, rows = 0.08 + 0.19 * len(above), 0
     if names:
@@ -241,9 +219,7 @@ def finish(
         marks = [
             Line2D([], [], linestyle="--", color=INK, linewidth=1.1)
             if name in targets
-            else Line2D(
-                [], [], linestyle="", marker=markers.get(name, "o"), markersize=4.5, color=colours[name]
-            )
+            else Line2D([], [], linestyle="", marker=markers.get(name, "o"), markersize=4.5, color=colours[name])
             for name in names
         ]
         columns = max(int(width / 1.25), 1)
@@ -252,9 +228,9 @@ def finish(
         spacing = {"handletextpad": 0.2, "columnspacing": 1.2, "ncols": columns}
         figure.legend(marks, [*names.values()], **place, **spacing).set_in_layout(False)
     lines = textwrap.wrap(note, int(17 * width))
-    figure.text(
-        0.01, 0.04 / height, "\n".join(lines), fontsize=7.5, va="bottom", color=FAINT, parse_math=False
-    ).set_in_layout(False)
+    figure.text(0.01, 0.04 / height, "\n".join(lines), fontsize=7.5, va="bottom", color=FAINT, parse_math=False).set_in_layout(
+        False
+    )
     foot, top = 0.13 * len(lines) / height, (top + 0.19 * rows) / height
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot - top))
     return figure

@@ -68,9 +68,7 @@ def _environment() -> dict[str, Any]:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent
-        )
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

@@ -55,26 +55,16 @@ def read(path: Path) -> list[Pair]:
     except ImportError as error:  # 170 MB, which nothing else here needs
         raise DataError(f"{path} is a parquet table, which needs pyarrow: pip install pyarrow") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(
-            f"{path} cannot be read ({first_line(error)}); expected a table of questions and answers"
-        ) from error
+        raise DataError(f"{path} cannot be read ({first_line(error)}); expected a table of questions and answers") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise DataError(
-            f"{path} holds no rows; expected a table of questions and answers, such as a JSON list of objects"
-        )
+        raise DataError(f"{path} holds no rows; expected a table of questions and answers, such as a JSON list of objects")
     columns = next((pair for pair in COLUMNS if all(name in rows[0] for name in pair)), None)
     if columns is None:
         raise DataError(f"{path} has the columns {', '.join(map(str, rows[0]))}; expected one of {COLUMNS}")
-    cells = [
-        [_text(row.get(name), f"{path}, row {number}: {name}") for name in columns]
-        for number, row in enumerate(rows, 1)
-    ]
+    cells = [[_text(row.get(name), f"{path}, row {number}: {name}") for name in columns] for number, row in enumerate(rows, 1)]
     whole = [Pair(question, answer) for question, answer in cells if question and answer]
     if len(whole) < len(cells):
-        warnings.warn(
-            f"{path}: {len(cells) - len(whole)} of {len(cells)} rows have no {' or no '.join(columns)}",
-            stacklevel=2,
-        )
+        warnings.warn(f"{path}: {len(cells) - len(whole)} of {len(cells)} rows have no {' or no '.join(columns)}", stacklevel=2)
     return whole
 
 
@@ -86,15 +76,9 @@ def _rows(path: Path) -> Any:
         table = pd.read_parquet(path).convert_dtypes()  # else a whole number beside a gap is 7.0
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if path.suffix == ".csv":
-        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict(
-            "records"
-        )  # "None" may be an answer
+        return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # "None" may be an answer
     text = path.read_text(encoding="utf-8-sig")
-    return (
-        [json.loads(line) for line in text.split("\n") if line.strip()]
-        if path.suffix == ".jsonl"
-        else json.loads(text)
-    )
+    return [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
 
 
 def _text(value: Any, where: str) -> str:
@@ -112,21 +96,13 @@ def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
     if path.is_file():
         return [path]
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise DataError(
-            f"no data {name!r}: expected {', '.join([*known, 'a file that exists'])}, or a hub id such as org/name"
-        )
+        raise DataError(f"no data {name!r}: expected {', '.join([*known, 'a file that exists'])}, or a hub id such as org/name")
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(
-            snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{kind}" for kind in FORMATS])
-        )
-    except (
-        Exception
-    ) as error:  # the hub's client raises many types of errors; each means that the data is not available
-        raise DataError(
-            f"data {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})"
-        ) from error
+        folder = Path(snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{kind}" for kind in FORMATS]))
+    except Exception as error:  # the hub's client raises many types of errors; each means that the data is not available
+        raise DataError(f"data {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})") from error
     for kind in FORMATS:
         found = [p for p in folder.rglob(f"*{kind}") if not re.search(r"\btest", str(p.relative_to(folder)))]
         if found:
@@ -153,10 +129,7 @@ class Encoded:
 
 
 def encode(
-    lm: LanguageModel,
-    pairs: Sequence[Pair],
-    template: Literal["plain", "alpaca"] = "plain",
-    length: int = 512,
+    lm: LanguageModel, pairs: Sequence[Pair], template: Literal["plain", "alpaca"] = "plain", length: int = 512
 ) -> list[Encoded]:
     """Question, answer, end, as tokens; what is longer than `length` of them is cut at its end, a question to ``length - 1``.
 
@@ -170,9 +143,7 @@ def encode(
     return [Encoded(torch.cat([sample.ids, end])[:length], sample.start) for sample in samples]
 
 
-def _encoded(
-    lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None
-) -> list[Encoded]:
+def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None) -> list[Encoded]:
     """Texts with their answers, without an end; a text is cut to ``length - 1`` tokens."""
     answers = [" " + (answer.replace("\n", " ") if lm.one_line else answer) for answer in answers]
     firsts = [ids[: None if length is None else length - 1] for ids in lm.prompt_ids(texts)]
@@ -300,9 +271,7 @@ def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, l
     longest = max(len(sample.ids) for sample in samples)
     most = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None) or longest
     if longest > most:
-        raise ValueError(
-            f"text and option have {longest} tokens, and {lm.name} reads at most {most}: shorten them"
-        )
+        raise ValueError(f"text and option have {longest} tokens, and {lm.name} reads at most {most}: shorten them")
     lm.model.eval()
     batch = collate(samples).to(lm.model.device)
     losses = F.cross_entropy(answer_logits(lm.model, batch), batch.targets, reduction="none")

@@ -56,9 +56,7 @@ def read_about(folder: Path) -> About:
     except RecursionError:
         raise ValueError(f"{ABOUT} is nested too deeply; expected one JSON object") from None
     if not isinstance(about, dict):
-        raise ValueError(
-            f"{ABOUT} holds a value of type {type(about).__name__}; expected a JSON object with the fields of a run"
-        )
+        raise ValueError(f"{ABOUT} holds a value of type {type(about).__name__}; expected a JSON object with the fields of a run")
     try:
         return About(**about)
     except ValidationError as error:
@@ -74,13 +72,9 @@ def read_records(data: bytes) -> list[Record]:
         try:
             record = json.loads(line)
         except RecursionError:
-            raise ValueError(
-                f"{RECORDS}: line {number} is nested too deeply; expected a JSON object"
-            ) from None
+            raise ValueError(f"{RECORDS}: line {number} is nested too deeply; expected a JSON object") from None
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{RECORDS}: line {number} holds a value of type {type(record).__name__}; expected a JSON object"
-            )
+            raise ValueError(f"{RECORDS}: line {number} holds a value of type {type(record).__name__}; expected a JSON object")
         found.append(record)
     return found
 
@@ -88,14 +82,11 @@ def read_records(data: bytes) -> list[Record]:
 def check_record(record: Record, number: int) -> None:
     """Raise ValueError if a record is too large, or has a value other than numbers, strings and arrays of these."""
     if len(json.dumps(record)) > LARGEST_RECORD:
-        raise ValueError(
-            f"{RECORDS}: line {number} is too large; expected a record of at most {LARGEST_RECORD} bytes"
-        )
+        raise ValueError(f"{RECORDS}: line {number} is too large; expected a record of at most {LARGEST_RECORD} bytes")
     for name, value in record.items():
         if not _is_plain(value):
             raise ValueError(
-                f"{RECORDS}: line {number}, {name!r}: holds a JSON object; expected a number, a string, or an array "
-                "of these"
+                f"{RECORDS}: line {number}, {name!r}: holds a JSON object; expected a number, a string, or an array of these"
             )
 
 

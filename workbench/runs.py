@@ -81,11 +81,7 @@ class Run:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        executor: Executor | None = None,
-        fresh: bool = False,
-        stopped: Callable[[], bool] = lambda: False,
+        self, folder: Path, executor: Executor | None = None, fresh: bool = False, stopped: Callable[[], bool] = lambda: False
     ):
         self.folder, self.executor, self.fresh, self.stopped = folder, executor, fresh, stopped
         self.fits, self.about = folder.parent / "fits", {}
@@ -154,10 +150,7 @@ class _RunWriter(Run):
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever is wrong with the file, the run is done again from the start
-            print(
-                f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again",
-                file=sys.stderr,
-            )
+            print(f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again", file=sys.stderr)
             return None
         return found if hashlib.sha256(before).hexdigest() == progress.sha256 else None
 
@@ -194,10 +187,7 @@ def load(folder: Path) -> list[Record] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        print(
-            f"run {folder.name} is damaged ({error}); it is ignored, and will be computed when it is needed",
-            file=sys.stderr,
-        )
+        print(f"run {folder.name} is damaged ({error}); it is ignored, and will be computed when it is needed", file=sys.stderr)
         return None
 
 
@@ -285,9 +275,7 @@ def _lock(folder: Path) -> FileLock:
             pass
         # a worker that reads its parent's script would wait for the parent, which waits for the worker
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RunError(
-                "a script must have what it runs under if __name__ == '__main__': its workers read it too"
-            )
+            raise RunError("a script must have what it runs under if __name__ == '__main__': its workers read it too")
         print(f"another run of {folder.name} is not finished: waiting for it", file=sys.stderr)
         try:
             return lock.acquire().lock
@@ -313,9 +301,7 @@ def preview(experiment: Experiment, config: Config) -> list[Record]:
         return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
 
 
-def run(
-    experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any
-) -> list[Record]:
+def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
     """Run `experiment` (or read it, if it is complete) and return its records.
 
     ``run("quantization/layer-trace", scale="smoke", bits=4)``

@@ -38,9 +38,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
         self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 
-def wkv_loop(
-    r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Outputs ``(batch, tokens, heads, n)`` and the last state ``(batch, heads, n, n)``; log w is -exp(d), u ``(heads, n)``."""
     out = []
     for t in range(r.shape[1]):
@@ -157,9 +155,7 @@ class Block(nn.Module):
         self.att = TimeMix(width, heads, lerp_rank, decay_rank)
         self.ffn = ChannelMix(width, hidden)
 
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Output, and the state after the last token."""
         if hasattr(self, "ln0"):
             x = self.ln0(x)
@@ -197,8 +193,7 @@ class RWKV6(nn.Module):
         hidden = hidden if hidden is not None else int(3.5 * width) // 32 * 32
         self.emb = nn.Embedding(vocabulary, width)
         self.blocks: Any = nn.ModuleList(  # of `Block`
-            Block(width, width // head_size, hidden, lerp_rank, decay_rank, first=number == 0)
-            for number in range(layers)
+            Block(width, width // head_size, hidden, lerp_rank, decay_rank, first=number == 0) for number in range(layers)
         )
         self.ln_out = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
@@ -234,11 +229,7 @@ class RWKV6(nn.Module):
         wide = torch.promote_types(like.dtype, torch.float32)
         n = width // heads
         return State(
-            (
-                like.new_zeros(batch, width),
-                like.new_zeros(batch, width),
-                like.new_zeros(batch, heads, n, n, dtype=wide),
-            )
+            (like.new_zeros(batch, width), like.new_zeros(batch, width), like.new_zeros(batch, heads, n, n, dtype=wide))
             for _ in self.blocks
         )
 
@@ -272,9 +263,7 @@ class RWKV6(nn.Module):
         return Output(logits, loss, state)
 
     @torch.no_grad()
-    def generate(
-        self, input_ids: Tensor, max_new_tokens: int = 40, eos_token_id: int | None = None, **ignored: Any
-    ) -> Tensor:
+    def generate(self, input_ids: Tensor, max_new_tokens: int = 40, eos_token_id: int | None = None, **ignored: Any) -> Tensor:
         """The ids, and greedily up to `max_new_tokens` more; each new one costs the same, however many came before."""
         out = self(input_ids)
         for _ in range(max_new_tokens):
@@ -300,9 +289,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(f"{path} was not found; expected a .pth or .safetensors file of RWKV-6") from None
     except UnpicklingError as error:
-        raise DataError(
-            f"{path} holds objects other than tensors; it is not loaded, since that could run code"
-        ) from error
+        raise DataError(f"{path} holds objects other than tensors; it is not loaded, since that could run code") from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error}); get it again") from error
 

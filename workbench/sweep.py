@@ -38,9 +38,7 @@ class Sweep:
         return pd.DataFrame.from_records(rows)
 
 
-def grid(
-    config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, /, **knobs: Any
-) -> list[Config]:
+def grid(config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, /, **knobs: Any) -> list[Config]:
     """Every combination of `axes` on top of a preset and `knobs`; all are validated before any runs."""
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return [config.at(scale, **{**knobs, **p}) for p in points]
@@ -107,9 +105,7 @@ def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
     return [found[number] for number in range(len(calls))]
 
 
-def _until_one_dies(
-    calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm
-) -> list[int]:
+def _until_one_dies(calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm) -> list[int]:
     """Run the waiting calls, one per core at a time, and store their outcomes in `found`.
 
     Returns the numbers of the calls that were running when a process died; an empty list if none died.

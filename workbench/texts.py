@@ -40,9 +40,7 @@ def inside(path: Path) -> str:
 def phrases(path: Path) -> list[tuple[str, str]]:
     """Label and text of each line ``text@label``."""
     lines = path.read_text(encoding="latin-1").removeprefix("\u00ef\u00bb\u00bf").splitlines()
-    return [
-        (label, text.strip()) for text, _, label in (line.rpartition("@") for line in lines if line.strip())
-    ]
+    return [(label, text.strip()) for text, _, label in (line.rpartition("@") for line in lines if line.strip())]
 
 
 def labelled(path: Path) -> list[tuple[str, str]]:

@@ -45,9 +45,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.samples:
-            raise ValueError(
-                f"batch of {self.size} of {self.samples} samples: expected 1 to as many as there are"
-            )
+            raise ValueError(f"batch of {self.size} of {self.samples} samples: expected 1 to as many as there are")
 
     def __len__(self) -> int:
         """Steps of one pass."""
@@ -63,9 +61,7 @@ class Batches:
         if kept is None or kept[0] != epoch:
             order = torch.arange(self.samples)
             if self.shuffle:
-                order = torch.randperm(
-                    self.samples, generator=torch.Generator().manual_seed(mixed(self.seed, epoch))
-                )
+                order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(mixed(self.seed, epoch)))
             object.__setattr__(self, "_kept", (epoch, order))
             return order
         return kept[1]
@@ -127,9 +123,7 @@ class Training:
         try:
             self.optimizer.step()
         except FloatingPointError as error:
-            raise TrainingError(
-                f"step {self.done + 1} of {self._until}: {error}; {self._last_good()}"
-            ) from error
+            raise TrainingError(f"step {self.done + 1} of {self._until}: {error}; {self._last_good()}") from error
         if self.after_step is not None:
             self.after_step()
         if self.schedule is not None:
@@ -159,12 +153,8 @@ class Training:
         """Go on from there. Raises ValueError where it is the state of another model."""
         own, found = self._learnt(), state["model"]
         if own.keys() != found.keys() or any(own[name].shape != found[name].shape for name in own):
-            other = next(
-                n for n in (*own, *found) if n not in own or n not in found or own[n].shape != found[n].shape
-            )
-            raise ValueError(
-                f"the state is of another model: {other!r} differs; expected the model that was being trained"
-            )
+            other = next(n for n in (*own, *found) if n not in own or n not in found or own[n].shape != found[n].shape)
+            raise ValueError(f"the state is of another model: {other!r} differs; expected the model that was being trained")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(found[name])

@@ -47,18 +47,10 @@ def rows(task: str) -> list[dict]:
 
 def main() -> None:
     """Write the file and say its count and checksum."""
-    lines = "".join(
-        json.dumps(row, ensure_ascii=False) + "\n" for task in TASKS for row in rows(task)
-    ).encode()
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for task in TASKS for row in rows(task)).encode()
     out = Path(__file__).with_name("arithmetic.jsonl.gz")
     out.write_bytes(gzip.compress(lines, 9, mtime=0))
-    print(
-        len(lines.splitlines()),
-        "rows,",
-        out.stat().st_size,
-        "bytes; of the text within:",
-        hashlib.sha256(lines).hexdigest(),
-    )
+    print(len(lines.splitlines()), "rows,", out.stat().st_size, "bytes; of the text within:", hashlib.sha256(lines).hexdigest())
 
 
 if __name__ == "__main__":

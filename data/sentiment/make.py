@@ -25,16 +25,12 @@ DOMAINS = {
 def main(folder: Path) -> None:
     rows, seen = [], set()
     for domain, name in DOMAINS.items():
-        for line in (
-            (folder / f"{name}_GroundTruth.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        ):
+        for line in (folder / f"{name}_GroundTruth.txt").read_text(encoding="utf-8", errors="replace").splitlines():
             number, valence, text = line.split("\t", 2)
             text = html.unescape(text).strip()
             if text and text.lower() not in seen:
                 seen.add(text.lower())
-                rows.append(
-                    {"domain": domain, "id": number, "valence": round(float(valence), 4), "text": text}
-                )
+                rows.append({"domain": domain, "id": number, "valence": round(float(valence), 4), "text": text})
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with gzip.GzipFile(Path(__file__).with_name("vader.jsonl.gz"), "wb", 9, mtime=0) as file:
         file.write(text.encode())

@@ -18,9 +18,7 @@ class Block(nn.Module):
 class Net(nn.Module):
     """Two blocks and a head; `up` has more outputs than inputs, `down` fewer."""
 
-    def __init__(
-        self, width: int = 96, wide: int = 160, bias: bool = True, dtype: torch.dtype = torch.float32
-    ):
+    def __init__(self, width: int = 96, wide: int = 160, bias: bool = True, dtype: torch.dtype = torch.float32):
         super().__init__()
         torch.manual_seed(0)
         self.blocks = nn.ModuleList(Block(width, wide, bias) for _ in range(2))

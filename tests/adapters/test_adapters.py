@@ -13,17 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from workbench.adapters import (
-    METHODS,
-    AdapterConfig,
-    add_adapter,
-    family,
-    merge,
-    parameter_groups,
-    set_adapter,
-    to_lora,
-    unmerge,
-)
+from workbench.adapters import METHODS, AdapterConfig, add_adapter, family, merge, parameter_groups, set_adapter, to_lora, unmerge
 from workbench.adapters.adapter import BatRow
 from workbench.adapters.attach import adapted, targeted
 from workbench.adapters.config import ANY_FORM, BARE, FAMILY, FORMS
@@ -43,9 +33,7 @@ class Loses(nn.Module):
 
     def forward(self, x, labels=None):
         y = self.net(x)
-        return type(
-            "Output", (), {"loss": None if labels is None else F.cross_entropy(y, labels), "logits": y}
-        )
+        return type("Output", (), {"loss": None if labels is None else F.cross_entropy(y, labels), "logits": y})
 
 
 def batch(width=96, n=6):
@@ -55,9 +43,7 @@ def batch(width=96, n=6):
 
 def fitted(net, method, r=8, noise=0.0, name="default", dtype=torch.float32, **more):
     """A net with an adapter, whose parameters are moved by noise."""
-    model = add_adapter(
-        Loses(net(dtype=dtype)), AdapterConfig(method=method, r=r, **more), name, [_as(batch(), dtype)]
-    )
+    model = add_adapter(Loses(net(dtype=dtype)), AdapterConfig(method=method, r=r, **more), name, [_as(batch(), dtype)])
     return moved(model, noise)
 
 
@@ -114,9 +100,7 @@ def test_forms_are_equal_and_so_is_the_merged_weight(net, method):
         model = fitted(net, method, noise=0.02, form=form)
         x = batch()["x"].requires_grad_(True)
         y = model(x).logits
-        grads = torch.autograd.grad(
-            y.square().mean(), [x, *(p for p in model.parameters() if p.requires_grad)]
-        )
+        grads = torch.autograd.grad(y.square().mean(), [x, *(p for p in model.parameters() if p.requires_grad)])
         found[form] = y.detach(), grads
         merged = merge(copy.deepcopy(model))
         assert torch.allclose(merged(x).logits, y, atol=1e-5)
@@ -125,9 +109,7 @@ def test_forms_are_equal_and_so_is_the_merged_weight(net, method):
         assert torch.allclose(y, first, atol=1e-5)
         assert all((a - b).abs().max() < 1e-6 for a, b in zip(grads, first_grads, strict=True))
     if "checkpointed" in found:
-        assert all(
-            torch.equal(a, b) for a, b in zip(found["checkpointed"][1], found["materialised"][1], strict=True)
-        )
+        assert all(torch.equal(a, b) for a, b in zip(found["checkpointed"][1], found["materialised"][1], strict=True))
 
 
 @pytest.mark.parametrize(("method", "form"), ALL_FORMS)
@@ -232,9 +214,7 @@ def test_a_compiled_layer_gives_the_same_gradients(net, method):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*grads, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("method", "power"), [*((m, 1) for m in (*FAMILY, "lora-fa")), ("lora", 2), ("rslora", 2), ("hira", 2)]
-)
+@pytest.mark.parametrize(("method", "power"), [*((m, 1) for m in (*FAMILY, "lora-fa")), ("lora", 2), ("rslora", 2), ("hira", 2)])
 def test_weight_decay_pulls_the_merged_weight_to_what_it_was(net, method, power):
     """By ``1 - lr decay`` of what is trained, once for each factor of the update; where it starts from zero."""
     model = fitted(net, method, noise=0.02)
@@ -300,9 +280,7 @@ def test_formulas_against_their_indices(r, m, n, extra, seed):
                 block = W[rows_a, columns_b] @ B[which(a, b)] + B[which(a, b)]
                 assert torch.allclose(found[rows_a, columns_b], block)
         output = (
-            family.bat_row_output(x, linear, B)
-            if delta is family.bat_row_delta
-            else family.bat_col_output(x, linear(x), W, B)
+            family.bat_row_output(x, linear, B) if delta is family.bat_row_delta else family.bat_col_output(x, linear(x), W, B)
         )
         assert torch.allclose(output, x @ (W + found).T)
 
@@ -320,13 +298,7 @@ def test_miss_is_lora_with_a_tiled_identity_and_mini_of_full_width_is_miss(net):
 
 
 def test_rank_of_the_update(net):
-    for method, at_most, at_least in (
-        ("miss", 8, 8),
-        ("mini", 8, 8),
-        ("bat-row", 96, 80),
-        ("bat-col", 96, 80),
-        ("lora", 8, 8),
-    ):
+    for method, at_most, at_least in (("miss", 8, 8), ("mini", 8, 8), ("bat-row", 96, 80), ("bat-col", 96, 80), ("lora", 8, 8)):
         layer = adapted(fitted(net, method, r=8, noise=0.1))["net.blocks.0.up"]
         rank = torch.linalg.matrix_rank(layer.adapters["default"].delta(layer.own[0]), rtol=1e-5)
         assert at_least <= rank <= at_most, method
@@ -362,15 +334,8 @@ def test_shards_are_kept_small():
     layer = nn.Sequential(nn.ModuleList([nn.Linear(256, 256)]))
     layer.forward = lambda x: layer[0][0](x)
     kept = {
-        (method, form): _kept_for_the_gradient(
-            add_adapter(copy.deepcopy(layer), AdapterConfig(method=method, r=16, form=form))
-        )
-        for method, form in (
-            ("miss", None),
-            ("bat-row", None),
-            ("bat-col", "materialised"),
-            ("bat-col", "checkpointed"),
-        )
+        (method, form): _kept_for_the_gradient(add_adapter(copy.deepcopy(layer), AdapterConfig(method=method, r=16, form=form)))
+        for method, form in (("miss", None), ("bat-row", None), ("bat-col", "materialised"), ("bat-col", "checkpointed"))
     }
     assert kept["miss", None] == 64 * 16
     assert kept["bat-row", None] <= 64 * 256
@@ -405,8 +370,7 @@ def test_several_adapters_add_up_or_follow_each_other(net):
     moved(model, 0.02, 5)
     plain = Loses(net())(x).logits
     outputs = {
-        names: set_adapter(model, names)(x).logits
-        for names in (None, "a", "b", ("a", "b"), ("b", "a"), ("a", "c"), ("c", "a"))
+        names: set_adapter(model, names)(x).logits for names in (None, "a", "b", ("a", "b"), ("b", "a"), ("a", "c"), ("c", "a"))
     }
     assert torch.equal(outputs[None], plain)
     assert torch.allclose(outputs["a", "b"], outputs["b", "a"], atol=1e-6)
@@ -484,9 +448,7 @@ def test_lora_ga_starts_from_the_mean_gradient(net):
     batches = [batch(), {"x": torch.randn(6, 96), "labels": torch.arange(6) % 5}]
     plain, r = Loses(net()), 8
     model = add_adapter(Loses(net()), AdapterConfig(method="lora-ga", r=r), batches=batches)
-    gradient = (
-        sum(torch.autograd.grad(plain(**b).loss, plain.net.blocks[0].up.weight)[0] for b in batches) / 2
-    )
+    gradient = sum(torch.autograd.grad(plain(**b).loss, plain.net.blocks[0].up.weight)[0] for b in batches) / 2
     _, _, Vh = torch.linalg.svd(gradient)
     update = adapted(model)["net.blocks.0.up"].adapters["default"]
     factor = 160**0.5 / 16  # of both: (m^1/4 / sqrt(gamma))^2
@@ -504,9 +466,9 @@ def test_fast_svd_finds_the_exact_one_of_a_decaying_spectrum(net):
     U, _, Vh = torch.linalg.svd(model.blocks[0].up.weight.detach(), full_matrices=False)
     model.blocks[0].up.weight.data = U * 0.7 ** torch.arange(96) @ Vh
     exact, fast = (
-        adapted(add_adapter(copy.deepcopy(model), AdapterConfig(method="pissa", r=8, iterations=n)))[
-            "blocks.0.up"
-        ].adapters["default"]
+        adapted(add_adapter(copy.deepcopy(model), AdapterConfig(method="pissa", r=8, iterations=n)))["blocks.0.up"].adapters[
+            "default"
+        ]
         for n in (None, 16)
     )
     assert torch.allclose(exact.B @ exact.A, fast.B @ fast.A, atol=1e-5)
@@ -559,14 +521,7 @@ def test_lora_plus_has_two_rates(net):
 
 
 def test_scales():
-    for method, alpha in (
-        ("lora", 32),
-        ("dora", 32),
-        ("lora-fa", 32),
-        ("lora+", 32),
-        ("pissa", 16),
-        ("olora", 16),
-    ):
+    for method, alpha in (("lora", 32), ("dora", 32), ("lora-fa", 32), ("lora+", 32), ("pissa", 16), ("olora", 16)):
         assert AdapterConfig(method=method).scale == alpha / 16
     assert AdapterConfig(method="rslora").scale == 8.0
     assert AdapterConfig(method="lora-ga").scale == 4.0

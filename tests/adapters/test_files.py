@@ -10,17 +10,7 @@ from adapters.test_adapters import Loses, fitted, moved
 from adapters.test_peft_parity import PAIRS, both
 from safetensors.torch import load_file, save_file
 
-from workbench.adapters import (
-    METHODS,
-    AdapterConfig,
-    add_adapter,
-    files,
-    load_adapter,
-    merge,
-    save_adapter,
-    set_adapter,
-    to_lora,
-)
+from workbench.adapters import METHODS, AdapterConfig, add_adapter, files, load_adapter, merge, save_adapter, set_adapter, to_lora
 from workbench.adapters.attach import adapted
 from workbench.datasets import DataError
 
@@ -106,20 +96,13 @@ def test_olora_of_peft_with_a_scale_of_its_own(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("start", "knobs"),
-    [(True, {"method": "miss"}), ("mini", {"method": "mini", "q": 4}), ("bat", {"method": "bat-col"})],
+    ("start", "knobs"), [(True, {"method": "miss"}), ("mini", {"method": "mini", "q": 4}), ("bat", {"method": "bat-col"})]
 )
 def test_a_config_with_only_the_needed_keys_is_read(net, tmp_path, start, knobs):
     """As written by hand; ``mini_r`` counts for mini alone."""
     y = saved(net, tmp_path, r=8, **knobs)
     (tmp_path / "workbench.json").unlink()
-    about = {
-        "peft_type": "MISS",
-        "r": 8,
-        "target_modules": ["up", "down"],
-        "init_weights": start,
-        "mini_r": 4,
-    }
+    about = {"peft_type": "MISS", "r": 8, "target_modules": ["up", "down"], "init_weights": start, "mini_r": 4}
     (tmp_path / "adapter_config.json").write_text(json.dumps(about))
     model = load_adapter(Loses(net()), tmp_path)
     assert torch.allclose(model(X).logits, y, atol=1e-6)
@@ -128,12 +111,7 @@ def test_a_config_with_only_the_needed_keys_is_read(net, tmp_path, start, knobs)
 
 def test_ranks_and_alphas_of_each_layer(net, tmp_path):
     config = peft.LoraConfig(
-        r=8,
-        lora_alpha=16,
-        target_modules=["up", "down"],
-        rank_pattern={"1.up": 3},
-        alpha_pattern={"down": 5},
-        use_rslora=True,
+        r=8, lora_alpha=16, target_modules=["up", "down"], rank_pattern={"1.up": 3}, alpha_pattern={"down": 5}, use_rslora=True
     )
     theirs = peft.get_peft_model(net(), config)
     for p in (p for p in theirs.parameters() if p.requires_grad):
@@ -220,9 +198,7 @@ def test_foreign_and_damaged_files(net, tmp_path):
     _edit(tmp_path, peft_type="VERA")
     refused("holds an adapter of type VERA; expected one of LORA, HIRA, MISS")
     _edit(tmp_path, peft_type="LORA")
-    refused(
-        "holds the unexpected tensor 'base_model.model.net.blocks.0.down.miss_block'; expected only tensors of LORA adapters"
-    )
+    refused("holds the unexpected tensor 'base_model.model.net.blocks.0.down.miss_block'; expected only tensors of LORA adapters")
     _edit(tmp_path, modules_to_save=["head"])
     refused("uses modules_to_save")
     (tmp_path / "workbench.json").write_text(AdapterConfig(method="lora").model_dump_json())
@@ -236,10 +212,7 @@ def test_foreign_and_damaged_files(net, tmp_path):
     refused("is incomplete: adapter_model.safetensors is missing")
     save_file({k: v[:, :7].contiguous() for k, v in tensors.items()}, tmp_path / "adapter_model.safetensors")
     refused(r"shard has shape \(16, 7\); expected \(16, 96\)")
-    save_file(
-        {**tensors, "base_model.model.head.weight": torch.zeros(5, 96)},
-        tmp_path / "adapter_model.safetensors",
-    )
+    save_file({**tensors, "base_model.model.head.weight": torch.zeros(5, 96)}, tmp_path / "adapter_model.safetensors")
     refused("Saved modules, and biases of layers without an adapter, are not supported")
 
 
@@ -275,9 +248,7 @@ def test_a_pickle_is_read_only_where_it_holds_nothing_but_tensors(net, tmp_path,
 def test_lora_ga_of_peft_cannot_be_read(net, tmp_path):
     saved(net, tmp_path, "lora")
     _edit(tmp_path, init_lora_weights="lora_ga")
-    with pytest.raises(
-        DataError, match=r"lora_ga \(it changes the base weights, which are not in the file\)"
-    ):
+    with pytest.raises(DataError, match=r"lora_ga \(it changes the base weights, which are not in the file\)"):
         load_adapter(Loses(net()), tmp_path)
 
 

@@ -13,18 +13,7 @@ from workbench import models, papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
 from workbench.adapters.config import METHODS, UNDROPPED
-from workbench.adapters.lab import (
-    exercises,
-    inside,
-    looking,
-    paper_tables,
-    peft_code,
-    sizes,
-    stories,
-    studies,
-    tables,
-    toy,
-)
+from workbench.adapters.lab import exercises, inside, looking, paper_tables, peft_code, sizes, stories, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -60,9 +49,7 @@ def test_controls_begin_as_no_change_and_act_as_their_update(net, control):
         z = torch.randn(3, layer.in_features)
         update = layer.adapters["default"]
         assert torch.allclose(
-            layer(z),
-            torch.nn.functional.linear(z, layer.own[0] + update.delta(layer.own[0]), layer.own[1]),
-            atol=1e-5,
+            layer(z), torch.nn.functional.linear(z, layer.own[0] + update.delta(layer.own[0]), layer.own[1]), atol=1e-5
         )
 
 
@@ -80,13 +67,9 @@ def test_controls_lack_what_they_say(net):
     assert torch.equal(guide.flatten().sort().values, weight.flatten().sort().values)
     assert not torch.equal(guide, weight)
     assert torch.linalg.matrix_rank(parts["without W"][1].delta(weight)) <= 8
-    orthogonal = adapted(
-        add_adapter(net(), AdapterConfig(method="miss", r=8), kind=CONTROLS["orthogonal A"])
-    )["blocks.0.up"]
+    orthogonal = adapted(add_adapter(net(), AdapterConfig(method="miss", r=8), kind=CONTROLS["orthogonal A"]))["blocks.0.up"]
     A = orthogonal.adapters["default"].A
-    assert torch.allclose(
-        A @ A.T, torch.eye(8) * 96 / 8, atol=1e-4
-    )  # rows as long as MiSS's, which has 12 ones in each
+    assert torch.allclose(A @ A.T, torch.eye(8) * 96 / 8, atol=1e-4)  # rows as long as MiSS's, which has 12 ones in each
     assert not A.requires_grad
 
 
@@ -107,8 +90,7 @@ def test_a_first_step_is_undone():
 
 
 @pytest.mark.parametrize(
-    ("method", "kept"),
-    [("lora", 32 * (48 + 4)), ("miss", 32 * 8), ("bat-row", 32 * 48), ("bat-col", 32 * 48)],
+    ("method", "kept"), [("lora", 32 * (48 + 4)), ("miss", 32 * 8), ("bat-row", 32 * 48), ("bat-col", 32 * 48)]
 )
 def test_a_layer_keeps_what_its_form_needs(method, kept):
     config = sizes.SizeConfig(method=method, width=48, tokens=32, r=8, repeats=2)
@@ -139,9 +121,7 @@ def test_a_fit_cut_anywhere_ends_with_the_same_record(tmp_path, monkeypatch):
         list(runs.stream(on_questions.experiment, config, tmp_path / "cut"))
     (again,) = runs.stream(on_questions.experiment, config, tmp_path / "cut")
     timed = ("training_seconds", "init_seconds")
-    assert {k: v for k, v in again.items() if k not in timed} == {
-        k: v for k, v in whole.items() if k not in timed
-    }
+    assert {k: v for k, v in again.items() if k not in timed} == {k: v for k, v in whole.items() if k not in timed}
 
 
 def test_rates_lie_around_their_middle():
@@ -153,8 +133,7 @@ def test_rates_lie_around_their_middle():
 
 
 @pytest.mark.parametrize(
-    ("model", "methods"),
-    [("tiny-llama", [m for m in METHODS if m != "full"]), ("tiny-rwkv6", ["lora", "pissa", "bat-row"])],
+    ("model", "methods"), [("tiny-llama", [m for m in METHODS if m != "full"]), ("tiny-rwkv6", ["lora", "pissa", "bat-row"])]
 )
 def test_methods_are_compared_at_matched_numbers(model, methods):
     config = StudyConfig(model=model)
@@ -162,9 +141,7 @@ def test_methods_are_compared_at_matched_numbers(model, methods):
     def trained(method):
         net = models.shallow_copy(models.shared(model)).model
         start = FitConfig(**config.knobs_of(method)).of(AdapterConfig)
-        add_adapter(
-            net, start.model_copy(update={"method": "lora"} if method == "lora-ga" else {})
-        )  # its shapes
+        add_adapter(net, start.model_copy(update={"method": "lora"} if method == "lora-ga" else {}))  # its shapes
         return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
     of_miss = trained("miss")
@@ -182,12 +159,7 @@ def test_reach_finds_when_a_curve_passes_anothers_end():
             "curve": [(10 * k, v) for k, v in enumerate(losses)],
         }
 
-    records = [
-        row("lora", 0, (5, 4, 3)),
-        row("miss", 0, (5, 2, 1)),
-        row("lora", 1, (5, 4, 3)),
-        row("miss", 1, (5, 4, 3.5)),
-    ]
+    records = [row("lora", 0, (5, 4, 3)), row("miss", 0, (5, 2, 1)), row("lora", 1, (5, 4, 3)), row("miss", 1, (5, 4, 3.5))]
     found = share_of_steps(records, "miss", "lora")
     assert found[0] == pytest.approx(((5 - 3) / 3 * 10) / 20)
     assert found[1] == 1.0
@@ -216,19 +188,11 @@ def test_training_live_goes_on_and_leaves_an_adapter(tmp_path):
     assert max(max(map(abs, row)) for row in records[-1]["update"]) == 99
     assert sum(v * v for v in records[-1]["values"]) <= 1.0001
     folder = next((tmp_path / "runs").glob("adapters-train*")) / "artefacts"
-    assert {p.name for p in folder.iterdir()} == {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "workbench.json",
-    }
-    (asked,) = runs.stream(
-        get("adapters/ask"), get("adapters/ask").config(**config.model_dump(), question="1 + 1 =")
-    )
+    assert {p.name for p in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "workbench.json"}
+    (asked,) = runs.stream(get("adapters/ask"), get("adapters/ask").config(**config.model_dump(), question="1 + 1 ="))
     assert asked["before"] != asked["after"]
     assert asked["right"] == "2"
-    looked = list(
-        runs.stream(get("adapters/microscope"), get("adapters/microscope").config(**config.model_dump()))
-    )
+    looked = list(runs.stream(get("adapters/microscope"), get("adapters/microscope").config(**config.model_dump())))
     assert len(looked) == 28
     assert looked[0]["method"] == "bat-row"
 
@@ -239,9 +203,7 @@ def test_microscope_of_a_folder(net, tmp_path):
     for p in (p for p in model.parameters() if p.requires_grad):
         p.data += 0.01
     folder = save_adapter(model, tmp_path / "mine")
-    found = list(
-        runs.stream(get("adapters/microscope"), get("adapters/microscope").config(folder=str(folder)))
-    )
+    found = list(runs.stream(get("adapters/microscope"), get("adapters/microscope").config(folder=str(folder))))
     assert {r["rank99"] for r in found} == {1}  # all of it is one number
 
 
@@ -261,9 +223,7 @@ def test_the_microscope_sees_what_svd_sees(net, method):
     assert seen["rank99"] == pytest.approx(int((held < 0.99).sum()) + 1, abs=1)
     U, _, Vh = torch.linalg.svd(layer.own[0].double())
     inside_ = (U[:, :32].T @ delta @ Vh[:32].T).square().sum() / delta.square().sum()
-    assert seen["new"] == pytest.approx(
-        100 * float(1 - inside_), abs=6
-    )  # W's spectrum is flat here, its 32nd direction vague
+    assert seen["new"] == pytest.approx(100 * float(1 - inside_), abs=6)  # W's spectrum is flat here, its 32nd direction vague
     assert seen["along"] == pytest.approx((1 - seen["new"] / 100) * layer.own[0].numel() / 32**2, rel=1e-4)
     zero = adapted(add_adapter(net(), AdapterConfig(method="miss", r=8)))["blocks.0.up"]
     assert examine(zero)["unchanged"] == 100.0
@@ -272,26 +232,15 @@ def test_the_microscope_sees_what_svd_sees(net, method):
 def test_along_is_one_for_a_random_update_and_large_for_ws_own(net):
     layer = adapted(add_adapter(net(), AdapterConfig(method="full")))["blocks.0.up"]
     update, weight = layer.adapters["default"], layer.own[0].detach()
-    for delta, low, high in (
-        (torch.randn(weight.shape, generator=torch.Generator().manual_seed(7)), 0.9, 1.1),
-        (weight, 5, 16),
-    ):
+    for delta, low, high in ((torch.randn(weight.shape, generator=torch.Generator().manual_seed(7)), 0.9, 1.1), (weight, 5, 16)):
         update.weight.data = weight + 0.1 * delta
         assert low < float(examine(layer)["along"]) < high
 
 
 def test_maps_keep_the_place_of_blocks_that_have_no_adapter(net):
     """An adapter on q of block 0 and on both of block 2: three blocks across, an empty cell for what is not adapted."""
-    seen = {
-        **examine(adapted(add_adapter(net(), AdapterConfig()))["blocks.0.up"]),
-        "of": 3,
-        "method": "miss",
-        "trained": 9,
-    }
-    records = [
-        {**seen, "model": "it", "module": m, "block": b}
-        for m, b in (("q_proj", 0), ("q_proj", 2), ("o_proj", 2))
-    ]
+    seen = {**examine(adapted(add_adapter(net(), AdapterConfig()))["blocks.0.up"]), "of": 3, "method": "miss", "trained": 9}
+    records = [{**seen, "model": "it", "module": m, "block": b} for m, b in (("q_proj", 0), ("q_proj", 2), ("o_proj", 2))]
     fig = draw_microscope(records)
     axes = next(a for a in fig.axes if a.get_label() == "share")
     assert axes.images[0].get_array().shape[:2] == (2, 3)
@@ -303,9 +252,7 @@ def test_the_sum_that_was_asked_is_known():
     assert [looking.total(question) for question in asked] == ["71", "43", "-3", None, None, "7"]
 
 
-@pytest.mark.parametrize(
-    "method", ["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"]
-)
+@pytest.mark.parametrize("method", ["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"])
 @pytest.mark.parametrize("r", [2, 16])
 def test_shards_are_what_they_are_called(method, r):
     (record,) = inside.shards(inside.ShardsConfig(method=method, r=r), None)
@@ -351,9 +298,7 @@ def test_peft_code_builds_what_it_says(net, method, dropout):
     count = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (theirs, ours)]
     assert count[0] == count[1]
     assert torch.allclose(theirs.eval()(x), net()(x), atol=1e-5)
-    assert {m.p for m in theirs.modules() if isinstance(m, torch.nn.Dropout)} == (
-        {dropout} if dropout else set()
-    )
+    assert {m.p for m in theirs.modules() if isinstance(m, torch.nn.Dropout)} == ({dropout} if dropout else set())
     assert type(next(iter(theirs.peft_config.values()))).__name__ in peft_code.in_peft(config)
     if method == "lora+":
         assert {g["lr"] for g in found["optimizer"].param_groups if g["params"]} == {0.01, 0.04}

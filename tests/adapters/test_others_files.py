@@ -44,11 +44,7 @@ def edit_tensors(folder, change):
 @pytest.mark.parametrize("start", ["pissa", "olora", True])
 @pytest.mark.parametrize(
     "more",
-    [
-        {},
-        {"rank_pattern": {"q_proj": 2, "1.self_attn.v_proj": 3}},
-        {"alpha_pattern": {"1.self_attn.*": 5}, "r": 3},
-    ],
+    [{}, {"rank_pattern": {"q_proj": 2, "1.self_attn.v_proj": 3}}, {"alpha_pattern": {"1.self_attn.*": 5}, "r": 3}],
     ids=["plain", "ranks", "alphas"],
 )
 def test_a_start_in_the_weight_is_rebuilt_with_the_files_scale(tmp_path, start, rslora, more):
@@ -58,9 +54,7 @@ def test_a_start_in_the_weight_is_rebuilt_with_the_files_scale(tmp_path, start, 
     assert torch.allclose(model(IDS).logits, want, atol=1e-4)
     save_adapter(model, tmp_path / "ours")  # as LoRA of twice the rank
     assert torch.allclose(load_adapter(llama(), tmp_path / "ours")(IDS).logits, want, atol=1e-4)
-    assert torch.allclose(
-        PeftModel.from_pretrained(llama(), tmp_path / "ours").eval()(IDS).logits, want, atol=1e-4
-    )
+    assert torch.allclose(PeftModel.from_pretrained(llama(), tmp_path / "ours").eval()(IDS).logits, want, atol=1e-4)
 
 
 def test_a_random_start_is_told_and_a_scale_of_zero_refused(tmp_path):
@@ -95,13 +89,7 @@ class Nested(nn.Module):
 
 @pytest.mark.parametrize(
     "ranks",
-    [
-        {"fc": 2},
-        {"fc": 2, "a.b.fc": 3},
-        {"a.b.fc": 3},
-        {"a_b.fc": 3, "a.b.fc": 4, "a.b.xfc": 2},
-        {"a.b.xfc": 3},
-    ],
+    [{"fc": 2}, {"fc": 2, "a.b.fc": 3}, {"a.b.fc": 3}, {"a_b.fc": 3, "a.b.fc": 4, "a.b.xfc": 2}, {"a.b.xfc": 3}],
     ids="+".join,
 )
 def test_names_that_end_other_names_are_written_so_that_peft_finds_just_them(tmp_path, ranks):
@@ -129,15 +117,10 @@ def test_layers_of_several_ranks_after_a_conversion_are_read_by_peft(tmp_path):
     assert torch.allclose(PeftModel.from_pretrained(Nested(), tmp_path)(x), lora(x), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod._checkpoint_wrapped_module."]
-)
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod._checkpoint_wrapped_module."])
 def test_prefixes_of_wrappers_in_a_foreign_file(tmp_path, prefix):
     want = theirs(tmp_path, LoraConfig(r=4, target_modules=["q_proj"]))(IDS).logits
-    edit_tensors(
-        tmp_path,
-        lambda t: {k.replace("base_model.model.", f"base_model.model.{prefix}"): v for k, v in t.items()},
-    )
+    edit_tensors(tmp_path, lambda t: {k.replace("base_model.model.", f"base_model.model.{prefix}"): v for k, v in t.items()})
     assert torch.allclose(load_adapter(llama(), tmp_path)(IDS).logits, want, atol=1e-5)
 
 
@@ -170,14 +153,8 @@ def without(*ends):
 
 
 FAULTS = {
-    "B of one layer": (
-        without("1.self_attn.q_proj.lora_B"),
-        r"the file has the tensors A for this layer; expected A, B",
-    ),
-    "A of one layer": (
-        without("1.self_attn.q_proj.lora_A"),
-        r"the file has the tensors B for this layer; expected A, B",
-    ),
+    "B of one layer": (without("1.self_attn.q_proj.lora_B"), r"the file has the tensors A for this layer; expected A, B"),
+    "A of one layer": (without("1.self_attn.q_proj.lora_A"), r"the file has the tensors B for this layer; expected A, B"),
     "a layer": (without("layers.1."), r"is incomplete.* match 2 layers .* such as 'model.layers.1.self_attn"),
     "one kind of layer": (without("v_proj"), r"is incomplete.* match 2 layers .*v_proj"),
     "not finite": (

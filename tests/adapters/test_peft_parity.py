@@ -20,35 +20,17 @@ PAIRS = {
     "miss odd": (AdapterConfig(method="miss", r=7), peft.MissConfig(r=7)),
     "mini": (AdapterConfig(method="mini", r=16, q=4), peft.MissConfig(r=16, mini_r=4, init_weights="mini")),
     "bat-col": (AdapterConfig(method="bat-col"), peft.MissConfig(r=16, init_weights="bat")),
-    "bat-col built": (
-        AdapterConfig(method="bat-col", form="materialised"),
-        peft.MissConfig(r=16, init_weights="bat"),
-    ),
-    "bat-col acting": (
-        AdapterConfig(method="bat-col", form="activation"),
-        peft.MissConfig(r=16, init_weights="bat"),
-    ),
+    "bat-col built": (AdapterConfig(method="bat-col", form="materialised"), peft.MissConfig(r=16, init_weights="bat")),
+    "bat-col acting": (AdapterConfig(method="bat-col", form="activation"), peft.MissConfig(r=16, init_weights="bat")),
     "lora": (AdapterConfig(method="lora", r=8), peft.LoraConfig(**LORA)),
     "lora alpha": (AdapterConfig(method="lora", r=8, alpha=3), peft.LoraConfig(r=8, lora_alpha=3)),
     "lora built": (AdapterConfig(method="lora", r=8, form="materialised"), peft.LoraConfig(**LORA)),
     "rslora": (AdapterConfig(method="rslora", r=8), peft.LoraConfig(**LORA, use_rslora=True)),
-    "pissa": (
-        AdapterConfig(method="pissa", r=8),
-        peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="pissa"),
-    ),
-    "pissa alpha": (
-        AdapterConfig(method="pissa", r=8, alpha=24),
-        peft.LoraConfig(r=8, lora_alpha=24, init_lora_weights="pissa"),
-    ),
-    "olora": (
-        AdapterConfig(method="olora", r=8),
-        peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="olora"),
-    ),
+    "pissa": (AdapterConfig(method="pissa", r=8), peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="pissa")),
+    "pissa alpha": (AdapterConfig(method="pissa", r=8, alpha=24), peft.LoraConfig(r=8, lora_alpha=24, init_lora_weights="pissa")),
+    "olora": (AdapterConfig(method="olora", r=8), peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="olora")),
     "dora": (AdapterConfig(method="dora", r=8), peft.LoraConfig(**LORA, use_dora=True)),
-    "dora built": (
-        AdapterConfig(method="dora", r=8, form="materialised"),
-        peft.LoraConfig(**LORA, use_dora=True),
-    ),
+    "dora built": (AdapterConfig(method="dora", r=8, form="materialised"), peft.LoraConfig(**LORA, use_dora=True)),
     "hira": (AdapterConfig(method="hira", r=8), peft.HiraConfig(r=8)),
 }
 NAMES = {"shard": "miss_block", "A": "A", "B": "B", "magnitude": "lora_magnitude_vector"}
@@ -66,27 +48,19 @@ def both(net, case, **shape):
 
 def pairs(ours, theirs):
     """The trained tensors of both, in pairs."""
-    found = {
-        name.replace("base_model.model.", ""): p for name, p in theirs.named_parameters() if p.requires_grad
-    }
+    found = {name.replace("base_model.model.", ""): p for name, p in theirs.named_parameters() if p.requires_grad}
     for path, layer in adapted(ours).items():
         for part, p in layer.adapters["default"].named_parameters():
             if not p.requires_grad or part == "shift":
                 continue
-            (other,) = (
-                q for name, q in found.items() if name.startswith(path) and _part(name) == NAMES[part]
-            )
+            (other,) = (q for name, q in found.items() if name.startswith(path) and _part(name) == NAMES[part])
             yield p, other
 
 
 def _part(name):
     parts = name.split(".")
     return (
-        next(
-            (p.rpartition("_")[2] if p[-2:] in ("_A", "_B") else p)
-            for p in parts
-            if "_" in p and p != "base_layer"
-        )
+        next((p.rpartition("_")[2] if p[-2:] in ("_A", "_B") else p) for p in parts if "_" in p and p != "base_layer")
         if "base_layer" not in parts
         else "bias"
     )
@@ -102,9 +76,7 @@ def test_equal_to_peft(net, case, shape):
     x = torch.randn(3, 7, shape.get("width", 96), generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     for p, q in pairs(ours, theirs):
-        if case.startswith(
-            ("pissa", "olora")
-        ):  # the product is what counts: signs of singular vectors are free
+        if case.startswith(("pissa", "olora")):  # the product is what counts: signs of singular vectors are free
             assert (p - q).abs().max() < 1e-5 or (p.abs() - q.abs()).abs().max() < 1e-4
         with torch.no_grad():
             p.copy_(q + 0.02 * torch.randn(q.shape, generator=generator))
@@ -113,9 +85,7 @@ def test_equal_to_peft(net, case, shape):
         _take_over_the_start(ours, theirs)
     a, b = ours(x), theirs(x)
     assert (a - b).abs().max() < 3e-6
-    optimizers = [
-        torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], 1e-3) for m in (ours, theirs)
-    ]
+    optimizers = [torch.optim.AdamW([p for p in m.parameters() if p.requires_grad], 1e-3) for m in (ours, theirs)]
     for y in (a, b):
         y.square().mean().backward()
     for p, q in pairs(ours, theirs):
@@ -126,16 +96,12 @@ def test_equal_to_peft(net, case, shape):
         clear = q.grad.abs() > 1e-6
         assert clear.float().mean() > 0.9
         assert (p - q)[clear].abs().max() < 3e-7
-    assert sum(p.requires_grad for p in ours.parameters()) == sum(
-        p.requires_grad for p in theirs.parameters()
-    )
+    assert sum(p.requires_grad for p in ours.parameters()) == sum(p.requires_grad for p in theirs.parameters())
     for p, q in pairs(ours, theirs):
         q.data.copy_(p)
     merged, plain = merge(ours), theirs.merge_and_unload()
     for name, p in plain.named_parameters():
-        assert (
-            p - merged.get_parameter(name.replace("up.", "up.base.").replace("down.", "down.base."))
-        ).abs().max() < 1.5e-7
+        assert (p - merged.get_parameter(name.replace("up.", "up.base.").replace("down.", "down.base."))).abs().max() < 1.5e-7
 
 
 @pytest.mark.parametrize(
@@ -146,7 +112,7 @@ def test_equal_to_peft(net, case, shape):
         (AdapterConfig(method="pissa", r=8), peft.LoraConfig(r=8, lora_alpha=8, init_lora_weights="pissa", bias="lora_only")),
         (AdapterConfig(method="dora", r=8), peft.LoraConfig(**LORA, use_dora=True, bias="lora_only", init_lora_weights=False)),
     ],
-)  # fmt: skip
+)
 def test_biases_are_trained_as_pefts_are(net, config, theirs):
     theirs = copy.deepcopy(theirs)
     theirs.target_modules = ["up", "down"]
@@ -243,10 +209,7 @@ def test_lora_ga_starts_as_pefts(net):
     Not on the layer before the head: with five classes its gradient has rank 4, and the vectors beyond are anyone's.
     """
     g = torch.Generator().manual_seed(0)
-    batches = [
-        {"x": 3 * torch.randn(32, 96, generator=g), "labels": torch.randint(5, (32,), generator=g)}
-        for _ in range(2)
-    ]
+    batches = [{"x": 3 * torch.randn(32, 96, generator=g), "labels": torch.randint(5, (32,), generator=g)} for _ in range(2)]
     targets = ("0.up", "0.down", "1.up")
     start = peft.LoraConfig(
         r=8, lora_alpha=8, use_rslora=True, target_modules=[*targets], init_lora_weights="lora_ga",
@@ -261,11 +224,7 @@ def test_lora_ga_starts_as_pefts(net):
     peft.preprocess_loraga(model, start, steps)
     theirs = peft.get_peft_model(model, start)
     ours, authors = (
-        add_adapter(
-            Loses(net()),
-            AdapterConfig(method="lora-ga", r=8, targets=targets, compat=compat),
-            batches=batches,
-        )
+        add_adapter(Loses(net()), AdapterConfig(method="lora-ga", r=8, targets=targets, compat=compat), batches=batches)
         for compat in ("peft", "authors")
     )
     for path, layer in adapted(ours).items():
@@ -283,9 +242,7 @@ def test_lora_ga_starts_as_pefts(net):
 
 def _take_over_the_start(ours, theirs):
     """PEFT's W - s B0 A0 is our W less the product of our own start: equal, whichever signs either has."""
-    bases = {
-        n.removeprefix("base_model.model."): m for n, m in theirs.named_modules() if hasattr(m, "base_layer")
-    }
+    bases = {n.removeprefix("base_model.model."): m for n, m in theirs.named_modules() if hasattr(m, "base_layer")}
     for path, layer in adapted(ours).items():
         update = layer.adapters["default"]
         ours_left = layer.own[0] - update.scale * update.B0 @ update.A0

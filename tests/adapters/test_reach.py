@@ -19,16 +19,7 @@ from transformers import (
 )
 
 from workbench import models
-from workbench.adapters import (
-    METHODS,
-    AdapterConfig,
-    add_adapter,
-    load_adapter,
-    merge,
-    save_adapter,
-    unload,
-    unreached,
-)
+from workbench.adapters import METHODS, AdapterConfig, add_adapter, load_adapter, merge, save_adapter, unload, unreached
 from workbench.adapters.attach import adapted
 from workbench.adapters.lab import tuning
 from workbench.adapters.lab.inside import Rounded
@@ -46,9 +37,7 @@ def shaken(model, size=0.1):
 
 def encoder(norm_first=False):
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(
-        16, 2, 32, 0.0, activation="gelu", batch_first=True, norm_first=norm_first
-    )
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, activation="gelu", batch_first=True, norm_first=norm_first)
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
@@ -94,9 +83,7 @@ def test_a_weight_that_is_read_trains_as_one_that_is_called(method):
     called = model.called(torch.tanh(layer(x)))
     assert torch.allclose(model(x), called, atol=1e-5)
     parts = [p for p in layer.parameters() if p.requires_grad]
-    for one, other in zip(
-        *(torch.autograd.grad(y.square().sum(), parts) for y in (model(x), called)), strict=True
-    ):
+    for one, other in zip(*(torch.autograd.grad(y.square().sum(), parts) for y in (model(x), called)), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
 
@@ -115,11 +102,7 @@ def test_a_state_space_model_of_transformers_is_reached_in_each_projection():
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=61, hidden_size=32, num_hidden_layers=2, state_size=4, use_cache=False)
     model, ids = MambaForCausalLM(config), torch.arange(14).view(2, 7)
-    add_adapter(
-        model,
-        AdapterConfig(r=2, targets=("in_proj", "x_proj", "dt_proj", "out_proj")),
-        batches=[{"input_ids": ids}],
-    )
+    add_adapter(model, AdapterConfig(r=2, targets=("in_proj", "x_proj", "dt_proj", "out_proj")), batches=[{"input_ids": ids}])
     shaken(model)
     want = model(ids).logits
     assert torch.allclose(merge(model)(ids).logits, want, atol=1e-4)
@@ -150,9 +133,7 @@ class Partly(nn.Module):
 def test_a_layer_that_no_batch_reaches_is_refused_by_its_name(packed):
     model, x = Partly(packed), torch.randn(3, 8)
     before, names = {n: p.requires_grad for n, p in model.named_parameters()}, [*dict(model.named_modules())]
-    with pytest.raises(
-        ValueError, match=r"no batch reaches layer 'blocks.1' \(1 in all\).*Remove it from the targets"
-    ):
+    with pytest.raises(ValueError, match=r"no batch reaches layer 'blocks.1' \(1 in all\).*Remove it from the targets"):
         add_adapter(model, AdapterConfig(r=4), batches=[{"x": x}])
     assert [*dict(model.named_modules())] == names
     assert {n: p.requires_grad for n, p in model.named_parameters()} == before
@@ -212,9 +193,7 @@ def test_a_tuning_says_which_adapters_no_gradient_has_reached(monkeypatch):
         warnings.simplefilter("error")
         list(tuning.Tuner(config).run())
     monkeypatch.setattr(models, "shallow_copy", with_an_idle_layer)
-    with pytest.warns(
-        UserWarning, match=r"1 adapters, such as .*0.mlp.idle_proj', have received no gradient"
-    ):
+    with pytest.warns(UserWarning, match=r"1 adapters, such as .*0.mlp.idle_proj', have received no gradient"):
         list(tuning.Tuner(config).run())
 
 
@@ -245,8 +224,7 @@ def test_experts_and_attentions_that_get_no_adapter_are_told():
     with pytest.warns(UserWarning, match=r"8\d% of the weights .* get no adapter.*experts.gate_up_proj"):
         add_adapter(mixtral, AdapterConfig(r=4))
     with pytest.warns(
-        UserWarning,
-        match=r"self_attn.in_proj_weight \(of MultiheadAttention\). Layers with an adapter: out_proj, linear1",
+        UserWarning, match=r"self_attn.in_proj_weight \(of MultiheadAttention\). Layers with an adapter: out_proj, linear1"
     ):
         add_adapter(encoder(), AdapterConfig(r=4))
 
@@ -264,8 +242,8 @@ def test_models_whose_linears_are_nearly_all_are_adapted_in_silence(name):
 def llama():
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
+        vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
     return LlamaForCausalLM(config).eval()
 
 

@@ -47,9 +47,7 @@ def test_loss_is_that_of_the_answers_by_another_way():
     total, count = 0.0, 0
     for sample in samples:  # one at a time, all logits, unpadded
         logits = tuner.lm.model(input_ids=sample.ids[None]).logits[0]
-        total += F.cross_entropy(
-            logits[sample.start - 1 : -1], sample.ids[sample.start :], reduction="sum"
-        ).item()
+        total += F.cross_entropy(logits[sample.start - 1 : -1], sample.ids[sample.start :], reduction="sum").item()
         count += len(sample.ids) - sample.start
     assert tuner.judge(tuner.problems.test[:5])["loss"] == pytest.approx(total / count, abs=1e-4)
 
@@ -63,9 +61,7 @@ def test_exact_match_in_one_pass_is_greedy_decoding():
     for problem in part:
         text = qa.prompt(problem.question)
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        out = tuner.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0
-        )
+        out = tuner.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, pad_token_id=0)
         said = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
         right += said.partition("\n")[:2] == (" " + problem.answer, "\n")  # a line break ends it
     assert tuner.judge(part)["exact"] == right / len(part)
@@ -73,13 +69,7 @@ def test_exact_match_in_one_pass_is_greedy_decoding():
 
 
 @pytest.mark.parametrize(
-    "knobs",
-    [
-        {},
-        {"method": "lora", "dropout": 0.2},
-        {"method": "pissa"},
-        {"method": "bat-row", "model": "tiny-rwkv6"},
-    ],
+    "knobs", [{}, {"method": "lora", "dropout": 0.2}, {"method": "pissa"}, {"method": "bat-row", "model": "tiny-rwkv6"}]
 )
 def test_a_cut_run_ends_with_the_same_bytes(knobs, tmp_path):
     config = TuningConfig(**SHORT, **knobs)
@@ -161,9 +151,7 @@ def test_what_is_not_finite_is_told_before_a_weight_is_touched(what, monkeypatch
         return values
 
     monkeypatch.setattr(qa, "answer_logits", spoilt)
-    with pytest.raises(
-        TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is kept"
-    ):
+    with pytest.raises(TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is kept"):
         next(tuner.run())
     now = tuner.state_dict()["training"]
     assert now["done"] == 1
@@ -257,11 +245,7 @@ def test_boxed(text, answer):
 
 def test_a_table_of_ones_own(tmp_path):
     path = tmp_path / "mine.jsonl"
-    path.write_text(
-        "".join(
-            json.dumps({"query": f"{i} + 1 =", "response": f"we add\n#### {i + 1}"}) + "\n" for i in range(20)
-        )
-    )
+    path.write_text("".join(json.dumps({"query": f"{i} + 1 =", "response": f"we add\n#### {i + 1}"}) + "\n" for i in range(20)))
     found = problems.load(str(path))
     assert [len(found.train), len(found.validation), len(found.test)] == [14, 2, 4]
     assert found.final is problems.last_number
@@ -280,9 +264,7 @@ def test_a_table_of_ones_own(tmp_path):
 
 HUB = {  # files as these sets of the hub have them
     "meta-math/MetaMathQA": {"MetaMathQA-395K.json": ("query", "response")},
-    "m-a-p/CodeFeedback-Filtered-Instruction": {
-        "CodeFeedback-Filtered-Instruction.jsonl": ("query", "answer")
-    },
+    "m-a-p/CodeFeedback-Filtered-Instruction": {"CodeFeedback-Filtered-Instruction.jsonl": ("query", "answer")},
     "EleutherAI/hendrycks_math": {
         "algebra/train-00000-of-00001.parquet": ("problem", "solution"),
         "geometry/train-00000-of-00001.parquet": ("problem", "solution"),
@@ -297,14 +279,10 @@ def test_data_sets_of_the_hub(tmp_path, monkeypatch, name):
     """No hub is reached in CI: their layouts stand here, and what would download them gives this folder."""
     for number, (path, columns) in enumerate(HUB[name].items()):
         (tmp_path / path).parent.mkdir(exist_ok=True)
-        rows = [
-            {columns[0]: f"{number} and {k}?", columns[1]: rf"so it is \\boxed{{{k}}}"} for k in range(20)
-        ]
+        rows = [{columns[0]: f"{number} and {k}?", columns[1]: rf"so it is \\boxed{{{k}}}"} for k in range(20)]
         lines = not path.endswith(".json")
         pd.DataFrame(rows).to_json(tmp_path / path, orient="records", lines=lines)
-    monkeypatch.setattr(
-        pd, "read_parquet", lambda path: pd.read_json(path, lines=True)
-    )  # needs pyarrow, below
+    monkeypatch.setattr(pd, "read_parquet", lambda path: pd.read_json(path, lines=True))  # needs pyarrow, below
     asked = {}
 
     def download(name, **more):
@@ -400,9 +378,7 @@ def test_answers_of_models_that_know_no_end_of_text_end_with_a_line_break(model)
     tuner = Tuner(TuningConfig(model=model, data="word-problems", **SHORT))
     said = tuner.lm.tokenizer.decode(tuner.train[0].ids)
     assert said.endswith("\n")
-    assert said.count("\n") == 1 + qa.prompt(tuner.problems.train[0].question).count("\n"), (
-        "an answer is a line"
-    )
+    assert said.count("\n") == 1 + qa.prompt(tuner.problems.train[0].question).count("\n"), "an answer is a line"
     assert "\n" not in generate(tuner.lm, "It was", 40).text
     other = dataclasses.replace(tuner.lm, one_line=False)
     ended = qa.encode(other, tuner.problems.train[:1])[0].ids

@@ -135,19 +135,12 @@ def smollm2() -> None:
     small = models.shared(models.SMOLLM2, torch.bfloat16)
     runs = {
         "PEFT MiSS": Step(theirs(models.shallow_copy(full).model, "miss", 32, targets), gathered=False),
-        "MiSS": Step(
-            add_adapter(models.shallow_copy(full).model, AdapterConfig(method="miss", r=32)), gathered=True
-        ),
-        "MiSS, bf16 base": Step(
-            add_adapter(models.shallow_copy(small).model, AdapterConfig(method="miss", r=32)), gathered=True
-        ),
+        "MiSS": Step(add_adapter(models.shallow_copy(full).model, AdapterConfig(method="miss", r=32)), gathered=True),
+        "MiSS, bf16 base": Step(add_adapter(models.shallow_copy(small).model, AdapterConfig(method="miss", r=32)), gathered=True),
         "PEFT Bat": Step(theirs(models.shallow_copy(full).model, "bat", 32, targets), gathered=False),
-        "Bat-row": Step(
-            add_adapter(models.shallow_copy(full).model, AdapterConfig(method="bat-row", r=32)), gathered=True
-        ),
+        "Bat-row": Step(add_adapter(models.shallow_copy(full).model, AdapterConfig(method="bat-row", r=32)), gathered=True),
         "Bat-row, bf16 base": Step(
-            add_adapter(models.shallow_copy(small).model, AdapterConfig(method="bat-row", r=32)),
-            gathered=True,
+            add_adapter(models.shallow_copy(small).model, AdapterConfig(method="bat-row", r=32)), gathered=True
         ),
     }
     times = interleaved(runs, 5)
@@ -177,9 +170,7 @@ def microscope() -> None:
             p.data += 0.01 * torch.randn_like(p)
         start = time.perf_counter()
         found = [examine(layer) for layer in adapted(model).values()]
-        print(
-            f"microscope, {method}: {len(found)} layers of SmolLM2-135M in {time.perf_counter() - start:.1f} s"
-        )
+        print(f"microscope, {method}: {len(found)} layers of SmolLM2-135M in {time.perf_counter() - start:.1f} s")
     torch.set_num_threads(1)
 
 

@@ -18,11 +18,7 @@ from rounds import PEERS, environment
 
 from workbench.continual import CLASSP, fit, streams
 
-TENSORS, ROUNDS, IN_A_ROW = (
-    16,
-    12,
-    4,
-)  # a few steps of each in a row, so that what it holds is in the cache as in training
+TENSORS, ROUNDS, IN_A_ROW = (16, 12, 4)  # a few steps of each in a row, so that what it holds is in the cache as in training
 
 
 def weights(count: int) -> list[torch.Tensor]:

@@ -51,10 +51,7 @@ def loop_of(weight, hessian, cross, method: str, leaf: int):
 
 def loops(weight, hessian, cross, method: str) -> tuple[float, float]:
     """Median seconds of the column loop, recursive and flat."""
-    recursive, flat = (
-        loop_of(weight, hessian, cross, method, 16),
-        loop_of(weight, hessian, cross, method, 128),
-    )
+    recursive, flat = (loop_of(weight, hessian, cross, method, 16), loop_of(weight, hessian, cross, method, 128))
     found: dict[str, list[float]] = {"recursive": [], "flat": []}
     for index in range(ROUNDS + 1):
         for name, run in (("recursive", recursive), ("flat", flat)):
@@ -74,15 +71,11 @@ def methods(n: int) -> None:
     seconds = medians(runs)
     for name, value in seconds.items():
         print(f"  {name:15} {value:6.3f} s, {value / seconds['gptq']:.2f} of gptq")
-    print(
-        f"ResComp / GPTAQ, whole solver: {seconds['gptaq+rescomp'] / seconds['gptaq']:.2f} (goal: at most 1.1)"
-    )
+    print(f"ResComp / GPTAQ, whole solver: {seconds['gptaq+rescomp'] / seconds['gptaq']:.2f} (goal: at most 1.1)")
     print(f"ResComp / GPTQ, on gptq:       {seconds['gptq+rescomp'] / seconds['gptq']:.2f}")
     for method in ("gptq", "gptaq", "gptaq+rescomp"):
         recursive, flat = loops(weight, hessian, cross, method)
-        print(
-            f"recursive / flat 128, {method:14} {recursive / flat:.2f} (goal: at most 0.7), loop {recursive:.3f} s"
-        )
+        print(f"recursive / flat 128, {method:14} {recursive / flat:.2f} (goal: at most 0.7), loop {recursive:.3f} s")
 
 
 PEER_SCRIPT = """
@@ -125,10 +118,7 @@ def peer(n: int) -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as folder:
         path, script = Path(folder) / "layer.safetensors", Path(folder) / "peer.py"
-        save_file(
-            {"weight": weight, "hessian": hessian, "scale": ours.scale.contiguous(), "ours": ours.weight},
-            path,
-        )
+        save_file({"weight": weight, "hessian": hessian, "scale": ours.scale.contiguous(), "ours": ours.weight}, path)
         script.write_text(PEER_SCRIPT)
         for _ in range(5):
             command = [str(PEER / "bin" / "python"), str(script), str(path), "3", str(THREADS)]
@@ -140,9 +130,7 @@ def peer(n: int) -> None:
             theirs = statistics.median(found["seconds"])
             mine = medians({"gptq": lambda: quantize_layer(weight, hessian, method="gptq")}, 3)["gptq"]
             ratios.append(mine / theirs)
-            print(
-                f"  ours {mine:.3f} s, llm-compressor {theirs:.3f} s, {found['differ']:.2%} of the codes differ (ties)"
-            )
+            print(f"  ours {mine:.3f} s, llm-compressor {theirs:.3f} s, {found['differ']:.2%} of the codes differ (ties)")
     print(f"GPTQ / llm-compressor 0.14.0.1, n=m={n}: {statistics.median(ratios):.2f} (goal: at most 0.5)")
 
 
@@ -169,12 +157,8 @@ def scaling() -> None:
     for method in ("gptq", "gptaq", "gptaq+rescomp"):
         for n in (512, 1024, 2048, 4096):
             command = [sys.executable, "-c", MEMORY, str(n), method, str(Path(__file__).parent)]
-            seconds, matrices = subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.split()
-            print(
-                f"  {method:15} n=m={n}: {float(seconds):7.3f} s, peak {float(matrices):4.1f} n x n matrices beyond its inputs"
-            )
+            seconds, matrices = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            print(f"  {method:15} n=m={n}: {float(seconds):7.3f} s, peak {float(matrices):4.1f} n x n matrices beyond its inputs")
 
 
 if __name__ == "__main__":

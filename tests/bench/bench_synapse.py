@@ -98,9 +98,7 @@ def against_aihwkit() -> None:
                 print(f"  (aihwkit had {right:.0%} right while it trained on {samples} samples)")
 
 
-def _turn(
-    script: Path, path: Path, kind: str, knobs: dict, batch: int, samples: int
-) -> tuple[float, float, float] | None:
+def _turn(script: Path, path: Path, kind: str, knobs: dict, batch: int, samples: int) -> tuple[float, float, float] | None:
     command = [str(PEER / "bin" / "python"), str(script), str(path), str(samples), str(batch), kind]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
@@ -127,9 +125,7 @@ def against_the_readable_form() -> None:
     for batch in (1, 32):
         config = SynapseConfig(**{**WIDE, "rule": "stochastic"}, batch=batch)
         fast, slow = rate_of(config, 5000), rate_of(config, 100, compiled=False)
-        print(
-            f"compiled {fast:,.0f}, readable {slow:,.0f} samples/s at batch {batch}, ratio {fast / slow:,.0f}"
-        )
+        print(f"compiled {fast:,.0f}, readable {slow:,.0f} samples/s at batch {batch}, ratio {fast / slow:,.0f}")
 
 
 def many_designs(count: int = 32) -> None:
@@ -137,11 +133,7 @@ def many_designs(count: int = 32) -> None:
     base = {"data": "mnist-10k", "samples": 2000, "rate": 0.01, "hidden": "100"}
     configs = [SynapseConfig(**base, levels=16 + 4 * i, nonlinearity_up=i / 8, seed=i) for i in range(count)]
     seconds = medians(
-        {
-            "batched": lambda: train(*configs),
-            "one after another": lambda: [train(config) for config in configs],
-        },
-        rounds=5,
+        {"batched": lambda: train(*configs), "one after another": lambda: [train(config) for config in configs]}, rounds=5
     )
     one = SynapseConfig(**{**base, "samples": 100})
     readable = count * 2000 / rate_of(one, 200, compiled=False)
@@ -164,20 +156,15 @@ def many_designs(count: int = 32) -> None:
     batched = seconds["batched"]
     print(f"{count} designs of 196-100-10, 2,000 samples each, batched: {batched:.2f} s")
     single = seconds["one after another"]
-    print(
-        f"  / {count} compiled runs one after another in one process ({single:.2f} s): {batched / single:.2f}"
-    )
-    print(
-        f"  / {count} processes of `workbench run` ({process:.1f} s each): {batched / (count * process):.3f}"
-    )
+    print(f"  / {count} compiled runs one after another in one process ({single:.2f} s): {batched / single:.2f}")
+    print(f"  / {count} processes of `workbench run` ({process:.1f} s each): {batched / (count * process):.3f}")
     print(f"  / {count} runs of the readable form ({readable:.0f} s): {batched / readable:.4f}")
 
 
 def width() -> None:
     """Samples per second against the width of the hidden layer."""
     rates = {
-        n: rate_of(SynapseConfig(**{**WIDE, "rule": "stochastic", "hidden": str(n)}), 4000)
-        for n in (50, 100, 200, 400, 800)
+        n: rate_of(SynapseConfig(**{**WIDE, "rule": "stochastic", "hidden": str(n)}), 4000) for n in (50, 100, 200, 400, 800)
     }
     print("784-n-10, batch 1: " + ", ".join(f"n = {n}: {rate:,.0f}/s" for n, rate in rates.items()))
 
@@ -203,9 +190,7 @@ def memory() -> None:
     """Peak memory of building and training, beyond data and code, in a process of its own."""
     synapses = 784 * 250 + 250 * 125 + 125 * 10
     for name, spread in (("all devices alike", "0"), ("every device its own", "0.3")):
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY, spread], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", MEMORY, spread], capture_output=True, text=True, check=True)
         found = float(done.stdout)
         print(f"784-250-125-10, {name}: {found:.0f} MB, {found * 2**20 / synapses:.0f} bytes a synapse")
 

@@ -21,10 +21,7 @@ FLAGS += ["--disable-background-networking", "--disable-component-update", "--di
 SETTINGS = {
     # the default keeps cells that are out of sight out of the page, where no locator finds them
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
-        "fetchNews": "false",
-        "checkForUpdates": False,
-    },
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
 }
 
 
@@ -43,13 +40,7 @@ class Lab:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(value))
         config = {
-            "ServerApp": {
-                "ip": "127.0.0.1",
-                "port": self.port,
-                "port_retries": 0,
-                "open_browser": False,
-                "allow_root": True,
-            },
+            "ServerApp": {"ip": "127.0.0.1", "port": self.port, "port_retries": 0, "open_browser": False, "allow_root": True},
             "IdentityProvider": {"token": self.token},
             "LabApp": {
                 "expose_app_in_browser": True,
@@ -58,20 +49,9 @@ class Lab:
             },
         }
         (folder / "config.json").write_text(json.dumps(config))
-        command = [
-            sys.executable,
-            "-m",
-            "jupyter",
-            app,
-            "--config",
-            str(folder / "config.json"),
-            "--notebook-dir",
-            str(folder),
-        ]
+        command = [sys.executable, "-m", "jupyter", app, "--config", str(folder / "config.json"), "--notebook-dir", str(folder)]
         self.log = (folder / "log.txt").open("wb")
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdout=self.log, stderr=self.log, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log, stderr=self.log, start_new_session=True)
 
     def url(self, path):
         return f"http://127.0.0.1:{self.port}/{path}?token={self.token}&reset"
@@ -80,9 +60,7 @@ class Lab:
         end = time.monotonic() + 120
         while time.monotonic() < end:
             try:
-                return urllib.request.urlopen(
-                    f"http://127.0.0.1:{self.port}/api/status?token={self.token}", timeout=2
-                )
+                return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/status?token={self.token}", timeout=2)
             except OSError:
                 time.sleep(0.3)
         raise TimeoutError("JupyterLab did not start within two minutes")

@@ -48,10 +48,7 @@ class Visit:
         self.page, self.problems = page, []
         page.on("pageerror", lambda error: None if of_jupyterlab(error) else self.problems.append(str(error)))
         page.on(
-            "console",
-            lambda m: (
-                self.problems.append(m.text) if m.type == "error" and any(w in m.text for w in OURS) else None
-            ),
+            "console", lambda m: self.problems.append(m.text) if m.type == "error" and any(w in m.text for w in OURS) else None
         )
         page.goto(lab.url(f"{where}/tree/{path}"))
         if where == "lab":
@@ -70,12 +67,9 @@ class Visit:
 
     def theme(self, name):
         self.page.evaluate(
-            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})",
-            f"JupyterLab {name}",
+            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", f"JupyterLab {name}"
         )
-        self.page.wait_for_function(
-            "name => document.body.dataset.jpThemeName === name", arg=f"JupyterLab {name}"
-        )
+        self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=f"JupyterLab {name}")
 
     def shot(self, name):
         folder = Path("runs") / "browser"
@@ -330,9 +324,7 @@ def test_a_scrubber_moves_while_the_kernel_is_busy(notebook, record, tmp_path):
         panel.locator(f".wb-place:has-text('column {column} of 576')").wait_for()
         spent.append(round(time.monotonic() - start, 3))
     record("scrubber to picture, kernel busy, s", spent)
-    assert "busy" in page.evaluate(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status"
-    )
+    assert "busy" in page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status")
     (tmp_path / "end").touch()
     assert not visit.problems
 
@@ -343,7 +335,7 @@ def test_a_page_without_a_server(window, tmp_path):
     subprocess.run(
         [sys.executable, "-m", "workbench", "page", "quantization/layer-trace", "--scale", "smoke", *knobs, "--out", str(out)],
         check=True,
-    )  # fmt: skip
+    )
     page, problems = window(), []
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
@@ -401,9 +393,7 @@ def test_runs_are_browsed(notebook):
     browser = page.locator(".wb-runs")
     browser.scroll_into_view_if_needed()
     browser.locator("select").first.select_option("quantization/layer-trace")
-    browser.locator(
-        "text=along"
-    ).wait_for()  # the runs of one experiment are there: their numbers can be compared
+    browser.locator("text=along").wait_for()  # the runs of one experiment are there: their numbers can be compared
     browser.locator("tbody tr").first.wait_for()
     browser.locator("input[aria-label=filter]").fill("nothing-like-it")
     page.wait_for_function("() => !document.querySelectorAll('.wb-runs tbody tr').length")

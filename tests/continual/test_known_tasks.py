@@ -241,9 +241,7 @@ def test_the_loss_is_that_of_a_model_without_the_other_answers(kind):
     here = loss_on(masked(model(x), ANSWERS[1]), y, kind)
     wanted = loss_on(model(x)[:, ANSWERS[1]], y - 2, kind)
     torch.testing.assert_close(here, wanted)
-    for one, other in zip(
-        *(torch.autograd.grad(v, list(model.parameters())) for v in (here, wanted)), strict=True
-    ):
+    for one, other in zip(*(torch.autograd.grad(v, list(model.parameters())) for v in (here, wanted)), strict=True):
         torch.testing.assert_close(one, other)
         assert one.isfinite().all()
 
@@ -297,9 +295,7 @@ def test_nothing_depends_on_answers_of_a_task_to_come(small, method, loss):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_tasks_that_are_known_by_squares_too(small, method):
-    found = fit(
-        small, method, strength=0.1, memory=30, passes=3, loss="summed squares", **{**SMALL, "lr": 0.02}
-    )
+    found = fit(small, method, strength=0.1, memory=30, passes=3, loss="summed squares", **{**SMALL, "lr": 0.02})
     assert found.matrix.isfinite().all()
     assert found.metrics["LA"] > 0.5
 

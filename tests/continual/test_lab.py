@@ -29,13 +29,7 @@ from workbench.knobs import KnobError
 from workbench.training import TrainingError
 
 NAMES = [n for n in discover() if n.startswith("continual/")]
-QUICK = {
-    "samples": 100,
-    "hidden": (12,),
-    "seeds": 1,
-    "tasks": 2,
-    "streams": ("split-fashion",),
-}
+QUICK = {"samples": 100, "hidden": (12,), "seeds": 1, "tasks": 2, "streams": ("split-fashion",)}
 SMALL = {"hidden": (12,), "watch": 3, "batch": 10}
 
 
@@ -61,9 +55,7 @@ def test_every_experiment_runs_draws_and_tells_at_every_stage(name):
     experiment = get(name)
     config = quick(experiment)
     runs_and_draws(experiment, config)
-    records = (
-        runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
-    )
+    records = runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
     for part in (records[:1], records):
         assert experiment.tell(part, config).endswith(".")
     if experiment.pins:
@@ -203,9 +195,7 @@ def test_plasticity_left_is_a_share_that_only_falls():
     assert (share.diff() < 0).all()
     assert (share >= 0).all()
     assert left(totals, torch.zeros_like(totals), rule).tolist() == [1.0] * 5
-    assert movable(torch.tensor(5.0), torch.tensor(5.0), rule).item() == pytest.approx(
-        0.1 * math.log(2), rel=1e-5
-    )
+    assert movable(torch.tensor(5.0), torch.tensor(5.0), rule).item() == pytest.approx(0.1 * math.log(2), rel=1e-5)
 
 
 def test_gradients_are_what_they_are_called():
@@ -237,14 +227,9 @@ def test_gradual_borders_mix_the_neighbours_in_near_them_alone(small):
         assert all(any(torch.equal(r, s) for s in (*first.x_train, *second.x_train)) for r in x)
     assert seen[0.0] == seen[0.5] == 0, "there is none before the first task, and none far from a border"
     assert 0 < seen[0.8] < seen[0.99] < 0.75
-    with pytest.raises(
-        ValueError, match=r"blend=0\.5: expected 0 to 1, and 0 where a task's number is known"
-    ):
+    with pytest.raises(ValueError, match=r"blend=0\.5: expected 0 to 1, and 0 where a task's number is known"):
         Learner(streams.load("split-digits-8x8", "task", samples=60), "sgd", blend=0.5, **SMALL)
-    cut, whole = (
-        Learner(small, "classp", lr=0.01, blend=0.5, **SMALL),
-        Learner(small, "classp", lr=0.01, blend=0.5, **SMALL),
-    )
+    cut, whole = (Learner(small, "classp", lr=0.01, blend=0.5, **SMALL), Learner(small, "classp", lr=0.01, blend=0.5, **SMALL))
     for _, step, _ in cut.run():
         if step == 14:
             buffer = io.BytesIO()
@@ -260,9 +245,7 @@ def test_gradual_borders_mix_the_neighbours_in_near_them_alone(small):
 
 def test_what_freezes_is_told_within_ten_steps(small):
     for more in ({"threshold": 0.5}, {"threshold": 1.0, "mode": "repo"}):
-        with pytest.raises(
-            TrainingError, match=r"no weight has moved in 10 steps, .*Take one of 1e-8 to 1e-5, or 0"
-        ):
+        with pytest.raises(TrainingError, match=r"no weight has moved in 10 steps, .*Take one of 1e-8 to 1e-5, or 0"):
             fit(small, "classp", lr=0.01, passes=3, **more, **SMALL)
     with pytest.raises(TrainingError, match="expected a rate above 0"):
         fit(small, "sgd", lr=0.0, passes=3, **SMALL)
@@ -301,8 +284,7 @@ def test_summed_squares_are_half_the_squared_error_summed(small):
     x, y = small.tasks[0].x_train[:10], small.tasks[0].y_train[:10]
     with torch.no_grad():
         by_hand = sum(
-            0.5 * ((z - (torch.arange(2) == label).float()) ** 2).sum()
-            for z, label in zip(learner.model(x), y, strict=True)
+            0.5 * ((z - (torch.arange(2) == label).float()) ** 2).sum() for z, label in zip(learner.model(x), y, strict=True)
         )
     assert loss_on(learner.model(x), y, "summed squares").item() == pytest.approx(by_hand.item(), rel=1e-6)
     with pytest.raises(ValueError, match=r"loss='huber': expected one of"):
@@ -380,14 +362,7 @@ def test_claims_hold_fail_and_stay_open():
     assert check_of("state")(parts(0.05)).verdict == "fails"
 
 
-PARTS = (
-    "threshold 1e-8",
-    "threshold 1e-7",
-    "threshold 1e-6",
-    "threshold 1e-5",
-    "decay off",
-    "sum reset at borders",
-)
+PARTS = ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5", "decay off", "sum reset at borders")
 
 
 def test_claims_on_memory_are_counts():
@@ -413,14 +388,7 @@ def test_a_run_that_was_cut_goes_on_to_the_same_records(tmp_path, monkeypatch):
 
 # -- the paper's pair ---------------------------------------------------------------------------------------------------------
 
-TINY = {
-    "stream": "mnist-fashion",
-    "network": "paper",
-    "samples": 64,
-    "first_passes": 2,
-    "tested": 50,
-    "looks": 2,
-}
+TINY = {"stream": "mnist-fashion", "network": "paper", "samples": 64, "first_passes": 2, "tested": 50, "looks": 2}
 
 
 @pytest.mark.parametrize(
@@ -474,9 +442,7 @@ def test_ewc_as_scripted_pulls_towards_another_network_from_the_second_pass_on(m
 
 def test_the_pair_takes_the_settings_that_were_chosen(monkeypatch):
     monkeypatch.setattr(papers, "reference_records", lambda name: None)
-    with pytest.raises(
-        KnobError, match="no settings are chosen yet; run: workbench run continual/paper-choice"
-    ):
+    with pytest.raises(KnobError, match="no settings are chosen yet; run: workbench run continual/paper-choice"):
         paper_pair.chosen_settings()
     rows = [
         {"label": label, "phase": phase, **setting}

@@ -86,25 +86,13 @@ X, Y = torch.zeros(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
     [
         ([], "no tasks"),
         ([(X, Y, X)], "task 0: 3 arrays; expected"),
-        (
-            [(X, Y, X, Y), (X[:0], Y[:0], X, Y)],
-            r"task 1, train: the array of samples has shape \(0, 3\); expected \(n, ...\)",
-        ),
+        ([(X, Y, X, Y), (X[:0], Y[:0], X, Y)], r"task 1, train: the array of samples has shape \(0, 3\); expected \(n, ...\)"),
         ([(X, Y[:4], X, Y)], r"task 0, train: the labels have shape \(4,\); expected \(6,\)"),
-        (
-            [(X, Y, X[:, :2], Y)],
-            r"task 0, test: samples have shape \(2,\); expected \(3,\), as in the training set",
-        ),
-        (
-            [(X, Y, X, Y), (X[:, :2], Y, X[:, :2], Y)],
-            r"task 1: samples have shape \(2,\); expected \(3,\), as in task 0",
-        ),
+        ([(X, Y, X[:, :2], Y)], r"task 0, test: samples have shape \(2,\); expected \(3,\), as in the training set"),
+        ([(X, Y, X, Y), (X[:, :2], Y, X[:, :2], Y)], r"task 1: samples have shape \(2,\); expected \(3,\), as in task 0"),
         ([(X, Y - 1, X, Y)], "task 0, train: label -1 is negative"),
         ([(X, Y + 0.5, X, Y)], "some labels are not whole numbers"),
-        (
-            [(X.index_fill(0, torch.tensor(2), math.nan), Y, X, Y)],
-            "task 0, train: sample 2 has a value that is not finite",
-        ),
+        ([(X.index_fill(0, torch.tensor(2), math.nan), Y, X, Y)], "task 0, train: sample 2 has a value that is not finite"),
         ([(X, Y * 0, X, Y * 0)], "all labels are 0; expected at least two classes"),
     ],
 )
@@ -205,10 +193,7 @@ def test_the_state_of_an_optimizer_is_kept_or_forgotten_at_a_border(small, metho
         before = total
 
 
-@given(
-    st.sampled_from([m for m in METHODS if m not in ("sgd", "l2", "adagrad", "joint")]),
-    st.integers(0, 29), st.booleans(),
-)  # fmt: skip
+@given(st.sampled_from([m for m in METHODS if m not in ("sgd", "l2", "adagrad", "joint")]), st.integers(0, 29), st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_cut_anywhere_a_fit_ends_with_the_bytes_of_an_uncut_one(method, cut, dropout):
     stream = streams.load("split-digits-8x8", samples=60)
@@ -237,8 +222,7 @@ def test_cut_anywhere_a_fit_ends_with_the_bytes_of_an_uncut_one(method, cut, dro
 
 def test_a_pull_that_would_fly_off_is_told_before_it_does(small):
     with pytest.raises(
-        TrainingError,
-        match=r"from 2 on steps of SGD fly off under such a pull\. Take a lower strength or a lower lr",
+        TrainingError, match=r"from 2 on steps of SGD fly off under such a pull\. Take a lower strength or a lower lr"
     ):
         fit(small, "l2", lr=0.1, strength=30.0, **SMALL)
     fit(small, "l2", "adam", lr=0.01, strength=30.0, **SMALL)  # whose steps have another size

@@ -114,9 +114,7 @@ def brute_force(model, x, y, estimator):
 
     for sample, label in zip(x, y, strict=True):
         p = model(sample[None]).softmax(-1)[0].detach()
-        chosen = {"exact": range(len(p)), "predicted": [int(p.argmax())], "empirical": [int(label)]}[
-            estimator
-        ]
+        chosen = {"exact": range(len(p)), "predicted": [int(p.argmax())], "empirical": [int(label)]}[estimator]
         for c in chosen:
             share = p[c] if estimator == "exact" else 1.0
             for name, square in squares(sample, c).items():
@@ -182,10 +180,7 @@ def test_one_linear_layer_is_a_model_too():
     [
         ({"estimator": "true"}, "estimator='true': expected one of exact, sampled"),
         ({"estimator": "empirical"}, "expected 4 true labels for 'empirical'"),
-        (
-            {"estimator": "batched", "y": torch.tensor([0, 1, 2, 3])},
-            "labels from 0 to 3; the model has outputs for 0 to 2",
-        ),
+        ({"estimator": "batched", "y": torch.tensor([0, 1, 2, 3])}, "labels from 0 to 3; the model has outputs for 0 to 2"),
         ({"estimator": "empirical", "y": torch.tensor([0, 1])}, "expected 4 true labels"),
         ({"x": torch.zeros(0, 5)}, "no samples"),
     ],

@@ -21,9 +21,7 @@ SHAPES = ((3, 4), (5,), (), (0,), (2, 3, 2), (1,))
 
 def weights(dtype=torch.float64, shapes=SHAPES):
     generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(s, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes
-    ]
+    return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes]
 
 
 def train(make, steps=60, dtype=torch.float64, shapes=SHAPES, scale=0.3, seed=1, times=1.0, params=None):
@@ -60,9 +58,7 @@ def test_without_decay_and_threshold_it_is_sgd_to_the_bit(dtype):
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_at_p_2_it_is_adagrad(form, dtype, atol):
     ours, _ = train(lambda p: CLASSP(p, 0.1, power=2.0, eps=1e-3, form=form), steps=300, dtype=dtype)
-    theirs, _ = train(
-        lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=1e-3, eps=0), steps=300, dtype=dtype
-    )
+    theirs, _ = train(lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=1e-3, eps=0), steps=300, dtype=dtype)
     same(ours, theirs, atol)
 
 
@@ -88,9 +84,7 @@ def test_as_p_grows_a_step_is_by_the_largest_gradient_so_far(form):
         class Largest(torch.optim.SGD):
             def step(self):
                 for p in params:
-                    self.state[p]["max"] = torch.maximum(
-                        self.state[p].get("max", torch.zeros_like(p)), p.grad.abs()
-                    )
+                    self.state[p]["max"] = torch.maximum(self.state[p].get("max", torch.zeros_like(p)), p.grad.abs())
                     p.data -= 0.1 * p.grad / self.state[p]["max"]
 
         return Largest(params, 0.1)
@@ -130,10 +124,7 @@ def test_mode_repo_is_the_published_rule(form, power, threshold, decay):
 
 @every_form
 def test_the_published_threshold_does_nothing_below_one(form):
-    one, other = (
-        train(lambda p, t=t: CLASSP(p, 0.05, threshold=t, mode="published", form=form))[0]
-        for t in (0.0, 0.99)
-    )
+    one, other = (train(lambda p, t=t: CLASSP(p, 0.05, threshold=t, mode="published", form=form))[0] for t in (0.0, 0.99))
     assert torch.equal(flat(one), flat(other))
 
 
@@ -144,9 +135,7 @@ def test_at_p_1_without_threshold_both_modes_are_one():
 
 @every_form
 def test_the_scale_of_the_loss_does_not_matter_without_eps_and_threshold(form):
-    one, other = (
-        train(lambda p: CLASSP(p, 0.05, power=2.0, eps=0.0, form=form), times=t)[0] for t in (1.0, 1e3)
-    )
+    one, other = (train(lambda p: CLASSP(p, 0.05, power=2.0, eps=0.0, form=form), times=t)[0] for t in (1.0, 1e3))
     same(one, other, 1e-12)
 
 
@@ -170,14 +159,10 @@ KNOBS = st.fixed_dictionaries(
 @given(KNOBS, st.integers(0, 1000), st.sampled_from([1e-3, 0.3, 3.0]))
 @settings(max_examples=60, deadline=None)
 def test_all_forms_are_one(knobs, seed, scale):
-    found = [
-        train(lambda p, f=f: CLASSP(p, 1e-3, form=f, **knobs), steps=8, seed=seed, scale=scale) for f in FORMS
-    ]
+    found = [train(lambda p, f=f: CLASSP(p, 1e-3, form=f, **knobs), steps=8, seed=seed, scale=scale) for f in FORMS]
     for params, optimizer in found[1:]:
         torch.testing.assert_close(flat(params), flat(found[0][0]), rtol=1e-10, atol=1e-12)
-        sums = [
-            flat(o.state[p]["sum"] for p in o.param_groups[0]["params"]) for o in (optimizer, found[0][1])
-        ]
+        sums = [flat(o.state[p]["sum"] for p in o.param_groups[0]["params"]) for o in (optimizer, found[0][1])]
         torch.testing.assert_close(*sums, rtol=1e-12, atol=0)
 
 
@@ -191,10 +176,7 @@ def test_mixed_kinds_of_tensors_are_moved_alike():
         made[2] = made[2].detach().bfloat16().requires_grad_()
         return made
 
-    found = [
-        train(lambda p, f=f: CLASSP(p, 0.05, power=2.0, form=f), params=mixed(), steps=20)[0]
-        for f in (*FORMS, "auto")
-    ]
+    found = [train(lambda p, f=f: CLASSP(p, 0.05, power=2.0, form=f), params=mixed(), steps=20)[0] for f in (*FORMS, "auto")]
     for params in found[1:]:
         same(params, found[0], 1e-6)
     assert [suits(p, p) for p in mixed()] == [False, False, False]
@@ -203,10 +185,7 @@ def test_mixed_kinds_of_tensors_are_moved_alike():
 def test_large_tensors_are_moved_in_threads(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 3)
     monkeypatch.setattr("workbench.continual.fused.PART", 1000)
-    found = [
-        train(lambda p, f=f: CLASSP(p, 0.05, form=f), shapes=((10_001,),), steps=3)[0]
-        for f in ("loop", "fused")
-    ]
+    found = [train(lambda p, f=f: CLASSP(p, 0.05, form=f), shapes=((10_001,),), steps=3)[0] for f in ("loop", "fused")]
     same(found[0], found[1], 1e-15)
 
 
@@ -275,9 +254,7 @@ def test_the_cap_bounds_the_effective_rate(form):
 
 @every_form
 @pytest.mark.parametrize("threshold", [0.0, 1e-3])
-@pytest.mark.parametrize(
-    ("power", "value"), [(1.0, math.nan), (2.0, math.inf), (3.0, -math.inf), (2.0, 1e30)]
-)
+@pytest.mark.parametrize(("power", "value"), [(1.0, math.nan), (2.0, math.inf), (3.0, -math.inf), (2.0, 1e30)])
 def test_what_is_not_finite_is_told_and_leaves_weight_and_sum(form, threshold, power, value):
     model = torch.nn.Linear(3, 2, bias=False)
     optimizer = CLASSP(model.named_parameters(), 0.1, power=power, threshold=threshold, form=form)
@@ -331,9 +308,7 @@ def test_values_out_of_range_are_refused(knobs, said):
 def test_sparse_and_complex_are_refused_by_name():
     table = torch.nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1])).sum().backward()
-    with pytest.raises(
-        ValueError, match="weight: expected dense gradients of real weights, not sparse gradients"
-    ):
+    with pytest.raises(ValueError, match="weight: expected dense gradients of real weights, not sparse gradients"):
         CLASSP(table.named_parameters(), 0.1).step()
     weight = torch.zeros(2, dtype=torch.complex64, requires_grad=True)
     weight.grad = torch.zeros_like(weight)
@@ -500,7 +475,5 @@ def test_the_readable_update_is_what_torch_compiles():
     weight, gradient = (torch.randn(20, generator=generator) for _ in range(2))
     one, other = (weight.clone(), torch.zeros(20)), (weight.clone(), torch.zeros(20))
     update(one[0], gradient, one[1], rule)
-    torch.compile(update, backend="eager", fullgraph=True)(
-        other[0], gradient, other[1], rule._replace(lr=torch.tensor(0.1))
-    )
+    torch.compile(update, backend="eager", fullgraph=True)(other[0], gradient, other[1], rule._replace(lr=torch.tensor(0.1)))
     torch.testing.assert_close(one, other)

@@ -111,9 +111,9 @@ def test_a_class_of_the_test_part_alone_is_told():
 @pytest.mark.parametrize("what", ["text", "frame", "ragged", "none"])
 def test_what_holds_no_numbers_is_refused_and_a_frame_is_an_array(what):
     x, y = blobs(2, 20, order="mixed")
-    given = {
-        "text": np.array([["a"] * 6] * 40), "ragged": [[1.0], [1.0, 2.0]], "none": None, "frame": pd.DataFrame(x.numpy()),
-    }[what]  # fmt: skip
+    given = {"text": np.array([["a"] * 6] * 40), "ragged": [[1.0], [1.0, 2.0]], "none": None, "frame": pd.DataFrame(x.numpy())}[
+        what
+    ]
     if what == "frame":
         assert torch.equal(own([(given, pd.Series(y.numpy()), x, y)]).tasks[0].x_train, x[:34])
     else:
@@ -141,9 +141,7 @@ def test_a_rest_of_one_sample_is_refused_before_the_first_step(method):
     model = normed()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     # 97 of 116 are trained on: three batches of 32, and one
-    with pytest.raises(
-        ValueError, match=r"batch=32: the last batch of 97 samples has one sample, .*such as 33"
-    ):
+    with pytest.raises(ValueError, match=r"batch=32: the last batch of 97 samples has one sample, .*such as 33"):
         fit([pair(116), pair(116)], method, model=model, lr=0.01, watch=0)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     found = fit([pair(116), pair(116)], method, model=model, lr=0.01, watch=0, batch=33)
@@ -238,9 +236,7 @@ def test_columns_of_another_order_are_put_right_and_other_columns_refused(tmp_pa
     assert torch.equal(stream.tasks[0].x_train, stream.tasks[1].x_train)
     assert "b.csv: the columns are reordered to match a.csv" in stream.note
     folder(tmp_path, b=("b,a,label,d,e", swapped))
-    with pytest.raises(
-        ValueError, match=r"b\.csv: has no column 'c'; expected the columns of a\.csv: a, b, c, d"
-    ):
+    with pytest.raises(ValueError, match=r"b\.csv: has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
         read_csv(tmp_path)
     folder(tmp_path, b=("a,b,c,d,e,label", [[*r, r[-1]] for r in ROWS]))
     with pytest.raises(ValueError, match=r"b\.csv: has an additional column 'e'"):
@@ -250,14 +246,10 @@ def test_columns_of_another_order_are_put_right_and_other_columns_refused(tmp_pa
         read_csv(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "names", [("a", "a_test"), ("a_train", "a_test"), ("A-Train", "A-TEST"), ("a.train", "a.test")]
-)
+@pytest.mark.parametrize("names", [("a", "a_test"), ("a_train", "a_test"), ("A-Train", "A-TEST"), ("a.train", "a.test")])
 def test_a_test_file_is_the_test_part_of_its_task(tmp_path, names):
     head = "a,b,c,d,label"
-    stream = read_csv(
-        folder(tmp_path, **{names[0]: (head, ROWS), names[1]: (head, ROWS[:7]), "b": (head, ROWS)})
-    )
+    stream = read_csv(folder(tmp_path, **{names[0]: (head, ROWS), names[1]: (head, ROWS[:7]), "b": (head, ROWS)}))
     assert [len(t.x_test) for t in sorted(stream.tasks, key=lambda t: t.name.lower())] == [7, 8]
     assert len(stream.tasks) == 2
 
@@ -265,10 +257,7 @@ def test_a_test_file_is_the_test_part_of_its_task(tmp_path, names):
 def test_parts_that_belong_nowhere_are_refused(tmp_path):
     head = "a,b,c,d,label"
     for files, said in (
-        (
-            ("a", "b_test"),
-            r"b_test\.csv: is a test file without a training file; expected b\.csv or b_train\.csv",
-        ),
+        (("a", "b_test"), r"b_test\.csv: is a test file without a training file; expected b\.csv or b_train\.csv"),
         (("a", "a_val"), r"a_val\.csv: is named as a val file; .*are taken from the training file"),
         (("a", "a_train"), "is also a train file of the task 'a'"),
     ):
@@ -284,9 +273,7 @@ def test_sorted_rows_are_tested_in_each_class(tmp_path):
     (task,) = stream.tasks
     for part in (task.y_train, task.y_validation, task.y_test):
         assert part.unique().tolist() == [0, 1, 2, 3]
-    assert (
-        "a: samples are grouped by class, so one in 5 of each class is set aside, for testing" in stream.note
-    )
+    assert "a: samples are grouped by class, so one in 5 of each class is set aside, for testing" in stream.note
 
 
 def changed(at, column, value):
@@ -316,7 +303,7 @@ def changed(at, column, value):
         ("a,,label\n1,2,0\n", "column 2 has no name"),
         ("label\n0\n", "its first line is 'label'"),
     ],
-)  # fmt: skip
+)
 def test_tables_that_are_none_are_refused_by_file_row_and_column(tmp_path, text, said):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=rf"a\.csv: .*{said}"):
@@ -326,8 +313,7 @@ def test_tables_that_are_none_are_refused_by_file_row_and_column(tmp_path, text,
 def test_an_id_in_the_last_column_is_no_label(tmp_path):
     rows = [[*r[:-1], k] for k, r in enumerate(ROWS)]
     with pytest.raises(
-        ValueError,
-        match="the last column, 'id', has 40 different values in 40 rows; expected labels of a few classes",
+        ValueError, match="the last column, 'id', has 40 different values in 40 rows; expected labels of a few classes"
     ):
         read_csv(folder(tmp_path, a=("a,b,c,d,id", rows)))
     rows = [[*r[:-1], 10**9 + k % 3] for k, r in enumerate(ROWS)]

@@ -28,9 +28,7 @@ def net(seed=0):
 
 def samples(count=12, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 4, generator=generator, dtype=torch.float64), torch.randint(
-        0, 3, (count,), generator=generator
-    )
+    return torch.randn(count, 4, generator=generator, dtype=torch.float64), torch.randint(0, 3, (count,), generator=generator)
 
 
 def step(model, pull, x, y, lr=0.1):
@@ -86,8 +84,7 @@ def test_ewc_is_its_formula_and_online_keeps_one_term():
     (second,) = online.terms
     assert len(apart.terms) == 2
     by_hand = sum(
-        (first[n] * (p - anchors[0][n]).square()).sum()
-        + (apart.terms[1][n][0] * (p - anchors[1][n]).square()).sum()
+        (first[n] * (p - anchors[0][n]).square()).sum() + (apart.terms[1][n][0] * (p - anchors[1][n]).square()).sum()
         for n, p in model.named_parameters()
     )
     assert apart.penalty().item() == pytest.approx(by_hand.item())
@@ -230,9 +227,7 @@ def test_each_set_of_samples_is_remembered_as_often_as_any_other(size, seen):
 def test_a_gem_takes_away_what_goes_against_the_past_and_nothing_else():
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
-        g, ref = (
-            [torch.randn(3, generator=generator), torch.randn(2, 2, generator=generator)] for _ in range(2)
-        )
+        g, ref = ([torch.randn(3, generator=generator), torch.randn(2, 2, generator=generator)] for _ in range(2))
         before = [v.clone() for v in g]
         along = sum((a * b).sum() for a, b in zip(g, ref, strict=True))
         changed = project(g, ref)
@@ -250,9 +245,7 @@ def test_replay_adds_the_loss_on_what_it_remembers():
     rival = Replay(model, 10)
     assert rival.extra_loss(x, model(x), y).item() == 0
     rival.after_step()
-    assert rival.extra_loss(x, model(x), y).item() == pytest.approx(
-        nn.functional.cross_entropy(model(x), y).item()
-    )
+    assert rival.extra_loss(x, model(x), y).item() == pytest.approx(nn.functional.cross_entropy(model(x), y).item())
 
 
 def test_upgd_is_its_formula():

@@ -15,12 +15,9 @@ from workbench.knobs import KnobError
 
 USERS = os.environ.get("WORKBENCH_DATA", "")
 needs_pair = pytest.mark.skipif(
-    not os.path.exists(os.path.join(USERS, "sentiment")),
-    reason="needs WORKBENCH_DATA/sentiment: news and film reviews",
+    not os.path.exists(os.path.join(USERS, "sentiment")), reason="needs WORKBENCH_DATA/sentiment: news and film reviews"
 )
-needs_minilm = pytest.mark.skipif(
-    not checkpoints._packaged(checkpoints.MINILM_FILE), reason="needs: workbench fetch minilm"
-)
+needs_minilm = pytest.mark.skipif(not checkpoints._packaged(checkpoints.MINILM_FILE), reason="needs: workbench fetch minilm")
 
 
 def test_the_bundled_sentences_are_those_of_the_card():
@@ -72,9 +69,7 @@ def test_vader_is_learnt_better_than_by_chance():
 
 @needs_pair
 def test_news_then_films_and_the_clash_of_labels():
-    stream, clash = (
-        sentences.news_films(labels=labels, samples=300) for labels in ("corrected", "published")
-    )
+    stream, clash = (sentences.news_films(labels=labels, samples=300) for labels in ("corrected", "published"))
     news, films = stream.tasks
     assert set(news.y_train.tolist()) == {0, 1, 2}
     assert set(films.y_train.tolist()) == {0, 2}
@@ -164,15 +159,9 @@ def test_each_file_is_a_task(tmp_path):
     ("tables", "said"),
     [
         ({}, r"contains no \*\.csv file; expected a folder with one CSV file per task"),
-        (
-            {"a": {"a": ["x"] * 9, "label": [0] * 9}},
-            r"a\.csv: row 2, column 'a': 'x' is not a finite number; expected a number",
-        ),
+        ({"a": {"a": ["x"] * 9, "label": [0] * 9}}, r"a\.csv: row 2, column 'a': 'x' is not a finite number; expected a number"),
         ({"a": {"a": [1.0] * 3, "label": [0] * 3}}, r"a\.csv: has 3 rows; expected at least 5"),
-        (
-            {"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}},
-            r"a\.csv: row 4, column 'label': label -1; expected a class number",
-        ),
+        ({"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}}, r"a\.csv: row 4, column 'label': label -1; expected a class number"),
         (
             {"a": rows(), "b": {"a": [1.0] * 9, "label": [0, 1, 0] * 3}},
             r"b\.csv: has no column 'b'; expected the columns of a.csv: a, b",

@@ -43,17 +43,13 @@ def test_runs_by_papermill_in_seconds_of_the_processor(path, tmp_path, monkeypat
     used = spent.children_user + spent.children_system - before.children_user - before.children_system
     print(f"{path.name}: {used:.1f} s of the processor")
     assert 0 < used < CPU
-    assert [o.output_type for c in found.cells if c.cell_type == "code" for o in c.outputs].count(
-        "error"
-    ) == 0
+    assert [o.output_type for c in found.cells if c.cell_type == "code" for o in c.outputs].count("error") == 0
 
 
 def test_the_schemes_that_a_parameter_cell_offers_run(tmp_path):
     """Not only the default: push-pull is also the default's rival."""
     path = ROOT / "notebooks" / "synapse" / "01-explore.ipynb"
-    found = notebooks.execute(
-        path, tmp_path / path.name, {"scheme": "push-pull", "rule": "single"}, timeout=600
-    )
+    found = notebooks.execute(path, tmp_path / path.name, {"scheme": "push-pull", "rule": "single"}, timeout=600)
     assert "software is ahead of all" in str(found)
 
 
@@ -73,9 +69,7 @@ def test_outputs_are_clean_and_quiet(path, tmp_path):
     (tmp_path / path.name).write_text(text)
     notebooks.settle(tmp_path / path.name)
     assert (tmp_path / path.name).read_text() == text, "run: make notebooks"
-    assert not re.search(r"/(root|work|home|tmp|Users)/", re.sub(r'"image/png": "[^"]*"', "", text)), (
-        "an absolute path"
-    )
+    assert not re.search(r"/(root|work|home|tmp|Users)/", re.sub(r'"image/png": "[^"]*"', "", text)), "an absolute path"
     notebook = json.loads(text)
     assert "widgets" not in notebook["metadata"]
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -89,10 +83,7 @@ def test_outputs_are_clean_and_quiet(path, tmp_path):
     command = ["--keep-output", "--keep-count", "--extra-keys"]
     keys = "metadata.widgets cell.metadata.execution metadata.language_info.version"
     stripped = subprocess.run(
-        [sys.executable, "-m", "nbstripout", *command, keys, "-t", str(path)],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-m", "nbstripout", *command, keys, "-t", str(path)], capture_output=True, text=True, check=True
     )
     assert json.loads(stripped.stdout) == notebook, "run: make notebooks"
 
@@ -157,21 +148,15 @@ def test_a_link_opens_the_panel_as_it_was(tmp_path, runs_folder):
 )
 def test_wrong_parameters_are_refused(parameters, error, said, tmp_path):
     with pytest.raises(error, match=re.escape(said)):
-        notebooks.execute(
-            ROOT / "notebooks/quantization/01-explore.ipynb", tmp_path / "out.ipynb", parameters, 120
-        )
+        notebooks.execute(ROOT / "notebooks/quantization/01-explore.ipynb", tmp_path / "out.ipynb", parameters, 120)
     assert list(tmp_path.glob("*.ipynb")) == [], "no half-made notebook is left"
 
 
-@pytest.mark.parametrize(
-    ("code", "said"), [("import os; os._exit(9)", "died"), ("while True: pass", "(?i)time")]
-)
+@pytest.mark.parametrize(("code", "said"), [("import os; os._exit(9)", "died"), ("while True: pass", "(?i)time")])
 def test_a_dead_or_hanging_kernel_is_no_success(code, said, tmp_path):
     path = tmp_path / "bad.ipynb"
     cell = nbformat.v4.new_code_cell("a = 1  # x", metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(
-        cells=[cell, nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("1")]
-    )
+    notebook = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("1")])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, path)
     with pytest.raises(RunError, match=said):
@@ -180,9 +165,7 @@ def test_a_dead_or_hanging_kernel_is_no_success(code, said, tmp_path):
 
 
 @pytest.mark.parametrize(("deaths", "fails"), [(1, False), (9, True)])
-def test_a_kernel_that_lost_the_race_for_its_ports_is_started_again(
-    deaths, fails, tmp_path, monkeypatch, capsys
-):
+def test_a_kernel_that_lost_the_race_for_its_ports_is_started_again(deaths, fails, tmp_path, monkeypatch, capsys):
     """Two kernels that start at once may pick the same ports; that is no failure of the notebook, but it has an end."""
     path, left = tmp_path / "small.ipynb", [deaths]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])

@@ -18,20 +18,11 @@ DEVICES = {
 
 def parameters(name):
     if name == "ReRAM-ES":
-        weights = {
-            "A_up": -1.18445,
-            "A_down": -0.081404,
-            "dw_min": 0.02,
-            "w_max": 1.0,
-            "w_min": -1.0,
-            "up_down": 0.0,
-        }
+        weights = {"A_up": -1.18445, "A_down": -0.081404, "dw_min": 0.02, "w_max": 1.0, "w_min": -1.0, "up_down": 0.0}
         return "ExpStepDevice", {**weights, **STEP, **QUIET}
     return "LinearStepDevice", aihwkit_parameters(DEVICES[name])
 
 
 if __name__ == "__main__":
-    made = [
-        dict(zip(("name", "class", "parameters"), (name, *parameters(name)), strict=True)) for name in DEVICES
-    ]
+    made = [dict(zip(("name", "class", "parameters"), (name, *parameters(name)), strict=True)) for name in DEVICES]
     print(json.dumps({"devices": made}))

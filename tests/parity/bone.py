@@ -46,10 +46,7 @@ def record(folder, start, inputs, outputs, r, bias):
     found["merged"] = merged.base_layer.weight.detach()
     torch.optim.AdamW([shards], lr=1e-2).step()
     found["stepped"] = shards.detach()
-    save_file(
-        {name: tensor.detach().contiguous() for name, tensor in found.items()},
-        folder / "expected.safetensors",
-    )
+    save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, folder / "expected.safetensors")
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, which says nothing
 
 

@@ -9,9 +9,7 @@ import numpy as np
 
 def fit(part, bits, symmetric, grid, clip):
     """Scale, zero, lowest and highest code of `part` (out, g), row by row."""
-    low, high = (
-        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if symmetric and grid == "quarot" else (0, 2**bits - 1)
-    )
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if symmetric and grid == "quarot" else (0, 2**bits - 1)
     shrink = [1 - i / 100 for i in range(80)] if clip else [1]
     scales, zeros = [], []
     for row in part:

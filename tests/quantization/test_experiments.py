@@ -16,13 +16,7 @@ from workbench.experiment import discover, get
 from workbench.quantization import METHODS, layer_statistics, quantize_layer
 from workbench.quantization.lab import layers
 from workbench.quantization.lab.experiments import TwoWeightsConfig, round_two
-from workbench.quantization.lab.inside import (
-    r2_contributions,
-    second_matrix,
-    second_matrix_closed,
-    small_layer,
-    update_terms,
-)
+from workbench.quantization.lab.inside import r2_contributions, second_matrix, second_matrix_closed, small_layer, update_terms
 from workbench.quantization.lab.layer_config import LayerConfig
 from workbench.quantization.lab.layers import LayerSource, load_layer
 from workbench.quantization.lab.studies import quantized
@@ -52,9 +46,7 @@ def test_every_experiment_runs_and_draws_at_every_stage(name):
     runs_and_draws(experiment, experiment.config.at("smoke", **more))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"every": 7}, {"every": 200}, {"compat": "published"}, {"group_size": 100}, {"bits": 16}]
-)
+@pytest.mark.parametrize("changes", [{"every": 7}, {"every": 200}, {"compat": "published"}, {"group_size": 100}, {"bits": 16}])
 def test_the_trace_ends_where_the_solver_does(changes):
     trace = get("quantization/layer-trace")
     config = trace.config(**{**SMALL, "group_size": 32, "every": 16, **changes})
@@ -97,9 +89,7 @@ def test_the_objective_is_the_norm_it_says(real):
     w, x, reference = (t.double() for t in (real.weight, real.inputs, real.full_precision))
     objective = Objective(real.weight, real.inputs, real.full_precision)
     for method in METHODS:
-        q = quantize_layer(
-            real.weight, *layer_statistics(real.inputs, real.full_precision), method=method
-        ).weight
+        q = quantize_layer(real.weight, *layer_statistics(real.inputs, real.full_precision), method=method).weight
         direct = ((x @ q.double().T - reference @ w.T).norm() / (reference @ w.T).norm()).item()
         assert objective.error(q) == pytest.approx(direct, rel=1e-9)
         floor, rounding = objective.floor_and_rounding(q)
@@ -114,12 +104,8 @@ def test_residuals_and_their_orthogonal_parts(real):
     half = quantize_layer(real.weight, objective.hessian.float(), method="rtn").weight.double()
     size = (reference @ w.T).norm()
     for free in (torch.arange(384), torch.arange(100, 384), torch.tensor([], dtype=torch.long)):
-        for found, r in zip(
-            objective.residuals(half, free), ((reference - x) @ half.T, reference @ (w - half).T), strict=True
-        ):
-            fit = (
-                x[:, free] @ torch.linalg.lstsq(x[:, free], r).solution if len(free) else torch.zeros_like(r)
-            )
+        for found, r in zip(objective.residuals(half, free), ((reference - x) @ half.T, reference @ (w - half).T), strict=True):
+            fit = x[:, free] @ torch.linalg.lstsq(x[:, free], r).solution if len(free) else torch.zeros_like(r)
             assert found.norm == pytest.approx((r.norm() / size).item(), rel=1e-9)
             assert found.orthogonal == pytest.approx(((r - fit).norm() / size).item(), rel=1e-4)
 
@@ -203,9 +189,7 @@ def test_a_float64_model_stays_in_float64():
     ours = blocks.block_inputs(lm, blocks_of(lm)[0], ids)
     after = blocks.advance(blocks_of(lm)[0], ours)[0][0]
     single = models.shared("tiny-llama")
-    theirs = blocks.advance(blocks_of(single)[0], blocks.block_inputs(single, blocks_of(single)[0], ids))[0][
-        0
-    ]
+    theirs = blocks.advance(blocks_of(single)[0], blocks.block_inputs(single, blocks_of(single)[0], ids))[0][0]
     assert after.dtype == torch.float64
     torch.testing.assert_close(after.float(), theirs, atol=1e-4, rtol=1e-4)
     assert ours[0][1][0][1]["position_embeddings"][0].dtype == torch.float64
@@ -239,10 +223,7 @@ def test_what_reaches_the_layers_before_matters_for_plain_rounding_too():
 
 def test_two_threads_do_not_mix_their_activations(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
-    sources = [
-        LayerSource("tiny-llama", block, "o_proj", tokens=512, upstream_solver=SOLVER)
-        for block in (0, 1, 2, 3)
-    ]
+    sources = [LayerSource("tiny-llama", block, "o_proj", tokens=512, upstream_solver=SOLVER) for block in (0, 1, 2, 3)]
     forget()
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(load_layer, sources))
@@ -270,9 +251,9 @@ def test_gpt2s_transposed_layers_are_layers_too(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    GPT2LMHeadModel(
-        GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=2048, n_positions=256)
-    ).save_pretrained(tmp_path / "gpt2")
+    GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=2048, n_positions=256)).save_pretrained(
+        tmp_path / "gpt2"
+    )
     models.load(models.TINY).tokenizer.save_pretrained(tmp_path / "gpt2")
     layer = load_layer(LayerSource(str(tmp_path / "gpt2"), 1, "c_fc", tokens=512, upstream_solver=SOLVER))
     assert layer.weight.shape == (128, 32)
@@ -305,19 +286,14 @@ def test_the_fused_update_is_the_sum_of_its_terms(column):
 def test_two_weights_by_hand_are_the_solvers(method):
     from workbench.quantization.lab.experiments import two_weight_statistics
 
-    for config in (
-        TwoWeightsConfig(),
-        TwoWeightsConfig(w1=-0.7, w2=1.2, correlation=-0.5, shift=0.3, alpha=0.5),
-    ):
+    for config in (TwoWeightsConfig(), TwoWeightsConfig(w1=-0.7, w2=1.2, correlation=-0.5, shift=0.3, alpha=0.5)):
         weight, hessian, cross = two_weight_statistics(config)
         weight = torch.cat([weight, torch.full((1, 2), 7.0, dtype=torch.float64)])
         # a grid of step 1: 4 bits over a row whose largest weight is 7
         both = torch.cat([weight, torch.tensor([[7.0], [7.0]], dtype=torch.float64)], 1)
         h, d = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
         h[:2, :2], d[:2, :2] = hessian, cross
-        found = quantize_layer(both, h, d, method=method, bits=4, damping=0.0, alpha=config.alpha).weight[
-            0, :2
-        ]
+        found = quantize_layer(both, h, d, method=method, bits=4, damping=0.0, alpha=config.alpha).weight[0, :2]
         if method != "exact":  # whose grid is fitted on the shifted weights
             assert found.tolist() == round_two(config, method)[1]
         else:

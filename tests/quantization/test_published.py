@@ -23,9 +23,7 @@ CASES = [
 ]
 
 
-def program(
-    layer, method, bits, group, act_order, static, symmetric, block, alpha=0.25, beta=0.25, damping=0.01
-):
+def program(layer, method, bits, group, act_order, static, symmetric, block, alpha=0.25, beta=0.25, damping=0.01):
     """The programs as published (list0830/ResComp, commit 354a962): two full matrices, stale groups, lazy updates."""
     W, H, D = (t.numpy().copy() for t in (layer.weight, layer.hessian, layer.cross))
     n = W.shape[1]
@@ -33,21 +31,14 @@ def program(
     rescomp = method.endswith("rescomp")
     D = D if method.startswith("gptaq") else np.zeros_like(H)
     T = H + D
-    grids = (
-        [fit(W[:, i : i + group], bits, symmetric, "quarot", True) for i in range(0, n, group)]
-        if static
-        else None
-    )
+    grids = [fit(W[:, i : i + group], bits, symmetric, "quarot", True) for i in range(0, n, group)] if static else None
     now = None if group else fit(W, bits, symmetric, "quarot", True)
     order = np.argsort(-np.diag(H), kind="stable") if act_order else np.arange(n)
     W, H, D, T = W[:, order], H[np.ix_(order, order)], D[np.ix_(order, order)], T[np.ix_(order, order)]
     W0 = W.copy()
     H[np.arange(n), np.arange(n)] += damping * np.mean(np.diag(H))
     U = np.linalg.cholesky(np.linalg.inv(H)).T
-    P1, P2 = (
-        alpha * np.triu(D @ U.T, 1) @ U,
-        (beta * np.triu(T @ U.T, 1) @ U if rescomp else np.zeros_like(H)),
-    )
+    P1, P2 = (alpha * np.triu(D @ U.T, 1) @ U, (beta * np.triu(T @ U.T, 1) @ U if rescomp else np.zeros_like(H)))
     Q = np.zeros_like(W)
     for i1 in range(0, n, block):
         i2 = min(i1 + block, n)
@@ -87,10 +78,7 @@ def test_the_programs_depend_on_their_block_size():
     layer = make_layer(32, 128, 500)
     for method in ("gptaq", "gptaq+rescomp"):
         options = {"method": method, "compat": "published", "bits": 2}
-        one, other = (
-            quantize_layer(layer.weight, layer.hessian, layer.cross, block_size=b, **options)
-            for b in (32, 128)
-        )
+        one, other = (quantize_layer(layer.weight, layer.hessian, layer.cross, block_size=b, **options) for b in (32, 128))
         assert (one.codes != other.codes).double().mean() > 0.02
 
 
@@ -98,15 +86,11 @@ def test_with_one_block_the_programs_are_the_clean_form():
     layer = make_layer(12, 64, 500)
     for method in ("gptq", "gptaq", "gptaq+rescomp"):
         clean = quantize_layer(layer.weight, layer.hessian, layer.cross, method=method)
-        theirs = quantize_layer(
-            layer.weight, layer.hessian, layer.cross, method=method, compat="published", block_size=64
-        )
+        theirs = quantize_layer(layer.weight, layer.hessian, layer.cross, method=method, compat="published", block_size=64)
         torch.testing.assert_close(clean.weight, theirs.weight, atol=1e-12, rtol=0)
 
 
-@pytest.mark.skipif(
-    "WORKBENCH_RESCOMP" not in os.environ, reason="WORKBENCH_RESCOMP: no checkout of list0830/ResComp"
-)
+@pytest.mark.skipif("WORKBENCH_RESCOMP" not in os.environ, reason="WORKBENCH_RESCOMP: no checkout of list0830/ResComp")
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("act_order", [False, True])
 def test_equals_the_authors_class(bits, act_order, monkeypatch):
@@ -146,10 +130,7 @@ class _Quantizer:
 
     def find_params(self, weight):
         self.grid = fit(weight.numpy(), self.bits, True, "quarot", True)
-        self.scale, self.zero = (
-            torch.from_numpy(self.grid[0])[:, None],
-            torch.from_numpy(self.grid[1])[:, None],
-        )
+        self.scale, self.zero = (torch.from_numpy(self.grid[0])[:, None], torch.from_numpy(self.grid[1])[:, None])
 
     def quantize(self, column):
         return torch.from_numpy(rounded(column[:, 0].numpy(), *self.grid))[:, None]

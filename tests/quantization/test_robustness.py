@@ -78,9 +78,7 @@ def test_non_finite_values_are_named_before_any_solve(name, value, monkeypatch):
     layer = make_layer()
     getattr(layer, name)[2, 5] = value
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda *a: pytest.fail("solved before checking"))
-    with pytest.raises(
-        ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"
-    ):
+    with pytest.raises(ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"):
         quantize(layer)
 
 
@@ -103,9 +101,7 @@ def test_shuffled_streams_show():
     """Tokens in another order are not an error of shape; the cross statistics lose what ties the streams."""
     layer = make_layer()
     _, cross = layer_statistics(layer.x, layer.reference[torch.randperm(400)])
-    assert (
-        cross.diagonal().mean() < -0.5 * layer.hessian.diagonal().mean()
-    )  # (Xref - X)'X of strangers is -X'X
+    assert cross.diagonal().mean() < -0.5 * layer.hessian.diagonal().mean()  # (Xref - X)'X of strangers is -X'X
 
 
 @pytest.mark.parametrize(
@@ -303,20 +299,11 @@ def test_codes_are_no_weights(dtype):
 
 @pytest.mark.parametrize(
     ("asked", "least", "used"),
-    [
-        (0.0, -5e-7, 1e-6),
-        (0.0, -5e-6, 1e-5),
-        (0.0, -5e-4, 1e-3),
-        (0.01, -0.05, 0.1),
-        (0.01, -0.5, 1.0),
-        (0.2, -0.5, 1.0),
-    ],
+    [(0.0, -5e-7, 1e-6), (0.0, -5e-6, 1e-5), (0.0, -5e-4, 1e-3), (0.01, -0.05, 0.1), (0.01, -0.5, 1.0), (0.2, -0.5, 1.0)],
 )
 def test_damping_is_raised_tenfold_and_no_further_than_it_must(asked, least, used):
     """A matrix with one eigenvalue below zero: it can be factored from the first damping above that on."""
-    Q = torch.linalg.qr(
-        torch.randn(24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ).Q
+    Q = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
     values = torch.full((24,), 1.0, dtype=torch.float64)
     values[0], values[1] = least, 2.0 - least  # their mean is 1
     hessian = Q @ torch.diag(values) @ Q.T
@@ -340,20 +327,13 @@ def test_dead_columns_change_nothing_for_the_others(method, damping):
     cross[dead] = 0
     whole = quantize_layer(layer.weight, hessian, cross, method=method, damping=damping)
     weight = layer.weight.clone()
-    part = quantize_layer(
-        weight[:, alive], hessian[alive][:, alive], cross[alive][:, alive], method=method, damping=damping
-    )
+    part = quantize_layer(weight[:, alive], hessian[alive][:, alive], cross[alive][:, alive], method=method, damping=damping)
     assert torch.equal(whole.codes[:, alive], part.codes)
     torch.testing.assert_close(whole.scale, part.scale)
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 10**6),
-    st.sampled_from([2, 3, 4]),
-    st.sampled_from(GRIDS),
-    st.sampled_from([1.0, 5.0, 30.0]),
-)
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 4]), st.sampled_from(GRIDS), st.sampled_from([1.0, 5.0, 30.0]))
 def test_the_clip_search_is_a_search_over_eighty_ranges(seed, bits, grid, outlier):
     """Brute force: p from 1.00 to 0.21 in hundredths, the first with the least sum of |q - w|^2.4."""
     from workbench.quantization.grids import fit_grid

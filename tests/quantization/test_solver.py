@@ -27,9 +27,7 @@ GRIDS = [(True, "quarot"), (True, "ist"), (False, "quarot")]
 
 
 def errors(layer, weight):
-    return (layer.x @ weight.T - layer.reference @ layer.weight.T).norm() / (
-        layer.reference @ layer.weight.T
-    ).norm()
+    return (layer.x @ weight.T - layer.reference @ layer.weight.T).norm() / (layer.reference @ layer.weight.T).norm()
 
 
 def oracle(layer, method, **options):
@@ -101,9 +99,7 @@ def test_a_knob_that_is_said_to_change_nothing_changes_nothing(options):
     made, config = make_layer(), Options(**options)
     before = quantize_layer(made.weight, made.hessian, made.cross, **options).weight
     for name, reason in config.idle().items():
-        after = quantize_layer(
-            made.weight, made.hessian, made.cross, **{**options, name: CHANGES[name]}
-        ).weight
+        after = quantize_layer(made.weight, made.hessian, made.cross, **{**options, name: CHANGES[name]}).weight
         torch.testing.assert_close(after, before, atol=1e-9, rtol=0, msg=f"{name}: {reason}")
 
 
@@ -112,12 +108,7 @@ def test_a_knob_that_is_said_to_change_nothing_changes_nothing(options):
 @pytest.mark.parametrize(("symmetric", "grid"), GRIDS)
 @pytest.mark.parametrize("act_order", [False, True])
 def test_equals_the_oracle(layer, method, bits, symmetric, grid, act_order):
-    for group, static, clip in [
-        (None, False, True),
-        (16, False, False),
-        (20, False, False),
-        (12, True, True),
-    ]:
+    for group, static, clip in [(None, False, True), (16, False, False), (20, False, False), (12, True, True)]:
         options = {"bits": bits, "symmetric": symmetric, "grid": grid, "act_order": act_order}
         theirs, before = oracle(layer, method, group=group, static=static, clip=clip, **options)
         ours = quantize_layer(
@@ -141,21 +132,11 @@ def test_equals_the_oracle(layer, method, bits, symmetric, grid, act_order):
     act_order=st.booleans(),
     static=st.booleans(),
 )
-def test_equals_the_oracle_on_any_shape(
-    seed, columns, out, group, method, bits, symmetric, act_order, static
-):
+def test_equals_the_oracle_on_any_shape(seed, columns, out, group, method, bits, symmetric, act_order, static):
     made = make_layer(out, columns, 3 * columns + 5, seed)
     options = {"bits": bits, "symmetric": symmetric, "act_order": act_order}
     theirs, before = oracle(made, method, group=group, static=static, **options)
-    ours = quantize_layer(
-        made.weight,
-        made.hessian,
-        made.cross,
-        method=method,
-        group_size=group,
-        static_groups=static,
-        **options,
-    )
+    ours = quantize_layer(made.weight, made.hessian, made.cross, method=method, group_size=group, static_groups=static, **options)
     sure = rows_without_ties(ours, torch.from_numpy(before))
     np.testing.assert_allclose(ours.weight[sure], theirs[sure.numpy()], atol=1e-9)
 
@@ -244,9 +225,7 @@ def test_with_a_diagonal_hessian_nothing_propagates(layer, group):
 
 
 def test_methods_meet_where_their_terms_vanish(layer):
-    assert torch.equal(
-        result(layer, method="gptaq+rescomp", alpha=0.0, beta=0.0), result(layer, method="gptq")
-    )
+    assert torch.equal(result(layer, method="gptaq+rescomp", alpha=0.0, beta=0.0), result(layer, method="gptq"))
     assert torch.equal(result(layer, method="gptaq+rescomp", beta=0.0), result(layer, method="gptaq"))
     assert torch.equal(result(layer, method="exact", rho=0.0), result(layer, method="gptq"))
     assert torch.equal(result(layer, method="foem"), result(layer, method="gptq+rescomp"))
@@ -262,10 +241,7 @@ def test_the_parts_of_r2_add_up(layer):
     """r2's two parts are different updates; without cross statistics only the X part is left."""
     parts = {p: result(layer, method="gptaq+rescomp", r2_part=p) for p in ("full", "x", "dx")}
     assert len({tuple(w.flatten().tolist()) for w in parts.values()}) == 3
-    no_cross = {
-        p: quantize_layer(layer.weight, layer.hessian, method="gptaq+rescomp", r2_part=p).weight
-        for p in parts
-    }
+    no_cross = {p: quantize_layer(layer.weight, layer.hessian, method="gptaq+rescomp", r2_part=p).weight for p in parts}
     assert torch.equal(no_cross["x"], no_cross["full"])
     assert torch.equal(no_cross["dx"], result(layer, method="gptq"))
 
@@ -311,9 +287,7 @@ def test_the_printed_loss_is_gptqs_objective(layer):
     r = quantize_layer(layer.weight, layer.hessian, method="gptq", damping=0.0, trace=True)
     true = ((r.weight - layer.weight) @ layer.x.T).square().sum() / len(layer.x)
     assert r.trace.error.square().sum().item() == pytest.approx(true.item(), rel=1e-10)
-    g = quantize_layer(
-        layer.weight, layer.hessian, layer.cross, method="gptaq", alpha=1.0, damping=0.0, trace=True
-    )
+    g = quantize_layer(layer.weight, layer.hessian, layer.cross, method="gptaq", alpha=1.0, damping=0.0, trace=True)
     aim = (g.weight @ layer.x.T - layer.weight @ layer.reference.T).square().sum() / len(layer.x)
     assert g.trace.error.square().sum().item() != pytest.approx(aim.item(), rel=0.05), "not GPTAQ's"
 
@@ -322,9 +296,7 @@ def test_factor_and_propagation(layer):
     upper, damping = factor_hessian(layer.hessian, 0.01)
     damped = layer.hessian + 0.01 * layer.hessian.diagonal().mean() * torch.eye(48, dtype=torch.float64)
     assert damping == 0.01
-    torch.testing.assert_close(
-        upper.T @ upper @ damped, torch.eye(48, dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    torch.testing.assert_close(upper.T @ upper @ damped, torch.eye(48, dtype=torch.float64), atol=1e-9, rtol=0)
     assert torch.equal(upper, torch.triu(upper))
     assert (upper.diagonal() > 0).all()
     P = propagation(layer.cross, upper)
@@ -335,9 +307,7 @@ def test_factor_and_propagation(layer):
         inverse = torch.linalg.inv(damped[free, free])
         torch.testing.assert_close(upper[free, free].T @ upper[free, free], inverse, atol=1e-8, rtol=1e-8)
         torch.testing.assert_close(P[q, free], layer.cross[q, free] @ inverse, atol=1e-10, rtol=0)
-        torch.testing.assert_close(
-            P2[q, free], (layer.hessian + layer.cross)[q, free] @ inverse, atol=1e-9, rtol=0
-        )
+        torch.testing.assert_close(P2[q, free], (layer.hessian + layer.cross)[q, free] @ inverse, atol=1e-9, rtol=0)
     closed = P + torch.eye(48) - upper / upper.diagonal()[:, None]
     torch.testing.assert_close(closed, P2, atol=1e-10, rtol=0)
 
@@ -364,10 +334,7 @@ def test_measured_order_of_the_methods_on_a_real_layer():
     real = load_layer(LayerSource("tiny-llama", 1, "down_proj", tokens=2048, upstream_solver=solver))
     moments = layer_statistics(real.inputs, real.full_precision)
     objective = Objective(real.weight, real.inputs, real.full_precision)
-    e = {
-        m: objective.error(quantize_layer(real.weight, *moments, method=m, group_size=32).weight)
-        for m in METHODS
-    }
+    e = {m: objective.error(quantize_layer(real.weight, *moments, method=m, group_size=32).weight) for m in METHODS}
     assert e["exact"] < e["gptaq"] < e["gptq"] < e["rtn"]
     assert e["gptq+rescomp"] > e["gptq"]
     assert e["gptaq+rescomp"] > e["gptaq"]

@@ -60,9 +60,7 @@ class MeansConfig(ComparisonConfig, DrawsConfig):
 SCALES = {"smoke": {"draws": 20}, "laptop": {}}
 
 
-@comparison(
-    "sixth/means", version=1, fit=mean, figure=draw, story=tell, presets=SCALES, swept=("outliers", "trim")
-)
+@comparison("sixth/means", version=1, fit=mean, figure=draw, story=tell, presets=SCALES, swept=("outliers", "trim"))
 def means(config: MeansConfig) -> Iterator[Point]:
     """Plain and trimmed means over shares of outliers."""
     for outliers in (0.1, 0.4):

@@ -34,11 +34,7 @@ def grown(nu, levels, n):
     from mpmath import mp, mpf
 
     mp.dps = 50
-    return (
-        float(n / mpf(levels))
-        if nu == 0
-        else float((1 - mp.exp(-mpf(nu) * n / levels)) / (1 - mp.exp(-mpf(nu))))
-    )
+    return float(n / mpf(levels)) if nu == 0 else float((1 - mp.exp(-mpf(nu) * n / levels)) / (1 - mp.exp(-mpf(nu))))
 
 
 @pytest.mark.parametrize("nu", SHAPES)
@@ -60,9 +56,7 @@ def test_many_pulses_are_single_pulses_in_turn(nu, retraced):
         for n in range(1, 60):
             singly = device.many(singly, one, up)
             # walking a saturating curve backwards magnifies rounding errors, here by up to e^10
-            torch.testing.assert_close(
-                device.many(g, torch.tensor(n), up), singly, rtol=0, atol=1e-10 if retraced else 1e-12
-            )
+            torch.testing.assert_close(device.many(g, torch.tensor(n), up), singly, rtol=0, atol=1e-10 if retraced else 1e-12)
 
 
 @given(
@@ -79,11 +73,7 @@ def test_conductance_stays_in_range_and_moves_the_right_way(levels, up, down, re
     device = Exponential(levels, up, down, retraced)
     raised = device.pulse(g, up=rises)
     lowered = device.pulse(g, down=falls)
-    assert (
-        0 <= lowered <= g <= raised <= 1
-        or math.isclose(raised, g, abs_tol=1e-12)
-        or math.isclose(lowered, g, abs_tol=1e-12)
-    )
+    assert 0 <= lowered <= g <= raised <= 1 or math.isclose(raised, g, abs_tol=1e-12) or math.isclose(lowered, g, abs_tol=1e-12)
     assert 0 <= device.pulse(g, rises, falls) <= 1
     if rises > levels:
         assert device.pulse(0.0, up=rises) == pytest.approx(1.0, abs=1e-12)
@@ -138,7 +128,7 @@ def test_public_interface_takes_numbers_and_tensors():
         (lambda: Table(2, (0.0, 1.0), (0.1, math.nan), (0.0, 1.0), (0.1, 0.1)), "up: expected finite steps"),
         (lambda: nonlinearity(10.2), "label=10.2: expected a NeuroSim label below 9.9"),
     ],
-)  # fmt: skip
+)
 def test_bad_devices_are_refused_by_name(call, said):
     with pytest.raises(ValueError, match=said):
         call()
@@ -173,17 +163,7 @@ def test_the_symmetry_point_is_the_middle_only_for_equal_mirrored_curves():
 
 
 def test_labels_and_shapes_agree_with_the_notes_table():
-    table = {
-        0.5: 0.397,
-        1.0: 0.80,
-        1.46: 1.178,
-        1.75: 1.424,
-        1.94: 1.589,
-        2.4: 2.003,
-        3.68: 3.326,
-        4.88: 4.992,
-        6.76: 9.975,
-    }
+    table = {0.5: 0.397, 1.0: 0.80, 1.46: 1.178, 1.75: 1.424, 1.94: 1.589, 2.4: 2.003, 3.68: 3.326, 4.88: 4.992, 6.76: 9.975}
     for label, nu in table.items():
         assert nonlinearity(label) == pytest.approx(nu, abs=1e-2 if label == 1.0 else 2e-3)
     assert nonlinearity(0.0) == 0.0
@@ -242,22 +222,14 @@ def test_what_aihwkit_cannot_say_is_refused():
 
 
 def test_power_steps_are_the_law_to_a_millionth_of_a_step():
-    device, g = (
-        power(50, 2.0, 3.0),
-        torch.rand(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
-    )
+    device, g = (power(50, 2.0, 3.0), torch.rand(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(device.rise(g), (1 - g) ** 2 / 50, rtol=0, atol=1e-6 / 50)
     torch.testing.assert_close(device.fall(g), g**3 / 50, rtol=0, atol=1e-6 / 50)
 
 
 @pytest.mark.parametrize(
     ("device", "least"),
-    [
-        (power(64, 2.0), 0.89),
-        (power(64, 0.5), 0.99),
-        (LinearStep(64, 1.0, 1.0), 0.99),
-        (LinearStep(64, 0.3), 1.0),
-    ],
+    [(power(64, 2.0), 0.89), (power(64, 0.5), 0.99), (LinearStep(64, 1.0, 1.0), 0.99), (LinearStep(64, 0.3), 1.0)],
 )
 def test_the_ladder_goes_on_until_pulses_are_no_use(device, least):
     """Laws that only tend to 1 are programmed beyond their nominal number of pulses."""
@@ -275,10 +247,9 @@ def test_the_ladder_goes_on_until_pulses_are_no_use(device, least):
 @given(st.floats(-0.9, 0.9), st.floats(0, 1), st.sampled_from(["exponential", "linear-step", "power"]))
 @settings(max_examples=60, deadline=None)
 def test_a_biased_device_has_larger_steps_up_and_smaller_ones_down(bias, g, law):
-    device = {
-        "exponential": Exponential(64, 2.0, 5.0, False, 40),
-        "linear-step": LinearStep(32, 0.5, 0.2),
-    }.get(law, power(20, 2.0, 3.0, 30))
+    device = {"exponential": Exponential(64, 2.0, 5.0, False, 40), "linear-step": LinearStep(32, 0.5, 0.2)}.get(
+        law, power(20, 2.0, 3.0, 30)
+    )
     at, biased = torch.tensor(g, dtype=torch.float64), device.biased(bias)
     assert biased.rise(at).item() == pytest.approx((1 + bias) * device.rise(at).item(), abs=1e-14)
     assert biased.fall(at).item() == pytest.approx((1 - bias) * device.fall(at).item(), abs=1e-14)
@@ -287,21 +258,13 @@ def test_a_biased_device_has_larger_steps_up_and_smaller_ones_down(bias, g, law)
 
 def test_aihwkits_presets_are_their_parameters():
     """Steps at w = -b, 0, +b, from aihwkit 1.1.0's classes, in units of dw_min; and the pulses from end to end."""
-    g = torch.tensor(
-        [0.0, 0.4138, 0.5, 1.0], dtype=torch.float64
-    )  # w = 0 at g = .4138 for bounds -.8276, 1.1724
+    g = torch.tensor([0.0, 0.4138, 0.5, 1.0], dtype=torch.float64)  # w = 0 at g = .4138 for bounds -.8276, 1.1724
     ecram = CATALOGUE["EcRAM"].make()
     torch.testing.assert_close(
-        1000 * ecram.rise(g),
-        torch.tensor([1.0814, 1.0, 0.9830, 0.8847], dtype=torch.float64),
-        rtol=0,
-        atol=1e-4,
+        1000 * ecram.rise(g), torch.tensor([1.0814, 1.0, 0.9830, 0.8847], dtype=torch.float64), rtol=0, atol=1e-4
     )
     torch.testing.assert_close(
-        1000 * ecram.fall(g),
-        torch.tensor([0.4915, 1.0, 1.1059, 1.7203], dtype=torch.float64),
-        rtol=0,
-        atol=1e-4,
+        1000 * ecram.fall(g), torch.tensor([0.4915, 1.0, 1.1059, 1.7203], dtype=torch.float64), rtol=0, atol=1e-4
     )
     assert ecram.symmetry_point() == pytest.approx(0.4138, abs=1e-4)
     for name in ("PCM (rise only)", "ReRAM-ES"):

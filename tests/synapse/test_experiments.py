@@ -55,9 +55,7 @@ def test_every_device_can_be_looked_at(knobs):
 
 def test_the_longest_train_of_pulses_fits_in_a_record(tmp_path):
     experiment = get("synapse/one-synapse")
-    config = experiment.config(
-        pulses=3000, nonlinearity_up=3.0, refresh_every=10, refresh_above=0.1, cycle=1.0
-    )
+    config = experiment.config(pulses=3000, nonlinearity_up=3.0, refresh_every=10, refresh_above=0.1, cycle=1.0)
     (record,) = runs.stream(experiment, config, tmp_path)
     assert record["every"] == 3
     assert len(record["plus"]) == 1001
@@ -75,13 +73,7 @@ def test_software_is_software_whatever_the_devices_noise():
     experiment, seen = get("synapse/train"), []
     for noise in (0.0, 0.8):
         config = experiment.config.at(
-            "smoke",
-            data="digits-8x8",
-            pool=1,
-            samples=500,
-            rival="software",
-            read_noise=noise,
-            error="ternary",
+            "smoke", data="digits-8x8", pool=1, samples=500, rival="software", read_noise=noise, error="ternary"
         )
         seen.append([r["accuracy"] for r in runs.stream(experiment, config) if r["scheme"] == "software"])
     assert seen[0] == seen[1]
@@ -92,9 +84,7 @@ def test_runs_that_died_are_owned_up_in_the_title():
     config = experiment.config.at("smoke", levels=1, samples=200, seeds=1, weight_scale="2")
     records = list(runs.stream(experiment, config))
     assert any("failed" in record for record in records)
-    assert "stopped early" in " ".join(
-        " ".join(t.get_text().split()) for t in experiment.figure(records).texts
-    )
+    assert "stopped early" in " ".join(" ".join(t.get_text().split()) for t in experiment.figure(records).texts)
 
 
 def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):
@@ -104,9 +94,7 @@ def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):
     for _ in range(7):
         next(stream)
     stream.close()
-    cut, whole, again = (
-        list(runs.stream(schemes, config, tmp_path / root)) for root in ("cut", "one", "two")
-    )
+    cut, whole, again = (list(runs.stream(schemes, config, tmp_path / root)) for root in ("cut", "one", "two"))
     assert cut == whole == again
 
 
@@ -134,8 +122,7 @@ def check_of(name):
 def test_claims_can_hold_and_can_fail_and_can_be_open():
     def on_abrupt(uni, seeds=5):
         others = [
-            ({"label": n, "response": "abrupt LTD"}, 0.8)
-            for n in ("push-pull", "reference", "reference, shifted", "alternating")
+            ({"label": n, "response": "abrupt LTD"}, 0.8) for n in ("push-pull", "reference", "reference, shifted", "alternating")
         ]
         return made_up([({"label": "uni", "response": "abrupt LTD"}, uni), *others], seeds=seeds)
 
@@ -144,10 +131,7 @@ def test_claims_can_hold_and_can_fail_and_can_be_open():
     assert abrupt(on_abrupt(0.8)).verdict == "fails"  # not ahead of any, exactly
     assert abrupt(on_abrupt(0.7)).verdict == "fails"
     assert abrupt(on_abrupt(0.9, seeds=1)).verdict == "open"
-    noisy = [
-        {**r, "accuracy": r["accuracy"] + 0.2 * (r["seed"] - 2) * (r["label"] == "uni")}
-        for r in on_abrupt(0.81)
-    ]
+    noisy = [{**r, "accuracy": r["accuracy"] + 0.2 * (r["seed"] - 2) * (r["label"] == "uni")} for r in on_abrupt(0.81)]
     assert abrupt(noisy).verdict == "open"
 
     def variation(uni_loses, others_lose, nonlinear=None):
@@ -286,9 +270,7 @@ def test_aged_conductances_stay_in_range(kind):
 
 def test_stuck_devices_do_not_age_and_others_stay_within_their_range():
     net = train(
-        SynapseConfig(
-            data="digits-8x8", pool=1, hidden="20", samples=600, stuck=0.2, range_spread=0.3, rate=0.03
-        )
+        SynapseConfig(data="digits-8x8", pool=1, hidden="20", samples=600, stuck=0.2, range_spread=0.3, rate=0.03)
     ).networks[0]
     drift = 0.3, 0.3, 10.0  # exponent, its spread, Gmax / Gmin
     for layer in net.layers:

@@ -36,10 +36,7 @@ def test_the_device_walks_the_measured_points(tmp_path):
     assert curve.residual == 0
     fitted, distance = fit_exponential(curve)
     assert (fitted.levels, fitted.levels_down, fitted.retraced) == (50, 60, False)
-    assert (fitted.nonlinearity_up, fitted.nonlinearity_down) == (
-        pytest.approx(2.0, abs=1e-4),
-        pytest.approx(4.0, abs=1e-4),
-    )
+    assert (fitted.nonlinearity_up, fitted.nonlinearity_down) == (pytest.approx(2.0, abs=1e-4), pytest.approx(4.0, abs=1e-4))
     assert distance < 1e-6
 
 
@@ -78,10 +75,7 @@ def test_noise_is_refused_or_smoothed_and_owned_up(tmp_path):
     assert distance < 0.05
 
 
-@given(
-    st.lists(st.floats(0.001, 1), min_size=2, max_size=40),
-    st.lists(st.floats(0.001, 1), min_size=2, max_size=40),
-)
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=40), st.lists(st.floats(0.001, 1), min_size=2, max_size=40))
 @settings(max_examples=40, deadline=None)
 def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, ups, downs):
     ltp, ltd = np.cumsum([0.5, *ups]), np.cumsum([40.0, *(-d for d in downs)])
@@ -116,7 +110,7 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
         ("pulse,ltp,ltd\n0,1,4\n1,2,3\n1,3,2\n2,4,1\n", "row 4, column 'pulse'"),
         ("ltp,ltd\n1,3\n\nx,2\n3,1\n", "row 3, column 'ltp'"),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_refused_by_row_and_column(tmp_path, text, said):
     path = tmp_path / "bad.csv"
     path.write_text(text)
@@ -170,15 +164,7 @@ def test_a_table_of_steps_is_interpolated_and_walked(tmp_path, head):
     assert up[-1] == 1 > up[-2]
     assert down[-1] < 0.01  # steps vanish towards 0
     trained = train(
-        SynapseConfig(
-            device="measured",
-            curve=str(path),
-            data="digits-8x8",
-            pool=1,
-            hidden="20",
-            samples=2000,
-            rate=0.03,
-        )
+        SynapseConfig(device="measured", curve=str(path), data="digits-8x8", pool=1, hidden="20", samples=2000, rate=0.03)
     )
     data = trained.data[0]
     assert trained.networks[0].accuracy(data.x_test, data.labels_test) > 0.6
@@ -188,15 +174,9 @@ def test_a_table_of_steps_is_interpolated_and_walked(tmp_path, head):
     ("text", "said"),
     [
         ("g,up,down\n0,0.1,0.1\n0.5,nan,0.1\n", "row 3, column 'up': 'nan'"),
-        (
-            "g,up,down\n0,0.1,0.1\n0,0.1,0.1\n",
-            "row 3, column 'g': 0; expected conductances from 0 to 1 that rise",
-        ),
+        ("g,up,down\n0,0.1,0.1\n0,0.1,0.1\n", "row 3, column 'g': 0; expected conductances from 0 to 1 that rise"),
         ("g,up,down\n0,0.1,0.1\n1.5,0.1,0.1\n", "row 3, column 'g': 1.5"),
-        (
-            "g,up,down\n0,1e-9,0.1\n1,1e-9,0.1\n",
-            "column 'up': steps of at most 1e-09; expected some of at least",
-        ),
+        ("g,up,down\n0,1e-9,0.1\n1,1e-9,0.1\n", "column 'up': steps of at most 1e-09; expected some of at least"),
         ("g,up,up,down\n0,0.1,0.1,0.1\n1,0.1,0.1,0.1\n", "2 columns are called 'up'"),
         ("g,up,down\n0,0.1,0.1\n1,-0.1,0.1\n", "row 3, column 'up': -0.1; expected steps from 0 to 1"),
         ("g,up,down\n0,0.1,0.1\n0.5,0.1\n1,0.1\n", "g 3, up 3, down 1 values|column 'down': 1 values"),
@@ -274,8 +254,7 @@ def test_a_cycle_in_one_column_is_not_smoothed_into_a_curve(tmp_path):
     path = tmp_path / "curve.csv"
     path.write_text(table(zip(UP + DOWN[1:] + UP[1:], (DOWN + UP[1:] + DOWN[1:]), strict=True)))
     with pytest.raises(
-        ValueError,
-        match=r"column 'ltp': smoothing would change the values by \d\d% of their range.*several cycles",
+        ValueError, match=r"column 'ltp': smoothing would change the values by \d\d% of their range.*several cycles"
     ):
         read_curve(path, smooth=True)
 

@@ -67,23 +67,10 @@ FORMS = [
     {**EVERYTHING, "batch": 30},
     {**EVERYTHING, "scheme": "reference", "reference_point": "symmetry point"},
     {**EVERYTHING, "scheme": "alternating", "retraced": True, "rule": "coincidence"},
-    {
-        "device": "power",
-        "nonlinearity_up": 2.0,
-        "nonlinearity_down": 1.0,
-        "scheme": "push-pull",
-        "cycle": 0.5,
-    },
+    {"device": "power", "nonlinearity_up": 2.0, "nonlinearity_down": 1.0, "scheme": "push-pull", "cycle": 0.5},
     {"refresh": "write-verify", "step_spread": 0.3, "stuck": 0.1},
     {**EVERYTHING, "refresh": "write-verify", "cycle": 2.0, "rate": 0.1},
-    {
-        "device": "power",
-        "nonlinearity_up": 2.0,
-        "refresh": "write-verify",
-        "range_spread": 0.3,
-        "stuck": 0.1,
-        "rate": 0.1,
-    },
+    {"device": "power", "nonlinearity_up": 2.0, "refresh": "write-verify", "range_spread": 0.3, "stuck": 0.1, "rate": 0.1},
     {"device": "linear-step", "nonlinearity_up": 10.0, "range_spread": 0.3, "asymmetry": 0.3, "rate": 0.1},
     {"device": "exponential-step", "scheme": "alternating", "levels_down": 30, "asymmetry": -0.2},
     {"refresh": "ideal", "device": "linear-step", "nonlinearity_up": 5.0},
@@ -97,9 +84,7 @@ def off_the_ladder(net):
     """Conductances moved a little, so that no sum is zero but for rounding: there a gate would hang on the order of a sum."""
     generator = torch.Generator().manual_seed(5)
     for layer in net.layers:
-        moved = layer.g + 0.01 * torch.rand(layer.g.shape, generator=generator, dtype=DOUBLE).to(
-            layer.g.dtype
-        )
+        moved = layer.g + 0.01 * torch.rand(layer.g.shape, generator=generator, dtype=DOUBLE).to(layer.g.dtype)
         layer.g.copy_(moved.clamp(layer.laws[..., 4], layer.laws[..., 5]))
         if net.config.rule != "float":
             layer.weight.copy_(layer.scale * (layer.g[0] - layer.g[1]))
@@ -111,9 +96,7 @@ def test_the_compiled_loop_is_the_readable_form(knobs):
     x, labels = digits()
     order = torch.arange(250)
     one, other = off_the_ladder(network(**knobs)), off_the_ladder(network(**knobs))
-    assert one.train_samples(x, labels, order, compiled=False) == other.train_samples(
-        x, labels, order, compiled=True
-    )
+    assert one.train_samples(x, labels, order, compiled=False) == other.train_samples(x, labels, order, compiled=True)
     assert same(one, other, 1e-12)
 
 
@@ -140,9 +123,7 @@ DESIGNS = st.fixed_dictionaries(
 
 
 @given(DESIGNS)
-@settings(
-    max_examples=25, deadline=None, derandomize=True
-)  # a sum of exactly zero could still be a matter of rounding
+@settings(max_examples=25, deadline=None, derandomize=True)  # a sum of exactly zero could still be a matter of rounding
 def test_any_design_is_the_same_in_both_forms_and_stays_within_its_devices_ranges(knobs):
     x, labels = digits()
     try:
@@ -209,9 +190,7 @@ def test_a_knob_that_is_said_to_change_nothing_changes_nothing(knobs):
         if name in ("curve", "shape_spread") or (name, knobs["rule"]) == ("scheme", "float"):
             continue  # whose other values are refused, or leave the same weights in another state
         after = trained({**knobs, name: OTHER[name]})
-        assert all(
-            torch.equal(a.weight, b.weight) for a, b in zip(before.layers, after.layers, strict=True)
-        ), f"{name}: {reason}"
+        assert all(torch.equal(a.weight, b.weight) for a, b in zip(before.layers, after.layers, strict=True)), f"{name}: {reason}"
 
 
 # -- an independent loop: plain Python numbers, no closed form, no shared code -------------------------------------------
@@ -236,18 +215,11 @@ def by_hand(knobs, samples):
     for step in range(samples):
         a = [x[step].tolist()]
         hidden = [min(max(sum(a[0][i] * weight(0, i, j) for i in range(64)), 0.0), 1.0) for j in range(20)]
-        out = [
-            min(max(0.5 + sum(hidden[i] * weight(1, i, j) for i in range(20)), 0.0), 1.0) for j in range(10)
-        ]
+        out = [min(max(0.5 + sum(hidden[i] * weight(1, i, j) for i in range(20)), 0.0), 1.0) for j in range(10)]
         error = [(1.0 if j == labels[step] else 0.0) - out[j] for j in range(10)]
-        back = [
-            sum(weight(1, i, j) * error[j] for j in range(10)) if 0 < hidden[i] < 1 else 0.0
-            for i in range(20)
-        ]
+        back = [sum(weight(1, i, j) * error[j] for j in range(10)) if 0 < hidden[i] < 1 else 0.0 for i in range(20)]
         for layer, (rows, errors) in enumerate(((a[0], back), (hidden, error))):
-            chance = counter.uniform(
-                counter.key(made.seed, step, layer, counter.ROUND), len(rows), len(errors), DOUBLE
-            ).tolist()
+            chance = counter.uniform(counter.key(made.seed, step, layer, counter.ROUND), len(rows), len(errors), DOUBLE).tolist()
             for i, row in enumerate(rows):
                 for j, e in enumerate(errors):
                     for _ in range(math.floor(made.rate * abs(row * e) / units[layer] + chance[i][j])):
@@ -269,9 +241,7 @@ def test_training_is_the_algorithm_spelt_out(nu):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_many_linear_levels_equal_clipped_sgd(scheme):
     """A million linear levels, no rounding to speak of: back-propagation by torch's autograd, on the same samples."""
-    net = network(
-        levels=1_000_000, rule="deterministic", rate=0.05, scheme=scheme, refresh="none", weight_scale="4"
-    )
+    net = network(levels=1_000_000, rule="deterministic", rate=0.05, scheme=scheme, refresh="none", weight_scale="4")
     x, labels = digits()
     weights = [layer.weight.clone().requires_grad_() for layer in net.layers]
     for s in range(100):
@@ -323,8 +293,7 @@ def test_unidirectional_devices_only_rise_between_refreshes():
 def test_unidirectional_training_does_not_know_ltd():
     x, labels = digits()
     nets = [
-        network(nonlinearity_up=2.0, nonlinearity_down=down, retraced=r)
-        for down, r in ((0.0, False), (10.0, False), (3.0, True))
+        network(nonlinearity_up=2.0, nonlinearity_down=down, retraced=r) for down, r in ((0.0, False), (10.0, False), (3.0, True))
     ]
     for net in nets:
         net.train_samples(x, labels, torch.arange(400))
@@ -334,9 +303,7 @@ def test_unidirectional_training_does_not_know_ltd():
 
 def test_push_pull_is_the_reference_scheme_where_ltd_is_mirrored():
     x, labels = digits()
-    pair, single = (
-        network(scheme=s, nonlinearity_up=4.0, nonlinearity_down=4.0) for s in ("push-pull", "reference")
-    )
+    pair, single = (network(scheme=s, nonlinearity_up=4.0, nonlinearity_down=4.0) for s in ("push-pull", "reference"))
     for a, b in zip(pair.layers, single.layers, strict=True):
         a.g[1] = 1 - a.g[0]
         b.weight.copy_(b.scale * (b.g[0] - b.g[1]))
@@ -357,12 +324,7 @@ def test_what_is_known_of_the_devices_includes_their_mean_asymmetry():
     plain, biased = (network(asymmetry=a).layers[0] for a in (0.0, 0.3))
     assert biased.unit == pytest.approx(1.3 * plain.unit)
     assert biased.ladder[1] == pytest.approx(1.3 * plain.ladder[1])
-    shape = {
-        "nonlinearity_up": 3.0,
-        "nonlinearity_down": 3.0,
-        "scheme": "reference",
-        "reference_point": "symmetry point",
-    }
+    shape = {"nonlinearity_up": 3.0, "nonlinearity_down": 3.0, "scheme": "reference", "reference_point": "symmetry point"}
     single = network(**shape, asymmetry=0.3).layers[0]
     at = torch.tensor(single.reference, dtype=DOUBLE)
     assert 1.3 * single.device_law.rise(at) == pytest.approx(0.7 * single.device_law.fall(at).item())
@@ -428,11 +390,7 @@ def test_batches_are_not_cut_by_looking(rule):
     ],
 )
 def test_samples_that_would_be_read_from_beyond_an_array_are_refused(change, said):
-    good = {
-        "x": torch.zeros(5, 64, dtype=DOUBLE),
-        "labels": torch.zeros(5, dtype=torch.int64),
-        "order": torch.arange(5),
-    }
+    good = {"x": torch.zeros(5, 64, dtype=DOUBLE), "labels": torch.zeros(5, dtype=torch.int64), "order": torch.arange(5)}
     with pytest.raises(ValueError, match=said):
         network().train_samples(**{**good, **change})
 
@@ -445,9 +403,7 @@ def test_a_black_picture_and_a_perfect_answer_send_no_pulse():
     ).any()
     for rule in RULES[:4]:
         made = config(rule=rule)
-        counts = pulse_counts(
-            made, torch.ones(64, dtype=DOUBLE), torch.zeros(20, dtype=DOUBLE), layer.unit, True, (0, 0, 0)
-        )
+        counts = pulse_counts(made, torch.ones(64, dtype=DOUBLE), torch.zeros(20, dtype=DOUBLE), layer.unit, True, (0, 0, 0))
         assert not counts.any()
 
 
@@ -460,9 +416,7 @@ def test_a_black_picture_and_a_perfect_answer_send_no_pulse():
 def test_rounding_is_right_on_average(rule, x, delta, rate):
     made, unit, tries = config(rule=rule, rate=rate, slots=63), 0.05, 1500
     row, column = torch.tensor([x], dtype=DOUBLE), torch.tensor([delta], dtype=DOUBLE)
-    counts = torch.stack(
-        [pulse_counts(made, row, column, unit, False, (7, t, 1)) for t in range(tries)]
-    ).double()
+    counts = torch.stack([pulse_counts(made, row, column, unit, False, (7, t, 1)) for t in range(tries)]).double()
     assert (counts == counts.round()).all()
     asked = rate * x * delta / unit
     error = max(counts.std().item(), abs(asked) ** 0.5) / tries**0.5 + 1 / tries
@@ -473,9 +427,7 @@ def test_counts_rounded_to_nearest_have_a_dead_zone():
     made, unit = config(rule="deterministic", rate=0.1), 0.05
     for delta, wanted in ((0.24, 0), (0.26, 1), (-0.26, -1), (0.76, 2)):
         column = torch.tensor([delta], dtype=DOUBLE)
-        assert (
-            pulse_counts(made, torch.ones(1, dtype=DOUBLE), column, unit, False, (0, 0, 0)).item() == wanted
-        )
+        assert pulse_counts(made, torch.ones(1, dtype=DOUBLE), column, unit, False, (0, 0, 0)).item() == wanted
 
 
 def test_uniform_draws_are_uniform_and_independent():
@@ -485,9 +437,7 @@ def test_uniform_draws_are_uniform_and_independent():
     assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 1e-3
     for shifted in (u[1:, :] * 1, u.roll(1, 1)[1:, :]):
         assert abs(np.corrcoef(u[:-1].flatten(), shifted.flatten())[0, 1]) < 0.01
-    steps = torch.stack(
-        [counter.uniform(counter.key(3, t, 1, counter.ROUND), 20, 20, DOUBLE) for t in range(500)]
-    )
+    steps = torch.stack([counter.uniform(counter.key(3, t, 1, counter.ROUND), 20, 20, DOUBLE) for t in range(500)])
     assert abs(np.corrcoef(steps[:-1].flatten(), steps[1:].flatten())[0, 1]) < 0.01
     n = counter.normal(counter.key(1), 400, 500, DOUBLE).flatten().numpy()
     assert stats.kstest(n, "norm").pvalue > 1e-3
@@ -511,10 +461,7 @@ def worn(policy="open-loop", seed=0, **knobs):
 @pytest.mark.parametrize(
     ("law", "levels", "nu"),
     [
-        *(
-            ("exponential", levels, nu)
-            for levels, nu in ((1, 0.0), (2, 1.0), (64, 0.0), (64, 5.0), (500, 3.0))
-        ),
+        *(("exponential", levels, nu) for levels, nu in ((1, 0.0), (2, 1.0), (64, 0.0), (64, 5.0), (500, 3.0))),
         ("power", 64, 2.0),
         ("power", 16, 0.5),
         ("linear-step", 64, 10.0),
@@ -528,9 +475,7 @@ def test_refresh_keeps_the_weight_within_half_a_local_step(policy, law, levels, 
     layer.refresh(1)
     at = layer.nearest(before.abs())
     ladder = layer.ladder
-    local = torch.maximum(
-        ladder[at] - ladder[(at - 1).clamp(min=0)], ladder[(at + 1).clamp(max=len(ladder) - 1)] - ladder[at]
-    )
+    local = torch.maximum(ladder[at] - ladder[(at - 1).clamp(min=0)], ladder[(at + 1).clamp(max=len(ladder) - 1)] - ladder[at])
     assert ((layer.weight - before).abs() <= local / 2 + 1e-12).all()
     assert (layer.weight * before >= 0).all(), "a sign never flips"
     assert (layer.g.amin(0) == 0).all(), "one of the pair is at Gmin"
@@ -620,9 +565,7 @@ def test_write_verify_gets_there_through_cycle_noise(cycle):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize(
-    ("law", "nu"), [("exponential", 0.0), ("exponential", 3.0), ("power", 2.0), ("linear-step", 10.0)]
-)
+@pytest.mark.parametrize(("law", "nu"), [("exponential", 0.0), ("exponential", 3.0), ("power", 2.0), ("linear-step", 10.0)])
 def test_written_weights_come_back_within_half_a_level_or_are_counted_as_cut(scheme, law, nu):
     layer = SynapseLayer(30, 40, config(scheme=scheme, device=law, nonlinearity_up=nu), 0.5, 0, DOUBLE)
     wanted = torch.randn(30, 40, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)) * 0.3
@@ -635,8 +578,7 @@ def test_written_weights_come_back_within_half_a_level_or_are_counted_as_cut(sch
 
 
 @pytest.mark.parametrize(
-    ("law", "nu", "scheme"),
-    [("power", 2.0, "uni"), ("power", 2.0, "push-pull"), ("linear-step", 10.0, "push-pull")],
+    ("law", "nu", "scheme"), [("power", 2.0, "uni"), ("power", 2.0, "push-pull"), ("linear-step", 10.0, "push-pull")]
 )
 def test_every_device_starts_from_the_same_weights(law, nu, scheme):
     """Half a step apart: the programming ladder reaches the start of any law, not only of those that end at 1."""
@@ -689,17 +631,11 @@ def test_the_nonlinearity_does_not_blow_up_the_first_samples(nu, scheme):
         ({"device": "measured", "curve": "nowhere.csv"}, "nowhere.csv"),
         ({"hidden": "20,x"}, "hidden='x': expected whole numbers from 1 to 99999, separated by commas"),
         ({"hidden": "0"}, "hidden=(0,)"),
-        (
-            {"weight_scale": "1,2,3"},
-            "weight_scale=(1.0, 2.0, 3.0): expected one number, or one for each of 2 layers",
-        ),
+        ({"weight_scale": "1,2,3"}, "weight_scale=(1.0, 2.0, 3.0): expected one number, or one for each of 2 layers"),
         ({"refresh_below": 0.6}, "refresh_below=0.6, refresh_above=0.5: expected below < above"),
         ({"device": "power", "levels": 100_000}, "levels=100000: expected at most 65,536"),
         ({"device": "exponential-step", "step_law": "1,2"}, "step_law=(1, 2): expected 6 numbers"),
-        (
-            {"device": "exponential-step", "step_law": "1,2,x"},
-            "step_law=(1, 2, 'x'): expected 6 numbers, separated",
-        ),
+        ({"device": "exponential-step", "step_law": "1,2,x"}, "step_law=(1, 2, 'x'): expected 6 numbers, separated"),
         ({"device": "power", "shape_spread": 0.1}, "shape_spread=0.1: device='power' has no shape"),
         ({"bits": 3}, "'bits' is not a knob"),
     ],
@@ -726,9 +662,7 @@ def test_a_network_that_cannot_learn_says_so_within_a_hundred_samples(compiled, 
         for layer in net.layers:
             layer.weight.fill_(1.0)
     x, labels = digits()
-    with pytest.raises(
-        SaturationError, match=f"first 100 samples are at their {end} end.*try weight_scale=[01]"
-    ) as error:
+    with pytest.raises(SaturationError, match=f"first 100 samples are at their {end} end.*try weight_scale=[01]") as error:
         net.train_samples(x, labels, torch.arange(300), compiled=compiled)
     assert net.step == 100
     advice = str(error.value).rpartition("weight_scale=")[2]
@@ -790,16 +724,12 @@ def test_spreads_are_what_they_say():
     assert slope.std().item() == pytest.approx(0.2, rel=0.05)
     down = layer.laws[..., 2] / layer.laws[..., 5] * 100
     correlation = np.corrcoef(torch.stack([slope.flatten(), down.flatten(), slope[[1, 0]].flatten()]))
-    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05, (
-        "LTP, LTD and the two devices are drawn apart"
-    )
+    assert np.abs(correlation[np.triu_indices(3, 1)]).max() < 0.05, "LTP, LTD and the two devices are drawn apart"
 
 
 @pytest.mark.parametrize("shared", [0.5, 1.0])
 def test_devices_of_a_pair_may_be_alike(shared):
-    layer = SynapseLayer(
-        60, 50, config(step_spread=0.2, range_spread=0.1, pair_correlation=shared), 1.0, 0, DOUBLE
-    )
+    layer = SynapseLayer(60, 50, config(step_spread=0.2, range_spread=0.1, pair_correlation=shared), 1.0, 0, DOUBLE)
     for law in (0, 2, 5):
         plus, minus = layer.laws[0, ..., law].flatten(), layer.laws[1, ..., law].flatten()
         assert np.corrcoef(plus, minus)[0, 1] == pytest.approx(shared, abs=0.05)
@@ -817,18 +747,14 @@ def test_both_conventions_of_cycle_noise():
     units = ((3.5, "% of range"), (3.395, "mean step"))
     percent, steps = (config(levels=97, cycle=value, cycle_unit=unit) for value, unit in units)
     assert percent.cycle_of_range(97) == pytest.approx(steps.cycle_of_range(97))
-    layer = SynapseLayer(
-        80, 80, config(levels=97, cycle=3.5, cycle_unit="% of range", scheme="uni"), 1.0, 0, DOUBLE
-    )
+    layer = SynapseLayer(80, 80, config(levels=97, cycle=3.5, cycle_unit="% of range", scheme="uni"), 1.0, 0, DOUBLE)
     layer.g.fill_(0.5)
     layer.pulse(torch.full((80, 80), 4), 1)
     assert layer.g[0].std().item() == pytest.approx(0.035 * 2, rel=0.03)  # grows with the root of the pulses
     assert layer.g[0].mean().item() == pytest.approx(0.5 + 4 / 97, abs=0.004)
 
 
-@pytest.mark.parametrize(
-    ("law", "nu"), [("exponential", 0.0), ("exponential", 2.0), ("exponential", 5.0), ("power", 2.0)]
-)
+@pytest.mark.parametrize(("law", "nu"), [("exponential", 0.0), ("exponential", 2.0), ("exponential", 5.0), ("power", 2.0)])
 def test_noise_of_many_pulses_is_that_of_single_pulses_in_turn(law, nu):
     """Later pulses on a saturating device damp the noise of earlier ones; NeuroSim's root of n is right for lines only."""
     made = config(device=law, nonlinearity_up=nu, cycle=0.3, step_spread=0.0)
@@ -849,9 +775,7 @@ def test_write_noise_is_a_share_of_the_largest_weight(scheme):
     assert (layer.weight - quiet).std().item() == pytest.approx(0.05, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    "knobs", [{"rule": "single", "input_threshold": 0.25}, {"refresh_above": 0.6, "levels": 20}]
-)
+@pytest.mark.parametrize("knobs", [{"rule": "single", "input_threshold": 0.25}, {"refresh_above": 0.6, "levels": 20}])
 def test_values_on_a_threshold_are_judged_alike_in_single_precision(knobs):
     """0.6 in float32 lies above 0.6: both forms compare in float64."""
     x, labels = digits(torch.float32)

@@ -16,9 +16,7 @@ from workbench.ui.page import page
 
 
 def data_of(text):
-    return json.loads(
-        re.search(r'<script type="application/json" id="wb-data">(.*?)</script>', text, re.S).group(1)
-    )
+    return json.loads(re.search(r'<script type="application/json" id="wb-data">(.*?)</script>', text, re.S).group(1))
 
 
 def test_a_run_is_played_back_from_one_file():
@@ -83,9 +81,7 @@ def test_nothing_in_the_data_ends_the_script():
 @pytest.fixture
 def declared():
     exercises.declare(
-        "toy",
-        Exercise("How much?", lambda: -0.32, "think again", "because"),
-        Exercise("Which?", lambda: "gptaq", "no", "yes"),
+        "toy", Exercise("How much?", lambda: -0.32, "think again", "because"), Exercise("Which?", lambda: "gptaq", "no", "yes")
     )
     yield
     del exercises.EXERCISES["toy"]
@@ -95,9 +91,7 @@ def test_exercises_reply_and_keep_the_score(declared):
     asked = Exercises("toy")
     assert asked.check(0, "-0.32") == asked.check(0, "-0.3201") == "right: because"
     assert "1 of 2" in asked.score.value
-    assert (
-        asked.check(0, "0.32") == asked.check(0, "much") == asked.check(0, "true") == "not yet: think again"
-    )
+    assert asked.check(0, "0.32") == asked.check(0, "much") == asked.check(0, "true") == "not yet: think again"
     assert asked.check(1, " GPTAQ ") == "right: yes"
     assert "2 of 2" in asked.score.value
     assert asked.give_up(0) == "-0.32: because"

@@ -55,13 +55,7 @@ def test_each_knob_has_the_input_that_fits_it():
     assert {1e-4, 1.5e-4, 0.002, 0.02, 0.7, 1.0} <= {*marks}
     assert found["pause"]["unit"] == "s"
     rival = next(k for k in inputs(get("synapse/train").config(scheme="uni")) if k["name"] == "rival")
-    assert [value for _, value in rival["options"]] == [
-        "uni",
-        "push-pull",
-        "alternating",
-        "reference",
-        "software",
-    ]
+    assert [value for _, value in rival["options"]] == ["uni", "push-pull", "alternating", "reference", "software"]
 
 
 @pytest.mark.parametrize("name", sorted(discover()))
@@ -123,10 +117,7 @@ def test_knobs_without_effect_say_why():
     assert "beta" not in panel.view["idle"]
     train = Panel("synapse/train", get("synapse/train").config(scheme="uni", rival="push-pull"))
     assert "nonlinearity_down" not in train.view["idle"], "the rival uses it"
-    assert (
-        "nonlinearity_down"
-        in Panel("synapse/train", get("synapse/train").config(scheme="uni", rival="software")).view["idle"]
-    )
+    assert "nonlinearity_down" in Panel("synapse/train", get("synapse/train").config(scheme="uni", rival="software")).view["idle"]
 
 
 def test_an_uploaded_file_is_kept_and_read(runs_folder):
@@ -163,9 +154,7 @@ def test_run_and_the_run_on_disk():
     assert not panel.view["busy"]
     assert runs.find(get("toy/walk"), toy.ToyConfig(steps=12)) == panel.records
     assert runs.run_id(get("toy/walk"), toy.ToyConfig(steps=12)) in panel.view["about"]
-    assert Panel("toy/walk", toy.ToyConfig(steps=12)).picture["story"] == panel.picture["story"], (
-        "a kept run is shown"
-    )
+    assert Panel("toy/walk", toy.ToyConfig(steps=12)).picture["story"] == panel.picture["story"], "a kept run is shown"
 
 
 def test_stop_ends_the_run_before_its_last_record_and_run_goes_on():
@@ -203,9 +192,7 @@ def test_what_is_done_before_the_first_record_is_said(monkeypatch):
 def test_the_old_picture_is_dimmed_until_the_new_one_comes():
     panel = Panel("toy/walk", *finished(steps=3))
     seen = []
-    panel.observe(
-        lambda change: seen.append((panel.view["dim"], panel.picture["story"][:7])), ["view", "picture"]
-    )
+    panel.observe(lambda change: seen.append((panel.view["dim"], panel.picture["story"][:7])), ["view", "picture"])
     panel.set(steps=6)
     panel.start()
     panel.wait(30)
@@ -252,10 +239,7 @@ def test_a_figure_that_raises_is_a_message_and_the_run_goes_on():
 
 
 def test_records_of_another_version_are_said_not_to_fit():
-    panel = Panel(
-        "quantization/layer-trace",
-        records=[{"columns": 0, "of": 3, "method": "gptq", "bits": 3, "layer": "x"}],
-    )
+    panel = Panel("quantization/layer-trace", records=[{"columns": 0, "of": 3, "method": "gptq", "bits": 3, "layer": "x"}])
     assert "could not be drawn (KeyError: 'row')" in panel.view["message"]
     assert "another version" in panel.view["message"]
 
@@ -289,11 +273,7 @@ def test_reset_preset_and_code():
     panel = Panel("toy/walk", toy.ToyConfig(steps=5, rate=0.5))
     said(panel, do="preset", scale="laptop")
     assert panel.config == toy.ToyConfig.at("laptop")
-    assert (
-        panel.view["code"]
-        == panel.code
-        == "from workbench import runs\n\nrecords = runs.run('toy/walk', steps=30)"
-    )
+    assert panel.view["code"] == panel.code == "from workbench import runs\n\nrecords = runs.run('toy/walk', steps=30)"
     namespace = {}
     exec(panel.code, namespace)
     assert len(namespace["records"]) == 30
@@ -362,11 +342,7 @@ def test_every_config_goes_through_its_link(data):
     config = get(name).config()
     for knob in data.draw(st.lists(st.sampled_from([*config.knobs()]), max_size=3)):
         options = {k["name"]: k for k in inputs(config)}[knob]
-        values = (
-            [v for _, v in options["options"]]
-            or options.get("marks")
-            or [options.get("low"), options.get("high")]
-        )
+        values = [v for _, v in options["options"]] or options.get("marks") or [options.get("low"), options.get("high")]
         try:
             config = config.replace(**{knob: data.draw(st.sampled_from(values))})
         except KnobError:
@@ -389,9 +365,7 @@ def test_a_question_sets_knobs_pins_its_rival_and_judges_by_the_records():
     assert panel.pinned[0][1] == runs.find(get("toy/walk"), toy.ToyConfig(steps=9, rate=0.1))
     answer = toy.QUESTIONS[1].right(panel.records, panel.pinned[0][1])
     assert panel.view["question"]["right"] == answer
-    assert panel.view["question"]["verdict"].startswith(
-        "You said: yes. Measured, on this run: " + ("yes", "no")[answer]
-    )
+    assert panel.view["question"]["verdict"].startswith("You said: yes. Measured, on this run: " + ("yes", "no")[answer])
     said(panel, do="guess", guess=1)  # one guess a question
     assert panel.view["question"]["guess"] == 0
     said(panel, do="ask", at=-1)
@@ -408,12 +382,7 @@ def test_a_question_that_is_stopped_is_not_judged():
     assert panel.view["question"]["verdict"] == ""
 
 
-ASKED = [
-    (e.name, at)
-    for e in discover().values()
-    for at in range(len(e.questions))
-    if not e.name.startswith("toy")
-]
+ASKED = [(e.name, at) for e in discover().values() for at in range(len(e.questions)) if not e.name.startswith("toy")]
 
 
 @pytest.mark.parametrize(("name", "at"), ASKED)

@@ -1,13 +1,6 @@
 """Adapters: Bone's family (MiSS, Bat, mini), LoRA's, and what they are put on."""
 
-from workbench.adapters.attach import (
-    add_adapter,
-    merge,
-    parameter_groups,
-    set_adapter,
-    unload,
-    unmerge,
-)
+from workbench.adapters.attach import add_adapter, merge, parameter_groups, set_adapter, unload, unmerge
 from workbench.adapters.config import METHODS, AdapterConfig
 from workbench.adapters.convert import to_lora
 from workbench.adapters.files import load_adapter, save_adapter

@@ -28,11 +28,7 @@ class Linear(Protocol):
 def weight_of(base: Any) -> Tensor | None:
     """The weight ``(out, in)`` that a layer multiplies with; None where it has a forward only (a quantized one)."""
     weight = getattr(base, "weight", None)
-    plain = (
-        isinstance(weight, Tensor)
-        and weight.is_floating_point()
-        and weight.shape == (base.out_features, base.in_features)
-    )
+    plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.shape == (base.out_features, base.in_features)
     return weight if plain else None
 
 
@@ -46,9 +42,7 @@ class Adapter(nn.Module, ABC):
 
     needs_weight: ClassVar[bool] = False  # the layer's own weight, besides its forward
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__()
         self.form = config.acts_as
         self.dropout = nn.Dropout(config.dropout)
@@ -59,11 +53,7 @@ class Adapter(nn.Module, ABC):
                 f"{config.method} ({self.form}) needs the weight of the layer, and {type(base).__name__} has a forward only; "
                 "take miss, mini, bat-row, lora, rslora, lora+ or lora-fa in their activation form"
             )
-        here = (
-            weight
-            if weight is not None
-            else next(iter([*getattr(base, "parameters", list)(), torch.zeros(1)]))
-        )
+        here = weight if weight is not None else next(iter([*getattr(base, "parameters", list)(), torch.zeros(1)]))
         dtype = torch.promote_types(here.dtype, torch.float32) if here.is_floating_point() else torch.float32
         self.like: dict[str, Any] = {"dtype": dtype, "device": here.device}
 
@@ -108,9 +98,7 @@ class Adapter(nn.Module, ABC):
 class Shard(Adapter):
     """Bone's family: one tensor, from zero."""
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         rows, columns = base.out_features, base.in_features
         if config.r > columns:

@@ -52,16 +52,13 @@ def add_adapter(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"model is a {type(model).__name__}; expected a torch.nn.Module, such as the attribute .model of "
-            "models.load(...)"
+            f"model is a {type(model).__name__}; expected a torch.nn.Module, such as the attribute .model of models.load(...)"
         )
     _check_name(model, name)
     layers = targeted(model, config.targets)
     refuse_tied(model, layers)
     batches = None if batches is None else list(batches)
-    gradients = (
-        _gradients(model, layers, batches) if config.method == "lora-ga" and batches is not None else {}
-    )
+    gradients = _gradients(model, layers, batches) if config.method == "lora-ga" and batches is not None else {}
     made = {}
     for number, (path, layer) in enumerate(layers.items()):
         base: Any = layer.base if isinstance(layer, Adapted) else layer
@@ -89,8 +86,7 @@ def _check_name(model: nn.Module, name: str) -> None:
     layers = [layer for layer in modules(model).values() if isinstance(layer, Adapted)]
     if any(name in layer.adapters or layer.merged for layer in layers):
         raise ValueError(
-            f"name={name!r}: an adapter with this name exists, or an adapter is merged; choose another name, or "
-            "unmerge first"
+            f"name={name!r}: an adapter with this name exists, or an adapter is merged; choose another name, or unmerge first"
         )
 
 
@@ -114,9 +110,7 @@ def _refuse_unreached(
 def _learn_biases(layers: Mapping[str, Any], made: Mapping[str, Adapter]) -> None:
     biased = [path for path, layer in layers.items() if getattr(layer, "bias", None) is not None]
     if not biased:
-        raise ValueError(
-            f"bias=True: none of the layers {', '.join(ends(layers))} has a bias; set bias=False"
-        )
+        raise ValueError(f"bias=True: none of the layers {', '.join(ends(layers))} has a bias; set bias=False")
     for path in biased:
         made[path].learn_bias(layers[path])
 
@@ -141,9 +135,7 @@ def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, nam
     return set_adapter(model, name)
 
 
-def _gradients(
-    model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
+def _gradients(model: nn.Module, layers: Mapping[str, nn.Module], batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return the gradient of the loss with respect to each layer's weight, averaged over the batches, in float32."""
     weights: dict[str, Tensor] = {}
     for path, layer in layers.items():
@@ -160,9 +152,7 @@ def _gradients(
         for batch in batches:
             loss = model(**batch).loss
             if loss is None:
-                raise ValueError(
-                    f"the model returns no loss for a batch with {', '.join(batch)}; expected a batch with labels"
-                )
+                raise ValueError(f"the model returns no loss for a batch with {', '.join(batch)}; expected a batch with labels")
             found = torch.autograd.grad(loss, [*weights.values()], allow_unused=True)
             for (path, into), gradient in zip(total.items(), found, strict=True):
                 if gradient is not None:
@@ -173,9 +163,7 @@ def _gradients(
         for p, flag in zip(model.parameters(), wanted, strict=True):
             p.requires_grad_(flag)
     if not count:
-        raise ValueError(
-            "batches is empty; expected at least one batch, since lora-ga starts from a gradient"
-        )
+        raise ValueError("batches is empty; expected at least one batch, since lora-ga starts from a gradient")
     if lost := [path for path in weights if path not in reached]:
         raise unused(lost)
     return {path: one / count for path, one in total.items()}

@@ -74,15 +74,11 @@ class AdapterConfig(Config):
     @model_validator(mode="after")
     def _fits_its_method(self) -> Self:
         if self.alpha is not None and self.method in BARE:
-            raise ValueError(
-                f"alpha={self.alpha:g}: {self.method} has no scale; leave it out (only LoRA's kind takes one)"
-            )
+            raise ValueError(f"alpha={self.alpha:g}: {self.method} has no scale; leave it out (only LoRA's kind takes one)")
         if self.q is not None and self.method != "mini":
             raise ValueError(f"q={self.q}: only mini has it; leave it out for {self.method}")
         if self.targets is not None and not self.targets:
-            raise ValueError(
-                "targets=(): expected names of linear layers, or none for every one of the blocks"
-            )
+            raise ValueError("targets=(): expected names of linear layers, or none for every one of the blocks")
         if self.form is not None and self.form not in FORMS.get(self.method, ANY_FORM):
             raise ValueError(f"form={self.form!r}: {self.method} has {', '.join(FORMS[self.method])}")
         if self.dropout and (self.method in UNDROPPED or self.acts_as != "activation"):

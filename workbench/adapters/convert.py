@@ -68,14 +68,8 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
     layers = adapted(model)
     active = list(dict.fromkeys(name for layer in layers.values() for name in layer.active))
     if not active or any(layer.merged for layer in layers.values()):
-        raise ValueError(
-            "no adapter is active, or they are merged; expected active, unmerged adapters: set_adapter, unmerge"
-        )
-    ours = {
-        id(part)
-        for layer in layers.values()
-        for part in (*layer.adapters.parameters(), *layer.adapters.buffers())
-    }
+        raise ValueError("no adapter is active, or they are merged; expected active, unmerged adapters: set_adapter, unmerge")
+    ours = {id(part) for layer in layers.values() for part in (*layer.adapters.parameters(), *layer.adapters.buffers())}
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in ours}
     other, errors = copy.deepcopy(model, shared), {}
     name = active[0] if len(active) == 1 else "lora"
@@ -84,12 +78,8 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
         if not layer.active:
             layer.adapters = nn.ModuleDict()
             continue
-        exact = all(
-            factors_of(layer.adapters[n], layer.in_features, layer.out_features) for n in layer.active
-        )
-        A, B, errors[path] = low_rank(
-            layer, rank if rank is not None or exact else configs(model)[active[0]].r
-        )
+        exact = all(factors_of(layer.adapters[n], layer.in_features, layer.out_features) for n in layer.active)
+        A, B, errors[path] = low_rank(layer, rank if rank is not None or exact else configs(model)[active[0]].r)
         layer.adapters = nn.ModuleDict({name: _as_lora(layer, A, B)})
         layer.active = (name,)
         widest = max(widest, len(A))

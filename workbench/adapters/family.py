@@ -49,10 +49,7 @@ def bat_row_delta(shard: Tensor, weight: Tensor) -> Tensor:
 def _guide(weight: Tensor, r: int) -> Tensor:
     """``W + [I I ...]``, the weight with an identity added to each block, as ``(out/r, r, in/r, r)``."""
     rows, columns = weight.shape
-    return (
-        weight.view(rows // r, r, columns // r, r)
-        + torch.eye(r, dtype=weight.dtype, device=weight.device)[:, None]
-    )
+    return weight.view(rows // r, r, columns // r, r) + torch.eye(r, dtype=weight.dtype, device=weight.device)[:, None]
 
 
 def fold(x: Tensor, r: int) -> Tensor:

@@ -21,17 +21,7 @@ from torch import Tensor, nn
 from workbench.adapters.adapter import Adapter
 from workbench.adapters.attach import KINDS, configs, put
 from workbench.adapters.config import AdapterConfig
-from workbench.adapters.folder import (
-    BIAS,
-    INIT,
-    OURS,
-    PREFIX,
-    TENSOR_NAMES,
-    TENSORS,
-    config_of,
-    read,
-    type_of,
-)
+from workbench.adapters.folder import BIAS, INIT, OURS, PREFIX, TENSOR_NAMES, TENSORS, config_of, read, type_of
 from workbench.adapters.lora import LoRA
 from workbench.adapters.names import modules, root
 from workbench.adapters.peft_config import CONFIG, PeftConfig, names_of, pattern_of
@@ -79,9 +69,7 @@ def _written(update: Adapter) -> dict[str, Tensor]:
     return parts
 
 
-def _peft_config(
-    config: AdapterConfig, kind: str, model: nn.Module, updates: Mapping[str, Any]
-) -> dict[str, Any]:
+def _peft_config(config: AdapterConfig, kind: str, model: nn.Module, updates: Mapping[str, Any]) -> dict[str, Any]:
     about = {
         "peft_type": kind,
         "r": config.r,
@@ -93,11 +81,7 @@ def _peft_config(
     if any(update.shift is not None for update in updates.values()):
         about["bias"] = f"{kind.lower()}_only"
     if kind == "MISS":
-        return about | {
-            "init_weights": INIT[config.method],
-            "mini_r": config.q or config.r,
-            "miss_dropout": config.dropout,
-        }
+        return about | {"init_weights": INIT[config.method], "mini_r": config.q or config.r, "miss_dropout": config.dropout}
     if kind == "HIRA":
         return about | {"hira_dropout": config.dropout}
     if kind != "LORA":
@@ -142,22 +126,16 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
             raise DataError(
                 f"{folder} does not fit layer {path!r} ({base.out_features} x {base.in_features}): {error}"
             ) from error
-    base, here = (
-        str(name or "").rpartition("/")[2] for name in (about.base_model_name_or_path, _name_of(model))
-    )
+    base, here = (str(name or "").rpartition("/")[2] for name in (about.base_model_name_or_path, _name_of(model)))
     if base and here and base != here:
         warnings.warn(
-            f"{folder} was trained on {base}, but this model is {here}; check that the adapter belongs to the model",
-            stacklevel=2,
+            f"{folder} was trained on {base}, but this model is {here}; check that the adapter belongs to the model", stacklevel=2
         )
     return put(model, updates, config, name)
 
 
 def _refuse_part(
-    folder: Path,
-    about: PeftConfig,
-    layers: Mapping[str, Mapping[str, Tensor]],
-    here: Mapping[str, nn.Module],
+    folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str, Tensor]], here: Mapping[str, nn.Module]
 ) -> None:
     """Raise DataError if the adapter has layers that the model lacks, or lacks layers that its config targets."""
     other = next((path for path in layers if path not in here), None)
@@ -178,16 +156,13 @@ def _name_of(model: nn.Module) -> str | None:
     return getattr(getattr(root(model), "config", None), "_name_or_path", None) or None
 
 
-def _update(
-    config: AdapterConfig, about: PeftConfig, path: str, base: Any, parts: dict[str, Tensor]
-) -> Adapter:
+def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, parts: dict[str, Tensor]) -> Adapter:
     """Return the adapter of one layer with the tensors `parts` from the file; raises ValueError if they do not fit."""
     generator = torch.Generator()
     expected = {"A", "B"} if about.peft_type in ("LORA", "HIRA") else {*TENSOR_NAMES[about.peft_type]}
     if not expected <= parts.keys():
         raise ValueError(
-            f"the file has the tensors {', '.join(sorted(parts))} for this layer; expected "
-            f"{', '.join(sorted(expected))}"
+            f"the file has the tensors {', '.join(sorted(parts))} for this layer; expected {', '.join(sorted(expected))}"
         )
     first = parts.get("shard", parts.get("A"))
     if first is None:  # full
@@ -195,9 +170,7 @@ def _update(
     rank = first.shape[-1] if config.method.startswith("bat") else first.shape[0]
     said = about.rank(path)
     if said is not None and said != rank:
-        raise ValueError(
-            f"its tensors have rank {rank}; expected {said}, as in {CONFIG}. Copy the folder again"
-        )
+        raise ValueError(f"its tensors have rank {rank}; expected {said}, as in {CONFIG}. Copy the folder again")
     if about.peft_type != "LORA":
         return _filled(KINDS[config.method](config.replace(r=rank), base, generator), parts)
     A, B, alpha = parts["A"], parts["B"], about.alpha(path)

@@ -56,25 +56,18 @@ def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
     about = read_config(folder)
     kind = about.peft_type
     if kind not in TENSOR_NAMES:
-        raise DataError(
-            f"{folder} holds an adapter of type {kind}; expected one of {', '.join(TENSOR_NAMES)}"
-        )
+        raise DataError(f"{folder} holds an adapter of type {kind}; expected one of {', '.join(TENSOR_NAMES)}")
     odd = [name for name in UNREAD if (about.model_extra or {}).get(name)]
     start = about.init_lora_weights
     if kind == "LORA" and start not in PLAIN_STARTS and not str(start).startswith(("pissa", "olora")):
         odd.append(f"init_lora_weights={start} (it changes the base weights, which are not in the file)")
     if odd:
-        raise DataError(
-            f"{folder} uses {', '.join(odd)}, which is not supported here; convert or merge the adapter with PEFT"
-        )
+        raise DataError(f"{folder} uses {', '.join(odd)}, which is not supported here; convert or merge the adapter with PEFT")
     found: dict[str, dict[str, Tensor]] = {}
     ours = {theirs: name for name, theirs in TENSOR_NAMES[kind].items()} | {BIAS: "bias"}
     for key, tensor in _tensors(folder).items():
         name = plain(key)
-        path, part = next(
-            ((name[: -len(end) - 1], part) for end, part in ours.items() if name.endswith(f".{end}")),
-            (name, None),
-        )
+        path, part = next(((name[: -len(end) - 1], part) for end, part in ours.items() if name.endswith(f".{end}")), (name, None))
         if part is None or not path.startswith(PREFIX):
             raise DataError(
                 f"{folder} holds the unexpected tensor {key!r}; expected only tensors of {kind} adapters. Saved modules, "
@@ -100,8 +93,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise DataError(f"{folder} is incomplete: {TENSORS} is missing; copy the folder again") from None
     except UnpicklingError as error:
         raise DataError(
-            f"{path} holds objects other than tensors; it is not loaded, since that could run code. Ask for "
-            f"{TENSORS} instead"
+            f"{path} holds objects other than tensors; it is not loaded, since that could run code. Ask for {TENSORS} instead"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error}); copy it again") from error
@@ -123,18 +115,14 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
             )
         return config
     targets = about.target_modules
-    knobs: dict[str, Any] = {
-        "targets": tuple(targets) if isinstance(targets, list) else tuple(layers),
-        "r": about.r or 8,
-    }
+    knobs: dict[str, Any] = {"targets": tuple(targets) if isinstance(targets, list) else tuple(layers), "r": about.r or 8}
     if kind in ("MISS", "BONE"):
         start = about.init_weights
         knobs["method"] = {"bat": "bat-col", "mini": "mini"}.get(start, "miss")
         axes = 3 if start == "bat" else 2
         if "shard" in any_layer and any_layer["shard"].ndim != axes:
             raise DataError(
-                f"{folder}: the shards have {any_layer['shard'].ndim} dimensions; expected {axes} with "
-                f"init_weights={start!r}"
+                f"{folder}: the shards have {any_layer['shard'].ndim} dimensions; expected {axes} with init_weights={start!r}"
             )
         return AdapterConfig(
             **knobs,

@@ -90,9 +90,7 @@ class Adapted(nn.Module):
             )
         updated, bias = self.updated().to(weight.dtype), self.bias
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
-            raise ValueError(
-                "the merged weight would not be finite; check the adapter for NaN or inf, or load an earlier one"
-            )
+            raise ValueError("the merged weight would not be finite; check the adapter for NaN or inf, or load an earlier one")
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)
         if bias is not None:

@@ -30,9 +30,7 @@ from workbench.adapters.config import AdapterConfig
 class LoRA(Adapter):
     """``W + s B A``, A ``(r, in)``, B ``(out, r)``; less ``s B0 A0`` where the start is not zero."""
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         most = min(base.in_features, base.out_features)
         if config.r > most:
@@ -130,9 +128,7 @@ class DoRA(LoRA):
 
     needs_weight = True
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         self.magnitude = nn.Parameter(base.weight.detach().to(**self.like).norm(dim=1))
 
@@ -169,9 +165,7 @@ class Full(Adapter):
 
     needs_weight = True
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         self.weight = nn.Parameter(base.weight.detach().to(**self.like, copy=True))
 
@@ -187,9 +181,7 @@ def _svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return U, S, Vh.T
 
 
-def _fast_svd(
-    weight: Tensor, rank: int, iterations: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fast_svd(weight: Tensor, rank: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """The largest singular values by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), from a drawn start."""
     sides = torch.randn(weight.shape[1], rank, generator=generator, dtype=weight.dtype).to(weight.device)
     Q = torch.linalg.qr(weight @ sides).Q

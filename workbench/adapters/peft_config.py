@@ -97,9 +97,7 @@ def read_config(folder: Path) -> PeftConfig:
             f"{folder} holds no adapter: {CONFIG} is missing; expected a folder written by save_adapter or PEFT"
         ) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(
-            f"{path} is not a valid adapter config ({error}); expected JSON written by PEFT"
-        ) from error
+        raise DataError(f"{path} is not a valid adapter config ({error}); expected JSON written by PEFT") from error
     try:
         return PeftConfig(**about)
     except ValidationError as error:
@@ -112,9 +110,7 @@ def read_config(folder: Path) -> PeftConfig:
 
 def first_fit(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
     """Return the value of the first regular expression that matches the end of a layer's name, else `otherwise`."""
-    return next(
-        (value for key, value in patterns.items() if fits(regex.match, rf"(.*\.)?({key})$", layer)), otherwise
-    )
+    return next((value for key, value in patterns.items() if fits(regex.match, rf"(.*\.)?({key})$", layer)), otherwise)
 
 
 def pattern_of(layer: str) -> str:
@@ -128,9 +124,7 @@ def names_of(layers: Iterable[str], every: Iterable[str]) -> list[str] | str:
     Names are ambiguous if another name in `every` ends with one of them.
     """
     wanted = sorted(layers)
-    others = {
-        name for name in every if name not in wanted and any(ends_with(name, layer) for layer in wanted)
-    }
+    others = {name for name in every if name not in wanted and any(ends_with(name, layer) for layer in wanted)}
     return "|".join(map(re.escape, wanted)) if others else wanted
 
 

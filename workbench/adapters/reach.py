@@ -27,11 +27,7 @@ def unreached(model: nn.Module, *args: Any, **kwargs: Any) -> list[str]:
         total = sum(t.float().sum() for t in _floats(model(*args, **kwargs)) if t.requires_grad)
     if not isinstance(total, Tensor):
         return [*layers]
-    reached = {
-        id(p)
-        for p, g in zip(flat, torch.autograd.grad(total, flat, allow_unused=True), strict=True)
-        if g is not None
-    }
+    reached = {id(p) for p, g in zip(flat, torch.autograd.grad(total, flat, allow_unused=True), strict=True) if g is not None}
     return [path for path, own in parts.items() if own and not any(id(p) in reached for p in own)]
 
 

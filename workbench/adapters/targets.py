@@ -19,14 +19,9 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
     found = {
         name: module
         for name, module in modules(model).items()
-        if isinstance(getattr(module, "in_features", None), int)
-        and isinstance(getattr(module, "out_features", None), int)
+        if isinstance(getattr(module, "in_features", None), int) and isinstance(getattr(module, "out_features", None), int)
     }
-    return {
-        name: module
-        for name, module in found.items()
-        if not isinstance(found.get(name.rpartition(".")[0]), Adapted)
-    }
+    return {name: module for name, module in found.items() if not isinstance(found.get(name.rpartition(".")[0]), Adapted)}
 
 
 def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
@@ -43,9 +38,7 @@ def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Mo
         if not here:
             others = [module for name, module in modules(model).items() if ends_with(name, target)]
             what = f"it is a {type(others[0]).__name__}, not a linear layer; " if others else ""
-            raise ValueError(
-                f"target {target!r} matches no linear layer: {what}expected one of {', '.join(ends(every))}"
-            )
+            raise ValueError(f"target {target!r} matches no linear layer: {what}expected one of {', '.join(ends(every))}")
         found |= here
     return {name: module for name, module in every.items() if name in found}
 
@@ -98,9 +91,7 @@ def adapted(model: nn.Module) -> dict[str, Adapted]:
     """Return the layers with adapters by name; raises ValueError if there are none."""
     found = {name: module for name, module in modules(model).items() if isinstance(module, Adapted)}
     if not found:
-        raise ValueError(
-            f"{type(model).__name__} has no adapter; add one with add_adapter(model, AdapterConfig(...))"
-        )
+        raise ValueError(f"{type(model).__name__} has no adapter; add one with add_adapter(model, AdapterConfig(...))")
     return found
 
 

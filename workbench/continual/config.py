@@ -10,19 +10,7 @@ from torch import nn
 from workbench import datasets
 from workbench.continual import sentences, streams
 from workbench.continual.fishers import ESTIMATORS
-from workbench.continual.learner import (
-    BATCH,
-    BLEND,
-    CUT,
-    DECLARED,
-    FIRST_LR,
-    LR,
-    ONE_RATE,
-    PASSES,
-    RESET,
-    SEED,
-    Learner,
-)  # fmt: skip
+from workbench.continual.learner import BATCH, BLEND, CUT, DECLARED, FIRST_LR, LR, ONE_RATE, PASSES, RESET, SEED, Learner
 from workbench.continual.memory import MEMORIES, MEMORY
 from workbench.continual.methods import METHODS, OPTIMIZERS
 from workbench.continual.nets import HIDDEN, PaperNet, SentimentNet
@@ -42,10 +30,7 @@ TEXTS = ("vader", "news-films")
 STREAMS = (*PICTURES, *TEXTS)
 OF_PICTURES = (lambda c: c.stream not in TEXTS, "sentences are no pictures")
 OF_TEXTS = (lambda c: c.stream in TEXTS, "only sentences have it")
-SEVERAL = (
-    lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"),
-    "this stream has its own tasks",
-)
+SEVERAL = (lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"), "this stream has its own tasks")
 
 
 class StreamConfig(Config):
@@ -56,9 +41,7 @@ class StreamConfig(Config):
         "split-fashion", "stream", "what is learnt in turn: classes of clothes or digits, pixels in other orders, turned digits, "
         "one set after the other, tweets to editorials (vader), financial news and then films (your folder)", essential=True,
     )  # fmt: skip
-    data: Literal["10k", "full"] = knob(
-        "10k", "pictures", "the bundled first 10,000 of a set, or all 70,000", when=OF_PICTURES
-    )
+    data: Literal["10k", "full"] = knob("10k", "pictures", "the bundled first 10,000 of a set, or all 70,000", when=OF_PICTURES)
     features: Literal["words", "minilm", "numbered"] = knob(
         "words",
         "features",
@@ -79,9 +62,7 @@ class StreamConfig(Config):
     samples: int = knob(1000, "samples a task", "training samples, at most", low=50, high=60_000, log=True)
     blend: float = BLEND
     network: Literal["perceptron", "paper"] = knob(
-        "perceptron",
-        "network",
-        "a perceptron, or the paper's: two convolutions (1.2 M weights), or one transformer layer",
+        "perceptron", "network", "a perceptron, or the paper's: two convolutions (1.2 M weights), or one transformer layer"
     )
     hidden: tuple[int, ...] = HIDDEN
     width: int = knob(
@@ -109,9 +90,7 @@ class StreamConfig(Config):
             return sentences.news_films(self.features, self.labels, self.samples, self.seed)
         kind, *data = PICTURES[self.stream]
         name = f"{kind}-{'+'.join(one + ('-10k' if self.data == '10k' else '') for one in data)}"
-        return streams.load(
-            name, self.scenario if kind == "split" else "domain", self.tasks, self.samples, self.seed
-        )
+        return streams.load(name, self.scenario if kind == "split" else "domain", self.tasks, self.samples, self.seed)
 
 
 # Version of the task-incremental scenario, as a part of a run's identity. From version 2 on, the outputs of
@@ -134,10 +113,7 @@ class MethodConfig(StreamConfig):
 
     title: ClassVar[str] = "method"
     method: Literal[METHODS] = knob(
-        "classp",
-        "method",
-        "CLASSP, a plain optimizer, a penalty, a memory; joint and cumulative see all tasks",
-        essential=True,
+        "classp", "method", "CLASSP, a plain optimizer, a penalty, a memory; joint and cumulative see all tasks", essential=True
     )
     lr: float = LR
     first_lr: float = FIRST_LR

@@ -74,19 +74,13 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
     if estimator not in ("empirical", "batched"):
         return likely.argmax(-1)
     if y is None or y.shape != likely.shape[:1]:
-        raise ValueError(
-            f"y={'None' if y is None else tuple(y.shape)}: expected {len(likely)} true labels for {estimator!r}"
-        )
+        raise ValueError(f"y={'None' if y is None else tuple(y.shape)}: expected {len(likely)} true labels for {estimator!r}")
     if not ((y >= 0) & (y < likely.shape[1])).all():
-        raise ValueError(
-            f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1}"
-        )
+        raise ValueError(f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1}")
     return y
 
 
-def _of_any(
-    model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None
-) -> dict[str, Tensor]:
+def _of_any(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None) -> dict[str, Tensor]:
     """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
 
     def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
@@ -124,9 +118,7 @@ def _is_linear(module: nn.Module) -> bool:
     return type(module) in plain
 
 
-def _of_linears(
-    model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None
-) -> dict[str, Tensor]:
+def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None) -> dict[str, Tensor]:
     """`_of_any` without a gradient a sample: in a linear layer it is an outer product, whose square is that of its factors."""
     inputs, outputs, names = [], [], []
     hooks = []

@@ -126,9 +126,7 @@ def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[t
     shares = [parts[thread::threads] for thread in range(threads)]
     found = _threads(threads).map(lambda share: kernel(share, *given), shares)
     return [
-        (int(row[0]), int(count))
-        for share, bad in zip(shares, found, strict=True)
-        for row, count in zip(share, bad, strict=True)
+        (int(row[0]), int(count)) for share, bad in zip(shares, found, strict=True) for row, count in zip(share, bad, strict=True)
     ]
 
 
@@ -191,11 +189,7 @@ def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mas
     """At p = 1; returns how many weights were left as they were."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
-        w, g, s = (
-            weight[first : first + BLOCK],
-            gradient[first : first + BLOCK],
-            total[first : first + BLOCK],
-        )
+        w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
         if not _small(bits[first : first + BLOCK], largest, mask):
             bad += _any(w, g, s, lr, eps, limit, cap, power, True, False, True)
             continue
@@ -212,11 +206,7 @@ def _two(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mas
     """At p = 2, as `_one`."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
-        w, g, s = (
-            weight[first : first + BLOCK],
-            gradient[first : first + BLOCK],
-            total[first : first + BLOCK],
-        )
+        w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
         if not _small(bits[first : first + BLOCK], largest, mask):
             bad += _any(w, g, s, lr, eps, limit, cap, power, True, False, True)
             continue
@@ -286,12 +276,5 @@ def warm_up() -> None:
     """Compile what panels and comparisons run, once, by moving one weight."""
     for power in (1.0, 2.0, 3.0):
         for dtype in (torch.float32, torch.float64):
-            weight, gradient, total = (
-                torch.zeros(1, dtype=dtype),
-                torch.ones(1, dtype=dtype),
-                torch.zeros(1, dtype=dtype),
-            )
-            fused(
-                [(0, weight, gradient, total)],
-                Rule(0.1, power, 0.0, 1e-5, True, "paper", "inclusive", math.inf),
-            )
+            weight, gradient, total = (torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype), torch.zeros(1, dtype=dtype))
+            fused([(0, weight, gradient, total)], Rule(0.1, power, 0.0, 1e-5, True, "paper", "inclusive", math.inf))

@@ -12,14 +12,7 @@ from torch import Tensor, nn
 
 from workbench.continual import streams
 from workbench.continual.memory import MEMORIES, MEMORY
-from workbench.continual.methods import (
-    METHODS,
-    OPTIMIZERS,
-    STEPS_WITH,
-    forget,
-    optimizer_of,
-    rival_of,
-)
+from workbench.continual.methods import METHODS, OPTIMIZERS, STEPS_WITH, forget, optimizer_of, rival_of
 from workbench.continual.metrics import FitResult
 from workbench.continual.nets import HIDDEN, draws, flat, perceptron, refuse_single_samples, tensors
 from workbench.continual.optimizer import CLASSP
@@ -66,11 +59,7 @@ EARLY = 10  # steps within which a run must have moved
 
 
 def fit(
-    stream: str | Stream | Sequence[Any],
-    method: str,
-    optimizer: str = "sgd",
-    model: nn.Module | None = None,
-    **knobs: Any,
+    stream: str | Stream | Sequence[Any], method: str, optimizer: str = "sgd", model: nn.Module | None = None, **knobs: Any
 ) -> FitResult:
     """Train on a stream, task after task.
 
@@ -123,18 +112,14 @@ class Learner:
         self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
-            raise ValueError(
-                f"blend={k['blend']}: expected 0 to 1, and 0 where a task's number is known: its borders are sharp"
-            )
+            raise ValueError(f"blend={k['blend']}: expected 0 to 1, and 0 where a task's number is known: its borders are sharp")
         if model is None:
             model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
         self.model = model
         steps_with = STEPS_WITH.get(method, optimizer)
         self.optimizer = optimizer_of(steps_with, model, k)
         self.training = Training(model, self.optimizer, k["seed"], draws=steps_with == "upgd" or draws(model))
-        refuse_single_samples(
-            model, tasks[0].x_train, self._sizes(), k["batch"], k["memory"] if method in MEMORIES else None
-        )
+        refuse_single_samples(model, tasks[0].x_train, self._sizes(), k["batch"], k["memory"] if method in MEMORIES else None)
         self.use(rival_of(method, model, k))
         self.matrix = torch.zeros(len(tasks) + 1, len(tasks), dtype=torch.float64)
         self.curves: list[tuple[int, list[float]]] = []
@@ -336,9 +321,6 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's 
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """How far each task, just after it was learnt, stays below what a fresh network of the same method reaches on it (mean)."""
     fresh = [
-        fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs)
-        for task in stream.tasks
+        fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks
     ]
-    return float(
-        (torch.stack([f.matrix[-1, 0] for f in fresh]) - torch.diagonal(found.matrix, offset=-1)).mean()
-    )
+    return float((torch.stack([f.matrix[-1, 0] for f in fresh]) - torch.diagonal(found.matrix, offset=-1)).mean())

@@ -101,9 +101,7 @@ def checked(matrix: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise ValueError(f"matrix: expected numbers in rows of one length ({error})") from None
     if a.ndim != 2 or a.shape[1] < 1 or a.shape[0] != a.shape[1] + 1:
-        raise ValueError(
-            f"matrix: shape {a.shape}; expected (tasks + 1, tasks), whose first row is before training"
-        )
+        raise ValueError(f"matrix: shape {a.shape}; expected (tasks + 1, tasks), whose first row is before training")
     if not np.isfinite(a).all():
         row, column = np.argwhere(~np.isfinite(a))[0]
         raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected an accuracy")

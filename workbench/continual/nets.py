@@ -55,9 +55,7 @@ class SentimentNet(nn.Module):
     and 2,048 hidden units.
     """
 
-    def __init__(
-        self, seed: int, words: int, width: int = 60, heads: int = 6, hidden: int = 256, outputs: int = 3
-    ):
+    def __init__(self, seed: int, words: int, width: int = 60, heads: int = 6, hidden: int = 256, outputs: int = 3):
         super().__init__()
         with drawn(seed):
             self.embedding, self.norm = nn.Embedding(words, width), nn.LayerNorm(width)
@@ -69,9 +67,7 @@ class SentimentNet(nn.Module):
         return self.head(self.norm(self.layer(self.norm(self.embedding(x.long()))))[:, -1])
 
 
-def refuse_single_samples(
-    model: nn.Module, x: Tensor, sizes: Sequence[int], batch: int, memory: int | None
-) -> None:
+def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], batch: int, memory: int | None) -> None:
     """Raise ValueError if some batch has one sample and the model cannot train on it, as with BatchNorm.
 
     `x` ``(n, ...)`` holds samples, `sizes` the number of samples in one pass over each task, and `memory` the number

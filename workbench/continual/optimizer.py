@@ -19,9 +19,7 @@ from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Moved, 
 
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
-Form = Callable[
-    [list[Moved], Rule], list[Tensor]
-]  # moves tensors; how many weights of each it left as they were
+Form = Callable[[list[Moved], Rule], list[Tensor]]  # moves tensors; how many weights of each it left as they were
 FORMS = ("auto", "loop", "foreach", "fused")
 
 
@@ -57,14 +55,7 @@ class CLASSP(Optimizer):
         order: str = ORDER.default, cap: float | None = None,
         nonfinite: str = "raise", maximize: bool = False, form: str = "auto",
     ):  # fmt: skip
-        defaults: dict[str, Any] = {
-            "lr": lr,
-            "power": power,
-            "threshold": threshold,
-            "eps": eps,
-            "decay": decay,
-            "mode": mode,
-        }
+        defaults: dict[str, Any] = {"lr": lr, "power": power, "threshold": threshold, "eps": eps, "decay": decay, "mode": mode}
         defaults |= {"order": order, "cap": cap, "nonfinite": nonfinite, "maximize": maximize, "form": form}
         super().__init__(params, defaults)
 
@@ -83,9 +74,7 @@ class CLASSP(Optimizer):
             for form, tensors in self._ready(group, number).items():
                 for count, (place, weight, *_) in zip(form(tensors, rule), tensors, strict=True):
                     if count and group["nonfinite"] == "raise":
-                        bad.append(
-                            f"{_name(group, number, place)} ({int(count)} of {weight.numel()} weights)"
-                        )
+                        bad.append(f"{_name(group, number, place)} ({int(count)} of {weight.numel()} weights)")
         if bad:
             raise FloatingPointError(
                 f"a gradient, a sum or a step is not finite in {', '.join(bad)}; these weights and their sums are as they were. "
@@ -169,16 +158,7 @@ def checked(group: dict[str, Any]) -> Rule:
     mode = "repo" if group["mode"] == "published" else group["mode"]
     cap = math.inf if group["cap"] is None else float(group["cap"])
     lr, power, threshold, eps = (float(group[name]) for name in ("lr", "power", "threshold", "eps"))
-    rule = Rule(
-        lr,
-        power,
-        threshold,
-        eps,
-        bool(group["decay"]),
-        mode,
-        group["order"],
-        cap,
-    )
+    rule = Rule(lr, power, threshold, eps, bool(group["decay"]), mode, group["order"], cap)
     for name, value, choices in (
         ("mode", mode, MODES),
         ("order", rule.order, ORDERS),
@@ -197,7 +177,5 @@ def checked(group: dict[str, Any]) -> Rule:
         if not fine:
             raise ValueError(f"{name}={value}: expected a finite number {expected}")
     if rule.order == "exclusive" and not rule.eps:
-        raise ValueError(
-            "eps=0 with order='exclusive': the first step would be divided by 0; expected eps above 0"
-        )
+        raise ValueError("eps=0 with order='exclusive': the first step would be divided by 0; expected eps above 0")
     return rule

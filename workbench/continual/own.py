@@ -15,12 +15,7 @@ SHARE = 6  # one in SHARE training samples is set aside for validation
 MOST_OUTPUTS = 1000  # largest number of model outputs if class numbers are missing between the labels
 
 
-def own(
-    tasks: Sequence[Sequence[Any]],
-    name: str = "own arrays",
-    scenario: str = "domain",
-    names: Sequence[str] = (),
-) -> Stream:
+def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str = "domain", names: Sequence[str] = ()) -> Stream:
     """Return a stream of the tasks ``(x_train, y_train, x_test, y_test)``, given as arrays or tensors.
 
     `names` are the names of the tasks. One sixth of each training set is used for validation: the last samples. If the
@@ -38,9 +33,7 @@ def own(
         notes += note
         if found[0].x_train.shape[1:] != made.x_train.shape[1:]:
             like = tuple(found[0].x_train.shape[1:])
-            raise ValueError(
-                f"{called}: samples have shape {tuple(made.x_train.shape[1:])}; expected {like}, as in {names[0]}"
-            )
+            raise ValueError(f"{called}: samples have shape {tuple(made.x_train.shape[1:])}; expected {like}, as in {names[0]}")
     outputs = _outputs(torch.cat([task.classes for task in found]))
     if scenario != "task":
         found = [task._replace(classes=torch.arange(outputs)) for task in found]
@@ -50,9 +43,7 @@ def own(
 def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     if len(task) != 4:
         raise ValueError(f"{name}: {len(task)} arrays; expected (x_train, y_train, x_test, y_test)")
-    x, y, x_test, y_test = (
-        _numbers(f"{name}, {part}", array) for part, array in zip(PARTS, task, strict=True)
-    )
+    x, y, x_test, y_test = (_numbers(f"{name}, {part}", array) for part, array in zip(PARTS, task, strict=True))
     for part, samples, labels in (("train", x, y), ("test", x_test, y_test)):
         _check(f"{name}, {part}", samples, labels, x)
     x, x_test, y, y_test = x.float(), x_test.float(), y.long(), y_test.long()
@@ -138,25 +129,19 @@ def _numbers(where: str, array: Any) -> Tensor:
         return torch.as_tensor(np.require(np.asarray(array), requirements="W"))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{where}: the {type(array).__name__} cannot be converted to a tensor ({error}); expected an array of "
-            "numbers"
+            f"{where}: the {type(array).__name__} cannot be converted to a tensor ({error}); expected an array of numbers"
         ) from None
 
 
 def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:
     if x.dim() < 2 or not len(x):
-        raise ValueError(
-            f"{where}: the array of samples has shape {tuple(x.shape)}; expected (n, ...) with n of at least 1"
-        )
+        raise ValueError(f"{where}: the array of samples has shape {tuple(x.shape)}; expected (n, ...) with n of at least 1")
     if x.shape[1:] != like.shape[1:]:
         raise ValueError(
-            f"{where}: samples have shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in the training "
-            "set"
+            f"{where}: samples have shape {tuple(x.shape[1:])}; expected {tuple(like.shape[1:])}, as in the training set"
         )
     if y.shape != x.shape[:1]:
-        raise ValueError(
-            f"{where}: the labels have shape {tuple(y.shape)}; expected ({len(x)},), one label per sample"
-        )
+        raise ValueError(f"{where}: the labels have shape {tuple(y.shape)}; expected ({len(x)},), one label per sample")
     if y.is_floating_point() and not (y.isfinite() & (y == y.round())).all():
         raise ValueError(f"{where}: some labels are not whole numbers; expected class numbers 0, 1, 2, ...")
     if y.min() < 0:
@@ -164,6 +149,5 @@ def _check(where: str, x: Tensor, y: Tensor, like: Tensor) -> None:
     if not x.float().isfinite().all():
         row = int((~x.float().isfinite()).flatten(1).any(1).nonzero()[0])
         raise ValueError(
-            f"{where}: sample {row} has a value that is not finite; expected finite numbers. Correct or remove the "
-            "sample"
+            f"{where}: sample {row} has a value that is not finite; expected finite numbers. Correct or remove the sample"
         )

@@ -45,9 +45,7 @@ class Pull(Rival, ABC):
     def end_task(self, x: Tensor, y: Tensor) -> None:
         """Take up a term for the task of which these were the training samples."""
         found = self.importance(x, y)
-        self.terms = self.merged(
-            {name: (found[name], p.detach().clone()) for name, p in trained(self.model).items()}
-        )
+        self.terms = self.merged({name: (found[name], p.detach().clone()) for name, p in trained(self.model).items()})
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
         """The terms from now on; here one for each task."""
@@ -75,9 +73,7 @@ class Pull(Rival, ABC):
         """The largest ``strength * F``: steps of SGD with a rate of 2 over it or more fly off."""
         if not self.terms:
             return 0.0
-        return max(
-            self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0]
-        )
+        return max(self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0])
 
     def state_dict(self) -> dict[str, Any]:
         """All terms."""
@@ -157,9 +153,7 @@ class MAS(Pull):
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
         x, model = x[: self.samples], copy.deepcopy(self.model).eval()
         given = slice(None) if self.open is None else self.open
-        found = summed(
-            model, lambda out, _: out[:, given].square().sum(), Tensor.abs, x, y[: len(x)], torch.ones(len(x))
-        )
+        found = summed(model, lambda out, _: out[:, given].square().sum(), Tensor.abs, x, y[: len(x)], torch.ones(len(x)))
         return {name: total / len(x) for name, total in found.items()}
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:  # noqa: D102
@@ -167,9 +161,7 @@ class MAS(Pull):
         if not self.terms:
             return [term]
         (old,) = self.terms
-        return [
-            {n: (old[n][0] + (new - old[n][0]) / self.tasks, anchor) for n, (new, anchor) in term.items()}
-        ]
+        return [{n: (old[n][0] + (new - old[n][0]) / self.tasks, anchor) for n, (new, anchor) in term.items()}]
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
         return {**super().state_dict(), "tasks": self.tasks}
@@ -198,9 +190,7 @@ class SI(Pull):
 
     def before_step(self) -> None:  # noqa: D102
         self._before = {
-            name: (p.detach().clone(), p.grad.clone())
-            for name, p in trained(self.model).items()
-            if p.grad is not None
+            name: (p.detach().clone(), p.grad.clone()) for name, p in trained(self.model).items() if p.grad is not None
         }
         super().before_step()
 

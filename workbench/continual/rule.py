@@ -11,24 +11,18 @@ from torch import Tensor
 from workbench.knobs import knob
 
 OURS = (lambda c: c.method == "classp", "only CLASSP has it")
-POWER = knob(
-    1.0, "power p", "of the sum and of its root; 2 is AdaGrad", low=0.25, high=8.0, step=0.25, essential=True, when=OURS
-)  # fmt: skip
+POWER = knob(1.0, "power p", "of the sum and of its root; 2 is AdaGrad", low=0.25, high=8.0, step=0.25, essential=True, when=OURS)
 THRESHOLD = knob(
     0.0, "threshold", "on the squared gradient of a weight: below it the weight rests; useful values lie near 1e-7", low=0.0,
     high=10.0, choices=(0.0, 1e-8, 1e-7, 1e-6, 1e-5, 0.5), essential=True, when=OURS,
 )  # fmt: skip
 EPS = knob(1e-5, "eps", "added to the sum inside the root", low=1e-12, high=1.0, log=True)
 MODE = knob("paper", "mode", "Algorithm 1, or gate, sum and root of the published program", when=OURS)
-ORDER = knob(
-    "inclusive", "order", "the gradient is added before (Algorithm 1) or after (equation 1) it is divided", when=OURS
-)  # fmt: skip
+ORDER = knob("inclusive", "order", "the gradient is added before (Algorithm 1) or after (equation 1) it is divided", when=OURS)
 CAP = knob(0.0, "cap", "of the effective rate; 0: none", low=0.0, high=10.0, step=0.01, when=OURS)
 
 
-Moved = tuple[
-    int, Tensor, Tensor, Tensor
-]  # a tensor to be moved: its place in a group, weight, gradient, sum
+Moved = tuple[int, Tensor, Tensor, Tensor]  # a tensor to be moved: its place in a group, weight, gradient, sum
 
 
 class Rule(NamedTuple):

@@ -53,9 +53,7 @@ def vader(features: str = "words", samples: int | None = None, seed: int = 0) ->
     return _stream("vader", found, features, 2)
 
 
-def news_films(
-    features: str = "words", labels: str = "corrected", samples: int | None = None, seed: int = 0
-) -> Stream:
+def news_films(features: str = "words", labels: str = "corrected", samples: int | None = None, seed: int = 0) -> Stream:
     """Financial PhraseBank, then IMDB, the paper's sentiment pair: negative, neutral, positive; both from the user's folder.
 
     `labels`: "corrected", or "published", where positive reviews have the label of neutral news. Of the news a sixth is for
@@ -80,10 +78,7 @@ def news_films(
 def inputs(stream: str, features: str) -> list[str]:
     """References of what a stream is made of."""
     names = ["vader"] if stream == "vader" else ["financial-phrasebank", "imdb-train", "imdb-test"]
-    return [
-        *map(datasets.ref, names),
-        *([checkpoints.ref(checkpoints.MINILM)] if features == "minilm" else []),
-    ]
+    return [*map(datasets.ref, names), *([checkpoints.ref(checkpoints.MINILM)] if features == "minilm" else [])]
 
 
 @lru_cache(maxsize=1)
@@ -173,10 +168,7 @@ def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
     try:
         write_atomic(path, save({"x": found}))
     except OSError as error:
-        print(
-            f"the features cannot be kept in {path.parent} ({error.strerror}): set WORKBENCH_CACHE",
-            file=sys.stderr,
-        )
+        print(f"the features cannot be kept in {path.parent} ({error.strerror}): set WORKBENCH_CACHE", file=sys.stderr)
     return found
 
 
@@ -195,9 +187,7 @@ def _encode(texts: Sequence[str], batch: int) -> Tensor:
     for start in range(0, len(order), batch):
         phases.say(f"MiniLM reads sentence {start} of {len(order)}")
         part = order[start : start + batch]
-        given = tokenizer(
-            [texts[i] for i in part], padding=True, truncation=True, max_length=128, return_tensors="pt"
-        )
+        given = tokenizer([texts[i] for i in part], padding=True, truncation=True, max_length=128, return_tensors="pt")
         mask = given["attention_mask"][..., None].float()
         mean = (model(**given).last_hidden_state * mask).sum(1) / mask.sum(1)
         rows |= dict(zip(part, torch.nn.functional.normalize(mean), strict=True))

@@ -35,12 +35,10 @@ __all__ = [
     "sequence",
     "some",
     "split",
-]  # fmt: skip
+]
 
 
-def load(
-    name: str, scenario: str = "domain", tasks: int = 5, samples: int | None = None, seed: int = 0
-) -> Stream:
+def load(name: str, scenario: str = "domain", tasks: int = 5, samples: int | None = None, seed: int = 0) -> Stream:
     """A stream by name, ``KIND-DATA``: KIND one of split, permuted, rotated; DATA a set of pictures, such as mnist-10k.
 
     Or ``sequence-DATA+DATA+...``, one set after the other, as in sequence-mnist-10k+fashion-mnist-10k, the paper's pair.
@@ -51,9 +49,7 @@ def load(
     if kind == "sequence" and data:
         return sequence(name, data.split("+"), scenario, samples, seed)
     if kind not in KINDS or not data:
-        raise ValueError(
-            f"stream {name!r}: expected sequence, {', '.join(KINDS)} and a set of pictures, as in split-mnist-10k"
-        )
+        raise ValueError(f"stream {name!r}: expected sequence, {', '.join(KINDS)} and a set of pictures, as in split-mnist-10k")
     return KINDS[kind](load_digits(data), name, scenario, tasks, samples, seed)
 
 
@@ -62,28 +58,18 @@ def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | N
     known("scenario", scenario, SCENARIOS)
     count = int(digits.labels.max()) + 1
     if not 1 <= tasks <= count // 2 or count % tasks:
-        raise ValueError(
-            f"tasks={tasks}: expected a divisor of {count} classes, with two or more classes in each task"
-        )
+        raise ValueError(f"tasks={tasks}: expected a divisor of {count} classes, with two or more classes in each task")
     each, found = count // tasks, []
     for k in range(tasks):
         classes = torch.arange(k * each, (k + 1) * each)
 
-        def part(
-            x: Tensor, labels: Tensor, most: int | None = None, classes: Tensor = classes, k: int = k
-        ) -> tuple:
+        def part(x: Tensor, labels: Tensor, most: int | None = None, classes: Tensor = classes, k: int = k) -> tuple:
             rows = torch.isin(labels, classes).nonzero()[:, 0]
             rows = some(rows, most, mixed(seed, k))
             y = labels[rows]
             return x[rows], (y - classes[0] if scenario == "domain" else y)
 
-        answers = (
-            torch.arange(each)
-            if scenario == "domain"
-            else classes
-            if scenario == "task"
-            else torch.arange(count)
-        )
+        answers = torch.arange(each) if scenario == "domain" else classes if scenario == "task" else torch.arange(count)
         found.append(_task(f"{int(classes[0])}-{int(classes[-1])}", digits, part, samples, answers))
     note = WARNING if scenario == "class" else ""
     return Stream(name, tuple(found), each if scenario == "domain" else count, scenario, note)
@@ -92,17 +78,13 @@ def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | N
 def sequence(name: str, data: Sequence[str], scenario: str, samples: int | None, seed: int) -> Stream:
     """Sets of pictures of one size one after the other, with answers that they share: digit 3 and the dress are both class 3."""
     if scenario != "domain":
-        raise ValueError(
-            f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks share their answers"
-        )
+        raise ValueError(f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks share their answers")
     sets = [load_digits(one) for one in data]
     outputs = max(int(digits.labels.max()) for digits in sets) + 1
     found = []
     for k, (one, digits) in enumerate(zip(data, sets, strict=True)):
         if digits.x.shape[1] != sets[0].x.shape[1]:
-            raise ValueError(
-                f"{one}: {digits.x.shape[1]} pixels; expected {sets[0].x.shape[1]}, as in {data[0]}"
-            )
+            raise ValueError(f"{one}: {digits.x.shape[1]} pixels; expected {sets[0].x.shape[1]}, as in {data[0]}")
 
         def part(x: Tensor, labels: Tensor, most: int | None = None, k: int = k) -> tuple:
             rows = some(torch.arange(len(x)), most, mixed(seed, k))
@@ -116,14 +98,7 @@ def permuted(digits: Digits, name: str, scenario: str, tasks: int, samples: int 
     """The pixels as they are, then in other orders, by ``torch.randperm`` of a generator with seed 0, as is usual."""
     generator, pixels = torch.Generator().manual_seed(0), digits.x.shape[1]
     orders = [torch.arange(pixels), *(torch.randperm(pixels, generator=generator) for _ in range(tasks - 1))]
-    return _changed(
-        digits,
-        name,
-        scenario,
-        samples,
-        seed,
-        [(f"order {k}", lambda x, o=o: x[:, o]) for k, o in enumerate(orders)],
-    )
+    return _changed(digits, name, scenario, samples, seed, [(f"order {k}", lambda x, o=o: x[:, o]) for k, o in enumerate(orders)])
 
 
 def rotated(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
@@ -137,23 +112,17 @@ def rotated(digits: Digits, name: str, scenario: str, tasks: int, samples: int |
         return nn.functional.grid_sample(x.view(-1, 1, side, side), grid, align_corners=False).flatten(1)
 
     angles = [180 * k / tasks for k in range(tasks)]
-    turns = [
-        (f"{angle:.0f}°", lambda x, a=angle: turn(x, a * torch.pi / 180) if a else x) for angle in angles
-    ]
+    turns = [(f"{angle:.0f}°", lambda x, a=angle: turn(x, a * torch.pi / 180) if a else x) for angle in angles]
     return _changed(digits, name, scenario, samples, seed, turns)
 
 
 KINDS = {"split": split, "permuted": permuted, "rotated": rotated}
 
 
-def _changed(
-    digits: Digits, name: str, scenario: str, samples: int | None, seed: int, changes: list
-) -> Stream:
+def _changed(digits: Digits, name: str, scenario: str, samples: int | None, seed: int, changes: list) -> Stream:
     """A task a change of all pictures."""
     if scenario != "domain":
-        raise ValueError(
-            f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks have the same classes"
-        )
+        raise ValueError(f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks have the same classes")
     if not changes:
         raise ValueError("tasks=0: expected at least 1")
     answers, found = torch.arange(int(digits.labels.max()) + 1), []

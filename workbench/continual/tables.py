@@ -60,8 +60,7 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
             continue
         if len(table.y) < TEST_SHARE:
             raise ValueError(
-                f"{train}: has {len(table.y)} rows; expected at least {TEST_SHARE}, since a part is set aside for "
-                "testing"
+                f"{train}: has {len(table.y)} rows; expected at least {TEST_SHARE}, since a part is set aside for testing"
             )
         kept, aside, note = set_aside(torch.tensor(table.y), TEST_SHARE)
         if note:
@@ -86,9 +85,7 @@ def _paired(folder: Path) -> list[tuple[str, Path, Path | None]]:
                 "are taken from the training file. Remove or rename the file"
             )
         if part in found.setdefault(name, {}):
-            raise ValueError(
-                f"{file}: {found[name][part].name} is also a {part} file of the task {name!r}; expected only one"
-            )
+            raise ValueError(f"{file}: {found[name][part].name} is also a {part} file of the task {name!r}; expected only one")
         found[name][part] = file
     for name, parts in found.items():
         if "train" not in parts:
@@ -109,28 +106,21 @@ def _read(path: Path) -> Table:
     names = [cell.strip() for cell in cells] if header else [f"column {k + 1}" for k in range(len(cells))]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(
-            f"{path}: {names.count(twice)} columns are called {twice!r}; expected a different name for each column"
-        )
+        raise ValueError(f"{path}: {names.count(twice)} columns are called {twice!r}; expected a different name for each column")
     notes = [] if header else [f"{path.name} has no header; its last column is used as the label"]
     label = _label(path, names) if header else None
     if header and label is None:
-        notes.append(
-            f"{path.name} has no column called label; its last column, {names[-1]!r}, is used as the label"
-        )
+        notes.append(f"{path.name} has no column called label; its last column, {names[-1]!r}, is used as the label")
     frame = _numbers(path, names, header)
     if names[0] == "" and len(names) > 2 and label != "" and _counts_rows(frame[""]):
         frame = frame.drop(columns="")
         notes.append(f"{path.name}: the first column has no name and numbers the rows; it is ignored")
     if "" in frame:
-        raise ValueError(
-            f"{path}: column {names.index('') + 1} has no name; expected a name for each column in the first line"
-        )
+        raise ValueError(f"{path}: column {names.index('') + 1} has no name; expected a name for each column in the first line")
     y = frame.pop(label if label is not None else names[-1])
     if frame.empty:
         raise ValueError(
-            f"{path}: has {len(frame)} rows and {frame.shape[1]} columns besides the label; expected at least one of "
-            "each"
+            f"{path}: has {len(frame)} rows and {frame.shape[1]} columns besides the label; expected at least one of each"
         )
     _check_label(path, y, header, label is not None)
     return Table(path, tuple(frame.columns), header, frame.to_numpy(), y.to_numpy(), tuple(notes))
@@ -147,9 +137,7 @@ def _header(path: Path) -> tuple[bool, list[str]]:
     other = next((mark for mark in (";", "\t", "|") if mark in line), "")
     if len(cells) < 2:
         what = f"cells are separated by {other!r}" if other else f"its first line is {line.strip()[:60]!r}"
-        raise ValueError(
-            f"{path}: {what}; expected cells separated by commas, and numbers with a decimal point"
-        )
+        raise ValueError(f"{path}: {what}; expected cells separated by commas, and numbers with a decimal point")
     numbers = [_is_number(cell) for cell in cells]
     # pandas writes 0, 1, 2, ... as the header if the columns have no names
     counted = [cell.strip() for cell in cells] == [str(k) for k in range(len(cells))]
@@ -196,11 +184,7 @@ def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
         if len(wrong):
             at = int(wrong[0])
             cell = column.iloc[at]
-            what = (
-                "is empty"
-                if pd.isna(cell) and not isinstance(cell, str)
-                else f"{str(cell)[:40]!r} is not a finite number"
-            )
+            what = "is empty" if pd.isna(cell) and not isinstance(cell, str) else f"{str(cell)[:40]!r} is not a finite number"
             raise ValueError(
                 f"{path}: row {_line(frame, at, header)}, column {name!r}: {what}; expected a number with a decimal "
                 "point. Correct the cell or remove the row"
@@ -248,9 +232,7 @@ def _ordered(table: Table, first: Table) -> Table:
     more = [name for name in table.features if name not in first.features]
     if lacking or more:
         what = f"has no column {lacking[0]!r}" if lacking else f"has an additional column {more[0]!r}"
-        raise ValueError(
-            f"{table.path}: {what}; expected the columns of {first.path.name}: {', '.join(first.features)[:200]}"
-        )
+        raise ValueError(f"{table.path}: {what}; expected the columns of {first.path.name}: {', '.join(first.features)[:200]}")
     order = [table.features.index(name) for name in first.features]
     note = f"{table.path.name}: the columns are reordered to match {first.path.name}"
     return replace(table, features=first.features, x=table.x[:, order], notes=(*table.notes, note))

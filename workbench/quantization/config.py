@@ -31,9 +31,7 @@ class GridConfig(Config):
     """Which values the weights may take."""
 
     title: ClassVar[str] = "grid"
-    bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(
-        3, "bits per weight", "16 leaves the layer as it is", essential=True
-    )
+    bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(3, "bits per weight", "16 leaves the layer as it is", essential=True)
     group_size: int | None = knob(
         None,
         "group size",
@@ -56,9 +54,7 @@ class SolverConfig(GridConfig):
     """How a layer is quantized."""
 
     title: ClassVar[str] = "solver"
-    method: Method = knob(
-        "gptaq+rescomp", "method", "foem's error term is gptq+rescomp under another name", essential=True
-    )
+    method: Method = knob("gptaq+rescomp", "method", "foem's error term is gptq+rescomp under another name", essential=True)
     damping: float = knob(
         0.01,
         "damping",
@@ -78,10 +74,7 @@ class SolverConfig(GridConfig):
         False,
         "static groups",
         "fit all groups before the first column, in the original order",
-        when=(
-            lambda c: c.group_size is not None and c.method != "rtn",
-            "whole rows and plain rounding know no other",
-        ),
+        when=(lambda c: c.group_size is not None and c.method != "rtn", "whole rows and plain rounding know no other"),
     )
     block_size: int = knob(
         128,

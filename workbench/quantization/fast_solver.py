@@ -60,14 +60,7 @@ class LayerSolver:
 
     _floor = 0.0  # lower bound on the range of a group's grid
 
-    def __init__(
-        self,
-        weight: Tensor,
-        hessian: Tensor,
-        cross: Tensor | None,
-        config: SolverConfig,
-        trace: bool = False,
-    ):
+    def __init__(self, weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False):
         # the weight may be a Parameter, and the statistics may require gradients
         weight, hessian = weight.detach(), hessian.detach()
         cross = None if cross is None else cross.detach()
@@ -98,9 +91,7 @@ class LayerSolver:
             cross = None if cross is None else cross[order][:, order]
         largest, least = live.abs().amax(0), self._floor or least_range(dtype)
         if tiny := int(((largest > 0) & (largest < least)).sum()):
-            self.notes.append(
-                f"{tiny} output rows have only weights below {least:.2g} in size; they are set to 0"
-            )
+            self.notes.append(f"{tiny} output rows have only weights below {least:.2g} in size; they are set to 0")
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
         # rows a column: U's, or U's and P's
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
@@ -114,9 +105,7 @@ class LayerSolver:
         if self._static:
             self._grids = [self._fit(part) for part in self._unpermuted(live).split(self.group_size)]
 
-    def _without_dead_columns(
-        self, live: Tensor, hessian: Tensor, cross: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _without_dead_columns(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> tuple[Tensor, Tensor | None]:
         dead = hessian.diagonal() == 0
         if self.method == "rtn" or not dead.any():
             return hessian, cross
@@ -124,9 +113,7 @@ class LayerSolver:
             self.method = "rtn"
             self.notes.append("no input reached this layer (its Hessian is zero): rounded to nearest instead")
             return hessian, cross
-        self.notes.append(
-            f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0"
-        )
+        self.notes.append(f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0")
         live[dead] = 0
         hessian = hessian.clone()
         hessian.diagonal()[dead] = self._dead_diagonal(hessian.diagonal()[~dead])
@@ -144,15 +131,11 @@ class LayerSolver:
         factor = factor_hessian(hessian, self.config.damping)
         if factor is None:
             self.method = "rtn"
-            self.notes.append(
-                "the Hessian is not positive definite even with damping 1: rounded to nearest instead"
-            )
+            self.notes.append("the Hessian is not positive definite even with damping 1: rounded to nearest instead")
             return None
         upper, self.damping = factor
         if self.damping > self.config.damping:
-            self.notes.append(
-                f"damping raised from {self.config.damping:g} to {self.damping:g} to factor the Hessian"
-            )
+            self.notes.append(f"damping raised from {self.config.damping:g} to {self.damping:g} to factor the Hessian")
         alpha, _, beta_dx = self._strengths
         if cross is not None and self.method == "exact":
             live += self.config.rho * (upper.T @ (upper @ (cross.T @ live)))
@@ -208,9 +191,7 @@ class LayerSolver:
         if first < last and self._rows is not None:
             k = self._width
             rows = self._rows[low * k : high * k, first:last]
-            self._live[first:last].addmm_(
-                rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1
-            )
+            self._live[first:last].addmm_(rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1)
 
     def _column(self, j: int, high: int, start: int) -> None:
         """Round column j and update the columns j+1..high."""
@@ -271,9 +252,7 @@ class LayerSolver:
     def result(self) -> LayerResult:
         """The quantized layer, after `steps` has ended."""
         if self.config.bits >= 16:
-            return LayerResult(
-                self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",)
-            )
+            return LayerResult(self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",))
         weight = self.current()
         scale, zero = (torch.stack([getattr(g, part) for g in self._grids], 1) for part in ("scale", "zero"))
         group = self._unpermuted(torch.tensor(self._columns_group, device=weight.device))
@@ -305,7 +284,5 @@ def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
     for name, matrix in (("weight", weight), ("hessian", hessian), ("cross", cross)):
         if matrix is not None:
             if not matrix.is_floating_point():
-                raise ValueError(
-                    f"{name} has dtype {matrix.dtype}; expected a floating-point dtype, such as torch.float32"
-                )
+                raise ValueError(f"{name} has dtype {matrix.dtype}; expected a floating-point dtype, such as torch.float32")
             require_finite(matrix, name)

@@ -59,8 +59,8 @@ def code_range(bits: int, symmetric: bool, grid: str) -> tuple[int, int]:
 
 
 def fit_grid(
-    weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False, floor: float = 0.0,
-) -> Grid:  # fmt: skip
+    weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False, floor: float = 0.0
+) -> Grid:
     """Fit the grid of one group of columns, `weight` ``(in, out)``, one scale an output channel.
 
     `clip_search` also tries ranges shrunk by p = 0.99 .. 0.21 and keeps, for each output, the first p with
@@ -81,9 +81,7 @@ def fit_grid(
         error = _clip_error(trial, weight, unit)
         better = error < least
         least = torch.where(better, error, least)
-        scale, zero = (
-            torch.where(better, new, old) for new, old in ((trial.scale, best.scale), (trial.zero, best.zero))
-        )
+        scale, zero = (torch.where(better, new, old) for new, old in ((trial.scale, best.scale), (trial.zero, best.zero)))
         best = Grid(scale, zero, low, high, best.centred)
     return best
 
@@ -100,9 +98,7 @@ def _clip_error(grid: Grid, weight: Tensor, unit: Tensor) -> Tensor:
     return (grid.rounded(weight) - weight).div_(unit).abs_().pow_(CLIP_NORM).sum(0)
 
 
-def _grid_of(
-    bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, grid: str, floor: float
-) -> Grid:
+def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, grid: str, floor: float) -> Grid:
     if symmetric and grid == "quarot":
         scale = _at_least(torch.maximum(-bottom, top), floor) / high
         return Grid(scale, torch.zeros_like(scale), low, high, centred=True)

@@ -66,10 +66,7 @@ class Objective:
         moved = self._w0 - w
         both = self.hessian + self.cross  # Xref X'
         full = both + self.cross.T + self.spread  # Xref Xref'
-        parts = (
-            (w @ self.cross, _inner(w @ self.spread, w)),
-            (moved @ both, _inner(moved @ full, moved)),
-        )
+        parts = ((w @ self.cross, _inner(w @ self.spread, w)), (moved @ both, _inner(moved @ full, moved)))
         inside = self.hessian[free][:, free]
         inside.diagonal().add_(1e-8 * self.hessian.diagonal().mean())
         factor, failed = torch.linalg.cholesky_ex(inside)
@@ -77,12 +74,7 @@ class Objective:
         for product, squared in parts:
             repaid = 0.0
             if len(free) and not failed:
-                repaid = (
-                    torch.linalg.solve_triangular(factor, product[:, free].T, upper=False)
-                    .square()
-                    .sum()
-                    .item()
-                )
+                repaid = torch.linalg.solve_triangular(factor, product[:, free].T, upper=False).square().sum().item()
             found.append(Residual(self._relative(squared), self._relative(squared - repaid)))
         return found[0], found[1]
 

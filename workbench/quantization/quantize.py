@@ -11,9 +11,7 @@ from workbench.quantization.fast_solver import LayerResult, LayerSolver
 from workbench.quantization.published_solver import PublishedSolver
 
 
-def layer_solver(
-    weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False
-) -> LayerSolver:
+def layer_solver(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False) -> LayerSolver:
     """The solver of one layer, for those who watch: ``for done in solver.steps()``, then ``solver.current()``."""
     kind = PublishedSolver if config.compat == "published" else LayerSolver
     return kind(weight, hessian, cross, config, trace)

@@ -21,9 +21,7 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
     """
     x = _at_least_float32(inputs)
     if x.ndim != 2:
-        raise ValueError(
-            f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position"
-        )
+        raise ValueError(f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position")
     require_finite(x, "inputs")
     tokens = max(len(x), 1)
     hessian = x.T @ x / tokens
@@ -91,10 +89,7 @@ def inverse_upper(matrix: Tensor, leaf: int = 128) -> Tensor:
         found: Tensor = torch.linalg.solve_triangular(matrix, identity, upper=True)
         return found
     h, inverse = n // 2, torch.zeros_like(matrix)
-    inverse[:h, :h], inverse[h:, h:] = (
-        inverse_upper(matrix[:h, :h], leaf),
-        inverse_upper(matrix[h:, h:], leaf),
-    )
+    inverse[:h, :h], inverse[h:, h:] = (inverse_upper(matrix[:h, :h], leaf), inverse_upper(matrix[h:, h:], leaf))
     inverse[:h, h:] = -(inverse[:h, :h] @ matrix[:h, h:]) @ inverse[h:, h:]
     return inverse
 

@@ -2,12 +2,7 @@
 
 from workbench.synapse.catalogue import CATALOGUE
 from workbench.synapse.config import RULES, SCHEMES, SynapseConfig
-from workbench.synapse.conversions import (
-    aihwkit_parameters,
-    neurosim_label,
-    neurosim_parameters,
-    nonlinearity,
-)
+from workbench.synapse.conversions import aihwkit_parameters, neurosim_label, neurosim_parameters, nonlinearity
 from workbench.synapse.devices import Affine, AffineStep, Device, Exponential, LinearStep
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import MeasuredCurve, fit_exponential, read_curve, read_steps

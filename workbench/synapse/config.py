@@ -36,9 +36,7 @@ class UpdateConfig(Config):
         essential=True,
         when=PULSES,
     )
-    rule: Rule = knob(
-        "stochastic", "update rule", "from gradient to pulse count; float: software back-propagation"
-    )
+    rule: Rule = knob("stochastic", "update rule", "from gradient to pulse count; float: software back-propagation")
     rate: float = knob(
         0.02,
         "learning rate",
@@ -50,12 +48,7 @@ class UpdateConfig(Config):
         when=(lambda c: c.rule != "single", "a single step's size is the device's own"),
     )
     batch: int = knob(
-        1,
-        "batch size",
-        "samples that see the same weights: hardware has 1",
-        low=1,
-        high=1000,
-        choices=(1, 10, 32, 50, 100),
+        1, "batch size", "samples that see the same weights: hardware has 1", low=1, high=1000, choices=(1, 10, 32, 50, 100)
     )
     slots: int = knob(
         31,
@@ -81,19 +74,13 @@ class UpdateConfig(Config):
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(
-            lambda c: c.rule == "single" or c.error == "ternary",
-            "only single steps and ternary errors have it",
-        ),
+        when=(lambda c: c.rule == "single" or c.error == "ternary", "only single steps and ternary errors have it"),
     )
     reference_point: Literal["middle", "symmetry point"] = knob(
         "middle",
         "reference point",
         "where one device with a reference puts weight 0",
-        when=(
-            lambda c: c.scheme == "reference" and c.rule != "float",
-            "only one device with a reference has it",
-        ),
+        when=(lambda c: c.scheme == "reference" and c.rule != "float", "only one device with a reference has it"),
     )
     error: Literal["exact", "ternary", "2 bits", "4 bits", "8 bits"] = knob(
         "exact", "errors", "how errors are quantized before they travel back"
@@ -129,13 +116,7 @@ class UpdateConfig(Config):
         when=REFRESHED,
     )
     refresh_below: float = knob(
-        0.0,
-        "and emptier above",
-        "and whose emptier one is above this share",
-        low=0.0,
-        high=1.0,
-        step=0.05,
-        when=REFRESHED,
+        0.0, "and emptier above", "and whose emptier one is above this share", low=0.0, high=1.0, step=0.05, when=REFRESHED
     )
 
     @model_validator(mode="after")
@@ -150,12 +131,7 @@ class UpdateConfig(Config):
     @property
     def refreshes(self) -> bool:
         """Whether pairs are refreshed: only unidirectional ones need it, the others live about the middle of the range."""
-        return (
-            self.refresh != "none"
-            and self.refresh_every > 0
-            and self.scheme == "uni"
-            and self.rule != "float"
-        )
+        return self.refresh != "none" and self.refresh_every > 0 and self.scheme == "uni" and self.rule != "float"
 
 
 class NetworkConfig(Config):
@@ -167,12 +143,7 @@ class NetworkConfig(Config):
     )
     pool: Literal[1, 2, 4] = knob(2, "pooling", "mean over squares of this many pixels a side")
     hidden: tuple[int, ...] = knob(
-        (100,),
-        "hidden units",
-        "sizes of the hidden layers",
-        low=1,
-        high=99_999,
-        choices=((100,), (250, 125), (256,), (50,)),
+        (100,), "hidden units", "sizes of the hidden layers", low=1, high=99_999, choices=((100,), (250, 125), (256,), (50,))
     )
     activation: Literal["clip", "hard-tanh"] = knob(
         "clip", "activation", "clip(z, 0, 1) or clip(z, -1, 1): the derivative is one bit"
@@ -196,9 +167,7 @@ class NetworkConfig(Config):
         log=True,
         essential=True,
     )
-    seed: int = knob(
-        0, "seed", "initial weights, order of the samples, devices and noise", low=0, high=10_000
-    )
+    seed: int = knob(0, "seed", "initial weights, order of the samples, devices and noise", low=0, high=10_000)
 
     def scales(self, sizes: list[int]) -> list[float]:
         """Largest weight of each of the layers between `sizes`."""
@@ -207,9 +176,7 @@ class NetworkConfig(Config):
             return [(10 if i == last else 7) / math.sqrt(n) for i, n in enumerate(sizes[:-1])]
         found = list(self.weight_scale)
         if len(found) not in (1, last + 1):
-            raise ValueError(
-                f"weight_scale={self.weight_scale!r}: expected one number, or one for each of {last + 1} layers"
-            )
+            raise ValueError(f"weight_scale={self.weight_scale!r}: expected one number, or one for each of {last + 1} layers")
         return found * (last + 1) if len(found) == 1 else found
 
     @model_validator(mode="after")
@@ -223,14 +190,8 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
 
     @model_validator(mode="after")
     def _devices_suit(self) -> Self:
-        if (
-            self.shape_spread
-            and self.device not in ("exponential", "linear")
-            and not isinstance(self.make_device(), Exponential)
-        ):
-            raise ValueError(
-                f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; use step_spread"
-            )
+        if self.shape_spread and self.device not in ("exponential", "linear") and not isinstance(self.make_device(), Exponential):
+            raise ValueError(f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; use step_spread")
         return self
 
     def resolved(self) -> Self:

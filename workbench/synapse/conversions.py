@@ -57,9 +57,7 @@ def aihwkit_parameters(device: Device) -> dict[str, float]:
         )
     a, b, c, d = device.coefficients()
     if b < 0 or d < 0:
-        raise ValueError(
-            "steps that grow towards the end (retraced LTD): aihwkit 1.1.0 takes a slope's size only, not its sign"
-        )
+        raise ValueError("steps that grow towards the end (retraced LTD): aihwkit 1.1.0 takes a slope's size only, not its sign")
     up, down = 2 * a - b, 2 * c + d  # steps at weight 0, in weights from -1 to 1
     larger = max(up, down)
     return {

@@ -42,16 +42,12 @@ def _hash(key: int, rows: int, columns: int, device: torch.device | None = None)
     return mix((row[:, None] + torch.arange(1, columns + 1, device=device) * STRIDE) & MASK)
 
 
-def uniform(
-    key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None
-) -> Tensor:
+def uniform(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Uniform numbers in [0, 1), multiples of 2^-24, ``(rows, columns)``."""
     return (_hash(key, rows, columns, device) >> 8).to(dtype) * 2.0**-24
 
 
-def normal(
-    key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None
-) -> Tensor:
+def normal(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Standard normal numbers by Box and Muller's transform, ``(rows, columns)``."""
     first = _hash(key, rows, columns, device)
     radius = ((first >> 8).double() + 0.5) * 2.0**-24

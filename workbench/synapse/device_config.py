@@ -31,9 +31,7 @@ def _scheme(config: Any) -> str:
 
 
 HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have their own")
-NO_LTD = (
-    "unidirectional updating never uses LTD; linear, published and measured devices have a shape of their own"
-)
+NO_LTD = "unidirectional updating never uses LTD; linear, published and measured devices have a shape of their own"
 SHAPED = ("exponential", "linear-step", "power")
 
 
@@ -42,21 +40,10 @@ class DeviceConfig(Config):
 
     title: ClassVar[str] = "device"
     device: Law = knob(
-        "exponential",
-        "device",
-        "a response law, or a published device, which brings its own levels and shape",
-        essential=True,
+        "exponential", "device", "a response law, or a published device, which brings its own levels and shape", essential=True
     )
     levels: int = knob(
-        64,
-        "levels",
-        "pulses from Gmin to Gmax",
-        low=1,
-        high=1_000_000,
-        log=True,
-        unit="pulses",
-        essential=True,
-        when=HAS_LEVELS,
+        64, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses", essential=True, when=HAS_LEVELS
     )
     levels_down: int = knob(
         0,
@@ -122,10 +109,7 @@ class DeviceConfig(Config):
         False,
         "smooth the curve",
         "a measured curve that turns back is replaced by the nearest monotone one",
-        when=(
-            lambda c: c.device == "measured" and is_curve(c.curve),
-            "only a measured curve can be smoothed",
-        ),
+        when=(lambda c: c.device == "measured" and is_curve(c.curve), "only a measured curve can be smoothed"),
     )
 
     @model_validator(mode="after")

@@ -59,9 +59,7 @@ class Device:
         tensor. Raises ValueError for a g out of range or pulses that are negative or not whole.
         """
         plain = not any(isinstance(v, Tensor) for v in (g, up, down))
-        value = (
-            g if isinstance(g, Tensor) and g.is_floating_point() else torch.as_tensor(g, dtype=torch.float64)
-        )
+        value = g if isinstance(g, Tensor) and g.is_floating_point() else torch.as_tensor(g, dtype=torch.float64)
         wrong = ~((value >= 0) & (value <= 1))
         if bool(wrong.any()):
             raise ValueError(f"g={value[wrong].flatten()[0].item()}: expected a conductance in [0, 1]")
@@ -141,9 +139,7 @@ class Affine(Device):
 
     def many(self, g: Tensor, pulses: Tensor, up: bool) -> Tensor:  # noqa: D102
         a, b, c, d = self.coefficients()
-        return (
-            g + (a - b * g) * geometric(pulses, b) if up else g - (c + d * g) * geometric(pulses, d)
-        ).clamp(0, 1)
+        return (g + (a - b * g) * geometric(pulses, b) if up else g - (c + d * g) * geometric(pulses, d)).clamp(0, 1)
 
 
 def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
@@ -175,9 +171,7 @@ class Exponential(Affine):
         for name in ("nonlinearity_up", "nonlinearity_down"):
             value = getattr(self, name)
             if not 0 <= value <= 500:
-                raise ValueError(
-                    f"{name}={value}: expected nu from 0 (linear) to 500; a NeuroSim label is another number"
-                )
+                raise ValueError(f"{name}={value}: expected nu from 0 (linear) to 500; a NeuroSim label is another number")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         a, b, c, d = self.coefficients_of(torch.ones((), dtype=torch.float64))
@@ -236,9 +230,7 @@ class LinearStep(Affine):
         super().__post_init__()
         for name in ("slope_up", "slope_down"):
             if not -1 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: expected -1 to 1, beyond which a pulse would turn round"
-                )
+                raise ValueError(f"{name}={getattr(self, name)}: expected -1 to 1, beyond which a pulse would turn round")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         up, down, n, m = self.slope_up, self.slope_down, self.levels, self.levels_down
@@ -256,7 +248,5 @@ def _counts(name: str, value: int | Tensor) -> Tensor:
     number = counts.double()
     wrong = ~((number >= 0) & (number == number.round()) & (number < math.inf))
     if bool(wrong.any()):
-        raise ValueError(
-            f"{name}={counts[wrong].flatten()[0].item()}: expected whole numbers of pulses, at least 0"
-        )
+        raise ValueError(f"{name}={counts[wrong].flatten()[0].item()}: expected whole numbers of pulses, at least 0")
     return counts

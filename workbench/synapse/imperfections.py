@@ -37,13 +37,7 @@ class ImperfectionConfig(Config):
         when=OWN,
     )
     range_spread: float = knob(
-        0.0,
-        "range spread",
-        "of Gmax, device to device; steps scale along",
-        low=0.0,
-        high=1.0,
-        step=0.05,
-        when=OWN,
+        0.0, "range spread", "of Gmax, device to device; steps scale along", low=0.0, high=1.0, step=0.05, when=OWN
     )
     shape_spread: float = knob(
         0.0,
@@ -52,10 +46,7 @@ class ImperfectionConfig(Config):
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(
-            lambda c: c.device == "exponential" or c.device in CATALOGUE,
-            "only exponential devices have a shape nu",
-        ),
+        when=(lambda c: c.device == "exponential" or c.device in CATALOGUE, "only exponential devices have a shape nu"),
     )
     pair_correlation: float = knob(
         0.0,
@@ -66,20 +57,12 @@ class ImperfectionConfig(Config):
         step=0.05,
         when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "no device differs from the others"),
     )
-    asymmetry: float = knob(
-        0.0, "asymmetry", "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05
-    )
+    asymmetry: float = knob(0.0, "asymmetry", "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05)
     asymmetry_spread: float = knob(
         0.0, "asymmetry spread", "of the asymmetry, device to device (absolute)", low=0.0, high=1.0, step=0.05
     )
     cycle: float = knob(
-        0.0,
-        "cycle noise",
-        "cycle to cycle, standard deviation of one pulse",
-        low=0.0,
-        high=10.0,
-        step=0.1,
-        when=OWN,
+        0.0, "cycle noise", "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1, when=OWN
     )
     cycle_unit: Literal["mean step", "% of range"] = knob(
         "mean step",
@@ -88,12 +71,7 @@ class ImperfectionConfig(Config):
         when=(lambda c: c.cycle > 0 and not _own_noise(c), "there is no cycle noise"),
     )
     stuck: float = knob(
-        0.0,
-        "stuck devices",
-        "share of devices that never change, half at Gmin, half at Gmax",
-        low=0.0,
-        high=0.9,
-        step=0.01,
+        0.0, "stuck devices", "share of devices that never change, half at Gmin, half at Gmax", low=0.0, high=0.9, step=0.01
     )
     write_noise: float = knob(
         0.0,

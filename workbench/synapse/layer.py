@@ -40,9 +40,7 @@ class SynapseLayer(nn.Module):
     `seed` and the layer's `index`, so that they depend on nothing else.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32
-    ):
+    def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
         super().__init__()
         config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
@@ -64,8 +62,7 @@ class SynapseLayer(nn.Module):
         else:
             self.register_buffer("weight", self._read_out(counter.key(config.seed, index, counter.START)))
         self.register_buffer(
-            "pending",
-            torch.zeros_like(self.weight) if config.rule == "netted" else torch.zeros(1, 1, dtype=dtype),
+            "pending", torch.zeros_like(self.weight) if config.rule == "netted" else torch.zeros(1, 1, dtype=dtype)
         )
         self.stats = torch.zeros(len(STATS), dtype=torch.int64)
 
@@ -81,10 +78,7 @@ class SynapseLayer(nn.Module):
 
         Pairs that are refreshed live near Gmin: the first step. Others live about the middle.
         """
-        at = torch.tensor(
-            0.0 if self.config.scheme == "uni" else self.reference if self.single else 0.5,
-            dtype=torch.float64,
-        )
+        at = torch.tensor(0.0 if self.config.scheme == "uni" else self.reference if self.single else 0.5, dtype=torch.float64)
         up, down = self.average.rise(at).item(), self.average.fall(at).item()
         if self.config.scheme == "uni":
             return self.max_weight * up
@@ -205,9 +199,7 @@ class SynapseLayer(nn.Module):
             step, slope = interpolate((g - low) / width.clamp(min=1e-12), knots, steps)
             moved = torch.clamp(g + width * factor * step, low, high)
             grown = variance * (1 + factor * slope).square() + 1
-            g, variance = (
-                torch.where(counts > pulse, new, old) for new, old in ((moved, g), (grown, variance))
-            )
+            g, variance = (torch.where(counts > pulse, new, old) for new, old in ((moved, g), (grown, variance)))
         return g, variance
 
     def fullness(self) -> Tensor:

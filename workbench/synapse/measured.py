@@ -41,12 +41,7 @@ class MeasuredCurve:
         rise, fall = self.rise, self.fall[::-1]
         up, down = np.append(np.diff(rise), 0.0), np.insert(np.diff(fall), 0, 0.0)
         return Table(
-            len(rise) - 1,
-            tuple(rise.tolist()),
-            tuple(up.tolist()),
-            tuple(fall.tolist()),
-            tuple(down.tolist()),
-            len(fall) - 1,
+            len(rise) - 1, tuple(rise.tolist()), tuple(up.tolist()), tuple(fall.tolist()), tuple(down.tolist()), len(fall) - 1
         )
 
 
@@ -98,9 +93,7 @@ def read_steps(path: Path | str) -> Table:
         if where.any():
             row = int(np.flatnonzero(where)[0])
             what = "conductances from 0 to 1 that rise" if name == "g" else "steps from 0 to 1"
-            raise ValueError(
-                f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}"
-            )
+            raise ValueError(f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}")
     if columns["up"].max() < 1 / MOST:
         raise ValueError(
             f"{path}: column 'up': steps of at most {columns['up'].max():g}; expected some of at least {1 / MOST:.2g}, in units "
@@ -140,22 +133,16 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
             f"curve {str(path)!r}: a row has more cells than the header; expected {expected}, and numbers {WITH_POINTS}"
         ) from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(
-            f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}"
-        ) from None
+        raise ValueError(f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}") from None
     table.columns = [str(name).strip().lower() for name in table.columns]
     # pandas calls a second ltp "ltp.1"
     table.columns = [re.sub(r"^(pulse|ltp|ltd|g|up|down)\.\d+$", r"\1", name) for name in table.columns]
     twice = [name for name in ("pulse", *needed) if list(table.columns).count(name) > 1]
     if twice:
-        raise ValueError(
-            f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one"
-        )
+        raise ValueError(f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one")
     missing = [name for name in needed if name not in table]
     if missing:
-        raise ValueError(
-            f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}"
-        )
+        raise ValueError(f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}")
     if len(table) > MOST:
         raise ValueError(f"{path}: too many rows; expected at most {MOST}")
     return table
@@ -167,9 +154,7 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
     except FileNotFoundError:
-        raise ValueError(
-            f"curve {str(path)!r}: no such file; upload a CSV with columns {', '.join(needed)}"
-        ) from None
+        raise ValueError(f"curve {str(path)!r}: no such file; upload a CSV with columns {', '.join(needed)}") from None
     except (OSError, UnicodeDecodeError):
         return  # reading the table raises the error
     for number, line in enumerate(lines, 1):
@@ -178,13 +163,11 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
             continue
         if mark != ",":
             raise ValueError(
-                f"{path}: cells are separated by {mark!r}; expected cells separated by commas, and numbers "
-                f"{WITH_POINTS}"
+                f"{path}: cells are separated by {mark!r}; expected cells separated by commas, and numbers {WITH_POINTS}"
             )
         if number > 1:
             raise ValueError(
-                f"{path}: the header with {', '.join(needed)} is line {number}; expected it in line 1. Delete the "
-                "lines above it"
+                f"{path}: the header with {', '.join(needed)} is line {number}; expected it in line 1. Delete the lines above it"
             )
         return
 
@@ -209,9 +192,7 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
             "mend the cell or delete the row"
         )
     if len(values) < 2:
-        raise ValueError(
-            f"column {name!r}: {len(values)} values; expected at least 2, before and after one pulse"
-        )
+        raise ValueError(f"column {name!r}: {len(values)} values; expected at least 2, before and after one pulse")
     return values
 
 
@@ -223,9 +204,7 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
     at = at[:count]
     if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
         row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
-        raise ValueError(
-            f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that rise, up to {MOST}"
-        )
+        raise ValueError(f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that rise, up to {MOST}")
     return at - at[0]
 
 

@@ -145,14 +145,10 @@ class Perceptron(nn.Module):
         """Raise ValueError for what the compiled loop, which checks nothing, would read from beyond an array."""
         weight = self.layers[0].weight
         if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.dtype != weight.dtype:
-            raise ValueError(
-                f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}"
-            )
+            raise ValueError(f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}")
         for name, values, end in (("labels", labels, self.sizes[-1]), ("order", order, len(x))):
             if len(values) and (int(values.min()) < 0 or int(values.max()) >= end):
-                raise ValueError(
-                    f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}"
-                )
+                raise ValueError(f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}")
         if not bool(torch.isfinite(x.sum())):  # one number, where isfinite(x) would be an array as large as x
             raise ValueError("x: not a number, or infinite, among the inputs; expected finite numbers")
         if labels.shape != (len(x),):

@@ -26,9 +26,7 @@ def aged(
     """
     start = START.get(kind, 1.0)
     if seconds < start:
-        raise ValueError(
-            f"seconds={seconds}: expected at least {start:g}, when the conductance was first read"
-        )
+        raise ValueError(f"seconds={seconds}: expected at least {start:g}, when the conductance was first read")
     low = 1 / on_off  # Gmin in units of Gmax
     absolute = low + (1 - low) * g.double()
     generator = torch.Generator().manual_seed(key)

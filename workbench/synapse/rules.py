@@ -16,9 +16,7 @@ from workbench.synapse import counter
 from workbench.synapse.config import UpdateConfig
 
 
-def pulse_counts(
-    config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hidden: bool, key: tuple[int, ...]
-) -> Tensor:
+def pulse_counts(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hidden: bool, key: tuple[int, ...]) -> Tensor:
     """Signed whole pulses ``(in, out)`` for inputs `x` ``(in,)`` and errors `delta` ``(out,)``.
 
     `hidden` is whether the layer's errors came back through other layers; `key` is (seed, step, layer). The rule `netted`
@@ -42,9 +40,7 @@ def netted_counts(config: UpdateConfig, gradient: Tensor, unit: float, key: tupl
 def _rounded(config: UpdateConfig, expected: Tensor, key: tuple[int, ...]) -> Tensor:
     if config.rule == "deterministic":
         return (expected + 0.5).floor().long()
-    chance = counter.uniform(
-        counter.key(*key, counter.ROUND), *expected.shape, expected.dtype, expected.device
-    )
+    chance = counter.uniform(counter.key(*key, counter.ROUND), *expected.shape, expected.dtype, expected.device)
     return (expected + chance).floor().long()
 
 
@@ -56,9 +52,7 @@ def thresholds(config: UpdateConfig, first: bool, hidden: bool) -> tuple[float, 
     )
 
 
-def _coincidences(
-    config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, key: tuple[int, ...]
-) -> Tensor:
+def _coincidences(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, key: tuple[int, ...]) -> Tensor:
     """Slots in which both a row and a column fire."""
     slots, row_rate, column_rate = coincidence_rates(config, x.max().item(), delta.max().item(), unit)
     if not slots:
@@ -70,9 +64,7 @@ def _coincidences(
     return (fired[0].double() @ fired[1].double().T).round().long()
 
 
-def coincidence_rates(
-    config: UpdateConfig, most_x: float, most_delta: float, unit: float
-) -> tuple[int, float, float]:
+def coincidence_rates(config: UpdateConfig, most_x: float, most_delta: float, unit: float) -> tuple[int, float, float]:
     """Number of slots, and the factors that turn inputs and errors into probabilities; no slots where nothing is to do.
 
     Update management makes the largest input as likely as the largest error; the number of slots is just enough for

@@ -36,9 +36,7 @@ class Table(Device):
         for name in ("up", "down"):
             knots, steps = getattr(self, f"knots_{name}"), getattr(self, name)
             if len(knots) != len(steps) or len(knots) < 2:
-                raise ValueError(
-                    f"{name}: {len(steps)} steps at {len(knots)} conductances; expected as many, at least 2"
-                )
+                raise ValueError(f"{name}: {len(steps)} steps at {len(knots)} conductances; expected as many, at least 2")
             if any(b <= a for a, b in pairwise(knots)):
                 raise ValueError(f"knots_{name}: expected conductances that rise")
             if not all(0 <= s < math.inf for s in steps) or not any(s > 0 for s in steps):
@@ -91,18 +89,14 @@ def _smooth(levels: int, down_levels: int | None, rise, fall) -> Table:
     return Table(levels, knots, tuple(rise(g).tolist()), knots, tuple(fall(g).tolist()), down_levels)
 
 
-def power(
-    levels: int = 64, gamma_up: float = 2.0, gamma_down: float = 2.0, down_levels: int | None = None
-) -> Table:
+def power(levels: int = 64, gamma_up: float = 2.0, gamma_down: float = 2.0, down_levels: int | None = None) -> Table:
     """A power law: up ``(1 - g)^gamma / N``, down ``g^gamma / N`` (Fusi and Abbott 2007; aihwkit's PowStep)."""
     for name, gamma in (("gamma_up", gamma_up), ("gamma_down", gamma_down)):
         if not 0 <= gamma <= 20:
             raise ValueError(f"{name}={gamma}: expected an exponent from 0 to 20")
     whole("levels", levels)
     down = down_levels or levels
-    return _smooth(
-        levels, down_levels, lambda g: (1 - g) ** gamma_up / levels, lambda g: g**gamma_down / down
-    )
+    return _smooth(levels, down_levels, lambda g: (1 - g) ** gamma_up / levels, lambda g: g**gamma_down / down)
 
 
 def exponential_step(
@@ -121,9 +115,4 @@ def exponential_step(
         z = 2 * a * (low + (high - low) * g) / (high - low) + b
         return step * (1 - weight * torch.exp(gamma * z)).clamp(min=0)
 
-    return _smooth(
-        levels,
-        down_levels,
-        lambda g: steps(g, weight_up, gamma_up),
-        lambda g: steps(g, weight_down, -gamma_down),
-    )
+    return _smooth(levels, down_levels, lambda g: steps(g, weight_up, gamma_up), lambda g: steps(g, weight_down, -gamma_down))

@@ -25,9 +25,7 @@ def order_of(config: SynapseConfig, available: int) -> Tensor:
     """Which sample is seen when: whole passes in a new order each, cut at `config.samples`."""
     generator = torch.Generator().manual_seed(counter.key(config.seed, 0, counter.ORDER))
     passes = -(-config.samples // available)
-    return torch.cat([torch.randperm(available, generator=generator) for _ in range(passes)])[
-        : config.samples
-    ]
+    return torch.cat([torch.randperm(available, generator=generator) for _ in range(passes)])[: config.samples]
 
 
 def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:

@@ -10,10 +10,7 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-SMALLEST_STEP, SMALLEST_RANGE = (
-    0.02,
-    0.1,
-)  # of the nominal one: a drawn value below is raised to it, and counted
+SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)  # of the nominal one: a drawn value below is raised to it, and counted
 MOST_ASYMMETRY = 0.95
 
 
@@ -28,17 +25,9 @@ class Laws(NamedTuple):
     clamped: int  # drawn values that were out of bounds
 
 
-def draw_laws(
-    device: Device, config: ImperfectionConfig, inputs: int, outputs: int, generator: torch.Generator
-) -> Laws:
+def draw_laws(device: Device, config: ImperfectionConfig, inputs: int, outputs: int, generator: torch.Generator) -> Laws:
     """Laws of two devices a synapse, float64; the plus and the minus device and LTP and LTD vary independently."""
-    spreads = (
-        config.step_spread,
-        config.range_spread,
-        config.shape_spread,
-        config.asymmetry_spread,
-        config.stuck,
-    )
+    spreads = (config.step_spread, config.range_spread, config.shape_spread, config.asymmetry_spread, config.stuck)
     shape = (2, inputs, outputs) if any(spreads) else (2, 1, 1)
     clamped = 0
 

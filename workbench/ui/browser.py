@@ -66,9 +66,7 @@ class RunBrowser(w.VBox):
             "numbers": numbers,
             "rows": [self._row(run, knobs, numbers) for run in self.found],
             "message": message
-            or "; ".join(
-                [f"{runs_of(self.found)}, {size:.1f} MB", "tick some to open, export or delete", *others]
-            ),
+            or "; ".join([f"{runs_of(self.found)}, {size:.1f} MB", "tick some to open, export or delete", *others]),
             "svg": svg,
         }
 
@@ -89,9 +87,7 @@ class RunBrowser(w.VBox):
         """Open the first of `ids` in a panel, the others pinned."""
         chosen = self._chosen(ids)
         first, *others = chosen
-        panel = Panel(
-            first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root))
-        )
+        panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
         for other in others:
             records = runs.load(archive.folder_of(other.id, self.root))
             if other.experiment == first.experiment and records:
@@ -102,10 +98,7 @@ class RunBrowser(w.VBox):
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
         """Draw a number of these runs' last records along a knob; runs that differ in other knobs are told apart."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
-        self.show(
-            message=f"{number} of {len(found)} runs along {along}",
-            svg=pictures.markup(draw(found, number, along)),
-        )
+        self.show(message=f"{number} of {len(found)} runs along {along}", svg=pictures.markup(draw(found, number, along)))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete these runs."""
@@ -146,13 +139,7 @@ class RunBrowser(w.VBox):
 
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
         given = {key: value for key, value in content.items() if key != "do"}
-        acts = {
-            "show": self.show,
-            "open": self.open_run,
-            "compare": self.compare,
-            "delete": self.delete,
-            "export": self.export,
-        }
+        acts = {"show": self.show, "open": self.open_run, "compare": self.compare, "delete": self.delete, "export": self.export}
         acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
         try:
             acts[content["do"]](**given)
@@ -184,9 +171,7 @@ def draw(found: Sequence[Kept], number: str, along: str) -> Any:
         for place, (name, points) in enumerate(groups.items()):
             points = sorted(points, key=lambda point: point[0] if numeric else str(point[0]))
             xs = [at if numeric else str(at) for at, _ in points]
-            axes.plot(
-                xs, [y for _, y in points], "o-", color=colours[place % len(colours)], label=name or number
-            )
+            axes.plot(xs, [y for _, y in points], "o-", color=colours[place % len(colours)], label=name or number)
         axes.set_xlabel(along, parse_math=False)
         axes.set_ylabel(number, parse_math=False)
         if 1 < len(groups) <= 12:

@@ -54,7 +54,5 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
     token = secrets.token_urlsafe(24)
     app = Dashboard(config=Config(settings(port, token, theme, browser)))
     app.initialize([str(notebook)])
-    typer.echo(
-        f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)"
-    )
+    typer.echo(f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)")
     app.start()

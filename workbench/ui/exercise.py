@@ -17,9 +17,7 @@ class Exercises(w.VBox):
         self.solved: set[int] = set()
         self.score = w.HTML("")
         rows = [self._row(number) for number in range(len(self.asked))]
-        export = _button(
-            "Sheet for a class", "Save the questions as a Markdown file beside the runs", self.export
-        )
+        export = _button("Sheet for a class", "Save the questions as a Markdown file beside the runs", self.export)
         super().__init__([*rows, w.HBox([self.score, export])])
         self._count()
 

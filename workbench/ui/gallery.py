@@ -16,9 +16,7 @@ class Gallery(w.VBox):
     def __init__(self, names: Sequence[str], scale: str = "laptop"):
         self._scale, self.panels = scale, {}
         options = [(f"{name.partition('/')[2]}: {get(name).summary}", name) for name in names]
-        self.choice = w.Dropdown(
-            options=options, description="figure", layout=w.Layout(width="99%"), tooltip="figure"
-        )
+        self.choice = w.Dropdown(options=options, description="figure", layout=w.Layout(width="99%"), tooltip="figure")
         self.choice.observe(lambda change: self._open(change["new"]), "value")
         super().__init__([self.choice])
         self._open(self.choice.value)

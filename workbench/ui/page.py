@@ -28,9 +28,7 @@ COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
 }  # fmt: skip
 
 
-def page(
-    experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None
-) -> str:
+def page(experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None) -> str:
     """The page of one run of `experiment`, which is computed if it is not kept; of an instant one, over a lattice of knobs.
 
     `over` are the values of the knobs that move; without it the first two essential knobs, or the first two of all, do.
@@ -70,9 +68,7 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
             point = config.replace(**dict(zip(lattice, values, strict=True)))
             frames.append({**made.add(panel.drawing, runs.preview(experiment, point), point), "place": ""})
         view = {"idle": dict.fromkeys((name for name in config.knobs() if name not in lattice), FIXED)}
-        done = _write(
-            panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings"
-        )
+        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
         if len(done) <= LARGEST:
             return done
         if over:
@@ -102,9 +98,7 @@ def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
         else:
             marks = knob.get("marks") or _steps(knob)
             step = max((len(marks) - 1) / (along - 1), 1)
-            values = sorted(
-                {value, *(marks[round(k * step)] for k in range(along) if round(k * step) < len(marks))}
-            )
+            values = sorted({value, *(marks[round(k * step)] for k in range(along) if round(k * step) < len(marks))})
         found[name] = [v for v in values if _accepted(config, name, v)]
     return found
 
@@ -123,24 +117,12 @@ def _accepted(config: Config, name: str, value: Any) -> bool:
     return True
 
 
-def _write(
-    panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str
-) -> str:
+def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str) -> str:
     knobs = [
-        {**k, "kind": "slider", "marks": lattice[k["name"]]}
-        if lattice and _numeric(lattice.get(k["name"]))
-        else k
+        {**k, "kind": "slider", "marks": lattice[k["name"]]} if lattice and _numeric(lattice.get(k["name"])) else k
         for k in panel.spec["knobs"]
     ]
-    spec = {
-        **panel.spec,
-        "kernel": False,
-        "code": lattice is None,
-        "questions": [],
-        "presets": [],
-        "pins": False,
-        "knobs": knobs,
-    }
+    spec = {**panel.spec, "kernel": False, "code": lattice is None, "questions": [], "presets": [], "pins": False, "knobs": knobs}
     data = {
         "spec": spec,
         "view": {**panel.view, "message": made, "stale": "", "busy": False, **view},

@@ -28,9 +28,7 @@ class Panel(Running):
     reference. All that a person can do is a method here; what stands in the browser is a view of it, and never read back.
     """
 
-    def __init__(
-        self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None
-    ):
+    def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
         super().__init__(experiment, config, list(records or []))
         self.knobs, self._answered = Knobs(self.first), 0
         self._question, self._guess, self._verdict, self._right = None, None, "", None
@@ -70,10 +68,7 @@ class Panel(Running):
             "knobs": inputs(self.first),
             "groups": groups(kind),
             "presets": [scale for scale, preset in kind.presets.items() if not isinstance(preset, str)],
-            "questions": [
-                {"title": q.title, "text": q.text, "answers": list(q.answers)}
-                for q in self.experiment.questions
-            ],
+            "questions": [{"title": q.title, "text": q.text, "answers": list(q.answers)} for q in self.experiment.questions],
         }
 
     # -- what a person can do ----------------------------------------------------------------------------------------
@@ -304,12 +299,7 @@ class Panel(Running):
         knobs, config = self.knobs, self.config
         question = None
         if self._question is not None:
-            question = {
-                "at": self._question,
-                "guess": self._guess,
-                "right": self._right,
-                "verdict": self._verdict,
-            }
+            question = {"at": self._question, "guess": self._guess, "right": self._right, "verdict": self._verdict}
         return {
             "seq": self.seq,
             "answered": self._answered,

@@ -111,9 +111,7 @@ class Beside(Picture):
         if reference:
             laptop = self.experiment.config.at("laptop")
             reason = papers.outdated(self.experiment, laptop)
-            caption = (
-                f"committed reference: scale laptop, {_count(reference)}{'; ' + reason if reason else ''}"
-            )
+            caption = f"committed reference: scale laptop, {_count(reference)}{'; ' + reason if reason else ''}"
             small, self.drawing.figure = self._figures.pop()[1], None
             self._figures = [(caption, self.drawing.draw(reference)), (here, small)]
             lost = share_axes(small, self._figures[0][1])
@@ -208,9 +206,7 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
         place = drawing.place(records)
         picture.picture = {"svg": svg, "story": told, "titled": titled, "place": place, "seq": 0}
 
-    with phases.heard(
-        lambda phase: picture.set_trait("picture", {**picture.picture, "story": phase, "titled": False})
-    ):
+    with phases.heard(lambda phase: picture.set_trait("picture", {**picture.picture, "story": phase, "titled": False})):
         for record in runs.stream(found, config):
             records.append(record)
             if drawing.due():

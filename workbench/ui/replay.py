@@ -31,9 +31,7 @@ class Frames:
         self.size = 0  # characters handed over, about
         self._lines: dict[str, int] = {}
 
-    def add(
-        self, drawing: Drawing, records: Sequence[Record], config: Config, pins: Pins = ()
-    ) -> dict[str, Any]:
+    def add(self, drawing: Drawing, records: Sequence[Record], config: Config, pins: Pins = ()) -> dict[str, Any]:
         """The picture of these records: `lines` that are new, the numbers of all its lines (`ids`), and its story (`told`)."""
         lines = drawing.markup(records, pins).split("\n")
         new = [line for line in dict.fromkeys(lines) if line not in self._lines]
@@ -101,9 +99,5 @@ class Replay:
                 return
             self._sent.add(at)
             seen = self.records[: self.moments[at]]
-            frame = {
-                "run": self.run,
-                "at": at,
-                **self._frames.add(self.drawing, seen, self.config, self.pins),
-            }
+            frame = {"run": self.run, "at": at, **self._frames.add(self.drawing, seen, self.config, self.pins)}
             self.send({"do": "frame", **frame, "place": self.drawing.place(seen)})

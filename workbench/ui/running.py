@@ -67,9 +67,7 @@ class Running(Picture):
             self._stop.clear()
             self.replay.end()
             self.tell(busy=True, failed=False)
-            self._thread = threading.Thread(
-                target=self._work, args=(work, *given), name="workbench-panel", daemon=True
-            )
+            self._thread = threading.Thread(target=self._work, args=(work, *given), name="workbench-panel", daemon=True)
             self._thread.start()
             return True
 

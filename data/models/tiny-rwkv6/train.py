@@ -19,12 +19,7 @@ from workbench.rwkv6 import RWKV6, initialise
 
 HERE = Path(__file__).parent
 TEXT, TOKENIZER = HERE.parents[1] / "text", HERE.parent / "tiny-llama"
-STEPS, BATCH, LENGTH, RATE = (
-    600,
-    16,
-    256,
-    3e-3,
-)  # half of tiny-llama's steps: from there on it learns the prose by heart
+STEPS, BATCH, LENGTH, RATE = (600, 16, 256, 3e-3)  # half of tiny-llama's steps: from there on it learns the prose by heart
 
 
 def tiny_rwkv6() -> RWKV6:
@@ -45,9 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
-    text, held_out = (
-        (TEXT / f"prose-{part}.txt").read_text(encoding="utf-8") for part in ("calibration", "evaluation")
-    )
+    text, held_out = ((TEXT / f"prose-{part}.txt").read_text(encoding="utf-8") for part in ("calibration", "evaluation"))
     tokens, check = (torch.tensor(tokenizer(t, verbose=False)["input_ids"]) for t in (text, held_out))
     model = tiny_rwkv6()
     matrices = [p for p in model.parameters() if p.ndim == 2]

@@ -1,15 +1,5 @@
 """What one can do with adapters: experiments, comparisons, claims."""
 
-from workbench.adapters.lab import (
-    answers,
-    claims,
-    exercises,
-    experiments,
-    inside,
-    microscope,
-    sizes,
-    studies,
-    toy,
-)
+from workbench.adapters.lab import answers, claims, exercises, experiments, inside, microscope, sizes, studies, toy
 
 __all__ = ["answers", "claims", "exercises", "experiments", "inside", "microscope", "sizes", "studies", "toy"]

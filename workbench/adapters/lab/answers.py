@@ -38,11 +38,7 @@ def draw_answers(records: Sequence[Record]) -> Figure:
                 axes.plot(*curves.mean(0).T, "-o", markersize=3, color=STYLE.colour(label))
                 tested = np.mean([r[TESTED[column]] for r in judged if r["label"] == label])
                 axes.plot(
-                    curves[0, -1, 0],
-                    tested * (100 if column == "answered" else 1),
-                    "*",
-                    markersize=9,
-                    color=STYLE.colour(label),
+                    curves[0, -1, 0], tested * (100 if column == "answered" else 1), "*", markersize=9, color=STYLE.colour(label)
                 )
             axes.set(xlabel="step", title=name)
         fig.axes[0].set_yscale("log")
@@ -55,9 +51,7 @@ def draw_answers(records: Sequence[Record]) -> Figure:
         begun = 100 * np.mean([r["answered"][0][1] for r in judged]) if judged else 0.0
         return finish(
             fig,
-            f"Sums that {model} answers exactly: {begun:.0f} % before, and after: {said}"
-            if said
-            else "Answers",
+            f"Sums that {model} answers exactly: {begun:.0f} % before, and after: {said}" if said else "Answers",
             f"sums of two and three numbers; held-out questions, thin: a seed, thick: mean ({seeds}); star: test",
             {label: STYLE.name(label) for label in labels},
             {label: STYLE.colour(label) for label in labels},
@@ -72,9 +66,7 @@ RATES = {"lora": 2e-3, "miss": 5e-4}
 class AnswersConfig(StudyConfig):
     """Fewer methods, more steps."""
 
-    methods: tuple[str, ...] = knob(
-        ("lora", "miss"), "methods", "compared", choices=(("lora", "miss"), FIVE), free=True
-    )
+    methods: tuple[str, ...] = knob(("lora", "miss"), "methods", "compared", choices=(("lora", "miss"), FIVE), free=True)
 
 
 @comparison(

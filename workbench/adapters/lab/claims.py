@@ -41,9 +41,7 @@ def _memory(records: list[Record]) -> Verdict:
     found = []
     for column, words in (("kept_bytes", "kept"), ("peak_bytes", "held at most")):
         lora, miss = (scores(records, column, label=label, rates="own") / 2**20 for label in ("lora", "miss"))
-        found.append(
-            Finding(f"MiB {words}, LoRA minus MiSS ({miss.mean():.1f})", interval(lora - miss), low=0)
-        )
+        found.append(Finding(f"MiB {words}, LoRA minus MiSS ({miss.mean():.1f})", interval(lora - miss), low=0))
     return verdict(*found)
 
 
@@ -73,11 +71,7 @@ def _step(records: list[Record]) -> Verdict:
 def _gradient(records: list[Record]) -> Verdict:
     """MiSS's first gradient is larger than LoRA's."""
     norms = {label: scores(records, "first_gradient", label=label, rates="own") for label in ("miss", "lora")}
-    return verdict(
-        Finding(
-            "MiSS's first gradient over LoRA's, log", interval(np.log(norms["miss"] / norms["lora"])), low=0
-        )
-    )
+    return verdict(Finding("MiSS's first gradient over LoRA's, log", interval(np.log(norms["miss"] / norms["lora"])), low=0))
 
 
 def _forgets(rates: str) -> Check:
@@ -149,12 +143,7 @@ declare(
         _faster,
     ),
     Claim(
-        "gradient",
-        "Its first gradient is larger than LoRA's",
-        "Figure 1",
-        "larger at every rank",
-        "adapters/methods",
-        _gradient,
+        "gradient", "Its first gradient is larger than LoRA's", "Figure 1", "larger at every rank", "adapters/methods", _gradient
     ),
     Claim(
         "step",
@@ -244,14 +233,7 @@ declare(
         "adapters/methods",
         _forgets("shared"),
     ),
-    Claim(
-        "forgets-own",
-        "Ours: each at its own rate it forgets more than LoRA",
-        OURS,
-        "-",
-        "adapters/methods",
-        _forgets("own"),
-    ),
+    Claim("forgets-own", "Ours: each at its own rate it forgets more than LoRA", OURS, "-", "adapters/methods", _forgets("own")),
     Claim(
         "toy",
         "On the toy function MiSS's error is below LoRA's, at the paper's rate",

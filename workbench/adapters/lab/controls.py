@@ -17,18 +17,12 @@ class Orthogonal(LoRA):
     Does the tiling matter? ``W + B A``, scale 1; B learns as MiSS's shard does.
     """
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
-        super().__init__(
-            config.of(AdapterConfig, method="lora-fa", alpha=config.r), base, generator, gradient
-        )
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
+        super().__init__(config.of(AdapterConfig, method="lora-fa", alpha=config.r), base, generator, gradient)
 
     def start(self, config, base, generator, gradient):  # noqa: D102
         drawn = torch.randn(base.in_features, config.r, generator=generator)
-        return torch.linalg.qr(drawn).Q.T * (base.in_features / config.r) ** 0.5, torch.zeros(
-            base.out_features, config.r
-        )
+        return torch.linalg.qr(drawn).Q.T * (base.in_features / config.r) ** 0.5, torch.zeros(base.out_features, config.r)
 
 
 class Permuted(BatRow):
@@ -36,9 +30,7 @@ class Permuted(BatRow):
 
     needs_weight = True
 
-    def __init__(
-        self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None
-    ):
+    def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         weight = base.weight.detach().to(**self.like)
         order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
@@ -60,9 +52,7 @@ class Unguided(BatRow):
         return family.bat_row_delta(self.shard, torch.zeros_like(weight))
 
     def act(self, x: Tensor, base: Linear) -> Tensor:  # noqa: D102
-        return base(x) + family.bat_row_output(
-            x, lambda z: x.new_zeros(*x.shape[:-1], base.out_features), self.shard.to(x.dtype)
-        )
+        return base(x) + family.bat_row_output(x, lambda z: x.new_zeros(*x.shape[:-1], base.out_features), self.shard.to(x.dtype))
 
 
 class GuideAlone(BatRow):

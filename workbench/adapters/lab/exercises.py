@@ -34,10 +34,7 @@ def _line() -> str:
     """The line that makes it differ from `family.bat_row_output`: found by putting each right in turn."""
     g = torch.Generator().manual_seed(0)
     r, rows, columns = 2, 6, 4
-    x, W, B = (
-        torch.randn(shape, generator=g, dtype=torch.float64)
-        for shape in ((3, columns), (rows, columns), (2, r, r))
-    )
+    x, W, B = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((3, columns), (rows, columns), (2, r, r)))
     right = family.bat_row_output(x, lambda z: z @ W.T, B)
     for name in LINES:
         u = torch.einsum("bij,tbj->tbi", B, x.unflatten(-1, (-1, r)))

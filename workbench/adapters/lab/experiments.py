@@ -26,15 +26,7 @@ NO_PAPER = (
 HELD_OUT = 32  # held-out questions, at each look
 PRESETS: dict[str, Any] = {
     "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
-    "laptop": {
-        "model": models.SMOLLM2,
-        "lr": 5e-4,
-        "steps": 100,
-        "every": 5,
-        "batch": 8,
-        "dtype": "auto",
-        "samples": 2000,
-    },
+    "laptop": {"model": models.SMOLLM2, "lr": 5e-4, "steps": 100, "every": 5, "batch": 8, "dtype": "auto", "samples": 2000},
     "paper": NO_PAPER,
 }
 
@@ -110,11 +102,7 @@ def train(config: TrainConfig, run: Run) -> Iterator[Record]:
 
 
 def _look(
-    tuner: Tuner,
-    losses: list[float],
-    judged: dict[str, float],
-    told: list[str] | None,
-    before: Tensor | None = None,
+    tuner: Tuner, losses: list[float], judged: dict[str, float], told: list[str] | None, before: Tensor | None = None
 ) -> Record:
     """What there is to see after a step; `before`: the shown layer's update before it."""
     path, layer = looking.layer_at(tuner.model, tuner.config.shown)
@@ -160,11 +148,7 @@ class AskConfig(TrainConfig):
 
     title: ClassVar[str] = "question"
     question: str = knob(
-        "23 + 48 =",
-        "your question",
-        "anything; it was trained on questions of one kind",
-        free=True,
-        essential=True,
+        "23 + 48 =", "your question", "anything; it was trained on questions of one kind", free=True, essential=True
     )
     tokens: int = knob(12, "tokens", "of the answer, at most", low=1, high=200)
     presets = PRESETS

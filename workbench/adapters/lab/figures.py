@@ -31,12 +31,7 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     _path(part(fig, "move", 246, 154, 92, 68), records, pinned, "move", 1000, "Step, × 1,000")
     _update(part(fig, "update", 390, 62, 126, 126, gap=18), last)
     _values(part(fig, "values", 556, 62, 104, 160, gap=28), last, pinned)
-    layer_map(
-        part(fig, "moved", 60, 284, 232, 106, gap=50),
-        last["modules"],
-        last["moved"],
-        "Moved, % of the weight",
-    )
+    layer_map(part(fig, "moved", 60, 284, 232, 106, gap=50), last["modules"], last["moved"], "Moved, % of the weight")
     _answers(part(fig, "answers", 322, 284, 342, 110), records)
 
 
@@ -53,9 +48,7 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False):
         axes.plot([r["step"] for r in rows], [r["held_out"] for r in rows], ":", color=shade, linewidth=1.6)
     trained = [r for r in records if r["loss"] is not None]
-    axes.plot(
-        [r["step"] for r in trained], [r["loss"] for r in trained], color=colour, linewidth=0.8, alpha=0.6
-    )
+    axes.plot([r["step"] for r in trained], [r["loss"] for r in trained], color=colour, linewidth=0.8, alpha=0.6)
     axes.plot(steps, [r["held_out"] for r in records], color=colour, linewidth=2)
     values = [r["held_out"] for r in records] + [r["loss"] for r in trained]
     values += [r["held_out"] for _, rows in pinned for r in rows]
@@ -63,22 +56,9 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     rim = 0.05 * (high - low) + 0.01
     end = max(steps[-1] * 1.02, 0.1 * last["of"])
     axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats")
-    said = (
-        ("held out", text(colour)),
-        ("thin: batches", FAINT),
-        *([("dotted: pinned", FAINT)] if pinned else ()),
-    )
+    said = (("held out", text(colour)), ("thin: batches", FAINT), *([("dotted: pinned", FAINT)] if pinned else ()))
     for row, (words, shade) in enumerate(said):  # where a loss that falls leaves room
-        axes.text(
-            0.98,
-            0.97 - 0.09 * row,
-            words,
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8,
-            color=shade,
-        )
+        axes.text(0.98, 0.97 - 0.09 * row, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=shade)
 
 
 def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:
@@ -90,11 +70,7 @@ def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, time
         if found:
             axes.plot(*zip(*found, strict=True), style, color=shade, linewidth=1.5)
             highest = max(highest, *(value for _, value in found))
-    axes.set(
-        xlim=(0, max(records[-1]["step"] * 1.02, 0.1 * records[-1]["of"])),
-        ylim=(0, 1.1 * highest or 1),
-        title=title,
-    )
+    axes.set(xlim=(0, max(records[-1]["step"] * 1.02, 0.1 * records[-1]["of"])), ylim=(0, 1.1 * highest or 1), title=title)
     axes.locator_params(nbins=3)
     axes.tick_params(labelbottom=column == "move")  # of the two, the lower has the steps
     if column == "move":
@@ -135,16 +111,13 @@ def _values(axes: Axes, last: Record, pinned: Pins) -> None:
     spectrum(axes, last["values"], COLOURS[last["method"]], last["r"], others)
 
 
-def spectrum(
-    axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()
-) -> None:
+def spectrum(axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()) -> None:
     """Singular values as shares of their whole, down to a thousandth; the dashed line is r."""
     for found, colour, style in ((values, shade, "-"), *((other, pin, ":") for other, pin in others)):
         found = np.array(found)
         axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
     axes.axvline(r + 0.5, color=FAINT, linestyle="--", linewidth=1)
-    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="dashed: r",
-             title="Singular values")  # fmt: skip
+    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="dashed: r", title="Singular values")
     axes.set_yticks((1e-3, 1e-2, 1e-1, 1), labels=("0.001", "0.01", "0.1", "1"))
     axes.minorticks_off()
 
@@ -179,11 +152,7 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
     """A few questions, what the untrained model wrote and what it writes now."""
     axes.set_axis_off()
     first, last = records[0], records[-1]
-    axes.set(
-        xlim=(0, 1),
-        ylim=(5, 0),
-        title="Asked" + ("" if last["told"] and last["step"] else ": answers come at the end"),
-    )
+    axes.set(xlim=(0, 1), ylim=(5, 0), title="Asked" + ("" if last["told"] and last["step"] else ": answers come at the end"))
     columns = (0.0, 0.37, 0.5, 0.76)
     for place, name in zip(columns, ("question", "right", "before", "now"), strict=True):
         axes.text(place, 0.5, name, fontsize=8, color=FAINT, va="center")

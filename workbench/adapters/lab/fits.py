@@ -27,12 +27,8 @@ class FitConfig(TuningConfig):
     looks: int = knob(8, "looks", "at the loss on held-out questions, on the way", low=1, high=100)
     held_out: int = knob(64, "looked at", "held-out questions, at each look", low=1, high=300)
     tested: int = knob(500, "tested on", "questions of each held-out part, at most", low=1, high=500)
-    prose: int = knob(
-        4096, "prose", "by which forgetting is measured", low=256, high=100_000, log=True, unit="tokens"
-    )
-    control: str = knob(
-        "", "control", "a variant of the method, which takes one part of it away", choices=("", *CONTROLS)
-    )
+    prose: int = knob(4096, "prose", "by which forgetting is measured", low=256, high=100_000, log=True, unit="tokens")
+    control: str = knob("", "control", "a variant of the method, which takes one part of it away", choices=("", *CONTROLS))
     peft: str = knob(
         "", "PEFT's config", "of a further point, as JSON: any adapter of PEFT, where it is installed", free=True,
         choices=("", PEFT_EXAMPLE),
@@ -151,12 +147,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
     def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
         """A method at the common budget of parameters."""
-        found: dict[str, Any] = {
-            "method": method,
-            "r": RANKS.get(method, OF_LORA),
-            "model": model or self.model,
-            "peft": "",
-        }
+        found: dict[str, Any] = {"method": method, "r": RANKS.get(method, OF_LORA), "model": model or self.model, "peft": ""}
         return found | ({"q": OF_MINI} if method == "mini" else {})
 
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:

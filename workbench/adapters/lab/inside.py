@@ -54,9 +54,7 @@ class Rounded(nn.Module):
         return x @ (self.codes * self.scale).T.to(x.dtype)
 
 
-def an_update(
-    config: AdapterConfig, base: nn.Linear, size: float, kind: type[Adapter] | None = None, seed: int = 0
-) -> Adapter:
+def an_update(config: AdapterConfig, base: nn.Linear, size: float, kind: type[Adapter] | None = None, seed: int = 0) -> Adapter:
     """An adapter on this layer, whose trained numbers are moved by noise of this size."""
     generator = torch.Generator().manual_seed(seed)
     gradient = torch.randn(base.weight.shape, generator=generator)
@@ -70,8 +68,8 @@ def an_update(
 class ShardsConfig(Config):
     """The update of one method on a small layer."""
 
-    method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = (
-        knob("lora", "method", "LoRA with three kinds of A, and Bone's family", essential=True)
+    method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = knob(
+        "lora", "method", "LoRA with three kinds of A, and Bone's family", essential=True
     )
     r: Literal[2, 4, 8, 16] = knob(8, "rank r", "or side of a block", essential=True)
     q: Literal[4, 8, 16, 24, 48] = knob(
@@ -82,16 +80,13 @@ class ShardsConfig(Config):
 
 
 @experiment(
-    "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=stories.SHARDS,
-)  # fmt: skip
+    "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=stories.SHARDS
+)
 def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
     """From LoRA to MiSS by choosing A, and on to Bat: the update as a matrix, its blocks, its singular values, its numbers."""
     base, name = a_layer(ROWS, COLUMNS), config.method.partition(":")[0]
     given = AdapterConfig(
-        method=name,
-        r=config.r,
-        alpha=config.r if name == "lora" else None,
-        q=config.q if name == "mini" else None,
+        method=name, r=config.r, alpha=config.r if name == "lora" else None, q=config.q if name == "mini" else None
     )
     kind = Orthogonal if "orthogonal" in config.method else None
     update = an_update(given, base, 1.0, kind, config.seed)
@@ -99,11 +94,7 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
         if "tiled" in config.method:
             update.A.copy_(torch.eye(config.r).repeat(1, COLUMNS // config.r))
         delta = update.delta(base.weight)
-        trained = {
-            n: p
-            for n, p in update.named_parameters()
-            if p.requires_grad and not (n == "A" and ":" in config.method)
-        }
+        trained = {n: p for n, p in update.named_parameters() if p.requires_grad and not (n == "A" and ":" in config.method)}
         parts = [p.flatten(0, -2) for p in update.parameters()]
     yield {
         "method": config.method,
@@ -126,13 +117,7 @@ class CostConfig(Config):
     columns: int = knob(1024, "inputs", "of the layer", low=64, high=8192, log=True, essential=True)
     rows: int = knob(1024, "outputs", "of the layer", low=64, high=8192, log=True, essential=True)
     r: int = knob(
-        64,
-        "rank r",
-        "of MiSS and Bat; LoRA has half of it, for as many numbers",
-        low=2,
-        high=512,
-        log=True,
-        essential=True,
+        64, "rank r", "of MiSS and Bat; LoRA has half of it, for as many numbers", low=2, high=512, log=True, essential=True
     )
     presets = PRESETS
 
@@ -167,9 +152,7 @@ class StepConfig(Config):
 
     width: Literal[32, 64, 128] = knob(128, "inputs", "of the layer", essential=True)
     r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "of all methods", essential=True)
-    alpha: float = knob(
-        16.0, "alpha", "of LoRA's kind: its scale is alpha / r", low=1.0, high=256.0, log=True, essential=True
-    )
+    alpha: float = knob(16.0, "alpha", "of LoRA's kind: its scale is alpha / r", low=1.0, high=256.0, log=True, essential=True)
     seed: int = knob(0, "seed", "of the inputs and A", low=0, high=100)
     presets = PRESETS
 
@@ -183,9 +166,7 @@ def step(config: StepConfig, run: Any) -> Iterator[Record]:
     found: dict[str, tuple[float, float]] = {}
     for method in ("full", "miss", "bat-row", "lora", "rslora", "dora", "pissa", "olora"):
         given = AdapterConfig(
-            method=method,
-            r=config.r,
-            alpha=config.alpha if method not in ("full", "miss", "bat-row") else None,
+            method=method, r=config.r, alpha=config.alpha if method not in ("full", "miss", "bat-row") else None
         )
         update = an_update(given, base, 0.0, seed=config.seed)
         trained = [p for p in update.parameters() if p.requires_grad]

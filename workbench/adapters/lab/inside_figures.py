@@ -48,13 +48,7 @@ def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
             continue
         high, wide = CELL * values.shape[0], CELL * values.shape[1]
         is_above = values is above[1]
-        axes = part(
-            fig,
-            f"part {name}",
-            *((left, top - 22 - high) if is_above else (left - 14 - wide, top)),
-            wide,
-            high,
-        )
+        axes = part(fig, f"part {name}", *((left, top - 22 - high) if is_above else (left - 14 - wide, top)), wide, high)
         fixed = name == "A" and (method != "lora" or ":" in last["method"])
         axes.imshow(tinted(values, *((GREY, GREY) if fixed else ())), aspect="auto", interpolation="nearest")
         said = f"{name}: {values.shape[0]} x {values.shape[1]}"
@@ -69,9 +63,7 @@ def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
     spectrum(part(fig, "values", 486, 166, 176, 150), last["values"], colour_of(method), r)
 
 
-def _around(
-    method: str, parts: list[np.ndarray], tiles: np.ndarray
-) -> tuple[tuple[str, Any], tuple[str, Any]]:
+def _around(method: str, parts: list[np.ndarray], tiles: np.ndarray) -> tuple[tuple[str, Any], tuple[str, Any]]:
     """What stands above the update and what left of it, each with its name."""
     if method == "lora":
         return ("A", parts[0]), ("B", parts[1])
@@ -114,14 +106,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
     labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]
     for name, left, title, values, said, line in (
         ("adds", 156, "Extra work, %", [100 * v for v in last["adds"]], list(adds.values()), 100),
-        (
-            "kept",
-            432,
-            "Kept for the gradient, MiB",
-            last["kept"],
-            [_figure(v) for v in last["kept"]],
-            last["weight"],
-        ),
+        ("kept", 432, "Kept for the gradient, MiB", last["kept"], [_figure(v) for v in last["kept"]], last["weight"]),
     ):
         axes = part(fig, name, left, 66, 184, 320)
         axes.axvline(line, color=INK, linestyle="--", linewidth=1)
@@ -169,9 +154,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
             axes.plot(value, place, "o", color=COLOURS[label], markersize=6)
             _beside(axes, place, f"{value:.2f}")
         axes.axvline(1, color=INK, linestyle="--", linewidth=1)
-        axes.plot(
-            last[theory], last["labels"].index("lora"), "o", color=INK, markerfacecolor="none", markersize=11
-        )
+        axes.plot(last[theory], last["labels"].index("lora"), "o", color=INK, markerfacecolor="none", markersize=11)
         axes.set(xlim=(0, max(*values, last[theory]) * 1.25), ylim=(len(values) - 0.5, -0.5), title=title)
         axes.set_yticks(range(len(values)), labels=[NAMES[label] for label in last["labels"]])
         for tick, label in zip(axes.get_yticklabels(), last["labels"], strict=True):
@@ -196,13 +179,7 @@ def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
     axes.plot(asked[got != 0], got[got != 0], ".", color=ORANGE, markersize=4)
     axes.plot(asked[got == 0], got[got == 0], ".", color=BLUE, markersize=4)
     unit = f"10{str(power).translate(RAISED)}"
-    axes.set(
-        xlim=(-most, most),
-        ylim=(-most, most),
-        xlabel=f"asked for, {unit}",
-        ylabel=f"got, {unit}",
-        title="Entries",
-    )
+    axes.set(xlim=(-most, most), ylim=(-most, most), xlabel=f"asked for, {unit}", ylabel=f"got, {unit}", title="Entries")
     words(axes, [("as they were  ", text(BLUE)), ("line: exact", FAINT)])
     axes = part(fig, "sizes", 400, 72, 254, 270, gap=30)
     axes.plot(last["sizes"], last["lost_at"], color=ORANGE)
@@ -210,10 +187,7 @@ def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
     axes.axvline(last["size"], color=INK, linestyle="--", linewidth=1)
     axes.set(xlim=(-6, -1), ylim=(-2, 102), xlabel="size of the update (root mean square)", ylabel="%")
     axes.set_xticks(range(-6, 0), labels=[f"10{str(k).translate(RAISED)}" for k in range(-6, 0)])
-    words(
-        axes,
-        [("rounding error   ", text(ORANGE)), ("⋯ entries unchanged  ", text(BLUE)), ("- - here", FAINT)],
-    )
+    words(axes, [("rounding error   ", text(ORANGE)), ("⋯ entries unchanged  ", text(BLUE)), ("- - here", FAINT)])
 
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -16,9 +16,7 @@ def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> st
     trained = f"{last['numbers']:,} numbers are trained in place of {last['weight']:,} ({share:.0f} %)"
     told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
-        told += (
-            f". Its {last['r']} columns repeat: it is MiSS's, whether it was made by a tiled A or by a shard"
-        )
+        told += f". Its {last['r']} columns repeat: it is MiSS's, whether it was made by a tiled A or by a shard"
     elif last["method"].startswith("bat"):
         told += ": each block is W's own block, turned by a small matrix"
     return f"{told}."
@@ -57,9 +55,7 @@ def tell_merge(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str
 
 def _rank_is(*bounds: int) -> Any:
     """Which of the answers the rank falls to: at most each bound, or above all of them."""
-    return lambda records, rival: next(
-        (k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds)
-    )
+    return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 
 
 SHARDS = (

@@ -64,9 +64,7 @@ def moved(model: Any) -> dict[str, Any]:
     found: dict[str, list[float]] = {}
     for path, layer in adapted(model).items():
         share = update_of(layer).norm() / layer.own[0].float().norm()
-        found.setdefault(short(path).partition(" ")[2].rpartition(".")[2], []).append(
-            round(100 * share.item(), 4)
-        )
+        found.setdefault(short(path).partition(" ")[2].rpartition(".")[2], []).append(round(100 * share.item(), 4))
     return {"modules": [*found], "moved": [*found.values()]}
 
 

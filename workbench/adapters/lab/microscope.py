@@ -45,10 +45,7 @@ def _inputs(config: MicroscopeConfig) -> list[str]:
     if not config.folder:
         return inputs(config)
     folder = Path(config.folder).expanduser()
-    return [
-        models.ref(config.model),
-        *(f"{n}@{sha256(folder / n)[:16]}" for n in (CONFIG, TENSORS) if (folder / n).exists()),
-    ]
+    return [models.ref(config.model), *(f"{n}@{sha256(folder / n)[:16]}" for n in (CONFIG, TENSORS) if (folder / n).exists())]
 
 
 @torch.no_grad()
@@ -107,9 +104,7 @@ def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
 def _inside(weight: Tensor, delta: Tensor) -> float:
     """``||U' Delta V||^2`` with W's strongest singular directions U and V, by two steps of subspace iteration."""
     rank = min(STRONGEST, *weight.shape)
-    V = torch.linalg.qr(
-        weight.T @ torch.randn(weight.shape[0], rank, generator=torch.Generator().manual_seed(0))
-    ).Q
+    V = torch.linalg.qr(weight.T @ torch.randn(weight.shape[0], rank, generator=torch.Generator().manual_seed(0))).Q
     for _ in range(2):
         U = torch.linalg.qr(weight @ V).Q
         V = torch.linalg.qr(weight.T @ U).Q
@@ -159,13 +154,7 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
 
 
 @experiment(
-    "adapters/microscope",
-    version=3,
-    inputs=_inputs,
-    figure=draw_microscope,
-    story=tell_microscope,
-    prepare=warm_up,
-    threads=2,
+    "adapters/microscope", version=3, inputs=_inputs, figure=draw_microscope, story=tell_microscope, prepare=warm_up, threads=2
 )
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
     """Every layer of an adapter: how far it moved, how many directions, how new to W, what a bfloat16 merge loses."""
@@ -182,9 +171,4 @@ def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
     }
     for path, layer in layers.items():
         block, _, module = short(path).partition(" ")
-        yield {
-            "block": int(block) if block.isdigit() else 0,
-            "module": module or block,
-            **about,
-            **examine(layer),
-        }
+        yield {"block": int(block) if block.isdigit() else 0, "module": module or block, **about, **examine(layer)}

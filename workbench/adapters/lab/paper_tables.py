@@ -50,9 +50,7 @@ def _means(
     found: dict[tuple[str, str], list[float]] = {}
     for r in records:
         if r.get(column) is not None:
-            found.setdefault((MODEL_NAMES.get(r["model"], r["model"]), place(r)), []).append(
-                times * r[column]
-            )
+            found.setdefault((MODEL_NAMES.get(r["model"], r["model"]), place(r)), []).append(times * r[column])
     return [
         {"from": "here", "model": model, "task": measured, "column": where, "value": np.mean(values)}
         for (model, where), values in found.items()

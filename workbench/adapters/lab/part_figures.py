@@ -18,10 +18,7 @@ def draw_controls(records: Sequence[Record]) -> Figure:
     """Loss of MiSS and Bat-row, and of each with one part taken away or replaced; and what that part brings, seed by seed."""
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
-    panels = [
-        Panel("", LOSS),
-        Panel("below its method (dashed)", LOSS, {}, "its method's loss minus its, same seed", whole),
-    ]
+    panels = [Panel("", LOSS), Panel("below its method (dashed)", LOSS, {}, "its method's loss minus its, same seed", whole)]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
@@ -42,9 +39,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
     ranks = sorted({r["rank"] for r in records})
     with figure() as fig:
         for axes, (column, name) in zip(
-            fig.subplots(1, 2),
-            (("first_gradient", "first gradient's norm"), ("loss", "loss on test questions")),
-            strict=True,
+            fig.subplots(1, 2), (("first_gradient", "first gradient's norm"), ("loss", "loss on test questions")), strict=True
         ):
             table = summary(records, column, "rank")
             series(axes, table, "rank", COLOURS, markers=MARKERS)
@@ -60,11 +55,7 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             )
             for label in labels
         ]
-        said = ", ".join(
-            f"{STYLE.name(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna())
-        )
-        title = (
-            f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"
-        )
+        said = ", ".join(f"{STYLE.name(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna()))
+        title = f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"
         note = f"at one rank LoRA has about twice the numbers of the others; {NOTE.of(records)}"
         return named(fig, title, note, labels)

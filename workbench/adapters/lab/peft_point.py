@@ -21,9 +21,7 @@ def read(text: str) -> dict[str, Any]:
         found["peft_type"] = str(found["peft_type"]).upper()
     except (ValueError, KeyError, TypeError):
         example = json.dumps({"peft_type": "VERA", "r": 64})
-        raise KnobError(
-            f"peft={text!r}: expected a PEFT config as JSON with its peft_type, such as {example}"
-        ) from None
+        raise KnobError(f"peft={text!r}: expected a PEFT config as JSON with its peft_type, such as {example}") from None
     return found
 
 
@@ -40,10 +38,7 @@ class PeftTuner(Tuner):
             import peft
         except ImportError:
             raise KnobError("peft is not installed; run: pip install peft") from None
-        about = {
-            "target_modules": sorted({n.rpartition(".")[2] for n in targeted(self.model, None)}),
-            **read(self.config.peft),
-        }
+        about = {"target_modules": sorted({n.rpartition(".")[2] for n in targeted(self.model, None)}), **read(self.config.peft)}
         try:
             with drawn(self.config.seed), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # of PEFT, about transformers

@@ -52,33 +52,20 @@ def load(name: str) -> Problems:
     if name in BUNDLED:
         rows = [row for row in datasets.load("arithmetic") if row["task"] == name]
         parts = [
-            tuple(
-                Pair(row["question"], row.get("worked", row["answer"])) for row in rows if row["part"] == part
-            )
+            tuple(Pair(row["question"], row.get("worked", row["answer"])) for row in rows if row["part"] == part)
             for part in ("train", "validation", "test")
         ]
         return Problems(name, *parts, final=last_number if name == "word-problems" else None)
     if name == "gsm8k":
-        train, test = (
-            [Pair(r["question"], _plain(r["answer"])) for r in datasets.load(n)] for n in FOLDER[name]
-        )
+        train, test = ([Pair(r["question"], _plain(r["answer"])) for r in datasets.load(n)] for n in FOLDER[name])
         return Problems(name, tuple(train[:-300]), tuple(train[-300:]), tuple(test), last_number)
     if name == "svamp":
-        rows = [
-            Pair(f"{r['Body'].rstrip('. ')}. {r['Question']}", f"{r['Answer']:g}")
-            for r in datasets.load(name)
-        ]
+        rows = [Pair(f"{r['Body'].rstrip('. ')}. {r['Question']}", f"{r['Answer']:g}") for r in datasets.load(name)]
         return _split(name, rows, None)
     if name == "math-500":
         return _split(name, [Pair(r["problem"], r["solution"]) for r in datasets.load(name)], boxed)
     rows = _own(name)
-    final = (
-        boxed
-        if all("\\boxed" in p.answer for p in rows)
-        else last_number
-        if all("####" in p.answer for p in rows)
-        else None
-    )
+    final = boxed if all("\\boxed" in p.answer for p in rows) else last_number if all("####" in p.answer for p in rows) else None
     return _split(name, rows, final)
 
 
@@ -138,20 +125,7 @@ def boxed(text: str) -> str:
             break
     found = text[start + len("\\boxed{") : end]
     found = re.sub(r"\\text\{\s*([^}]*)\}", r"\1", found)
-    for gone in (
-        "\\left",
-        "\\right",
-        "\\!",
-        "\\,",
-        "\\ ",
-        "\\$",
-        "$",
-        "^{\\circ}",
-        "^\\circ",
-        "\\%",
-        "%",
-        " ",
-    ):
+    for gone in ("\\left", "\\right", "\\!", "\\,", "\\ ", "\\$", "$", "^{\\circ}", "^\\circ", "\\%", "%", " "):
         found = found.replace(gone, "")
     found = re.sub(r"\\[dt]frac", r"\\frac", found).rstrip(".")
     found = re.sub(r"\\frac(\w)(\w)", r"\\frac{\1}{\2}", found)

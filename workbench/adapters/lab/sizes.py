@@ -32,12 +32,7 @@ class SizeConfig(Config):
     title: ClassVar[str] = "layer"
     method: Literal[METHODS] = knob("miss", "method", "as in training")
     r: int = knob(
-        16,
-        "rank r",
-        "of MiSS, Bat, LoRA-FA; LoRA's kind has half of it, for as many numbers",
-        low=2,
-        high=512,
-        log=True,
+        16, "rank r", "of MiSS, Bat, LoRA-FA; LoRA's kind has half of it, for as many numbers", low=2, high=512, log=True
     )
     width: int = knob(1024, "width", "inputs, and outputs", low=16, high=8192, log=True)
     tokens: int = knob(256, "tokens", "of a batch", low=1, high=8192, log=True)
@@ -53,17 +48,13 @@ def on_layer(config: SizeConfig, run: Run) -> Record:
         x = torch.randn(config.tokens, config.width).requires_grad_()  # layers below may be adapted, too
         wished = torch.randn(config.tokens, config.width)
     halved = config.method not in (*FAMILY, "full", "lora-fa")
-    given = AdapterConfig(
-        method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed
-    )
+    given = AdapterConfig(method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed)
     begun = time.process_time()
     gradient = _gradient(base, x, wished) if config.method == "lora-ga" else None
     update = KINDS[config.method](given, base, torch.Generator().manual_seed(config.seed), gradient)
     started = time.process_time() - begun
     kept = keeping(lambda: update(x, base), (*base.parameters(), *update.parameters(), *update.buffers()))
-    frozen, adapted = _interleaved(
-        config.repeats, lambda: base(x).backward(wished), lambda: update(x, base).backward(wished)
-    )
+    frozen, adapted = _interleaved(config.repeats, lambda: base(x).backward(wished), lambda: update(x, base).backward(wished))
     return {
         "init_seconds": started,
         "frozen_seconds": frozen,
@@ -92,11 +83,7 @@ def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
     return [statistics.median(each) for each in times]
 
 
-PANELS = {
-    "init_seconds": "CPU seconds to begin",
-    "step_ratio": "step / frozen layer's",
-    "kept": "kept, MiB",
-}
+PANELS = {"init_seconds": "CPU seconds to begin", "step_ratio": "step / frozen layer's", "kept": "kept, MiB"}
 
 
 def draw_sizes(records: Sequence[Record]) -> Figure:
@@ -123,11 +110,7 @@ def _finding(records: Sequence[Record]) -> str:
     """What stands out at the largest width."""
     widest = max(r["width"] for r in records)
     means = summary([r for r in records if r["width"] == widest], "step_ratio").set_index("label")["mean"]
-    said = [
-        f"{NAMES[label]} {means[label]:.2f}"
-        for label in ("miss", "lora", "bat-row", "bat-col")
-        if label in means
-    ]
+    said = [f"{NAMES[label]} {means[label]:.2f}" for label in ("miss", "lora", "bat-row", "bat-col") if label in means]
     return f"At width {widest:,} a step takes this much of the frozen layer's: {', '.join(said)}"
 
 
@@ -135,9 +118,7 @@ class SizesConfig(ComparisonConfig, SizeConfig):
     """Widths and methods."""
 
     title: ClassVar[str] = "sizes"
-    widths: tuple[int, ...] = knob(
-        (128, 256, 512, 1024, 2048), "widths", "of the layer", low=16, high=8192, essential=True
-    )
+    widths: tuple[int, ...] = knob((128, 256, 512, 1024, 2048), "widths", "of the layer", low=16, high=8192, essential=True)
     methods: tuple[str, ...] = knob(
         ("lora", "dora", "pissa", "olora", "lora-ga", "lora-fa", "hira", "miss", "bat-row", "bat-col"),
         "methods",

@@ -19,11 +19,7 @@ SHARED = 1e-3  # the rate that all have where all have one
 FIVE = ("full", "lora", "pissa", "miss", "bat-row")
 KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
 TINY_SIZE = {"steps": 300, "batch": 16}
-SCALES = {
-    "smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")},
-    "laptop": TINY_SIZE,
-    "paper": NO_PAPER,
-}
+SCALES = {"smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")}, "laptop": TINY_SIZE, "paper": NO_PAPER}
 
 
 class MethodsConfig(StudyConfig):

@@ -37,21 +37,15 @@ def draw_methods(records: Sequence[Record]) -> Figure:
     panels = [
         Panel("all at one rate", LOSS, {"rates": "shared"}),
         Panel("each at its own", LOSS, own),
-        Panel(
-            "below LoRA (dashed)", LOSS, own, "LoRA's loss minus its, own rate", dict.fromkeys(labels, "lora")
-        ),
+        Panel("below LoRA (dashed)", LOSS, own, "LoRA's loss minus its, own rate", dict.fromkeys(labels, "lora")),
     ]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         model = next((f"{MODEL_NAMES.get(r['model'], r['model'])}, " for r in records if "model" in r), "")
-        guesses = (
-            f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess")
-        )
+        guesses = (f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess"))
         title = sentence("MiSS's loss below LoRA's: ", at_both(records, "miss", "lora"), "Methods", "{} {}")
-        return finish(
-            fig, title, f"{model}sums of two and three numbers{next(guesses, '')}; {NOTE.of(records)}"
-        )
+        return finish(fig, title, f"{model}sums of two and three numbers{next(guesses, '')}; {NOTE.of(records)}")
 
 
 def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Sequence[str]) -> None:
@@ -70,31 +64,21 @@ def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -
         edge = rest[-1]["mean"] + span / 2
         axes.set_xlim(rest[0]["mean"] - span / 5, edge)
         style = {"ha": "right", "va": "center", "fontsize": 8, "color": text(STYLE.colour(last["label"]))}
-        axes.text(
-            edge, heights[last["label"]], f"{STYLE.name(last['label'])} {last['mean']:.2f} \u2192", **style
-        )
+        axes.text(edge, heights[last["label"]], f"{STYLE.name(last['label'])} {last['mean']:.2f} \u2192", **style)
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
     """Learning against forgetting: loss on test questions, and the rise of the loss on prose; also at every rate tried."""
-    labels = [
-        label
-        for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full")
-        if at(records, label=label)
-    ]
+    labels = [label for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full") if at(records, label=label)]
     with figure() as fig:
         *judged, path = fig.subplots(1, 3, sharey=True)
-        for axes, rates, name in zip(
-            judged, ("shared", "own"), ("all at one rate", "each at its own"), strict=True
-        ):
+        for axes, rates, name in zip(judged, ("shared", "own"), ("all at one rate", "each at its own"), strict=True):
             for label in labels:
                 rows = [r for r in judging_rows(at(records, label=label, rates=rates)) if "forgetting" in r]
                 if rows:
                     x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
                     axes.plot(x, y, ".", color=STYLE.colour(label), markersize=4, alpha=0.6)
-                    axes.plot(
-                        x.mean(), y.mean(), STYLE.marker(label), color=STYLE.colour(label), markersize=7
-                    )
+                    axes.plot(x.mean(), y.mean(), STYLE.marker(label), color=STYLE.colour(label), markersize=7)
             axes.set(title=name, xlabel="loss on test questions")
             rows = [r for r in at(records, rates=rates) if r["label"] in labels]
             heights = summary(rows, "forgetting").set_index("label")["mean"].to_dict()
@@ -111,16 +95,12 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                     color=STYLE.colour(label),
                     linewidth=_width(label),
                 )
-        path.set(
-            title="at every rate, from below", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3)
-        )
+        path.set(title="at every rate, from below", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3))
         judged[0].set(ylabel="rise of the loss on prose", yscale="log")
         log_ticks(judged[0].yaxis)
         found = at_both(records, "lora", "miss", FORGETTING)
         title = sentence("MiSS forgets more than LoRA by ", found, "Learning and forgetting", "{} {}")
-        note = NOTE.of(
-            records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better"
-        )
+        note = NOTE.of(records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better")
         if any((r.get("forgetting") or 0) < 0 for r in records):
             note += "; what fell is not drawn"
         return named(fig, title, note, labels)
@@ -147,39 +127,22 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-SHOWN = (
-    "lora",
-    "lora+",
-    "pissa",
-    "hira",
-    "miss",
-    "bat-row",
-    "full",
-)  # in colour, where all would be too many
+SHOWN = ("lora", "lora+", "pissa", "hira", "miss", "bat-row", "full")  # in colour, where all would be too many
 
 
 def draw_sweep(records: Sequence[Record]) -> Figure:
     """Loss on held-out questions against the rate, and against the size of the first step that it makes."""
-    tried = [
-        r
-        for r in records
-        if r.get("phase") == "choose" and r.get("validation") is not None and not r.get("failed")
-    ]
+    tried = [r for r in records if r.get("phase") == "choose" and r.get("validation") is not None and not r.get("failed")]
     sizes = {r["label"]: r["step_size"] for r in records if r.get("step_size") is not None}
     labels = list(dict.fromkeys(r["label"] for r in tried))
     with figure() as fig:
         left, right = fig.subplots(1, 2, sharey=True)
         means = {
-            label: pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean()
-            for label in labels
+            label: pd.DataFrame([r for r in tried if r["label"] == label]).groupby("lr")["validation"].mean() for label in labels
         }
         best = {label: rows.idxmin() for label, rows in means.items()}
         for label, rows in means.items():
-            look = (
-                {"color": STYLE.colour(label), "linewidth": 1.3}
-                if label in SHOWN
-                else {"color": FAINT, "linewidth": 0.5}
-            )
+            look = {"color": STYLE.colour(label), "linewidth": 1.3} if label in SHOWN else {"color": FAINT, "linewidth": 0.5}
             for axes, size in ((left, 1.0), (right, sizes.get(label))):
                 if size is not None:
                     axes.plot(rows.index * size, rows, **look)
@@ -211,16 +174,10 @@ def _apart(values: Sequence[float]) -> str:
 def draw_curves(records: Sequence[Record]) -> Figure:
     """Loss on held-out questions on the way, at the shared rate and at each one's own."""
     judged = [r for r in judging_rows(records) if r.get("curve")]
-    labels = [
-        label
-        for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full")
-        if at(judged, label=label)
-    ]
+    labels = [label for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full") if at(judged, label=label)]
     with figure() as fig:
         for axes, (rates, name) in zip(
-            fig.subplots(1, 2, sharey=True),
-            (("shared", "all at one rate"), ("own", "each at its own")),
-            strict=True,
+            fig.subplots(1, 2, sharey=True), (("shared", "all at one rate"), ("own", "each at its own")), strict=True
         ):
             for label in labels:
                 curves = np.array([r["curve"] for r in at(judged, label=label, rates=rates)])
@@ -250,9 +207,7 @@ def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
     """Steps to the other's last loss at its own rate, over all steps, a value a seed: linear between looks; 1 where never."""
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):
-        other = next(
-            (r for r in at(judging_rows(records), label=than, rates="own") if r["seed"] == mine["seed"]), None
-        )
+        other = next((r for r in at(judging_rows(records), label=than, rates="own") if r["seed"] == mine["seed"]), None)
         if other is None or not mine.get("curve") or not other.get("curve"):
             continue
         steps, losses = np.array(mine["curve"]).T
@@ -263,7 +218,5 @@ def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
             continue
         k = below[0]
         share = 0.0 if k == 0 else (losses[k - 1] - target) / (losses[k - 1] - losses[k])
-        found[mine["seed"]] = float(
-            (steps[max(k - 1, 0)] + share * (steps[k] - steps[max(k - 1, 0)])) / steps[-1]
-        )
+        found[mine["seed"]] = float((steps[max(k - 1, 0)] + share * (steps[k] - steps[max(k - 1, 0)])) / steps[-1])
     return pd.Series(found, dtype=float).rename_axis("seed")

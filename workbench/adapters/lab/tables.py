@@ -24,16 +24,7 @@ class Shapes(NamedTuple):
 def _llama(blocks: int, width: int, key: int, hidden: int, query: int | None = None) -> Shapes:
     query = query or width
     return Shapes(
-        blocks,
-        (
-            (query, width),
-            (key, width),
-            (key, width),
-            (width, query),
-            (hidden, width),
-            (hidden, width),
-            (width, hidden),
-        ),
+        blocks, ((query, width), (key, width), (key, width), (width, query), (hidden, width), (hidden, width), (width, hidden))
     )
 
 
@@ -60,12 +51,7 @@ PRINTED = {  # LoRA's rank and count, MiSS's rank and count: version 12, tables 
 
 def count(shapes: Shapes, method: str, r: int) -> float:
     """Numbers that are trained, in millions: LoRA ``r (in + out)`` a layer, MiSS and Bat-col ``r out``, Bat-row ``r in``."""
-    each = {
-        "lora": lambda o, i: o + i,
-        "miss": lambda o, i: o,
-        "bat-col": lambda o, i: o,
-        "bat-row": lambda o, i: i,
-    }[method]
+    each = {"lora": lambda o, i: o + i, "miss": lambda o, i: o, "bat-col": lambda o, i: o, "bat-row": lambda o, i: i}[method]
     return shapes.blocks * r * sum(each(o, i) for o, i in shapes.layers) / 1e6
 
 
@@ -73,14 +59,9 @@ def parameters() -> pd.DataFrame:
     """The paper's counts and ours, in millions; `differs` names what is not as printed (by more than the last digit)."""
     rows = {}
     for name, (lora, lora_printed, miss, miss_printed) in PRINTED.items():
-        ours = {
-            kind: count(MODELS[name], kind, lora if kind == "lora" else miss)
-            for kind in ("lora", "miss", "bat-row")
-        }
+        ours = {kind: count(MODELS[name], kind, lora if kind == "lora" else miss) for kind in ("lora", "miss", "bat-row")}
         wrong = [
-            NAMES[kind]
-            for kind, printed in (("lora", lora_printed), ("miss", miss_printed))
-            if abs(ours[kind] - printed) > 0.35
+            NAMES[kind] for kind, printed in (("lora", lora_printed), ("miss", miss_printed)) if abs(ours[kind] - printed) > 0.35
         ]
         rows[name] = {
             "r": f"{lora}, {miss}", "LoRA": round(ours["lora"], 2), "printed": lora_printed,
@@ -117,15 +98,11 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
     peak: with gradients and AdamW's state; start: putting the adapter on; to LoRA's loss: the share of the steps after which
     LoRA's last loss at its own rate is reached. What was not measured has no column.
     """
-    judged = [
-        r for r in judging_rows(records) if r.get("rates", rates) == rates and r.get("loss") is not None
-    ]
+    judged = [r for r in judging_rows(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
     found = {}
     for label in dict.fromkeys(r["label"] for r in judged):
         part = [r for r in judged if r["label"] == label]
-        row: dict[str, object] = {
-            "rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))
-        }
+        row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
             middle = np.median if column.endswith("seconds") else np.mean  # a machine may be busy once

@@ -66,9 +66,7 @@ def on_toy(config: ToyConfig, run: Run) -> Record:
     x = torch.linspace(-1, 1, 50)[:, None]
     noise = 0.05 * torch.randn(50, 1, generator=generator)
     model = Perceptron(config.seed)
-    _learn(
-        model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0), x, wave(x, False) + noise, 250
-    )
+    _learn(model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0), x, wave(x, False) + noise, 250)
     if config.method == "lora-ga":
         raise ValueError("lora-ga needs a model that returns a loss")
     add_adapter(model, config.of(AdapterConfig))
@@ -109,9 +107,7 @@ def draw_toy(records: Sequence[Record]) -> Figure:
             axes.locator_params(axis="x", nbins=4)
             axes.set_xscale("log")
             figures.log_ticks(axes.xaxis)
-        title = sentence(
-            "MiSS's error above LoRA's: ", figures.at_both(records, "lora", "miss"), "The toy", "{} {}"
-        )
+        title = sentence("MiSS's error above LoRA's: ", figures.at_both(records, "lora", "miss"), "The toy", "{} {}")
         return finish(fig, title, NOTE.of(records))
 
 

@@ -32,12 +32,7 @@ class TuningConfig(AdapterConfig):
 
     title: ClassVar[str] = "training"
     model: str = knob(
-        models.TINY,
-        "model",
-        "bundled, of the hub, a folder, or a file of RWKV-6",
-        choices=MODELS,
-        free=True,
-        essential=True,
+        models.TINY, "model", "bundled, of the hub, a folder, or a file of RWKV-6", choices=MODELS, free=True, essential=True
     )
     data: str = knob(
         "sums", "questions", "what is learnt; or a file of yours, or a hub id", free=True, essential=True,
@@ -50,19 +45,9 @@ class TuningConfig(AdapterConfig):
     steps: int = knob(200, "steps", "of training", low=1, high=100_000, log=True, essential=True)
     batch: int = knob(16, "batch size", "questions a step", low=1, high=512, log=True)
     samples: int = knob(4000, "questions used", "to train on, at most", low=1, high=1_000_000, log=True)
-    length: int = knob(
-        256,
-        "longest",
-        "question with answer; what is longer is cut",
-        low=8,
-        high=4096,
-        log=True,
-        unit="tokens",
-    )
+    length: int = knob(256, "longest", "question with answer; what is longer is cut", low=8, high=4096, log=True, unit="tokens")
     schedule: Literal["cosine", "constant"] = knob("cosine", "schedule", "of the rate: to zero, or none")
-    warmup: float = knob(
-        0.0, "warm-up", "share of the steps over which the rate rises", low=0.0, high=0.5, step=0.01
-    )
+    warmup: float = knob(0.0, "warm-up", "share of the steps over which the rate rises", low=0.0, high=0.5, step=0.01)
     weight_decay: float = knob(
         0.0,
         "weight decay",
@@ -96,9 +81,7 @@ class Tuner:
     @enough_memory()
     def __init__(self, config: TuningConfig, **more: Any):
         self.config = config
-        self.lm = models.shallow_copy(
-            models.shared(config.model, getattr(torch, config.dtype), config.device)
-        )
+        self.lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype), config.device))
         self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
         qa.head_alone_gives_logits(self.model)  # found out while nothing is on the model
@@ -115,9 +98,7 @@ class Tuner:
 
     def put_on(self, **more: Any) -> list[dict[str, Any]]:
         """Put the adapter on the model; returns what is trained, as groups for the optimizer."""
-        gradient = (
-            [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
-        )
+        gradient = [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
         add_adapter(self.model, self.config.of(AdapterConfig), batches=gradient, **more)
         self._idle = adapted(self.model)
         return parameter_groups(self.model, self.config.lr)
@@ -132,11 +113,7 @@ class Tuner:
         warm = round(c.warmup * c.steps)
         if step < warm:
             return (step + 1) / warm
-        return (
-            1.0
-            if c.schedule == "constant"
-            else (1 + math.cos(math.pi * (step - warm) / max(c.steps - warm, 1))) / 2
-        )
+        return 1.0 if c.schedule == "constant" else (1 + math.cos(math.pi * (step - warm) / max(c.steps - warm, 1))) / 2
 
     def _batch(self, rows: Tensor) -> Batch:
         return qa.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
@@ -144,9 +121,7 @@ class Tuner:
     def _labelled(self, number: int) -> dict[str, Tensor]:
         """A batch as the model itself takes it, for LoRA-GA's gradient."""
         size = min(self.config.batch, len(self.train))
-        order = torch.randperm(
-            len(self.train), generator=torch.Generator().manual_seed(mixed(self.config.seed, 2))
-        )
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mixed(self.config.seed, 2)))
         batch = self._batch(order.roll(-number * size)[:size])
         labels = torch.full_like(batch.ids, -100)
         labels[batch.rows, batch.columns + 1] = batch.targets
@@ -185,9 +160,7 @@ class Tuner:
     def _see_who_is_reached(self) -> None:
         """Warn of adapters without a gradient in the first steps: the model does not use their layers."""
         self._idle = {
-            path: layer
-            for path, layer in self._idle.items()
-            if all(p.grad is None for p in layer.adapters.parameters())
+            path: layer for path, layer in self._idle.items() if all(p.grad is None for p in layer.adapters.parameters())
         }
         if self._idle and self.training.done + 1 == min(EARLY, self.config.steps):
             warnings.warn(
@@ -232,10 +205,7 @@ class Tuner:
     def updates(self) -> dict[str, Tensor]:
         """Each layer's update as it stands, ``(out, in)``."""
         with torch.no_grad():
-            return {
-                path: layer.adapters["default"].delta(layer.own[0].float())
-                for path, layer in adapted(self.model).items()
-            }
+            return {path: layer.adapters["default"].delta(layer.own[0].float()) for path, layer in adapted(self.model).items()}
 
     @property
     def model(self) -> Any:

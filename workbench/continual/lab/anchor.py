@@ -28,10 +28,7 @@ from workbench.measures import sentence
 from workbench.plotting import figure, finish, point
 from workbench.runs import Run
 
-REPORTED = {
-    "ACC": (-15.3, 2.8),
-    "online": (-29.8, 0.6),
-}  # CLASSP minus Adam, points, and the deviation over five seeds
+REPORTED = {"ACC": (-15.3, 2.8), "online": (-29.8, 0.6)}  # CLASSP minus Adam, points, and the deviation over five seeds
 SHARED = 3e-4
 RATE_NAMES = {"shared": "lr 3e-4", "own": "own rate"}
 
@@ -40,9 +37,7 @@ class AnchorConfig(Config):
     """Permuted pictures, one of two methods."""
 
     title = "anchor"
-    data: Literal["mnist", "mnist-10k"] = knob(
-        "mnist", "pictures", "all 70,000, or the bundled 10,000", essential=True
-    )
+    data: Literal["mnist", "mnist-10k"] = knob("mnist", "pictures", "all 70,000, or the bundled 10,000", essential=True)
     tasks: int = knob(20, "tasks", "orders of the pixels", low=2, high=50, essential=True)
     method: Literal["classp", "adam"] = knob("classp", "method", "which learns")
     lr: float = knob(SHARED, "learning rate", "of either", low=1e-5, high=1.0, log=True)
@@ -101,9 +96,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
         for axes, measure, name in zip(grid, (ACCURACY, ONLINE), ("in the end", "online"), strict=True):
             table = measure.table(records, "rates")
             for _, row in table.iterrows():
-                point(
-                    axes, kinds.index((row["rates"], row["label"])), row, COLOURS[row["label"]], across=True
-                )
+                point(axes, kinds.index((row["rates"], row["label"])), row, COLOURS[row["label"]], across=True)
             adam = table[(table["rates"] == "shared") & (table["label"] == "adam")]
             if len(adam) and ("shared", "classp") in kinds:
                 place = kinds.index(("shared", "classp"))
@@ -122,9 +115,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
         ]
         title = sentence("CLASSP minus Adam in the end, points: ", found, "An outside anchor", "{} {}")
         note = f"digits, their pixels in an order of each task's own. {NOTE.of(records)}; "
-        return finish(
-            fig, title, note + "hollow: Adam's mean here, and the difference that the study reports"
-        )
+        return finish(fig, title, note + "hollow: Adam's mean here, and the difference that the study reports")
 
 
 @comparison(

@@ -42,11 +42,7 @@ def _over(one: str, rival: str, stream: str) -> str:
 
 
 def _kib(records: list[Record], label: str, stream: str) -> float:
-    return next(
-        r["state_bytes"] / 1024
-        for r in judging_rows(records)
-        if r["label"] == label and r["stream"] == stream
-    )
+    return next(r["state_bytes"] / 1024 for r in judging_rows(records) if r["label"] == label and r["stream"] == stream)
 
 
 def _memory(*rivals: str) -> Check:
@@ -56,11 +52,7 @@ def _memory(*rivals: str) -> Check:
         stream = places(records, "stream")[0]
         ours = _kib(records, "classp", stream)
         found = [
-            Finding(
-                f"KiB, {rival} minus CLASSP ({ours:.0f})",
-                exactly(_kib(records, rival, stream) - ours),
-                low=0,
-            )
+            Finding(f"KiB, {rival} minus CLASSP ({ours:.0f})", exactly(_kib(records, rival, stream) - ours), low=0)
             for rival in rivals
         ]
         return verdict(*found)
@@ -72,21 +64,12 @@ def _pixels(records: list[Record]) -> Verdict:
     """A buffer of 200 pictures as bytes (a quarter of what our float32 buffer takes) against the sums."""
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
-    return verdict(
-        Finding(f"KiB, 200 pictures as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0)
-    )
+    return verdict(Finding(f"KiB, 200 pictures as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0))
 
 
 def _part(without: str, text: str) -> Check:
     """Check: the part of CLASSP that is away in `without` brings something on each stream."""
-    return better(
-        ACCURACY,
-        "CLASSP, p = 1",
-        without,
-        say=lambda *at: f"{WORDS[at[-1]]}: {text}",
-        by="part",
-        per="stream",
-    )
+    return better(ACCURACY, "CLASSP, p = 1", without, say=lambda *at: f"{WORDS[at[-1]]}: {text}", by="part", per="stream")
 
 
 def _threshold(records: list[Record]) -> Verdict:
@@ -94,15 +77,9 @@ def _threshold(records: list[Record]) -> Verdict:
     cases, words = [], []
     for part in ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5"):
         gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
-        cases.append(
-            verdict(*(Finding(f"{part}, {WORDS[s]}", interval(gain), low=0) for s, gain in gains.items()))
-        )
+        cases.append(verdict(*(Finding(f"{part}, {WORDS[s]}", interval(gain), low=0) for s, gain in gains.items())))
         words.append(f"{part}: {', '.join(str(interval(gain)) for gain in gains.values())}")
-    return verdict(
-        *cases,
-        any_of=True,
-        measured=f"points brought, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}",
-    )
+    return verdict(*cases, any_of=True, measured=f"points brought, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}")
 
 
 def _sparse(records: list[Record]) -> Verdict:
@@ -110,14 +87,9 @@ def _sparse(records: list[Record]) -> Verdict:
     found = []
     for stream in places(records, "stream"):
         whole, gated, plain = (
-            100 * scores(records, "moved", part=part, stream=stream)
-            for part in ("CLASSP, p = 1", "threshold 1e-6", "decay off")
+            100 * scores(records, "moved", part=part, stream=stream) for part in ("CLASSP, p = 1", "threshold 1e-6", "decay off")
         )
-        found.append(
-            Finding(
-                f"{WORDS[stream]}: % of weights moved, threshold 0 minus 1e-6", interval(whole - gated), low=0
-            )
-        )
+        found.append(Finding(f"{WORDS[stream]}: % of weights moved, threshold 0 minus 1e-6", interval(whole - gated), low=0))
         found.append(Finding(f"{WORDS[stream]}: decay on minus off", interval(whole - plain), low=0))
     return verdict(*found)
 
@@ -126,9 +98,7 @@ def _any_model(records: list[Record]) -> Verdict:
     """Rows of failed fits that say a threshold stops everything: the published 0.5, read weight by weight."""
     stopped = [r for r in judging_rows(records) if r["part"] == "threshold 0.5"]
     moved = sum(not r.get("failed") for r in stopped)
-    return verdict(
-        Finding("fits that learn with a threshold of 0.5 on each weight", exactly(moved), high=0.5)
-    )
+    return verdict(Finding("fits that learn with a threshold of 0.5 on each weight", exactly(moved), high=0.5))
 
 
 def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
@@ -144,9 +114,7 @@ def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
 def _anchor(records: list[Record]) -> Verdict:
     measures = {"in the end": ACCURACY, "online": ONLINE}
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
-    shared = verdict(
-        *(Finding(f"{words}, CLASSP minus Adam", interval(gap), high=0) for words, gap in gaps.items())
-    )
+    shared = verdict(*(Finding(f"{words}, CLASSP minus Adam", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
     return Verdict(shared.verdict, f"{shared.measured}; each at its own rate: {own}")
 

@@ -11,15 +11,7 @@ from pydantic import model_validator
 from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, inputs
 from workbench.continual.lab import figures, history_figures, stories
 from workbench.continual.lab.fork import NO_PAPER, Branches, ForkConfig
-from workbench.continual.lab.looking import (
-    RATES,
-    SQUARES,
-    SUMS,
-    first_weights,
-    gauges,
-    histogram,
-    moments,
-)
+from workbench.continual.lab.looking import RATES, SQUARES, SUMS, first_weights, gauges, histogram, moments
 from workbench.continual.learner import Learner
 from workbench.continual.rule import rates
 from workbench.experiment import Record, experiment
@@ -34,11 +26,7 @@ def warm_up() -> None:
     fused.warm_up()
 
 
-PRESETS = {
-    "smoke": {"samples": 500, "every": 4},
-    "laptop": {"samples": 1400, "every": 10},
-    "paper": NO_PAPER,
-}
+PRESETS = {"smoke": {"samples": 500, "every": 4}, "laptop": {"samples": 1400, "every": 10}, "paper": NO_PAPER}
 
 
 class TrainConfig(ContinualConfig):
@@ -155,11 +143,7 @@ class UnitsConfig(HistoryConfig):
 
     title: ClassVar[str] = "moment"
     units: int = knob(
-        0,
-        "first unit shown",
-        "of the first hidden layer; six are shown",
-        low=0,
-        high=lambda c: max(c.hidden[0] - 6, 0),
+        0, "first unit shown", "of the first hidden layer; six are shown", low=0, high=lambda c: max(c.hidden[0] - 6, 0)
     )
 
 
@@ -181,12 +165,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     every, rule, names = _run_of(config)
     moment = every[config.moment]
     last = every[-1].layers
-    found: Record = {
-        "moment": moment.name,
-        "names": names,
-        "accuracies": moment.accuracies,
-        "tasks": moment.tasks,
-    }
+    found: Record = {"moment": moment.name, "names": names, "accuracies": moment.accuracies, "tasks": moment.tasks}
     found["sums"] = [histogram(layer.total, SUMS) for layer in moment.layers]
     found["rates"] = [histogram(rates(layer.total, rule), RATES) for layer in moment.layers]
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]

@@ -73,17 +73,10 @@ def _matrix(axes: Axes, last: Record) -> None:
                 axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=8)
     axes.imshow(grid, aspect="auto", interpolation="nearest")
     axes.plot(
-        [-0.5, count - 0.5, count - 0.5, -0.5, -0.5],
-        [-0.5, -0.5, count - 0.5, count - 0.5, -0.5],
-        color=HAIR,
-        linewidth=0.8,
+        [-0.5, count - 0.5, count - 0.5, -0.5, -0.5], [-0.5, -0.5, count - 0.5, count - 0.5, -0.5], color=HAIR, linewidth=0.8
     )
     axes.set(
-        xlim=(-0.5, count - 0.5),
-        ylim=(count - 0.5, -0.5),
-        xlabel="right on task, %",
-        ylabel="after task",
-        title="The matrix",
+        xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), xlabel="right on task, %", ylabel="after task", title="The matrix"
     )
     every = 1 if count <= 10 else 5
     ticks = range(0, count, every)
@@ -103,9 +96,7 @@ def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
             axes.plot(100 * np.array(rows[-1]["gauge"]), places, "|", color=FAINT, markersize=16)
     for place, value in zip(places, gauge, strict=True):
         axes.text(103, place, f"{value:.0f}", va="center", fontsize=8)
-    axes.set(
-        xlim=(0, 118), ylim=(len(gauge) - 0.5, -0.5), xlabel="% of a fresh one's", title="Plasticity left"
-    )
+    axes.set(xlim=(0, 118), ylim=(len(gauge) - 0.5, -0.5), xlabel="% of a fresh one's", title="Plasticity left")
     axes.set_yticks(places, labels=[f"layer {k + 1}" for k in places])
     axes.set_xticks((0, 50, 100))
     axes.grid(visible=False)
@@ -115,13 +106,7 @@ def _kept(axes: Axes, records: Sequence[Record]) -> None:
     """A method without a history: what was right before each batch was learnt."""
     steps, online = [r["step"] for r in records[1:]], [100 * r["online"] for r in records[1:]]
     axes.plot(steps, online, color=GREY)
-    axes.set(
-        title="Right before learning",
-        xlabel="step",
-        ylabel="%",
-        xlim=(0, max(records[-1]["step"], 1)),
-        ylim=(0, 101),
-    )
+    axes.set(title="Right before learning", xlabel="step", ylabel="%", xlim=(0, max(records[-1]["step"], 1)), ylim=(0, 101))
 
 
 @live
@@ -135,9 +120,7 @@ def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
     said = f"Best mean of both: {branch_name(best)}, {100 * last['old']:.1f} % on the old, {100 * last['new']:.1f} % on the new"
     if last["step"] == last["border"]:
         said = f"At the border: {100 * last['old']:.1f} % on what was learnt, {100 * last['new']:.1f} % on what comes"
-    heading(
-        fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; grey: the same mean of both"
-    )
+    heading(fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; grey: the same mean of both")
     _plane(part(fig, "plane", 46, 62, 340, 320), branches)
     _old(part(fig, "old", 446, 62, 214, 320, gap=30), branches)
 
@@ -159,27 +142,16 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
         axes.plot([0, total], [total, 0], color=HAIR, linewidth=0.8)
     for name, rows in branches.items():
         colour, line = shade(name, [*branches])
-        axes.plot(
-            [100 * r["new"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8
-        )
+        axes.plot([100 * r["new"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8)
         axes.plot(100 * rows[-1]["new"], 100 * rows[-1]["old"], "o", color=colour, markersize=5.5)
     axes.plot(100 * start["new"], 100 * start["old"], "s", color=INK, markersize=5)
-    axes.annotate(
-        "border",
-        (100 * start["new"], 100 * start["old"]),
-        xytext=(6, 5),
-        textcoords="offset points",
-        fontsize=8,
-    )
+    axes.annotate("border", (100 * start["new"], 100 * start["old"]), xytext=(6, 5), textcoords="offset points", fontsize=8)
     axes.set(
         xlim=(max(left - 5, 0), min(max(right + 6, 30), 101)), ylim=(max(lowest - 5, 0), min(highest + 4, 101)),
         xlabel="right on the new, %", title="Right on the old, %",
     )  # fmt: skip
     legend = [
-        (
-            f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {branch_name(n)}",
-            text(shade(n, [*branches])[0]),
-        )
+        (f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {branch_name(n)}", text(shade(n, [*branches])[0]))
         for n in branches
     ]
     for place, (said, colour) in enumerate(legend):
@@ -192,9 +164,7 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
 def _old(axes: Axes, branches: dict[str, list[Record]]) -> None:
     for name, rows in branches.items():
         colour, line = shade(name, [*branches])
-        axes.plot(
-            [r["step"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8
-        )
+        axes.plot([r["step"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8)
     first, last = next(iter(branches.values()))[0], next(iter(branches.values()))[-1]
     axes.set(
         xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="The old, step by step, %",

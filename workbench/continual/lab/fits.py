@@ -64,24 +64,7 @@ def record_of(learner: Learner, run: Run | None = None) -> Record:
 # -- what each method may choose from: sixteen settings each at full budget ---------------------------------------------------
 
 RATES = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0)
-SMALL_RATES = (
-    5e-6,
-    1e-5,
-    2e-5,
-    3e-5,
-    5e-5,
-    7e-5,
-    1e-4,
-    1.5e-4,
-    2e-4,
-    3e-4,
-    5e-4,
-    7e-4,
-    1e-3,
-    2e-3,
-    5e-3,
-    1e-2,
-)
+SMALL_RATES = (5e-6, 1e-5, 2e-5, 3e-5, 5e-5, 7e-5, 1e-4, 1.5e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 2e-3, 5e-3, 1e-2)
 SQUARE_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.1)
 FULL: dict[str, list[Setting]] = {
     "sgd": candidates(lr=RATES),
@@ -115,9 +98,7 @@ PAIRS: dict[str, list[Setting]] = {
 }
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
 # sentences
-WORDS: dict[str, list[Setting]] = {
-    "ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0)),
-}
+WORDS: dict[str, list[Setting]] = {"ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0))}
 PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has a schedule of its own
 
 
@@ -128,11 +109,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     choosing: int = knob(3, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
     budget: int = knob(16, "settings tried", "for each method", low=1, high=16, essential=True)
     streams: tuple[str, ...] = knob(
-        STREAMS,
-        "streams",
-        "gone through",
-        choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)),
-        essential=True,
+        STREAMS, "streams", "gone through", choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)), essential=True
     )
 
     def settings(self, every: Sequence[Setting]) -> list[Setting]:

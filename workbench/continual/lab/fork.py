@@ -38,29 +38,19 @@ class ForkConfig(StreamConfig):
     """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
 
     title: ClassVar[str] = "branches"
-    stream: Literal[
-        "mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"
-    ] = knob("mnist-fashion", "stream", "what is learnt in turn", essential=True)
-    first_lr: float = knob(
-        0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True
+    stream: Literal["mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"] = knob(
+        "mnist-fashion", "stream", "what is learnt in turn", essential=True
     )
+    first_lr: float = knob(0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True)
     branches: tuple[str, ...] = knob(
-        BRANCHES[0], "branches",
-        "METHOD@RATE: how each goes on after the border", essential=True, free=True,
-        choices=BRANCHES,
-    )  # fmt: skip
-    power: float = vary(POWER, help="of CLASSP", when=None)
-    threshold: float = vary(
-        THRESHOLD, help="of CLASSP, on squared gradients", choices=(), essential=False, when=None
+        BRANCHES[0], "branches", "METHOD@RATE: how each goes on after the border", essential=True, free=True, choices=BRANCHES
     )
+    power: float = vary(POWER, help="of CLASSP", when=None)
+    threshold: float = vary(THRESHOLD, help="of CLASSP, on squared gradients", choices=(), essential=False, when=None)
     strength: float = vary(STRENGTH, 10.0, help="of penalties", when=None)
     memory: int = vary(MEMORY, help="samples kept by replay and A-GEM", unit="", when=None)
     every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
-    presets = {
-        "smoke": {"samples": 4000, "every": 10},
-        "laptop": {"samples": 8000, "every": 10},
-        "paper": NO_PAPER,
-    }
+    presets = {"smoke": {"samples": 4000, "every": 10}, "laptop": {"samples": 8000, "every": 10}, "paper": NO_PAPER}
 
     @model_validator(mode="after")
     def _branches_can_be_read(self) -> Self:
@@ -124,11 +114,7 @@ class Branches:
         return 1 + end // every - branches.border // every + (end % every > 0)
 
     def _learner(self, method: str, rate: float) -> Learner:
-        knobs = {
-            name: value
-            for name, value in self.config.model_dump().items()
-            if name in ContinualConfig.model_fields
-        }
+        knobs = {name: value for name, value in self.config.model_dump().items() if name in ContinualConfig.model_fields}
         made = ContinualConfig(**{**knobs, "method": method, "lr": rate, "first_lr": self.config.first_lr})
         return made.learner(0, self.stream)
 
@@ -158,13 +144,9 @@ class Branches:
         own |= {"done": common["done"], "model": common["model"]}
         optimizer, power = own["optimizer"], 2.0 if method == "adagrad" else self.config.power
         if method in ("classp", "adagrad"):
-            optimizer["state"] = {
-                n: {"sum": total.clone()} for n, total in enumerate(self.watching.sums[power])
-            }
+            optimizer["state"] = {n: {"sum": total.clone()} for n, total in enumerate(self.watching.sums[power])}
         if method == "si":
-            own["kept"]["rival"] |= copy.deepcopy(
-                {k: getattr(self.watching.si, k) for k in ("omega", "start")}
-            )
+            own["kept"]["rival"] |= copy.deepcopy({k: getattr(self.watching.si, k) for k in ("omega", "start")})
         learner.load_state_dict({**trunk, "training": own})
         if method == "replay":
             task = self.stream.tasks[0]

@@ -18,9 +18,7 @@ from workbench.live import heading, live, part, words
 LAYERS = (ORANGE, BLUE, GREEN, PINK, SKY)
 
 
-def _staircase(
-    axes: Axes, shares: Sequence[float], ends: tuple[float, float], colour: str, fill: bool = False
-) -> None:
+def _staircase(axes: Axes, shares: Sequence[float], ends: tuple[float, float], colour: str, fill: bool = False) -> None:
     edges = np.linspace(*ends, len(shares) + 1)
     axes.stairs(100 * np.array(shares), edges, color=colour, linewidth=1.3)
     if fill:
@@ -42,11 +40,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
     if "free" in record:
         title += f", these six units may move {free:.0f} % as far as fresh ones"
     right = ", ".join(f"{100 * a:.0f}" for a in record["accuracies"])
-    heading(
-        fig,
-        title,
-        f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each, learnt or not: {right} %",
-    )
+    heading(fig, title, f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each, learnt or not: {right} %")
     if "free" in record:
         _pictures(part(fig, "weights", 8, 62, 654, 128), record)
     for name, left, key, ends, label in (
@@ -63,11 +57,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
             none = ", ".join(f"{100 * share:.0f}" for share in record["untouched"])
             axes.text(0.02, 0.97, f"0: {none} %", transform=axes.transAxes, va="top", fontsize=8, color=FAINT)
         if key == "rates":
-            words(
-                axes,
-                [(f"– {k + 1} ", text(LAYERS[k % len(LAYERS)])) for k in range(len(record[key]))]
-                + [("layer", FAINT)],
-            )
+            words(axes, [(f"– {k + 1} ", text(LAYERS[k % len(LAYERS)])) for k in range(len(record[key]))] + [("layer", FAINT)])
 
 
 def _pictures(axes: Axes, record: Record) -> None:
@@ -82,9 +72,7 @@ def _pictures(axes: Axes, record: Record) -> None:
         left = 1.08 * place
         axes.imshow(shades, interpolation="nearest", extent=(left, left + 1, 0, 1))
         axes.text(left, 1.04, f"unit {record['units'][place]}: {np.mean(free):.0f} %", fontsize=8)
-    axes.text(
-        1.08 * 6 - 0.08, -0.06, "orange: free, blue: frozen", ha="right", va="top", fontsize=8, color=FAINT
-    )
+    axes.text(1.08 * 6 - 0.08, -0.06, "orange: free, blue: frozen", ha="right", va="top", fontsize=8, color=FAINT)
     axes.set(xlim=(-0.01, 6.42), ylim=(-0.16, 1.16), aspect="auto")
     axes.set_axis_off()
 
@@ -112,18 +100,11 @@ def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
     top = max(shares.max() * 1.18, 1.0)
     axes.axvline(record["cut_at"], color=ORANGE, linewidth=2)
     axes.axvline(np.log10(0.5), color=FAINT, linestyle="--", linewidth=1.2)
-    axes.text(
-        np.log10(0.5) - 0.1, 0.97 * top, "published: 0.5", ha="right", va="top", fontsize=8, color=FAINT
-    )
+    axes.text(np.log10(0.5) - 0.1, 0.97 * top, "published: 0.5", ha="right", va="top", fontsize=8, color=FAINT)
     _powers(axes, SQUARES, 2)
     axes.set(ylim=(0, top), xlabel="squared gradient of a weight", title="% of weights")
     words(
-        axes,
-        [
-            ("▮ let through   ", text(ORANGE)),
-            ("– held back   ", text(GREY)),
-            (f"{100 * record['zero']:.0f} % are 0", FAINT),
-        ],
+        axes, [("▮ let through   ", text(ORANGE)), ("– held back   ", text(GREY)), (f"{100 * record['zero']:.0f} % are 0", FAINT)]
     )
 
 
@@ -163,12 +144,7 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     for name in ("paper", "adagrad", "sgd"):
         moved = np.abs(np.diff(record[f"weight_{name}"]))
         means = np.array([part.mean() for part in np.array_split(moved, range(every, len(moved), every))])
-        size.plot(
-            steps[1::every][: len(means)],
-            np.log10(np.maximum(means, 1e-9)),
-            color=SWITCHES[name],
-            linewidth=1.3,
-        )
+        size.plot(steps[1::every][: len(means)], np.log10(np.maximum(means, 1e-9)), color=SWITCHES[name], linewidth=1.3)
     low, high = (round(end) for end in size.get_ylim())
     ticks = range(low, high + 1, max(1, (high - low) // 3))
     size.set_yticks(ticks, labels=[f"1e{tick}" for tick in ticks])

@@ -71,30 +71,18 @@ class WeightConfig(Config):
     """A series of gradients, and the rule that one weight follows."""
 
     kind: Literal[tuple(KINDS)] = knob("two tasks", "gradients", "what the weight sees", essential=True)
-    size: float = knob(
-        0.01, "their size", "deviation of the gradients", low=1e-6, high=1.0, log=True, essential=True
-    )
-    steps: int = knob(
-        400, "steps", "in all; a border in the middle", low=20, high=600, step=20, essential=True
-    )
+    size: float = knob(0.01, "their size", "deviation of the gradients", low=1e-6, high=1.0, log=True, essential=True)
+    steps: int = knob(400, "steps", "in all; a border in the middle", low=20, high=600, step=20, essential=True)
     lr: float = knob(0.01, "alpha", "in units of the weight", low=1e-4, high=1.0, log=True, essential=True)
     sgd_lr: float = knob(0.1, "rate of SGD", "beside it", low=1e-4, high=10.0, log=True)
     power: float = vary(POWER, help="of the sum and of its root", when=None)
-    threshold: float = vary(
-        THRESHOLD, help="on the squared gradient", high=1.0, choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None
-    )
+    threshold: float = vary(THRESHOLD, help="on the squared gradient", high=1.0, choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None)
     eps: float = EPS
     seed: int = knob(0, "seed", "of the gradients", low=0, high=10**6)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
-@experiment(
-    "continual/one-weight",
-    version=1,
-    figure=history_figures.draw_weight,
-    story=stories.tell_weight,
-    instant=True,
-)
+@experiment("continual/one-weight", version=1, figure=history_figures.draw_weight, story=stories.tell_weight, instant=True)
 def one_weight(config: WeightConfig, run: Any) -> Iterator[Record]:
     """One weight under four switches: the paper's rule, the published program's, AdaGrad's, SGD's."""
     series = gradients(config.kind, config.steps, config.size, config.seed)

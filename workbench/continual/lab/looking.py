@@ -91,9 +91,7 @@ def moments(text: str) -> tuple[list[Moment], Rule, list[str]]:
     learner = config.learner(0)
     found: list[Moment] = []
     steps = learner.run()
-    ends = list(
-        itertools.accumulate(-(-len(t.x_train) // config.batch) * config.passes for t in learner.stream.tasks)
-    )
+    ends = list(itertools.accumulate(-(-len(t.x_train) // config.batch) * config.passes for t in learner.stream.tasks))
     for number, step, _ in steps:
         if step == 1:
             found.append(_moment(learner, "training begins", 0))
@@ -115,7 +113,4 @@ def first_weights(model_layers: list[Layer], rule: Rule, mass: Tensor, units: li
     _, weight, total = model_layers[0]
     chosen, share = weight[units], left(total[units], mass[units], rule)
     most = chosen.abs().amax(1, keepdim=True).clamp(min=1e-12)
-    return {
-        "weights": (100 * chosen / most).round().int().tolist(),
-        "free": (100 * share).round().int().tolist(),
-    }
+    return {"weights": (100 * chosen / most).round().int().tolist(), "free": (100 * share).round().int().tolist()}

@@ -40,18 +40,14 @@ class PaperConfig(FitConfig):
     title: ClassVar[str] = "pair"
     first_passes: int = knob(4, "passes over MNIST", "over Fashion-MNIST it is one", low=1, high=20)
     tested: int = knob(10_000, "tested on", "samples of a set, at most", low=50, high=10_000, log=True)
-    scripted: bool = knob(
-        False, "EWC as scripted", "anchor and Fisher of another network, as in the author's program"
-    )
+    scripted: bool = knob(False, "EWC as scripted", "anchor and Fisher of another network, as in the author's program")
 
 
 @fit("continual/paper-net", version=1, inputs=inputs)
 def on_pair(config: PaperConfig, run: Run) -> Record:
     """One method on the pair; killed and started anew it goes on."""
     stream = config.loaded()
-    stream = Stream(
-        stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs
-    )
+    stream = Stream(stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs)
     learner = config.watched(stream, first_passes=config.first_passes)
     if config.scripted:
         learner.use(scripted(learner, stream, config))
@@ -62,9 +58,7 @@ def on_pair(config: PaperConfig, run: Run) -> Record:
 
 
 def _normalised(task: Task, most: int) -> Task:
-    x_train, x_validation, x_test = (
-        (x - MEAN) / DEVIATION for x in (task.x_train, task.x_validation[:most], task.x_test[:most])
-    )
+    x_train, x_validation, x_test = ((x - MEAN) / DEVIATION for x in (task.x_train, task.x_validation[:most], task.x_test[:most]))
     y_validation, y_test = task.y_validation[:most], task.y_test[:most]
     return Task(task.name, x_train, task.y_train, x_validation, y_validation, x_test, y_test, task.classes)
 
@@ -74,15 +68,8 @@ def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> 
     learner.model.train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        said = [
-            torch.cat([learner.model(x).argmax(1) for x in t.x_train[:most].split(1000)])
-            for t in stream.tasks
-        ]
-    return {
-        "published": [
-            (y == t.y_train[:most]).double().mean() for y, t in zip(said, stream.tasks, strict=True)
-        ]
-    }
+        said = [torch.cat([learner.model(x).argmax(1) for x in t.x_train[:most].split(1000)]) for t in stream.tasks]
+    return {"published": [(y == t.y_train[:most]).double().mean() for y, t in zip(said, stream.tasks, strict=True)]}
 
 
 class Scripted(EWC):
@@ -125,9 +112,7 @@ def scripted(learner: Learner, stream: Stream, config: PaperConfig) -> Scripted:
             for name, p in trained(other).items():
                 fisher[name] += p.grad.square()
             optimizer.step()
-    term = {
-        name: (fisher[name] / len(task.x_train), p.detach().clone()) for name, p in trained(other).items()
-    }
+    term = {name: (fisher[name] / len(task.x_train), p.detach().clone()) for name, p in trained(other).items()}
     return Scripted(learner.model, config.strength, [term], len(batches))
 
 
@@ -147,19 +132,7 @@ CHOICE: dict[str, tuple[dict[str, Any], list[Setting]]] = {
         candidates(lr=(0.01, 0.03), strength=(300.0, 1000.0, 3000.0)),
     ),
 }  # fmt: skip
-KNOBS = (
-    "stream",
-    "network",
-    "method",
-    "lr",
-    "first_lr",
-    "threshold",
-    "mode",
-    "strength",
-    "estimator",
-    "scripted",
-    "power",
-)
+KNOBS = ("stream", "network", "method", "lr", "first_lr", "threshold", "mode", "strength", "estimator", "scripted", "power")
 
 
 def draw_pair(records: Sequence[Record]) -> Figure:
@@ -175,9 +148,7 @@ def draw_pair(records: Sequence[Record]) -> Figure:
                 if printed:
                     published(axes, [np.mean(printed)], [labels.index(label)], COLOURS[label])
         found = [(ACCURACY.lead(records, "classp", over), words) for over, words in OVER.items()]
-        title = sentence(
-            "CLASSP, digits and then clothes, points: ", found, "The paper's vision pair", "{} over {}"
-        )
+        title = sentence("CLASSP, digits and then clothes, points: ", found, "The paper's vision pair", "{} over {}")
         note = "hollow: on training pictures with dropout on, as the author's program measures"
         return finish(fig, title, f"{NOTE.of(records)}; {note}")
 
@@ -199,11 +170,7 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     version=2,
     fit=on_pair,
     figure=draw_pair,
-    presets={
-        "smoke": {**SMALL, "choosing": 1, "budget": 1},
-        "laptop": {"data": "full", "tested": 2000},
-        "paper": OWN_SIZE,
-    },
+    presets={"smoke": {**SMALL, "choosing": 1, "budget": 1}, "laptop": {"data": "full", "tested": 2000}, "paper": OWN_SIZE},
     swept=(*KNOBS, "streams"),
     paper="the vision pair with the paper's network, on 8,000 pictures a set: by it the pair's settings are chosen",
 )
@@ -224,11 +191,7 @@ class PairConfig(StudyConfig, PaperConfig):
     version=2,
     fit=on_pair,
     figure=draw_pair,
-    presets={
-        "smoke": SMALL,
-        "laptop": {"data": "full"},
-        "paper": OWN_SIZE,
-    },
+    presets={"smoke": SMALL, "laptop": {"data": "full"}, "paper": OWN_SIZE},
     swept=(*KNOBS, "streams", "budget", "choosing"),
     paper="MNIST, then Fashion-MNIST: the paper's vision experiment",
 )
@@ -247,8 +210,6 @@ def chosen_settings() -> dict[str, Setting]:
     choice = get("continual/paper-choice")
     records = runs.find(choice, choice.config.at("laptop")) or papers.reference_records(choice.name)
     if records is None:
-        raise KnobError(
-            "no settings are chosen yet; run: workbench run continual/paper-choice --scale laptop"
-        )
+        raise KnobError("no settings are chosen yet; run: workbench run continual/paper-choice --scale laptop")
     names = {label: list(settings[0]) for label, (_, settings) in CHOICE.items()}
     return {r["label"]: {name: r[name] for name in names[r["label"]]} for r in judging_rows(records)}

@@ -95,14 +95,7 @@ def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
     return 2 if abs(gap) < within else int(gap < 0)
 
 
-SPLIT = {
-    "stream": "split-fashion",
-    "scenario": "domain",
-    "first_lr": 0.1,
-    "power": 1.0,
-    "threshold": 0.0,
-    "mode": "paper",
-}
+SPLIT = {"stream": "split-fashion", "scenario": "domain", "first_lr": 0.1, "power": 1.0, "threshold": 0.0, "mode": "paper"}
 OURS = {**SPLIT, "method": "classp", "lr": 0.003}
 MORE = ("this one", "the pinned one", "within 1 point")
 

@@ -7,18 +7,7 @@ from typing import Any
 
 from workbench.comparison import Point, Setting, candidates, comparison, view
 from workbench.continual.lab import study_figures as figures
-from workbench.continual.lab.fits import (
-    FULL,
-    JUDGED,
-    LAPTOP,
-    NO_PAPER,
-    PLAIN,
-    SCALES,
-    STREAMS,
-    WORDS,
-    StudyConfig,
-    on_stream,
-)
+from workbench.continual.lab.fits import FULL, JUDGED, LAPTOP, NO_PAPER, PLAIN, SCALES, STREAMS, WORDS, StudyConfig, on_stream
 from workbench.continual.methods import METHODS
 from workbench.knobs import knob
 
@@ -76,11 +65,7 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     version=2,
     fit=on_stream,
     figure=figures.draw_retention,
-    presets={
-        "smoke": {**JUDGED, "streams": STREAMS[1:2]},
-        "laptop": {**LAPTOP, "streams": STREAMS[1:]},
-        "paper": NO_PAPER,
-    },
+    presets={"smoke": {**JUDGED, "streams": STREAMS[1:2]}, "laptop": {**LAPTOP, "streams": STREAMS[1:]}, "paper": NO_PAPER},
     swept=SWEPT,
     paper="accuracy on both tasks of the vision pair; its own rule, to stop at equal accuracy on the second, is one cut",
 )
@@ -120,11 +105,7 @@ PARTS: dict[str, dict[str, Any]] = {
     version=1,
     fit=on_stream,
     figure=figures.draw_ablations,
-    presets={
-        "smoke": {**JUDGED, "streams": STREAMS[:1]},
-        "laptop": {**LAPTOP, "streams": STREAMS[:2]},
-        "paper": NO_PAPER,
-    },
+    presets={"smoke": {**JUDGED, "streams": STREAMS[:1]}, "laptop": {**LAPTOP, "streams": STREAMS[:2]}, "paper": NO_PAPER},
     swept=(*SWEPT, "threshold", "reset", "mode"),
     paper="the ablations of decay and threshold",
 )
@@ -141,11 +122,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     version=1,
     fit=on_stream,
     figure=figures.draw_map,
-    presets={
-        "smoke": {**JUDGED, "seeds": 1},
-        "laptop": LAPTOP,
-        "paper": NO_PAPER,
-    },
+    presets={"smoke": {**JUDGED, "seeds": 1}, "laptop": LAPTOP, "paper": NO_PAPER},
     swept=ONE_STREAM,
     paper="not in the public text: p and alpha together",
 )
@@ -163,10 +140,8 @@ NETWORK = "paper's net"
 SENTENCES = {
     "vader": {"stream": "vader", "features": "words", "samples": 60_000, "hidden": (32,), "passes": 4},
     "news-films": {"stream": "news-films", "features": "words", "samples": 8000, "hidden": (32,), "passes": 2},
-    NETWORK: {
-        "stream": "news-films", "features": "numbered", "network": "paper", "samples": 4000, "passes": 8, "batch": 96,
-    },
-}  # fmt: skip
+    NETWORK: {"stream": "news-films", "features": "numbered", "network": "paper", "samples": 4000, "passes": 8, "batch": 96},
+}
 OF_NETWORK: dict[str, list[Setting]] = {
     "sgd": candidates(lr=(0.1, 0.2, 0.3, 0.5)),
     "sgd-cut": candidates(lr=(0.3, 0.5), cut=(0.1, 0.3)),
@@ -181,11 +156,7 @@ class SentimentConfig(StudyConfig):
     """Methods on sentences."""
 
     streams: tuple[str, ...] = knob(
-        tuple(SENTENCES),
-        "streams",
-        "gone through",
-        choices=(tuple(SENTENCES), ("vader",), ("news-films",)),
-        essential=True,
+        tuple(SENTENCES), "streams", "gone through", choices=(tuple(SENTENCES), ("vader",), ("news-films",)), essential=True
     )
 
 
@@ -209,9 +180,7 @@ def sentiment(config: SentimentConfig) -> Iterator[Point]:
         if config.budget < 4:
             knobs = {**knobs, "samples": min(knobs["samples"], config.samples), "passes": 1}
         for method in OF_NETWORK if stream == NETWORK else SPOKEN:
-            settings = (
-                OF_NETWORK[method] if stream == NETWORK else config.settings(WORDS.get(method, FULL[method]))
-            )
+            settings = OF_NETWORK[method] if stream == NETWORK else config.settings(WORDS.get(method, FULL[method]))
             given = {**PLAIN, "method": method, **knobs}
             yield Point(method, {"stream": stream}, given, settings, why="the paper's network takes longer")
 

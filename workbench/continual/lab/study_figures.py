@@ -32,9 +32,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 def is_adagrad(records: Sequence[Record]) -> str:
     """Where the chosen CLASSP is AdaGrad: power 2 and threshold 0."""
-    powers = {
-        r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r
-    }
+    powers = {r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
     said = "The CLASSP chosen has AdaGrad's rule (p = 2, threshold 0; where the two differ, so do their rates) on"
     return f"{said}: {', '.join(same)}" if same else ""
@@ -44,11 +42,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
     """Accuracy against what each method keeps besides weights and gradients; methods that keep nothing stand at the left."""
     sizes = {r["label"]: r["state_bytes"] / 1024 for r in judging_rows(records) if "state_bytes" in r}
     table = ACCURACY.table(records)
-    found = [
-        (sizes[row["label"]], row)
-        for _, row in table.iterrows()
-        if row["label"] in sizes and row["label"] not in ALL_TASKS
-    ]
+    found = [(sizes[row["label"]], row) for _, row in table.iterrows() if row["label"] in sizes and row["label"] not in ALL_TASKS]
     with figure() as fig:
         axes = fig.subplots()
         none = 0.4 * min((size for size, _ in found if size), default=100.0)
@@ -57,9 +51,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
         spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in found])
         most = max((size for size, _ in found), default=1000.0)
         ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000) if none < tick < 1.5 * most]
-        axes.set(
-            xscale="log", xlabel="kept besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most)
-        )
+        axes.set(xscale="log", xlabel="kept besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most))
         axes.set_xticks([none, *ticks], labels=["0", *(f"{tick:,}" for tick in ticks)])
         axes.minorticks_off()
         axes.set_ylabel("accuracy on all tasks (%)")
@@ -87,12 +79,7 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
         column = round(2 * np.log10(x))
         place = last[column] = max(y, last.get(column, -np.inf) + gap)
         axes.annotate(
-            NAMES[label],
-            (x, place),
-            xytext=(6, -3),
-            textcoords="offset points",
-            fontsize=7,
-            color=text(COLOURS[label]),
+            NAMES[label], (x, place), xytext=(6, -3), textcoords="offset points", fontsize=7, color=text(COLOURS[label])
         )
 
 
@@ -101,9 +88,7 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
     judged = [r for r in judging_rows(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
-        for axes, label in zip(
-            fig.subplots(1, max(len(labels), 1), sharey=True, squeeze=False)[0], labels, strict=False
-        ):
+        for axes, label in zip(fig.subplots(1, max(len(labels), 1), sharey=True, squeeze=False)[0], labels, strict=False):
             rows = [r for r in judged if r["label"] == label]
             mean = 100 * np.mean([r["matrix"] for r in rows], axis=0)
             names = [str(k + 1) for k in range(mean.shape[1])]
@@ -124,24 +109,14 @@ def draw_retention(records: Sequence[Record]) -> Figure:
     streams = list(dict.fromkeys(r["stream"] for r in records))
     words = []
     with figure() as fig:
-        for axes, stream in zip(
-            fig.subplots(1, max(len(streams), 1), squeeze=False)[0], streams, strict=False
-        ):
-            curves = {
-                label: curve(records, label, stream) for label in dict.fromkeys(r["label"] for r in records)
-            }
+        for axes, stream in zip(fig.subplots(1, max(len(streams), 1), squeeze=False)[0], streams, strict=False):
+            curves = {label: curve(records, label, stream) for label in dict.fromkeys(r["label"] for r in records)}
             for label, found in curves.items():
                 if len(found):
-                    axes.plot(
-                        found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label
-                    )
+                    axes.plot(found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label)
             axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
             if gain := ahead(equal_learning(records, "classp", "sgd-cut", stream), 1):
-                axes.axvspan(
-                    *_both_reach([frontier(curves[label]) for label in ("classp", "sgd-cut")]),
-                    color=FAINT,
-                    alpha=0.1,
-                )
+                axes.axvspan(*_both_reach([frontier(curves[label]) for label in ("classp", "sgd-cut")]), color=FAINT, alpha=0.1)
                 words.append(f"{gain} ({STREAM_NAMES[stream]})")
         fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
         labels = dict.fromkeys(r["label"] for r in records)
@@ -149,24 +124,16 @@ def draw_retention(records: Sequence[Record]) -> Figure:
         seeds = {r["seed"] for r in judging_rows(records)}
         note = "A mark is a rate on the second task; on the first, SGD, Adam and replay have the same, the others SGD at 0.1. "
         note += f"Test accuracy, mean over seeds ({len(seeds)}). Shaded: what both learn, over which their gap is averaged"
-        title = (
-            said if words else "Retention at equal learning: at these few rates, no learning that both reach"
-        )
+        title = said if words else "Retention at equal learning: at these few rates, no learning that both reach"
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
     """Accuracy in percent on the new and the old task for each rate of a method, in the order of the rates."""
-    rows = pd.DataFrame(
-        [r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r]
-    )
+    rows = pd.DataFrame([r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r])
     if seed is not None and len(rows):
         rows = rows[rows["seed"] == seed]
-    return (
-        100 * rows.groupby("rate")[["new", "old"]].mean()
-        if len(rows)
-        else pd.DataFrame(columns=["new", "old"])
-    )
+    return 100 * rows.groupby("rate")[["new", "old"]].mean() if len(rows) else pd.DataFrame(columns=["new", "old"])
 
 
 def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
@@ -191,9 +158,7 @@ def _both_reach(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
 def frontier(found: pd.DataFrame) -> pd.DataFrame:
     """The points of a curve that no other one beats in both, from little learning to much."""
     kept = [
-        p
-        for p in found.itertuples()
-        if not ((found["new"] >= p.new) & (found["old"] >= p.old) & (found.index != p.Index)).any()
+        p for p in found.itertuples() if not ((found["new"] >= p.new) & (found["old"] >= p.old) & (found.index != p.Index)).any()
     ]
     return pd.DataFrame([(p.new, p.old) for p in kept], columns=["new", "old"]).sort_values("new")
 
@@ -202,9 +167,7 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
     """Accuracy with one part of CLASSP changed at a time, and the share of weights that a task moves."""
     streams = places(records, "stream")
     panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
-    panels.append(
-        Panel(STREAM_NAMES[STREAM], Measure("moved", "weights a task moves (%)", 100), {"stream": STREAM})
-    )
+    panels.append(Panel(STREAM_NAMES[STREAM], Measure("moved", "weights a task moves (%)", 100), {"stream": STREAM}))
     with figure() as fig:
         rows(fig, records, panels, None, places(records, "part"), "part", ORANGE, "does not learn")
         words = []

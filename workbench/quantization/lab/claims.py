@@ -29,9 +29,7 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
         bits = sorted({r["bits"] for r in records if "bits" in r})
         return verdict(
             *(
-                Finding(
-                    f"held-out error {other} / {base}{name}", _ratio(records, base, other, unit, **at), high=1
-                )
+                Finding(f"held-out error {other} / {base}{name}", _ratio(records, base, other, unit, **at), high=1)
                 for base, other in pairs
                 for name, at in [(f", {b} bits", {"bits": b}) for b in bits] or [("", {})]
             )
@@ -47,9 +45,7 @@ def _everywhere(*pairs: tuple[str, str]) -> Check:
         places = list(dict.fromkeys((r["bits"], r["groups"]) for r in records))
         found, parts = [], []
         for base, other in pairs:
-            each = [
-                Finding("", _ratio(records, base, other, "seed", bits=b, groups=g), high=1) for b, g in places
-            ]
+            each = [Finding("", _ratio(records, base, other, "seed", bits=b, groups=g), high=1) for b, g in places]
             states = [finding.state for finding in each]
             lowest, highest = (f(finding.found.mean for finding in each) for f in (min, max))
             counts = ", ".join(f"{word} in {states.count(state)}" for state, word in STATES.items())
@@ -180,9 +176,7 @@ declare(
         "ResComp, table 5",
         "19.8 -> 20.6 GB, 63.7 -> 69.5 GB",
         "",
-        undecidable(
-            "needs the paper's models; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"
-        ),
+        undecidable("needs the paper's models; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"),
     ),
     Claim(
         "perplexity",

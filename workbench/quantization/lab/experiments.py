@@ -18,14 +18,7 @@ from workbench.quantization.fast_solver import LayerSolver
 from workbench.quantization.grids import fit_grid
 from workbench.quantization.lab import figures, inside_figures, stories
 from workbench.quantization.lab.inside import small_layer, update_terms
-from workbench.quantization.lab.layer_config import (
-    NO_PAPER,
-    LayerConfig,
-    PlaceConfig,
-    inputs,
-    last_row,
-    solver_knobs,
-)
+from workbench.quantization.lab.layer_config import NO_PAPER, LayerConfig, PlaceConfig, inputs, last_row, solver_knobs
 from workbench.quantization.lab.layers import load_layer
 from workbench.quantization.objective import Objective
 from workbench.quantization.quantize import layer_solver, quantize_layer
@@ -172,20 +165,11 @@ def _existing_row(row: int, rows: int) -> int:
 class TwoWeightsConfig(Config):
     """Two weights of one neuron, two correlated inputs, and a full-precision stream that differs."""
 
-    w1: float = knob(
-        1.38, "first weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps"
-    )
-    w2: float = knob(
-        0.30, "second weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps"
-    )
+    w1: float = knob(1.38, "first weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps")
+    w2: float = knob(0.30, "second weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps")
     correlation: float = knob(0.80, "correlation", "of the two inputs", low=-0.95, high=0.95, step=0.05)
     shift: float = knob(
-        0.70,
-        "stream difference",
-        "share of input 2 that input 1 has lost in the quantized stream",
-        low=-1.0,
-        high=1.0,
-        step=0.05,
+        0.70, "stream difference", "share of input 2 that input 1 has lost in the quantized stream", low=-1.0, high=1.0, step=0.05
     )
     alpha: float = knob(1.0, "strength of r1", "of GPTAQ's term", low=0.0, high=1.0, step=0.05)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
@@ -233,11 +217,7 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
         return ((change @ hessian * change).sum() - 2 * (change * target).sum() + spread).item()
 
     best = min(([float(a), float(b)] for a, b in product(range(-4, 5), repeat=2)), key=error)
-    common = {
-        "w": [config.w1, config.w2],
-        "hessian": hessian,
-        "target": (weight + target @ torch.linalg.inv(hessian))[0],
-    }
+    common = {"w": [config.w1, config.w2], "hessian": hessian, "target": (weight + target @ torch.linalg.inv(hessian))[0]}
     for method in ("rtn", "gptq", "gptaq", "exact"):
         before, after = round_two(config, method)
         yield {**common, "method": method, "before": before, "after": after, "error": error(after)}

@@ -31,9 +31,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     """One row of weights around the column being rounded, the output's error so far, and now against the pinned."""
     last = records[-1]
     heading(
-        fig,
-        f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded",
-        last["layer"],
+        fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"]
     )
     _row_of_weights(part(fig, "row", 52, 58, 606, 138, gap=40), records)
     _error_so_far(part(fig, "error", 52, 256, 368 if pinned else 606, 126, gap=28), records, pinned)
@@ -53,13 +51,7 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     for record in records[1:]:
         end = record["columns"]
         if end > first and start < x[-1] and 0 < len(record.get("levels", ())) <= 16:
-            axes.hlines(
-                record["levels"],
-                max(start, first) - 0.5,
-                min(end, x[-1] + 1) - 0.5,
-                color=HAIR,
-                linewidth=0.8,
-            )
+            axes.hlines(record["levels"], max(start, first) - 0.5, min(end, x[-1] + 1) - 0.5, color=HAIR, linewidth=0.8)
         start = end
     stems(axes, x[fixed], w0[fixed], w[fixed], color=FAINT, linewidth=0.8)
     stems(axes, x[free], w0[free], w[free], color=ORANGE, linewidth=1.4)
@@ -77,11 +69,7 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     )
     axes.grid(visible=False)
     axes.set_title("One output's weights")
-    moved = (
-        [("– rounded   ", INK), ("● still free, moved to repay", text(ORANGE))]
-        if done < columns
-        else [("– rounded", INK)]
-    )
+    moved = [("– rounded   ", INK), ("● still free, moved to repay", text(ORANGE))] if done < columns else [("– rounded", INK)]
     words(axes, [("• original   ", text(GREY)), *moved])
 
 
@@ -90,42 +78,24 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     colour, most = COLOURS[last["method"]], 0.0
     for (_, series), shade in zip(pinned, PIN_COLOURS, strict=False):
         most = max(most, _errors(axes, series, shade, 1.2))
-    most = max(
-        most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"])
-    )
+    most = max(most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"]))
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    before = (
-        "; at 0, what the quantized layers before leave" if records[0]["error"] > 1e-3 and not pinned else ""
-    )
+    before = "; at 0, what the quantized layers before leave" if records[0]["error"] > 1e-3 and not pinned else ""
     axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel=f"columns rounded{before}", ylabel="error, %")
     levels = [(last["floor"], "the least that any weights could reach", ":")]
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]
-        levels += [
-            (unseen, "plain rounding, unseen text", "--"),
-            (calibration, "plain rounding, calibration text", "-"),
-        ]
+        levels += [(unseen, "plain rounding, unseen text", "--"), (calibration, "plain rounding, calibration text", "-")]
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
         axes.annotate(
-            f"{name} {100 * level:.1f}",
-            (0, 100 * level),
-            xytext=(4, 3),
-            textcoords="offset points",
-            color=FAINT,
-            fontsize=8,
+            f"{name} {100 * level:.1f}", (0, 100 * level), xytext=(4, 3), textcoords="offset points", color=FAINT, fontsize=8
         )
     for key, name in (("held_out", "unseen text"), ("error", "calibration text")):
         late = last["columns"] > 0.5 * end
         place = (last["columns"], 100 * last[key])
-        style = {
-            "xytext": (-3 if late else 5, 4),
-            "textcoords": "offset points",
-            "ha": "right" if late else "left",
-        }
-        axes.annotate(
-            f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style
-        )
+        style = {"xytext": (-3 if late else 5, 4), "textcoords": "offset points", "ha": "right" if late else "left"}
+        axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
     axes.set_title("Error of the output so far")
 
 
@@ -147,10 +117,7 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     """Both errors now, of this run and of the pinned ones at the same column."""
     last = records[-1]
     rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
-    rows += [
-        (name, at_column(r, last["columns"]), shade)
-        for (name, r), shade in zip(pinned, PIN_COLOURS, strict=False)
-    ]
+    rows += [(name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PIN_COLOURS, strict=False)]
     for y, (name, record, colour) in enumerate(rows):
         ends = [100 * record["error"], 100 * record["held_out"]]
         axes.plot(ends, [y, y], color=colour, linewidth=1.2)
@@ -189,16 +156,12 @@ def draw_residuals(records: Sequence[Record]) -> Figure:
             lost = [100 * r[f"{key}_orthogonal"] for r in records]
             residuals.plot(x, [100 * r[key] for r in records], color=colour, label=name)
             residuals.plot(x, lost, color=colour, alpha=0.5, linewidth=1, label="  beyond repair")
-        residuals.set(
-            title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"])
-        )
+        residuals.set(title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"]))
         residuals.set_ylim(0, 1.5 * max(residuals.dataLim.y1, 1e-9))
         residuals.legend(loc="upper left", ncols=2)
         found = [value for record in records for value in record.get("column_error", ())]
         losses.plot(np.arange(1, len(found) + 1), np.cumsum(found), color=COLOURS[last["method"]])
-        losses.set(
-            title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"])
-        )
+        losses.set(title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"]))
     return fig
 
 
@@ -238,12 +201,6 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     found, shares = np.unique(after, return_counts=True)
     counts.barh(found, shares, height=0.7 * np.diff(levels).min(), color=SKY)
     counts.plot(np.zeros(len(seen)), seen, "_", color=FAINT, markersize=5)
-    counts.set(
-        xlim=(0, 1.05 * shares.max()),
-        ylim=(-most, most),
-        xlabel="number of weights",
-        yticks=[],
-        title="On each level",
-    )
+    counts.set(xlim=(0, 1.05 * shares.max()), ylim=(-most, most), xlabel="number of weights", yticks=[], title="On each level")
     counts.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.grid(visible=False)

@@ -30,11 +30,7 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
     """The first columns and rows of the output projection of block 1 of the bundled tiny llama."""
     solver = (("bits", 3), ("group_size", 32))
     layer = load_layer(LayerSource(models.TINY, 1, "o_proj", tokens=512, upstream_solver=solver))
-    weight, x, full = (
-        layer.weight[:rows, :columns],
-        layer.inputs[:, :columns],
-        layer.full_precision[:, :columns],
-    )
+    weight, x, full = (layer.weight[:rows, :columns], layer.inputs[:, :columns], layer.full_precision[:, :columns])
     weight, x, full = weight.double(), x.double(), full.double()
     hessian, cross = layer_statistics(x, full)
     factor = factor_hessian(hessian, damping)
@@ -59,11 +55,7 @@ def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
     """The same P2 without the product: ``P + I - diag(U)^-1 U``."""
-    return (
-        propagation(cross, upper)
-        + torch.eye(len(upper), dtype=upper.dtype)
-        - upper / upper.diagonal()[:, None]
-    )
+    return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
 @dataclass(frozen=True)
@@ -86,22 +78,16 @@ def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
             inverse = torch.linalg.inv(layer.hessian[free, free])
             whole = max(whole, (moved @ layer.hessian[:, free] @ inverse).abs().max().item())
             one = (layer.weight - solver.trace().before)[:, done - 1]
-            decomposed = max(
-                decomposed, torch.outer(one, layer.hessian[done - 1, free] @ inverse).abs().max().item()
-            )
+            decomposed = max(decomposed, torch.outer(one, layer.hessian[done - 1, free] @ inverse).abs().max().item())
     return Contributions(whole, decomposed)
 
 
-def update_terms(
-    layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float
-) -> dict[str, Tensor]:
+def update_terms(layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float) -> dict[str, Tensor]:
     """What column `column` adds to the free weights of output `row`, term by term and fused.
 
     The layer is quantized with GPTAQ and ResComp up to that column.
     """
-    config = SolverConfig(
-        method="gptaq+rescomp", bits=bits, damping=0.0, block_size=1, alpha=alpha, beta=beta
-    )
+    config = SolverConfig(method="gptaq+rescomp", bits=bits, damping=0.0, block_size=1, alpha=alpha, beta=beta)
     solver = layer_solver(layer.weight, layer.hessian, layer.cross, config, trace=True)
     for done in solver.steps():
         if done > column:

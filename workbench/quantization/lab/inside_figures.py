@@ -19,26 +19,17 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
     """The plane of two weights: rings of equal error, grid points, and where each method ends."""
     errors = {r["method"]: max(r["error"], 0.0) for r in records}
     found = [LABELS[m] for m, e in errors.items() if m != "best" and e <= errors.get("best", 0.0) + 1e-9]
-    heading(
-        fig,
-        f"The best grid point is found by {', '.join(found)}"
-        if found
-        else "No method finds the best grid point",
-    )
+    heading(fig, f"The best grid point is found by {', '.join(found)}" if found else "No method finds the best grid point")
     plane = part(fig, "plane", 46, 40, 350, 350, gap=26)
     hessian, target = np.array(records[0]["hessian"]), np.array(records[0]["target"])
     start = np.array(records[0]["w"])
     centre = np.round((start + target) / 2)
     _rings(plane, hessian, target)
     points = np.arange(-3, 4)
-    plane.plot(
-        *np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle=""
-    )
+    plane.plot(*np.meshgrid(points + centre[0], points + centre[1]), "+", color=GREY, markersize=6, linestyle="")
     for offset, r in enumerate(records):
         if r["method"] == "best":
-            plane.plot(
-                *r["after"], "o", color=INK, markerfacecolor="none", markeredgewidth=1.6, markersize=16
-            )
+            plane.plot(*r["after"], "o", color=INK, markerfacecolor="none", markeredgewidth=1.6, markersize=16)
             continue
         path = np.array([start, [r["after"][0], r["before"][1]], r["after"]]) + 0.03 * (offset - 2)
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
@@ -68,21 +59,11 @@ def _ranks(ranks: Axes, errors: dict[str, float]) -> None:
     """The error of each method, at its root, so that small ones are told apart."""
     for y, (method, error) in enumerate(errors.items()):
         ranks.plot(error**0.5, y, "o", color=COLOURS[method], markersize=8)
-        ranks.annotate(
-            f"{error:.2f}",
-            (error**0.5, y),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        ranks.annotate(f"{error:.2f}", (error**0.5, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
     most = max(errors.values()) ** 0.5
     ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
     marks = [value for value in (0, 0.25, 1, 4, 16, 64) if value**0.5 <= 1.2 * most]
-    ranks.set_xticks(
-        [value**0.5 for value in marks[:1] + marks[-2:]],
-        labels=[f"{value:g}" for value in marks[:1] + marks[-2:]],
-    )
+    ranks.set_xticks([value**0.5 for value in marks[:1] + marks[-2:]], labels=[f"{value:g}" for value in marks[:1] + marks[-2:]])
     for name, method in zip(ranks.get_yticklabels(), errors, strict=True):
         name.set(color=text(COLOURS[method]), fontweight="bold")
     ranks.set(
@@ -109,8 +90,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0
     shares = ", ".join(
-        f"{name} {100 * size[key] / whole:.0f} %"
-        for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂"))
+        f"{name} {100 * size[key] / whole:.0f} %" for key, name in (("gptq", "GPTQ's term"), ("r1", "r₁"), ("r2", "r₂"))
     )
     heading(
         fig,
@@ -118,10 +98,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         "of the sum of their sizes; to the columns still free, of one output",
     )
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
-    whole_axes, small = (
-        part(fig, "sum", 74, 62, 584, 150, gap=58),
-        part(fig, "terms", 74, 256, 584, 126, gap=58),
-    )
+    whole_axes, small = (part(fig, "sum", 74, 62, 584, 150, gap=58), part(fig, "terms", 74, 256, 584, 126, gap=58))
     stems(whole_axes, x, 0, record["gptq"], color=GREY, linewidth=5)
     whole_axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
     legend = [("▮ GPTQ's term   ", text(GREY)), ("◆ sum of all three", INK)]
@@ -132,10 +109,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         legend.append((f"   ◇ {short(name)}", text(PINK)))
     for place, (key, colour) in enumerate((("r1", RED), ("r2", BLUE))):
         stems(small, x + 0.3 * (place - 0.5), 0, record[key], color=colour, linewidth=4)
-    for axes, title in (
-        (whole_axes, "All of it"),
-        (small, "Only the residuals' terms, on a scale of their own"),
-    ):
+    for axes, title in ((whole_axes, "All of it"), (small, "Only the residuals' terms, on a scale of their own")):
         axes.axhline(0, color=FAINT, linewidth=0.8)
         axes.set(ylabel="change of weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1), title=title)
     small.set_xlabel("input column")

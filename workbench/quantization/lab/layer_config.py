@@ -52,17 +52,9 @@ class LayerConfig(SolverConfig, PlaceConfig):
     """A solver on one layer of a real language model."""
 
     title: ClassVar[str] = "text"
-    text: Literal["prose", "wikitext2"] = knob(
-        "prose", "text", "calibration and evaluation text (wikitext2: workbench fetch)"
-    )
+    text: Literal["prose", "wikitext2"] = knob("prose", "text", "calibration and evaluation text (wikitext2: workbench fetch)")
     tokens: int = knob(
-        2048,
-        "calibration tokens",
-        "length of the calibration sample",
-        low=256,
-        high=65536,
-        step=256,
-        unit="tokens",
+        2048, "calibration tokens", "length of the calibration sample", low=256, high=65536, step=256, unit="tokens"
     )
     upstream: Upstream = knob(
         "gptq", "layers before", "how the layers before this one are quantized; none: both streams are equal"
@@ -77,13 +69,9 @@ class LayerConfig(SolverConfig, PlaceConfig):
         when=(lambda c: c.upstream == "gptq", "only GPTQ before this layer is damped"),
     )
     dtype: Literal["float32", "float64"] = knob(
-        "float32",
-        "precision",
-        "of model, statistics and solver: float64 is the same on every machine, and slower",
+        "float32", "precision", "of model, statistics and solver: float64 is the same on every machine, and slower"
     )
-    seed: int = knob(
-        0, "sample", "which part of the calibration text; samples do not overlap", low=0, high=100
-    )
+    seed: int = knob(0, "sample", "which part of the calibration text; samples do not overlap", low=0, high=100)
 
     @model_validator(mode="after")
     def _not_the_grid_it_lies_on(self) -> Self:

@@ -115,9 +115,7 @@ def _streams(origin: LayerSource) -> _Streams:
 
 
 @lru_cache(maxsize=5)  # as many as calibration samples, which all numbers of bits and groups share
-def _full_precision(
-    model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int
-) -> Stream:
+def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
     """The full-precision stream at the entry of `block`: of calibration, then of test and validation windows."""
     lm = models.shared(model, getattr(torch, dtype))
     calibration, evaluation = TEXTS[text]

@@ -110,9 +110,7 @@ LAYER_TRACE = (
         "What if the layers before were not quantized?",
         "GPTQ is pinned and GPTAQ run with upstream 'none': both streams of inputs are then the same. Which has less error?",
         ("GPTQ", "GPTAQ", "equal to the last digit"),
-        lambda now, rival: (
-            2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"])
-        ),
+        lambda now, rival: 2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"]),
         {"method": "gptaq", "upstream": "none"},
         {"method": "gptq"},
     ),

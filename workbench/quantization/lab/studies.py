@@ -15,14 +15,7 @@ from workbench.experiment import Record, experiment
 from workbench.knobs import knob
 from workbench.quantization.config import METHODS
 from workbench.quantization.lab import study_figures as figures
-from workbench.quantization.lab.layer_config import (
-    NO_PAPER,
-    PARTS,
-    LayerConfig,
-    inputs,
-    last_block,
-    solver_knobs,
-)
+from workbench.quantization.lab.layer_config import NO_PAPER, PARTS, LayerConfig, inputs, last_block, solver_knobs
 from workbench.quantization.lab.layers import LayerSource, load_layer
 from workbench.quantization.objective import Objective
 from workbench.quantization.quantize import quantize_layer
@@ -114,9 +107,7 @@ class PlacesConfig(LayersConfig):
     """Several layers."""
 
     swept = ("block", "part")
-    blocks: tuple[int, ...] = knob(
-        (1, 3), "blocks", "transformer blocks, from 0", low=0, high=last_block, essential=True
-    )
+    blocks: tuple[int, ...] = knob((1, 3), "blocks", "transformer blocks, from 0", low=0, high=last_block, essential=True)
     parts: tuple[str, ...] = knob(
         ("q_proj", "o_proj", "gate_proj", "down_proj"),
         "linear layers",
@@ -196,11 +187,7 @@ class StrengthsConfig(LayersConfig):
     version=2,
     fit=quantized,
     figure=figures.draw_strengths,
-    presets={
-        "smoke": {**ONE_LAYER["smoke"], "points": 3},
-        "laptop": {**ONE_LAYER["laptop"], "points": 9},
-        "paper": NO_PAPER,
-    },
+    presets={"smoke": {**ONE_LAYER["smoke"], "points": 3}, "laptop": {**ONE_LAYER["laptop"], "points": 9}, "paper": NO_PAPER},
     swept=("method", "alpha", "beta", "choosing"),
     paper="the strengths 0.25 of the program, which the paper does not name",
 )
@@ -216,9 +203,7 @@ def strengths(config: StrengthsConfig) -> Iterator[Point]:
 class TokensConfig(LayersConfig):
     """Calibration tokens and damping."""
 
-    most: int = knob(
-        4096, "most tokens", "the largest calibration sample", low=1024, high=65536, step=256, unit="tokens"
-    )
+    most: int = knob(4096, "most tokens", "the largest calibration sample", low=1024, high=65536, step=256, unit="tokens")
 
 
 @comparison(

@@ -38,13 +38,7 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
             dots(axes, table[table["bits"] == b], "groups", COLOURS)
             axes.set(title=f"{b} bits", xlabel=HELD_OUT.axis if b == bits[len(bits) // 2] else "")
         fig.axes[0].set_ylabel("columns that share a scale")
-        return finish(
-            fig,
-            _fewest(table, "held-out error"),
-            marks(records, "samples"),
-            STYLE.named(table["label"]),
-            COLOURS,
-        )
+        return finish(fig, _fewest(table, "held-out error"), marks(records, "samples"), STYLE.named(table["label"]), COLOURS)
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
@@ -63,14 +57,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         axes, title = fig.subplots(), "Methods at their best settings"
         for y, row in enumerate(ratios):
             point(axes, y, row, COLOURS[row["label"]], across=True)
-            axes.plot(
-                row["values"],
-                [y] * len(row["values"]),
-                ".",
-                color=COLOURS[row["label"]],
-                alpha=0.4,
-                markersize=5,
-            )
+            axes.plot(row["values"], [y] * len(row["values"]), ".", color=COLOURS[row["label"]], alpha=0.4, markersize=5)
         _gptq(axes)
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
@@ -118,28 +105,14 @@ EDGE = "Diamond: the best setting was the last of those tried, and another might
 
 def _gptq(axes: Axes) -> None:
     axes.axvline(100, color=INK, linewidth=0.9)
-    axes.annotate(
-        "GPTQ",
-        (100, 0),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, 3),
-        textcoords="offset points",
-        fontsize=8,
-    )
+    axes.annotate("GPTQ", (100, 0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points", fontsize=8)
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
     """Say where the means are that lie right of the axes: to show them would make the others one dot."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
-            axes.annotate(
-                f"{mean:.0f} →",
-                (1, y),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="center",
-                fontsize=8,
-            )
+            axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
 
 
 def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:
@@ -167,36 +140,20 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
     """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
     table, title = pd.DataFrame(judging_rows(records)), "Error over the strengths of both terms"
     with figure() as fig:
-        for axes, column, name in zip(
-            fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True
-        ):
+        for axes, column, name in zip(fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True):
             mean = 100 * table.pivot_table(index="beta", columns="alpha", values=column, aggfunc="mean")
-            picture = axes.pcolormesh(
-                mean.columns, mean.index, mean.to_numpy(), cmap="viridis_r", shading="nearest"
-            )
+            picture = axes.pcolormesh(mean.columns, mean.index, mean.to_numpy(), cmap="viridis_r", shading="nearest")
             fig.colorbar(picture, ax=axes, label=ERROR)
             least = mean.stack().idxmin()
             for x, y, marker, size in ((least[1], least[0], "*", 14), (0.25, 0.25, "s", 9), (1, 1, "D", 9)):
                 for colour, edge in (("black", 3.0), ("white", 1.2)):  # seen on any shade
-                    axes.plot(
-                        x,
-                        y,
-                        marker,
-                        color="none",
-                        markeredgecolor=colour,
-                        markeredgewidth=edge,
-                        markersize=size,
-                    )
+                    axes.plot(x, y, marker, color="none", markeredgecolor=colour, markeredgewidth=edge, markersize=size)
             axes.set(title=name, xlabel="alpha, strength of r₁", ylabel="beta, strength of r₂")
             axes.grid(visible=False)
             if column == "held_out":
                 title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
         marks = "☆ least; □ the published program's strengths; ◇ the paper's formula"
-        return finish(
-            fig,
-            title,
-            f"{marks}. Mean of {table['seed'].nunique()} calibration samples; two scales of colour",
-        )
+        return finish(fig, title, f"{marks}. Mean of {table['seed'].nunique()} calibration samples; two scales of colour")
 
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
@@ -236,11 +193,7 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
             axes.set(xlabel="block size", xscale="log")
             axes.set_xticks(sizes, labels=[str(size) for size in sizes])
             axes.minorticks_off()
-        codes.set(
-            title="Codes that differ",
-            ylabel=f"% of all, from those at block size {sizes[0]}",
-            ylim=(-1, None),
-        )
+        codes.set(title="Codes that differ", ylabel=f"% of all, from those at block size {sizes[0]}", ylim=(-1, None))
         low, high = error.get_ylim()
         if high - low < 1:  # a hundredth of a point is no cliff
             error.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)

@@ -28,12 +28,7 @@ KEPT_IN = keep(
     "the training loop of devices",
     [*(HERE.parent / n for n in ("counter.py", "layer.py")), *sorted(HERE.glob("*.py"))],
 )
-OPTIONS = {
-    "cache": KEPT_IN is not None,
-    "nogil": True,
-    "fastmath": {"reassoc", "contract", "nsz"},
-    "error_model": "numpy",
-}
+OPTIONS = {"cache": KEPT_IN is not None, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(**OPTIONS)
 # what a pulse runs through: passing all arguments on costs more than the pulse
 inlined = njit(inline="always", **OPTIONS)
@@ -107,9 +102,7 @@ def _pulsed(s, t, g, law, n, up):
     variance, factor = 0.0, (law[0] if up else -law[2])
     for _ in range(n):
         share = (g - low) / max(high - low, 1e-12)
-        step, slope = (
-            _interpolate(share, t.knots_up, t.up) if up else _interpolate(share, t.knots_down, t.down)
-        )
+        step, slope = _interpolate(share, t.knots_up, t.up) if up else _interpolate(share, t.knots_down, t.down)
         variance = variance * (1 + factor * slope) ** 2 + 1
         g = min(max(g + (high - low) * factor * step, low), high)
     return g, variance
@@ -160,11 +153,7 @@ def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
 @compiled
 def pulse_keys(s, step, layer):
     """Keys of a step's noise, coin and write noise."""
-    return (
-        start_key(s.seed, step, layer, CYCLE),
-        start_key(s.seed, step, layer, COIN),
-        start_key(s.seed, step, layer, WRITE),
-    )
+    return (start_key(s.seed, step, layer, CYCLE), start_key(s.seed, step, layer, COIN), start_key(s.seed, step, layer, WRITE))
 
 
 # -- refresh -----------------------------------------------------------------------------------------------------------

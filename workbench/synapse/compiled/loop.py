@@ -27,7 +27,7 @@ from workbench.synapse.compiled.devices import (
     refresh_layer,
     start_key,
     uniform,
-)  # fmt: skip
+)
 from workbench.synapse.counter import READ, ROUND, SLOT_COLUMN, SLOT_ROW, TRANSPOSED
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -109,14 +109,7 @@ def _update(s, t, state, layer, x, delta, step, work):
     slots, row_rate = 0, 0.0
     if s.rule == COINCIDENCE:
         slots, row_rate = _column_trains(
-            s,
-            state.units[layer],
-            x,
-            columns,
-            sizes,
-            found,
-            masks,
-            start_key(s.seed, step, layer, SLOT_COLUMN),
+            s, state.units[layer], x, columns, sizes, found, masks, start_key(s.seed, step, layer, SLOT_COLUMN)
         )
     key = start_key(s.seed, step, layer, SLOT_ROW if s.rule == COINCIDENCE else ROUND)
     rate, scale, keys = s.rate / state.units[layer], state.scales[layer], pulse_keys(s, step, layer)
@@ -131,9 +124,7 @@ def _update(s, t, state, layer, x, delta, step, work):
         if s.rule == FLOAT:
             _add_row_within(weight[i], x[i] * x.dtype.type(s.rate), delta, most)
             continue
-        _count_row(
-            s.rule, extend(key, i), abs(x[i]), rate, row_rate, slots, columns, sizes, counts, masks, found
-        )
+        _count_row(s.rule, extend(key, i), abs(x[i]), rate, row_rate, slots, columns, sizes, counts, masks, found)
         for k in range(found):
             if counts[k] > 0:
                 j, n = columns[k], counts[k] if (x[i] > 0) == (delta[columns[k]] > 0) else -counts[k]
@@ -205,11 +196,7 @@ def _ones(bits):
 @compiled
 def _flush(s, t, state, layer, step):
     """The netted rule: pulse what a batch has summed up."""
-    pending, key, rate = (
-        state.pending[layer],
-        start_key(s.seed, step, layer, ROUND),
-        s.rate / state.units[layer],
-    )
+    pending, key, rate = (state.pending[layer], start_key(s.seed, step, layer, ROUND), s.rate / state.units[layer])
     g, laws, weight, stats = state.g[layer], state.laws[layer], state.weight[layer], state.stats[layer]
     scale, keys = state.scales[layer], pulse_keys(s, step, layer)
     for i in range(pending.shape[0]):
@@ -218,9 +205,7 @@ def _flush(s, t, state, layer, step):
             if pending[i, j] != 0:
                 n = int(abs(pending[i, j]) * pending.dtype.type(rate) + uniform(row, j))
                 if n > 0:
-                    pulse_synapse(
-                        s, t, g, laws, weight, stats, scale, keys, i, j, n if pending[i, j] > 0 else -n
-                    )
+                    pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n if pending[i, j] > 0 else -n)
                 pending[i, j] = 0
 
 
@@ -231,12 +216,7 @@ def train_loop(s, t, state, stale, x, labels, order, step):
     for layer in range(layers):
         widest = max(widest, state.weight[layer].shape[1] + 1)
     acts, errs = np.zeros((layers + 1, widest), x.dtype), np.zeros((layers, widest), x.dtype)
-    work = (
-        np.zeros(widest, np.int32),
-        np.zeros(widest, x.dtype),
-        np.zeros(widest, np.int32),
-        np.zeros(widest, np.uint64),
-    )
+    work = (np.zeros(widest, np.int32), np.zeros(widest, x.dtype), np.zeros(widest, np.int32), np.zeros(widest, np.uint64))
     for place in range(len(order)):
         if s.batch > 1 and place % s.batch == 0:
             for layer in range(layers):
@@ -264,9 +244,7 @@ def walk_loop(s, t, state, pulses, seen, refreshed):
     for step in range(len(pulses) + 1):
         if step > 0 and pulses[step - 1] != 0:
             keys = pulse_keys(s, step, 0)
-            pulse_synapse(
-                s, t, g, state.laws[0], weight, stats, state.scales[0], keys, 0, 0, pulses[step - 1]
-            )
+            pulse_synapse(s, t, g, state.laws[0], weight, stats, state.scales[0], keys, 0, 0, pulses[step - 1])
         if step > 0 and s.refresh_every > 0 and step % s.refresh_every == 0:
             before = stats[REFRESHED]
             refresh_layer(s, t, state, 0, step)

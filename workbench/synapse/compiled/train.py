@@ -104,7 +104,7 @@ def _state(layers) -> State:
     return State(
         *(tuple(getattr(layer, name).numpy() for layer in layers) for name in ("g", "laws", "weight", "pending", "stats")),
         *(np.array([getattr(layer, name) for layer in layers]) for name in ("unit", "scale", "max_weight")),
-    )  # fmt: skip
+    )
 
 
 @cache

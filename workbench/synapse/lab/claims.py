@@ -40,23 +40,14 @@ def _many_levels(records: list[Record]) -> Verdict:
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
     fewest = software - accuracy(records, "uni", levels=counts[0])
     return verdict(
-        *(
-            Finding(f"software over {name}, {counts[-1]} levels", interval(gap), high=CLOSE)
-            for name, gap in most.items()
-        ),
+        *(Finding(f"software over {name}, {counts[-1]} levels", interval(gap), high=CLOSE) for name, gap in most.items()),
         Finding(f"over uni, {counts[0]} levels", interval(fewest), low=CLOSE),
     )
 
 
 def _beats(response: str, *others: str) -> Check:
     """Check: uni is above each of the others on `response`."""
-    return better(
-        ACCURACY,
-        "uni",
-        *others,
-        say=lambda one, other, at: f"{response}: {one} over {other}",
-        response=response,
-    )
+    return better(ACCURACY, "uni", *others, say=lambda one, other, at: f"{response}: {one} over {other}", response=response)
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
@@ -89,9 +80,7 @@ def _compensates(records: list[Record]) -> Verdict:
         unable = [rule for rule in every if rule not in _learned(records, *SCHEMES, alike=alike)]
         parts += [f"{prefix}{rule}: not all schemes learn" for rule in unable]
     text = "points lost by step .3 | range .3 (uni/alternating/push-pull): "
-    return verdict(
-        *cases, any_of=True, measured=text + ("; ".join(parts) or "no rule learns under all three")
-    )
+    return verdict(*cases, any_of=True, measured=text + ("; ".join(parts) or "no rule learns under all three"))
 
 
 def _mismatch(records: list[Record]) -> Verdict:
@@ -139,14 +128,10 @@ def _symmetric(records: list[Record]) -> Verdict:
     """Where LTD retraces LTP uni is behind the control, and not ahead of any other scheme by more than the margin."""
     point = {"response": "nu = 5, retraced"}
     uni = accuracy(records, "uni", **point)
-    gaps = {
-        other: uni - accuracy(records, other, **point) for other in ("alternating", "push-pull", "reference")
-    }
+    gaps = {other: uni - accuracy(records, other, **point) for other in ("alternating", "push-pull", "reference")}
     return verdict(
         *(
-            Finding(
-                f"retraced: uni over {other}", interval(gap), high=0 if other == "alternating" else MARGIN
-            )
+            Finding(f"retraced: uni over {other}", interval(gap), high=0 if other == "alternating" else MARGIN)
             for other, gap in gaps.items()
         )
     )
@@ -170,10 +155,7 @@ def _batches(records: list[Record]) -> Verdict:
         return ten - one
 
     return verdict(
-        *(
-            Finding(f"linear, {label}: batch 10 minus 1", interval(change(label)), -CLOSE, CLOSE)
-            for label in ("uni", "push-pull")
-        )
+        *(Finding(f"linear, {label}: batch 10 minus 1", interval(change(label)), -CLOSE, CLOSE) for label in ("uni", "push-pull"))
     )
 
 

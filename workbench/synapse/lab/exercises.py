@@ -13,8 +13,7 @@ def _unmoved() -> str:
     pulses = random_pulses(300, up=0.5, seed=0)
     for scheme in SCHEMES:
         ends = [
-            walk(SynapseConfig(scheme=scheme, nonlinearity_up=1.0, nonlinearity_down=nu), pulses)["weight"]
-            for nu in (1.0, 10.0)
+            walk(SynapseConfig(scheme=scheme, nonlinearity_up=1.0, nonlinearity_down=nu), pulses)["weight"] for nu in (1.0, 10.0)
         ]
         if list(ends[0]) == list(ends[1]):
             return scheme

@@ -14,12 +14,7 @@ from workbench.experiment import Record, experiment
 from workbench.knobs import knob
 from workbench.synapse import counter
 from workbench.synapse.catalogue import CATALOGUE
-from workbench.synapse.config import (
-    RULES,
-    ImperfectionConfig,
-    SynapseConfig,
-    inputs,
-)
+from workbench.synapse.config import RULES, ImperfectionConfig, SynapseConfig, inputs
 from workbench.synapse.conversions import neurosim_label
 from workbench.synapse.device_config import DeviceConfig
 from workbench.synapse.devices import Device, Exponential
@@ -35,9 +30,7 @@ class ResponseConfig(ImperfectionConfig, DeviceConfig):
     """One device, and a few as they come out of the fab."""
 
     swept = ("write_noise", "read_noise")
-    seed: int = knob(
-        0, "which devices", "seed of the few devices drawn beside the nominal one", low=0, high=100
-    )
+    seed: int = knob(0, "which devices", "seed of the few devices drawn beside the nominal one", low=0, high=100)
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
@@ -54,12 +47,7 @@ def _curve_inputs(config: ResponseConfig) -> list[str]:
 
 
 @experiment(
-    "synapse/device",
-    version=2,
-    inputs=_curve_inputs,
-    figure=figures.draw_device,
-    story=stories.tell_device,
-    instant=True,
+    "synapse/device", version=2, inputs=_curve_inputs, figure=figures.draw_device, story=stories.tell_device, instant=True
 )
 def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """A device's LTP and LTD staircase, its steps, and what a handful of real ones would do."""
@@ -141,9 +129,7 @@ class OneSynapseConfig(SynapseConfig):
         "input_threshold", "error_threshold", "error", "read_noise", "asymmetry_spread", "stuck",
     )  # fmt: skip
     pulses: int = knob(600, "pulses sent", "one after the other", low=10, high=3000, step=10, unit="pulses")
-    up: float = knob(
-        0.5, "share of pulses up", "those that raise the weight", low=0.0, high=1.0, step=0.01, essential=True
-    )
+    up: float = knob(0.5, "share of pulses up", "those that raise the weight", low=0.0, high=1.0, step=0.01, essential=True)
     refresh_every: int = knob(
         50,
         "refresh period",

@@ -68,16 +68,8 @@ def _stairs(stairs: Axes, record: Record, pinned: Pins) -> None:
         legend.append(("– nearest exponential  ", text(ORANGE)))
     top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
     stairs.axvline(up, color=HAIR, linewidth=1)
-    stairs.set(
-        xlim=(0, up + down),
-        ylim=(-0.04, top),
-        yticks=(0, 0.5, 1),
-        ylabel="conductance g",
-        title="Pulse after pulse",
-    )
-    stairs.set(
-        xlabel=f"pulse: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up)
-    )
+    stairs.set(xlim=(0, up + down), ylim=(-0.04, top), yticks=(0, 0.5, 1), ylabel="conductance g", title="Pulse after pulse")
+    stairs.set(xlabel=f"pulse: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up))
     words(stairs, legend)
 
 
@@ -99,14 +91,7 @@ def _steps(steps: Axes, record: Record) -> None:
             fontsize=8,
         )
     most = max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)
-    steps.set(
-        xlim=(0, 1),
-        xticks=(0, 0.5, 1),
-        ylim=(0, most),
-        xlabel="conductance g",
-        ylabel="times the mean",
-        title="Step size",
-    )
+    steps.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", ylabel="times the mean", title="Step size")
     steps.yaxis.set_major_locator(MaxNLocator(4))
     words(steps, [("– up  ", text(PLUS)), ("- - down", text(BLUE))])
 
@@ -137,9 +122,7 @@ def _source(record: Record) -> str:
     if record["fit"] is not None:
         up, down, retraced, distance, residual = record["fit"]
         kind = "retraced" if retraced else "mirrored"
-        parts.append(
-            f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away"
-        )
+        parts.append(f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away")
         if residual:
             parts.append(f"smoothing moved it by {100 * residual:.2g} %")
     elif record["source"]:
@@ -179,19 +162,11 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     legend = [("– without limits  ", text(GREY)), ("– of the devices", text(COLOURS[record["scheme"]]))]
     weight.plot(pulses, record["ideal"], color=GREY, linewidth=1)
     for name, series in pinned:
-        weight.plot(
-            _pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]]
-        )
+        weight.plot(_pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]])
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(
-        xlim=(0, pulses[-1]),
-        ylim=(-reach, reach),
-        xlabel="pulses",
-        ylabel="weight",
-        title="Their weight, g⁺ − g⁻",
-    )
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight, g⁺ − g⁻")
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
@@ -210,10 +185,7 @@ def pair_plane(axes: Axes, title: str) -> None:
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
     axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xticks=(0, 1), yticks=(0, 1))
-    for said, x, y, side in (
-        ("weight −", 0.03, 0.9, "left"),
-        ("weight +", 0.97, 0.04, "right"),
-    ):
+    for said, x, y, side in (("weight −", 0.03, 0.9, "left"), ("weight +", 0.97, 0.04, "right")):
         axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
 
 
@@ -244,17 +216,8 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
         axes.tick_params(labelbottom=place == len(records) - 1)
         said = f"sends {record['mean']:.2f} on average"
         axes.annotate(
-            said,
-            (1, 0.5),
-            xycoords="axes fraction",
-            xytext=(10, -3),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=text(RED),
+            said, (1, 0.5), xycoords="axes fraction", xytext=(10, -3), textcoords="offset points", fontsize=8.5, color=text(RED)
         )
         if not place:
-            words(
-                axes,
-                [("▮ share of tries   ", text(SKY)), ("- - asked for   ", INK), ("– mean sent", text(RED))],
-            )
+            words(axes, [("▮ share of tries   ", text(SKY)), ("- - asked for   ", INK), ("– mean sent", text(RED))])
     axes.set_xlabel("pulses sent")

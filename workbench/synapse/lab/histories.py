@@ -36,11 +36,7 @@ class LearningConfig(StudyConfig, CurveConfig):
     version=4,
     fit=curve,
     figure=history_figures.draw_learning,
-    presets={
-        "smoke": {**SCALES["smoke"], "looks": 8},
-        "laptop": {**SCALES["laptop"], "samples": 40_000},
-        "paper": NO_PAPER,
-    },
+    presets={"smoke": {**SCALES["smoke"], "looks": 8}, "laptop": {**SCALES["laptop"], "samples": 40_000}, "paper": NO_PAPER},
     swept=("scheme", "refresh"),
     paper="learning curves",
 )
@@ -72,11 +68,7 @@ class HistogramsConfig(SynapseConfig):
     """Conductances about a refresh."""
 
     swept = ("scheme", "rule")
-    presets = {
-        "smoke": {**SMOKE, "nonlinearity_up": 2.0},
-        "laptop": {**LAPTOP, "nonlinearity_up": 2.0},
-        "paper": NO_PAPER,
-    }
+    presets = {"smoke": {**SMOKE, "nonlinearity_up": 2.0}, "laptop": {**LAPTOP, "nonlinearity_up": 2.0}, "paper": NO_PAPER}
 
     @model_validator(mode="after")
     def _a_refresh_to_look_at(self) -> Self:
@@ -113,12 +105,7 @@ def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
 
 def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]) -> Record:
     g = torch.cat([layer.g.flatten() for layer in network.layers])
-    moved = torch.cat(
-        [
-            (layer.weight - old).flatten() / layer.unit
-            for layer, old in zip(network.layers, before, strict=True)
-        ]
-    )
+    moved = torch.cat([(layer.weight - old).flatten() / layer.unit for layer, old in zip(network.layers, before, strict=True)])
     return {
         "when": when,
         "samples": network.step,

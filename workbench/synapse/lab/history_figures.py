@@ -35,9 +35,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
             for label, part in table.groupby("label", sort=False):
                 axes.plot(part["x"], part["mean"], STYLES.get(label, "-"), color=COLOURS[label], label=label)
                 if (part["n"] >= FEW).all():
-                    axes.fill_between(
-                        part["x"], part["low"], part["high"], color=COLOURS[label], alpha=0.15, linewidth=0
-                    )
+                    axes.fill_between(part["x"], part["low"], part["high"], color=COLOURS[label], alpha=0.15, linewidth=0)
             name_ends(axes, SHORT)
             last = table.groupby("label", sort=False)["mean"].last()
             if {"uni", "uni, no refresh"} <= {*last.index}:
@@ -98,11 +96,7 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
                 full.plot(samples, share, "o-", color=colours[when], markersize=3.5)
         last = records[-1]
         histogram.set(
-            title=f"At {last['samples']:,} samples",
-            xlabel="conductance g",
-            ylabel="% of devices",
-            xlim=(0, 1),
-            yscale="log",
+            title=f"At {last['samples']:,} samples", xlabel="conductance g", ylabel="% of devices", xlim=(0, 1), yscale="log"
         )
         full.set(title="Full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
         moved = last["largest_change"] if last["when"] == "after" else None

@@ -35,13 +35,7 @@ def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[
 
         seen, refreshed = fast(layer, pulses)
         plus, minus, weight = seen.T.tolist()
-        return {
-            "plus": plus,
-            "minus": minus,
-            "weight": weight,
-            "refreshed": refreshed.tolist(),
-            "ideal": ideal,
-        }
+        return {"plus": plus, "minus": minus, "weight": weight, "refreshed": refreshed.tolist(), "ideal": ideal}
     found: dict[str, list] = {"plus": [], "minus": [], "weight": [], "refreshed": []}
 
     def look() -> None:
@@ -70,6 +64,4 @@ def random_pulses(count: int, up: float, seed: int) -> Tensor:
 def delivered(config: SynapseConfig, x: float, delta: float, unit: float, trials: int) -> Tensor:
     """Signed pulses that the config's rule sends for one input and one error, in `trials` independent tries."""
     row, column = torch.tensor([x], dtype=torch.float64), torch.tensor([delta], dtype=torch.float64)
-    return torch.stack(
-        [pulse_counts(config, row, column, unit, False, (config.seed, t, 0))[0, 0] for t in range(trials)]
-    )
+    return torch.stack([pulse_counts(config, row, column, unit, False, (config.seed, t, 0))[0, 0] for t in range(trials)])

@@ -32,9 +32,7 @@ class TrainConfig(UnitConfig):
     rival: Scheme | Literal["software"] = knob(
         "push-pull", "compared with", "another scheme, or software, on the same digits", essential=True
     )
-    every: int = knob(
-        500, "look every", "samples between two looks", low=50, high=10_000, step=50, unit="samples"
-    )
+    every: int = knob(500, "look every", "samples between two looks", low=50, high=10_000, step=50, unit="samples")
     presets = {
         "smoke": {"samples": 6000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
         "laptop": {"samples": 40_000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
@@ -132,12 +130,7 @@ def _trained(text: str) -> Perceptron:
 
 
 @experiment(
-    "synapse/currents",
-    version=3,
-    inputs=inputs,
-    figure=network_figures.draw_currents,
-    story=stories.tell_currents,
-    instant=True,
+    "synapse/currents", version=3, inputs=inputs, figure=network_figures.draw_currents, story=stories.tell_currents, instant=True
 )
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
@@ -168,7 +161,5 @@ def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> 
     right = network.activations(data.x_test)[-1].argmax(1) == data.labels_test
     found = (right if config.kind == "right" else ~right).nonzero().flatten()
     if config.digit >= len(found):
-        raise ValueError(
-            f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}"
-        )
+        raise ValueError(f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}")
     return int(found[config.digit])

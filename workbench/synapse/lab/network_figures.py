@@ -56,9 +56,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
     lowest, ends, legend = 100.0, [], []
     for _, records in pinned:
         for name, rows in by_scheme(records).items():
-            axes.plot(
-                _of(rows, "samples"), 100 * _of(rows, "accuracy"), ":", color=COLOURS[name], linewidth=1.3
-            )
+            axes.plot(_of(rows, "samples"), 100 * _of(rows, "accuracy"), ":", color=COLOURS[name], linewidth=1.3)
     for name, rows in series.items():
         x, y = _of(rows, "samples"), 100 * _of(rows, "accuracy")
         axes.plot(x, y, color=COLOURS[name], linewidth=2.2)
@@ -108,11 +106,7 @@ def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
 def _clear(colour: str, low: str = "") -> LinearSegmentedColormap:
     """From nothing to `colour`, so that the page shows through; from `low` over nothing where there are two signs."""
     rgb = to_rgb(colour)
-    stops = (
-        [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)]
-        if low
-        else [(*rgb, 0.0), (*rgb, 1.0)]
-    )
+    stops = [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)] if low else [(*rgb, 0.0), (*rgb, 1.0)]
     places = [0, 0.5, 0.5, 1] if low else [0, 1]
     return LinearSegmentedColormap.from_list("clear", list(zip(places, stops, strict=True)), N=256)
 
@@ -144,16 +138,12 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
     axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all: axes are most of the cost
     for place, (picture, colours, low, high, title) in enumerate(pictures):
         left = 1.05 * place
-        axes.imshow(
-            picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1)
-        )
+        axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1))
         axes.plot([left, left + 1, left + 1, left, left], [0, 0, 1, 1, 0], color=FAINT, linewidth=0.8)
         axes.text(left, 1.03, title, fontsize=8.5)
     axes.set(xlim=(-0.005, 4.155), ylim=(-0.005, 1.1), aspect="auto")
     axes.set_axis_off()
-    hidden, outputs = (
-        part(fig, name, left, 262, 290, 120, gap=20) for name, left in (("hidden", 40), ("outputs", 368))
-    )
+    hidden, outputs = (part(fig, name, left, 262, 290, 120, gap=20) for name, left in (("hidden", 40), ("outputs", 368)))
     _hidden(hidden, record)
     _answers(outputs, record, answer)
 
@@ -179,13 +169,7 @@ def _answers(outputs: Axes, record: Record, answer: int) -> None:
     shades = [GREEN if i == record["label"] else RED if i == answer else GREY for i in range(10)]
     outputs.vlines(np.arange(10), 0, record["outputs"], color=shades, linewidth=12)
     outputs.set(
-        xlim=(-0.7, 9.7),
-        ylim=(0, 1.05),
-        yticks=(0, 1),
-        xticks=range(10),
-        xlabel="digit",
-        ylabel="output",
-        title="Answers",
+        xlim=(-0.7, 9.7), ylim=(0, 1.05), yticks=(0, 1), xticks=range(10), xlabel="digit", ylabel="output", title="Answers"
     )
     words(
         outputs,

@@ -17,11 +17,7 @@ from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.training import Designs, train, transferred
 
 JUDGED = {**SMOKE, "seeds": 2, "choosing": 1}
-SCALES = {
-    "smoke": {**JUDGED, "rates": (0.03,)},
-    "laptop": {**LAPTOP, "rates": (0.003, 0.01, 0.03, 0.1)},
-    "paper": NO_PAPER,
-}
+SCALES = {"smoke": {**JUDGED, "rates": (0.03,)}, "laptop": {**LAPTOP, "rates": (0.003, 0.01, 0.03, 0.1)}, "paper": NO_PAPER}
 
 
 class TrainedConfig(SynapseConfig):
@@ -52,9 +48,7 @@ def outcome(network: Any, data: Any) -> Record:
         "pulses_per_sample": pulses / samples,
         "clipped": counts["clipped"] / pulses if pulses else None,
         "refreshed_pairs": counts["refreshed"],
-        "refresh_cost": counts["refresh_pulses"] / pulses
-        if pulses
-        else None,  # pulses of refresh a pulse of training
+        "refresh_cost": counts["refresh_pulses"] / pulses if pulses else None,  # pulses of refresh a pulse of training
         "refresh_reads": counts["reads"],
     }
 
@@ -114,14 +108,7 @@ def aged(config: AgedConfig, run: Run) -> Record:
     return found | arrays | _stopped(error)
 
 
-def age(
-    layer: SynapseLayer,
-    g: torch.Tensor,
-    seconds: float,
-    kind: str,
-    drift: tuple[float, float, float],
-    seed: int,
-) -> None:
+def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: tuple[float, float, float], seed: int) -> None:
     """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay.
 
     `drift` is the exponent, its spread and Gmax / Gmin.

@@ -28,11 +28,7 @@ def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = (
     """Where the pair has come to, and how much of its weight it lost."""
     record = records[-1]
     full = [name for name, key in (("g⁺", "plus"), ("g⁻", "minus")) if record[key][-1] > 0.99]
-    state = (
-        f"; {' and '.join(full)} {'is full and takes' if len(full) == 1 else 'are full and take'} no more"
-        if full
-        else ""
-    )
+    state = f"; {' and '.join(full)} {'is full and takes' if len(full) == 1 else 'are full and take'} no more" if full else ""
     if record["symmetry_point"] is not None and record["scheme"] != "uni":
         place, late = record["symmetry_point"], float(np.mean(record["plus"][-len(record["plus"]) // 4 :]))
         state += f"; g⁺ is about {late:.2f} of late, and steps up and down match at {place:.2f}"
@@ -146,13 +142,7 @@ TRAIN = (
         "Linear steps, the same up and down, 256 of them: what is left between unidirectional updating and software?",
         ("less than 3 points", "3 to 10 points", "more than 10 points"),
         lambda now, rival: int(np.searchsorted((0.03, 0.10), _ends(now)["software"] - _ends(now)["uni"])),
-        {
-            "scheme": "uni",
-            "rival": "software",
-            "nonlinearity_up": 0.0,
-            "nonlinearity_down": 0.0,
-            "levels": 256,
-        },
+        {"scheme": "uni", "rival": "software", "nonlinearity_up": 0.0, "nonlinearity_down": 0.0, "levels": 256},
     ),
     Question(
         "A handful of levels",
@@ -168,9 +158,7 @@ TRAIN = (
         "The rule 'single' sends one pulse whenever input and error are large enough, whatever their size. Against 'stochastic' "
         "(pinned): does unidirectional updating get more digits right?",
         ("more", "fewer", "within 2 points"),
-        lambda now, rival: (lambda gap: 2 if abs(gap) < 0.02 else int(gap < 0))(
-            _ends(now)["uni"] - _ends(rival)["uni"]
-        ),
+        lambda now, rival: (lambda gap: 2 if abs(gap) < 0.02 else int(gap < 0))(_ends(now)["uni"] - _ends(rival)["uni"]),
         {**BOTH, "rule": "single"},
         {"rule": "stochastic"},
     ),
@@ -183,9 +171,7 @@ ONE_SYNAPSE = (
         "it is. Where do both devices "
         "end?",
         ("near the middle", "near the top", "near the bottom"),
-        lambda now, rival: int(
-            np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])
-        ),
+        lambda now, rival: int(np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])),
         {"scheme": "push-pull", "nonlinearity_up": 1.0, "nonlinearity_down": 10.0, "up": 0.5, "pulses": 1000},
     ),
 )

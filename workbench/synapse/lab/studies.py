@@ -52,9 +52,7 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
     # at the rate that is best with refresh: a choice of its own would be a lower one
     for rate in config.rates:
         knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
-        yield Point(
-            f"uni, no refresh, rate {rate:g}", {"response": "linear"}, knobs, [{"rate": rate}], why="one rate"
-        )
+        yield Point(f"uni, no refresh, rate {rate:g}", {"response": "linear"}, knobs, [{"rate": rate}], why="one rate")
 
 
 class LevelsConfig(StudyConfig):
@@ -63,9 +61,7 @@ class LevelsConfig(StudyConfig):
     @model_validator(mode="after")
     def _levels_matter(self) -> Self:
         if self.device not in LAWS:
-            raise ValueError(
-                f"device={self.device!r}: has its own number of levels; expected a law, such as exponential"
-            )
+            raise ValueError(f"device={self.device!r}: has its own number of levels; expected a law, such as exponential")
         return self
 
 
@@ -207,10 +203,7 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     """Accuracy and cost of unidirectional training against the refresh period and policy."""
     for response in ("linear", "nu = 3"):
         for period in (0, 100, 300, 1000, 3000, 10_000):
-            at, knobs = (
-                {"response": response, "period": period},
-                {"refresh_every": period, **RESPONSES[response]},
-            )
+            at, knobs = ({"response": response, "period": period}, {"refresh_every": period, **RESPONSES[response]})
             yield config.point("uni", at, scheme="uni", **knobs)
     for policy in ("open-loop", "write-verify", "ideal"):
         at, knobs = {"response": "nu = 3", "period": 300}, {"refresh_every": 300, **RESPONSES["nu = 3"]}
@@ -222,10 +215,7 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     version=3,
     fit=network,
     figure=figures.draw_batches,
-    presets={
-        name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset
-        for name, preset in SCALES.items()
-    },
+    presets={name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset for name, preset in SCALES.items()},
     swept=(*SHAPE, "scheme", "batch"),
     paper="not in the public text: how far a mini-batch departs from hardware, which pulses after each sample",
 )
@@ -243,15 +233,9 @@ class FactorsConfig(StudyConfig):
     (Its published cycle-to-cycle noise is larger: 3.5 % of the range, 3.4 mean steps.)
     """
 
-    levels: int = knob(
-        97, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses"
-    )
-    nonlinearity_up: float = knob(
-        2.0, "nonlinearity up", "shape nu of the rise", low=0.0, high=20.0, step=0.1
-    )
-    nonlinearity_down: float = knob(
-        5.0, "nonlinearity down", "shape nu of the fall", low=0.0, high=20.0, step=0.1
-    )
+    levels: int = knob(97, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
+    nonlinearity_up: float = knob(2.0, "nonlinearity up", "shape nu of the rise", low=0.0, high=20.0, step=0.1)
+    nonlinearity_down: float = knob(5.0, "nonlinearity down", "shape nu of the fall", low=0.0, high=20.0, step=0.1)
     step_spread: float = knob(0.2, "step spread", "step size, device to device", low=0.0, high=2.0, step=0.05)
     cycle: float = knob(1.0, "cycle noise", "standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
 
@@ -272,11 +256,7 @@ def factors(config: FactorsConfig) -> Iterator[Point]:
     spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
     without: dict[str, dict[str, Any]] = {
         "as it is": {},
-        "4096 levels, noise shrinks along": {
-            "levels": 4096,
-            "cycle": sigma * config.levels,
-            "cycle_unit": "mean step",
-        },
+        "4096 levels, noise shrinks along": {"levels": 4096, "cycle": sigma * config.levels, "cycle_unit": "mean step"},
         "4096 levels, noise stays": {"levels": 4096, "cycle": 100 * sigma, "cycle_unit": "% of range"},
         "linear response": LINEAR,
         "no device spread": dict.fromkeys(spreads, 0.0),

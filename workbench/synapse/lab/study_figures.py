@@ -40,9 +40,7 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
     with figure() as fig:
         axes = None
-        for axes, (name, part) in zip(
-            fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0], parts, strict=False
-        ):
+        for axes, (name, part) in zip(fig.subplots(1, max(len(parts), 1), sharey=True, squeeze=False)[0], parts, strict=False):
             series(axes, part, x, COLOURS, STYLES)
             if len(software):
                 target(axes, software["mean"].iloc[0], "software")
@@ -53,9 +51,7 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
                 axes.minorticks_off()
         fig.axes[0].set_ylabel("accuracy (%)")
         if panel:
-            return finish(
-                fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS
-            )
+            return finish(fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS)
         if axes is not None:
             name_ends(axes, SHORT)
         return finish(fig, title, NOTE.of(records))
@@ -72,9 +68,7 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
             if len(software):
                 target(axes, software["mean"].iloc[0], "software", across=True)
             axes.set(xlabel="accuracy (%)", title=greek(str(name)))
-        return finish(
-            fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS
-        )
+        return finish(fig, title, NOTE.of(records), STYLE.named([*software["label"], *table["label"]]), COLOURS)
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
@@ -87,9 +81,7 @@ def draw_nonlinearity(records: Sequence[Record]) -> Figure:
 def draw_abruptness(records: Sequence[Record]) -> Figure:
     """Accuracy against nu of LTD."""
     found = uni_over(records, "push-pull", nu=10.0)
-    title = (
-        f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
-    )
+    title = f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
     return _lines(records, "nu", title, "nonlinearity ν of LTD (LTP: 1); 20 is a device that falls at once")
 
 
@@ -111,15 +103,11 @@ def draw_variation(records: Sequence[Record]) -> Figure:
         lost = _loss(records, {"kind": kind, "sigma": 0.0}, {"kind": kind, "sigma": 0.3})
         if lost:
             words.append(f"of the {kind}: {lost}")
-    title = (
-        f"Points that a spread of 0.3 costs, {'; '.join(words)}" if words else "Accuracy against variation"
-    )
+    title = f"Points that a spread of 0.3 costs, {'; '.join(words)}" if words else "Accuracy against variation"
     return _lines(records, "sigma", title, "spread over devices (deviation / mean)", "kind")
 
 
-def _loss(
-    records: Sequence[Record], alike: dict, spread: dict, labels: Sequence[str] = ("uni", "push-pull")
-) -> str:
+def _loss(records: Sequence[Record], alike: dict, spread: dict, labels: Sequence[str] = ("uni", "push-pull")) -> str:
     """What schemes lose from one place to another, in words."""
     words = []
     for label in labels:
@@ -134,9 +122,7 @@ def draw_batches(records: Sequence[Record]) -> Figure:
     """Accuracy against the batch size, a panel a device."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
     title = (
-        f"Points lost with batches of 10 in place of 1, on linear devices: {lost}"
-        if lost
-        else "Accuracy against the batch size"
+        f"Points lost with batches of 10 in place of 1, on linear devices: {lost}" if lost else "Accuracy against the batch size"
     )
     return _lines(records, "batch", title, "batch size", "response", xscale="log")
 
@@ -146,11 +132,7 @@ def draw_schemes(records: Sequence[Record]) -> Figure:
     parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
     found = [(name, uni_over(records, "alternating", response=response)) for response, name in parts]
     words = ", ".join(f"{words.partition(' ')[0]} ({name})" for name, words in found if words)
-    return _dots(
-        records,
-        "response",
-        f"Unidirectional over alternating, points: {words}" if words else "Schemes on devices",
-    )
+    return _dots(records, "response", f"Unidirectional over alternating, points: {words}" if words else "Schemes on devices")
 
 
 def draw_factors(records: Sequence[Record]) -> Figure:
@@ -189,9 +171,7 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
                 cells(axes, part.reindex(kinds), max(most, 1.0))
             axes.set_title(SHORT[label])
             axes.tick_params(axis="x", rotation=60)
-        worst = {
-            label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()
-        }
+        worst = {label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()}
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
         title = f"Points lost to variation, at most: {words}" if words else "Points lost to variation"
         return finish(fig, title, note_of_means(records) + ". Below 0: gained; a dot: not measured")
@@ -219,9 +199,7 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             table = summary(rows, column, "period") if rows else pd.DataFrame(columns=["label"])
             series(axes, table, "period", REFRESH_COLOURS, {"nu = 3": "--"})
             axes.set(xlabel="samples between refreshes", xscale="log")
-            axes.set_xticks(
-                [100, 300, 1000, 3000, 10_000, never], labels=["100", "300", "1k", "3k", "10k", "never"]
-            )
+            axes.set_xticks([100, 300, 1000, 3000, 10_000, never], labels=["100", "300", "1k", "3k", "10k", "never"])
             axes.minorticks_off()
         both[0].set_ylabel("accuracy (%)")
         both[1].set_ylabel("refresh pulses per training pulse")
@@ -231,11 +209,7 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             gain = ACCURACY.gap(records, 1000, 0, "period", **at).dropna()
             if len(gain):
                 words.append(f"{signed(interval(gain).mean, 1)} ({greek(response)})")
-        title = (
-            f"Refresh every 1,000 samples against never, points: {', '.join(words)}"
-            if words
-            else "How often to refresh"
-        )
+        title = f"Refresh every 1,000 samples against never, points: {', '.join(words)}" if words else "How often to refresh"
         names = {name: greek(name) for name in REFRESH_COLOURS}
         return finish(fig, title, NOTE.of(records), names, REFRESH_COLOURS)
 
