@@ -21,8 +21,6 @@ A fit (`fits.FitQueue`) is in one of these, whoever needs it::
        │                        ▼         │            straight to ended: its worker has saved it, or it failed
        │                      alone ──────┤            alone: a worker died; each of its fits in a process of its own
        └── its run is on disk ────────────┘
-
-`compare` sleeps in `FitQueue.wait` while the first point under way has no new row.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ CHOOSING = 50  # the first seed that chooses: apart from those that judge, so th
 AHEAD = 8  # points whose fits are under way, at least
 
 Setting = Mapping[str, Any]
-Only = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def view(
     figure: Callable[..., Any],
     paper: str,
     about: str,
-    only: Only = lambda place: True,
+    only: Callable[[Mapping[str, Any]], bool] = lambda place: True,
     swept: Sequence[str] = (),
 ) -> Callable[[Any], Iterable[Point]]:
     """Register another picture of the comparison whose points are `of`, or of some of its points.
