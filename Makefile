@@ -69,6 +69,7 @@ bench: .venv/ready
 	$(BIN)/python tests/bench/bench_synapse.py
 	$(BIN)/python tests/bench/bench_continual.py
 	$(BIN)/python tests/bench/bench_adapters.py
+	$(BIN)/python tests/bench/bench_generation.py
 
 clean:
 	rm -rf .venv .venv-peers runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,72 @@
+"""Text that SmolLM2 writes: against transformers' own generate, in a batch, and behind a long prefix; ratios of one run.
+
+python tests/bench/bench_generation.py
+"""
+
+import resource
+import time
+
+import torch
+
+from workbench import datasets, models
+from workbench.generation import generate, generate_batch, read
+
+TOKENS = 32
+NAMES = 1000
+
+
+def timed(call, repeats=3):
+    """The shortest of a few times, in seconds, and what the call returned."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = call()
+        times.append(time.perf_counter() - start)
+    return min(times), found
+
+
+def by_transformers(lm, text):
+    """Greedy, by the model's own generate, which may end early: as many tokens as ours."""
+    ids = torch.tensor(lm.prompt_ids([text]))
+    more = {"do_sample": False, "pad_token_id": lm.tokenizer.eos_token_id}
+    out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, **more)
+    return lm.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def plain(lm):
+    """One prompt, and a batch of eight of several lengths."""
+    prose = datasets.load("prose-evaluation")
+    prompts = [prose[k * 2000 : k * 2000 + 200 + 40 * k] for k in range(8)]
+    ours, reply = timed(lambda: generate(lm, prompts[0], TOKENS))
+    theirs, text = timed(lambda: by_transformers(lm, prompts[0]))
+    assert reply.text == text
+    print(f"{TOKENS} tokens after {reply.prompt_tokens}: {ours:.2f} s, {ours / theirs:.2f} of transformers' generate")
+    single, one = timed(lambda: [generate(lm, prompt, TOKENS) for prompt in prompts], 2)
+    batch, all_ = timed(lambda: generate_batch(lm, prompts, TOKENS, size=8), 2)
+    same = sum(a.text == b.text for a, b in zip(one, all_, strict=True))
+    print(f"eight prompts at once: {batch:.2f} s, {batch / single:.2f} of one after another ({same} of 8 texts are the same)")
+
+
+def behind_a_prefix(lm):
+    """A question after a list of a thousand names, which an agent reads for every question."""
+    names = "Names: " + ", ".join(f"Person {k}" for k in range(NAMES)) + ".\n"
+    start = time.perf_counter()
+    prefix = read(lm, names)
+    once = time.perf_counter() - start
+    question = names + "Question: Is Person 17 in the list?\nAnswer:"
+    spared, reply = timed(lambda: generate(lm, question, 8, prefix=prefix), 2)
+    whole, again = timed(lambda: generate(lm, question, 8), 1)
+    assert reply.text == again.text
+    print(
+        f"8 tokens after {reply.prompt_tokens:,}, {len(prefix.ids):,} of them a prefix (read once, {once:.1f} s): "
+        f"{spared:.2f} s, {spared / whole:.2f} of reading all ({whole:.2f} s)"
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, one thread, SmolLM2-135M in float32")
+    smollm2 = models.load(models.SMOLLM2)
+    plain(smollm2)
+    behind_a_prefix(smollm2)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
