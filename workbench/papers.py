@@ -17,7 +17,7 @@ from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
 from workbench.experiment import FEW, Experiment, Record, get
 from workbench.knobs import Config, KnobError
-from workbench.registry import CLAIMS, EXPERIMENTS
+from workbench.registry import CLAIMS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,8 +139,11 @@ def reference_records(name: str) -> list[Record] | None:
 
 def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
     """The experiment whose reference is that of `name` too, and which of its records."""
-    made = EXPERIMENTS.get(name)
-    return made.of if made and made.of else (name, lambda record: True)
+    try:
+        made = get(name)
+    except KnobError:  # of a method that is not installed
+        return name, lambda record: True
+    return made.of or (name, lambda record: True)
 
 
 def reference_about(name: str) -> dict[str, Any]:
