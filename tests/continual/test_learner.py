@@ -279,3 +279,18 @@ def test_a_rate_that_is_cut_is_cut_once_at_each_border(small):
     for task, _, _ in learner.run():
         rates.setdefault(task, set()).add(learner.optimizer.param_groups[0]["lr"])
     assert [[*found] for found in rates.values()] == [[pytest.approx(0.1 * 0.5**k)] for k in range(5)]
+
+
+def test_a_knob_is_declared_once_and_fit_and_the_configs_have_it_from_there():
+    from workbench.continual.config import ContinualConfig
+    from workbench.continual.lab.fork import ForkConfig
+    from workbench.continual.learner import DECLARED, KNOBS
+
+    shown = ContinualConfig.knobs()
+    for name, declared in DECLARED.items():
+        assert shown[name] is declared.json_schema_extra["knob"]
+        assert ContinualConfig.model_fields[name].default == declared.default
+        assert KNOBS[name] == (0.0 if name == "first_lr" else declared.default)
+        assert f"        {name} = {KNOBS[name]!r}: {shown[name].label}" in fit.__doc__
+    varied = ForkConfig.knobs()["strength"]
+    assert (ForkConfig().strength, varied.help, varied.high) == (10.0, "of penalties", shown["strength"].high)
