@@ -1,4 +1,4 @@
-"""What a model reads: a text to continue, or the messages of a chat as the text of its template."""
+"""Convert a prompt to text and tokens: a text is used as it is, the messages of a chat go through the chat template."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ _TOLD: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
-    """The messages as the text that the model was trained on, by its chat template; with `asks`, up to where its answer begins.
+    """Apply the chat template of the model's tokenizer; returns the text. With `asks`, it ends where the answer begins.
 
-    Without a template: a line ``User: ...`` for each message, with a warning. Where the template knows no system message, its
-    text goes before that of the first user message, with a warning too. Raises ValueError for a message without role or content.
+    Without a template, each message becomes a line such as ``User: ...``, with a warning. If the template raises an error and the
+    first two messages are of system and user, the system message is put before the text of the user message, with a warning.
+    Raises ValueError for a message whose keys are not exactly role and content, for an unknown role, and if the template
+    refuses the messages.
     """
     for message in messages:
         if set(message) != {"role", "content"} or message["role"] not in ROLES:
-            raise ValueError(f"message {dict(message)!r}: expected a role ({', '.join(ROLES)}) and a content, and nothing else")
+            raise ValueError(f"message {dict(message)!r}: expected the keys role ({', '.join(ROLES)}) and content, and no others")
     messages = [dict(message) for message in messages]
     if not getattr(lm.tokenizer, "chat_template", None):
-        tell_once(lm, f"{lm.name} has no chat template: messages become lines that begin with {', '.join(ROLES.values())}")
+        tell_once(lm, f"{lm.name} has no chat template: messages become lines with one of {', '.join(ROLES.values())}")
         lines = [f"{ROLES[m['role']]}: {m['content']}" for m in messages]
         return "\n".join([*lines, f"{ROLES['assistant']}:"] if asks else [*lines, ""])
     try:
         return str(lm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks))
-    except Exception as error:  # a template raises whatever its author chose
+    except Exception as error:  # a template may raise an error of any type
         if messages[0]["role"] != "system" or len(messages) < 2 or messages[1]["role"] != "user":
             raise ValueError(f"the chat template of {lm.name} refuses these messages: {error}") from error
     system, user, *rest = messages
     merged = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
     text = chat_text(lm, merged, asks)
-    tell_once(lm, f"the chat template of {lm.name} takes no system message: it is put before the first user message")
+    tell_once(lm, f"the chat template of {lm.name} takes no system message: its text is put before the first user message")
     return text
 
 
 def tell_once(lm: LanguageModel, what: str) -> None:
-    """Warn once for each model."""
+    """Warn of `what`, at most once for each model and message."""
     told = _TOLD.setdefault(lm.model, set())
     if what not in told:
         told.add(what)
@@ -51,7 +53,7 @@ def tell_once(lm: LanguageModel, what: str) -> None:
 
 
 def prompt_tokens(lm: LanguageModel, prompt: Prompt, asks: bool = True) -> tuple[str, list[int], tuple[str, ...]]:
-    """A prompt's text and tokens, and the strings at which an answer to it ends."""
+    """Return the text of a prompt, its token ids, and stop strings for its answer (only for a chat without a chat template)."""
     if isinstance(prompt, str):
         return prompt, lm.prompt_ids([prompt])[0], ()
     text = chat_text(lm, prompt, asks)

@@ -5,21 +5,21 @@ comparisons that need the same fit share it, a new point or seed computes nothin
 fits under way. Columns that all methods share have the same names: `validation`, `seconds`, `peak_bytes`, `parameters`,
 `state_bytes`, `failed`.
 
-`compare` goes through the points in order and keeps at least `AHEAD` of them under way. A point (`_Trial`) is in one of these
-states, and asks the queue of fits for the records that move it on::
+`compare` processes the points in order; fits of at least `AHEAD` points run at the same time. These are the states of a point
+(`_Trial`). It changes its state when the queue of fits has the records that it needs::
 
     waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: its candidates are fitted on the choosing seeds
        │            │                      ▲           judging: the best of them is fitted on the judging seeds
        │            └── none was scored ───┤           ended: all its rows have been yielded, those that choose first
        └── it has one candidate ──▶ judging┘
 
-A fit (`fits.FitQueue`) is in one of these, whoever needs it::
+These are the states of a fit (`fits.FitQueue`); a fit that several points need is computed once::
 
-    started ──▶ waiting ──▶ working ──▶ ended          waiting: beside the fits with which it shares work
-       │           ▲          │ │ │       ▲            working: on an executor, in turn with these
-       │           └──────────┘ │ └───────┤            back to waiting: the caller's executor broke
-       │                        ▼         │            straight to ended: its worker has saved it, or it failed
-       │                      alone ──────┤            alone: a worker died; each of its fits in a process of its own
+    started ──▶ waiting ──▶ working ──▶ ended          waiting: grouped with the fits that share work
+       │           ▲          │ │ │       ▲            working: on an executor, after one another
+       │           └──────────┘ │ └───────┤            back to waiting: caller's executor is broken
+       │                        ▼         │            directly to ended: saved by its worker, or failed
+       │                      alone ──────┤            alone: in a separate process, since a worker died
        └── its run is on disk ────────────┘
 """
 
@@ -153,11 +153,11 @@ def view(
     only: Callable[[Mapping[str, Any]], bool] = lambda place: True,
     swept: Sequence[str] = (),
 ) -> Callable[[Any], Iterable[Point]]:
-    """Register another picture of the comparison whose points are `of`, or of some of its points.
+    """Register another figure of the comparison `of`, a function decorated with `comparison`; returns the view's points.
 
-    ``only(place)`` says of a point's label and places whether it is shown. Fits, reference records, presets and version are those
-    of the comparison; it has no reference of its own. `swept` are knobs of the comparison that the view neither shows nor takes.
-    `about` says what the picture shows.
+    ``only(place)`` gets the label and the places of a point as one mapping and returns whether the figure includes it. Fits,
+    reference records and version are those of the comparison, and its presets without `swept`, the knobs that the view neither
+    shows nor takes. `about` describes the figure and becomes its docstring.
     """
 
     def points(config: Any) -> Iterator[Point]:

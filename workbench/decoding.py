@@ -1,4 +1,4 @@
-"""Steps of a language model: what it reads, keeps in its cache and predicts, for several prompts at once."""
+"""Forward passes of a language model with its cache, for batches of prompts; used by `generation`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from workbench.models import LanguageModel
 
 @dataclass(frozen=True)
 class Prefix:
-    """The beginning of prompts, already read by a model: of its tokens all but the last, which may join what follows."""
+    """A text that prompts begin with, and the model's cache for its tokens.
+
+    `ids` and `cache` omit the last token of the text, which may be tokenized differently when more text follows. `cache` is None
+    if the model cannot continue from a cache (`reads_on`).
+    """
 
     text: str
     ids: list[int]
     cache: Any = field(repr=False)
-    state: tuple[Any, ...] = field(repr=False)  # of the model, when it read
+    state: tuple[Any, ...] = field(repr=False)  # `_state_of` the model when it processed the text
 
 
 def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
-    """Read a text, whose tokens are `ids`; without a cache where the model cannot go on from one (`reads_on`)."""
+    """Process the tokens `ids` of `text` except the last; `cache` is None if the model cannot continue from one (`reads_on`)."""
     cache, begun = None, list(ids[:-1])
     if begun and reads_on(lm):
         with evaluating(lm.model):
@@ -36,7 +40,7 @@ def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
 
 
 def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[Tensor, Any, Tensor | None]:
-    """Logits ``(prompts, vocabulary)`` after the prompts, the cache, and where some are padded the mask ``(prompts, tokens)``."""
+    """Return next-token logits ``(prompts, vocabulary)``, the cache, and the mask ``(prompts, tokens)``, None without padding."""
     read, cache = _taken_up(lm, prompts, prefix)
     rest = [[*prompt[read:]] for prompt in prompts]
     longest = max(map(len, rest))
@@ -48,14 +52,14 @@ def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Pr
 
 
 def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[int, Any]:
-    """How many tokens of these prompts are in the prefix, and a copy of its cache for each of them."""
+    """Return how many tokens the cache of `prefix` covers and a copy of that cache for this batch; ``(0, None)`` if unusable."""
     if prefix is None or prefix.cache is None:
         return 0, None
     if prefix.state != _state_of(lm.model):
-        raise ValueError("the model has changed since it read the prefix: read it again")
+        raise ValueError("the model has changed since it read the prefix: call generation.read again")
     size = len(prefix.ids)
     if any(len(prompt) <= size or [*prompt[:size]] != prefix.ids for prompt in prompts):
-        return 0, None  # what follows changes how the prefix is cut into tokens
+        return 0, None  # with the text that follows, the prefix is tokenized differently
     cache = copy.deepcopy(prefix.cache)
     if len(prompts) > 1:
         cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=lm.model.device))
@@ -63,9 +67,12 @@ def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefi
 
 
 def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
-    """Logits ``(batch, vocabulary)`` after ids ``(batch, tokens)``, and the cache, None where the model has none."""
+    """Run the model on ids ``(batch, tokens)``; returns float32 logits ``(batch, vocabulary)`` of the next token, and the cache.
+
+    The cache is None if the model has none. `mask` is ``(batch, tokens)``, 0 at padding, and covers the cached tokens too.
+    """
     arguments = _arguments(type(model))
-    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # of Mamba, of all others
+    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # Mamba and other models
     given = {"use_cache": True, kept: cache}
     if mask is not None:
         given |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]}
@@ -86,8 +93,11 @@ def _arguments(kind: Any) -> frozenset[str]:
 
 
 def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places of prompts that can be read together: any, where padding changes nothing; else those with as many tokens."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # little padding
+    """Yield batches as lists of at most `size` indices into `lengths`, the numbers of tokens of the prompts.
+
+    If padding changes the result (`pads_exactly` is False), all prompts of a batch have the same number of tokens.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # prompts of similar length need little padding
     padded = len({*lengths}) > 1 and pads_exactly(lm)
     group: list[int] = []
     for place in order:
@@ -99,17 +109,18 @@ def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[lis
         yield group
 
 
-# -- what a family of models can do, tried once for each model on a few tokens ---------------------------------------------------
+# -- what a model supports, tested once for each model on eight tokens ---------------------------------------------------
 
-CLOSE = 1e-3  # relative
+CLOSE = 1e-3  # tolerance: norm of the difference of two logit vectors divided by the norm of the second
 _PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _READS_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def pads_exactly(lm: LanguageModel) -> bool:
-    """Whether padding at the left changes nothing: attention to all tokens, with a mask and with places that are given.
+    """Whether the logits stay the same if the prompt is padded at the left and the padding is masked.
 
-    Not so for a model with a recurrent state, or with a sliding window, in which padding takes the place of tokens.
+    False for a model that takes no `attention_mask` and `position_ids`, and for one whose cache is not a plain key-value cache
+    of all tokens: a recurrent state would include the padding, a sliding window would count it. The result is stored.
     """
     model = lm.model
     if model not in _PADS:
@@ -127,7 +138,10 @@ def pads_exactly(lm: LanguageModel) -> bool:
 
 
 def reads_on(lm: LanguageModel) -> bool:
-    """Whether several tokens after others that are in the cache give what all of them give at once; not so for Mamba."""
+    """Whether a forward pass over several tokens with a cache gives the same logits as one over all tokens; False for Mamba.
+
+    The result is stored for each model.
+    """
     model = lm.model
     if model not in _READS_ON:
         ids = torch.arange(1, 9, device=model.device)[None]
@@ -146,7 +160,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside it the model is in evaluation mode."""
+    """Context manager: set the model to evaluation mode, and on exit set it and all its modules to the mode it had."""
     before = model.training
     model.eval()
     try:
@@ -156,5 +170,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _state_of(model: nn.Module) -> tuple[Any, ...]:
-    """What differs after training the model, or putting something on it."""
+    """Identity of the model, and names, addresses and version counters of its parameters: a change invalidates a prefix."""
     return id(model), tuple((name, p.data_ptr(), p._version) for name, p in model.named_parameters())

