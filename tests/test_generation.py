@@ -1,5 +1,6 @@
 """Text that models write: against transformers' own generate, on families of models, in batches, behind a prefix, in pieces."""
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -14,15 +15,15 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench import decoding, models
 from workbench.chats import chat_text, prompt_tokens
-from workbench.generation import Prefix, generate, generate_batch, read, stream
+from workbench.generation import generate, generate_batch, read, stream
 from workbench.models import LanguageModel
 from workbench.rwkv6 import RWKV6, initialise
 
-SIZES = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 4}
+SIZES = {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 4}
 HEADS = {**SIZES, "intermediate_size": 48, "num_attention_heads": 4}
 LLAMA = {**HEADS, "num_key_value_heads": 2, "max_position_embeddings": 512}
 GEMMA = {**LLAMA, "head_dim": 8, "sliding_window": 8, "pad_token_id": 0}
-GPT = {"vocab_size": 259, "n_embd": 32, "n_layer": 3, "n_head": 4}
+GPT = {"vocab_size": 260, "n_embd": 32, "n_layer": 3, "n_head": 4}
 TURNS = ["sliding_attention", "full_attention"] * 2
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}
 STATES = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 2}
@@ -34,7 +35,7 @@ FAMILIES = {
     "gemma3": (tf.Gemma3ForCausalLM, tf.Gemma3TextConfig(**GEMMA, layer_types=TURNS)),
     "gpt2": (tf.GPT2LMHeadModel, tf.GPT2Config(**GPT, n_positions=512)),
     "neox": (tf.GPTNeoXForCausalLM, tf.GPTNeoXConfig(**HEADS)),
-    "bloom": (tf.BloomForCausalLM, tf.BloomConfig(vocab_size=259, hidden_size=32, n_layer=3, n_head=4)),
+    "bloom": (tf.BloomForCausalLM, tf.BloomConfig(vocab_size=260, hidden_size=32, n_layer=3, n_head=4)),
     "opt": (tf.OPTForCausalLM, tf.OPTConfig(**SIZES, ffn_dim=48, num_attention_heads=4, word_embed_proj_dim=32)),
     "mamba": (tf.MambaForCausalLM, tf.MambaConfig(**SIZES, state_size=4)),
     "qwen3-next": (tf.Qwen3NextForCausalLM, tf.Qwen3NextConfig(**LLAMA, head_dim=8, **EXPERTS, **STATES)),
@@ -48,7 +49,8 @@ HELLO = {"role": "user", "content": "Hello"}
 def by_bytes():
     """A tokenizer of single bytes, whose ids are those of no family's special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(vocabularies.BPE({letter: 3 + k for k, letter in enumerate(letters)}, []))
+    first = {f"<{k}>": k for k in range(3)}
+    made = Tokenizer(vocabularies.BPE(first | {letter: 3 + k for k, letter in enumerate(letters)}, []))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.add_special_tokens(["<end>"])
     return PreTrainedTokenizerFast(tokenizer_object=made)
@@ -57,7 +59,7 @@ def by_bytes():
 def language_model(name):
     torch.manual_seed(0)
     if name == "rwkv6":
-        model = initialise(RWKV6(259, 64, 3, 32, lerp_rank=8, decay_rank=16))
+        model = initialise(RWKV6(260, 64, 3, 32, lerp_rank=8, decay_rank=16))
         model.generation_config = None
     else:
         kind, config = FAMILIES[name]
@@ -81,14 +83,14 @@ def by_transformers(lm, prompt, tokens):
 def test_every_family_writes_what_its_own_generate_writes(name):
     """Alone, in a batch of prompts of several lengths, and behind a prefix; more tokens than a window has."""
     lm = language_model(name)
-    wanted = [lm.tokenizer.decode(by_transformers(lm, prompt, 24)) for prompt in PROMPTS]
+    wanted = [lm.tokenizer.decode(by_transformers(lm, prompt, 24), skip_special_tokens=True) for prompt in PROMPTS]
     assert len(set(wanted)) == len(wanted)
     assert [generate(lm, prompt, 24).text for prompt in PROMPTS] == wanted
     assert [reply.text for reply in generate_batch(lm, PROMPTS, 24, size=3)] == wanted
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         prefix = read(lm, "twelve ")
-    assert ["cannot go on from a prefix" in str(w.message) for w in told] == ([True] if name == "mamba" else [])
+    assert ["cannot continue from the cache of a prefix" in str(w.message) for w in told] == ([True] if name == "mamba" else [])
     assert [reply.text for reply in generate_batch(lm, PROMPTS[2:], 24, prefix=prefix)] == wanted[2:]
     assert generate(lm, PROMPTS[2], 24, prefix=prefix).text == wanted[2], "the prefix is as it was"
     assert "".join(stream(lm, PROMPTS[0], 24)) == wanted[0]
@@ -120,7 +122,7 @@ def test_a_prefix_spares_its_tokens(monkeypatch):
     prefix = read(lm, "x" * 200)
     monkeypatch.setattr(decoding, "step", seen)
     generate(lm, "x" * 200 + "and more", 3, prefix=prefix)
-    assert lengths == [9, 1, 1]
+    assert lengths == [decoding.FEW, 9, 1, 1]  # the first tell whether the model has changed
 
 
 def test_a_prefix_whose_last_token_joins_what_follows_changes_nothing():
@@ -132,24 +134,47 @@ def test_a_prefix_whose_last_token_joins_what_follows_changes_nothing():
     assert generate(lm, "The whale", 4, prefix=one) == generate(lm, "The whale", 4)
 
 
-def test_a_prefix_of_another_model_or_of_one_that_has_learnt_is_refused():
-    lm = models.shallow_copy(models.shared(models.TINY))
-    prefix = read(lm, "The whale was")
-    with pytest.raises(ValueError, match="does not begin with the prefix 'The whale was'"):
-        generate(lm, "A whale", 2, prefix=prefix)
-    with pytest.raises(ValueError, match="the model has changed since it read the prefix"):
-        generate(models.load(models.TINY), "The whale was big", 2, prefix=prefix)
-    from workbench.adapters import AdapterConfig, add_adapter
+@pytest.mark.parametrize("how", ["fused AdamW", "data", "a buffer", "an adapter that is switched off"])
+def test_a_prefix_is_refused_after_the_model_has_changed(how):
+    lm = models.load(models.TINY)
+    if "adapter" in how:
+        from workbench.adapters import AdapterConfig, add_adapter, set_adapter
 
-    add_adapter(lm.model, AdapterConfig(r=4))
-    with pytest.raises(ValueError, match="the model has changed"):
-        generate(lm, "The whale was big", 2, prefix=prefix)
-    prefix = read(lm, "The whale was")
-    assert isinstance(prefix, Prefix)
-    with torch.no_grad():
-        next(p for p in lm.model.parameters() if p.requires_grad).add_(1.0)
-    with pytest.raises(ValueError, match="the model has changed"):
-        generate(lm, "The whale was big", 2, prefix=prefix)
+        add_adapter(lm.model, AdapterConfig(method="full"))
+        next(p for p in lm.model.parameters() if p.requires_grad).data.mul_(1.5)
+    prefix = read(lm, "The whale was in the sea")
+    assert generate(lm, "The whale was in the sea, and", 4, prefix=prefix).text
+    p = next(iter(lm.model.parameters()))
+    if how == "fused AdamW":
+        p.requires_grad_(True).grad = torch.ones_like(p)
+        torch.optim.AdamW([p], 0.01, fused=True).step()
+    elif how == "data":
+        p.data.mul_(1.01)
+    elif how == "a buffer":
+        next(iter(lm.model.buffers())).mul_(1.1)
+    else:
+        set_adapter(lm.model, None)
+    with pytest.raises(ValueError, match="the model has changed since it read the prefix"):
+        generate(lm, "The whale was in the sea, and", 4, prefix=prefix)
+    with pytest.raises(ValueError, match="does not begin with the prefix 'The whale was in the sea'"):
+        generate(lm, "A whale", 2, prefix=prefix)
+
+
+def test_angles_that_depend_on_the_length_of_the_text_are_those_of_its_whole():
+    """As transformers' own generate has it: past the length of its training a model of longrope needs a new cache."""
+    scaling = {
+        "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10_000.0,
+        "original_max_position_embeddings": 16,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    more = {"pad_token_id": 0, "original_max_position_embeddings": 16, "tie_word_embeddings": False}
+    model = tf.Phi3ForCausalLM(tf.Phi3Config(**LLAMA, **more, rope_parameters=scaling)).eval()
+    model.generation_config.eos_token_id = None
+    lm = LanguageModel("phi3", model, by_bytes())
+    wanted = [lm.tokenizer.decode(by_transformers(lm, prompt, 24), skip_special_tokens=True) for prompt in PROMPTS]
+    assert [generate(lm, prompt, 24).text for prompt in PROMPTS] == wanted
+    assert [reply.text for reply in generate_batch(lm, PROMPTS, 24)] == wanted
+    assert [generate(lm, prompt, 24, prefix=read(lm, prompt[:5])).text for prompt in PROMPTS[1:]] == wanted[1:]
 
 
 # -- where a text ends -----------------------------------------------------------------------------------------------------------
@@ -162,7 +187,7 @@ def writes(lm, text, monkeypatch):
     def step(model, given, cache, mask=None):
         done = 0 if cache is None else cache
         token = ids[0][done] if done < len(ids[0]) else lm.tokenizer("z")["input_ids"][0]
-        return torch.nn.functional.one_hot(torch.tensor([token]), 259).float(), done + 1
+        return torch.nn.functional.one_hot(torch.tensor([token]), 260).float(), done + 1
 
     monkeypatch.setattr(decoding, "step", step)
 
@@ -205,22 +230,64 @@ def test_a_text_ends_where_the_tokenizer_or_the_generation_config_says(monkeypat
 
 def test_a_prompt_beyond_the_model_s_context_is_refused_and_a_text_ends_with_it():
     lm = language_model("llama")
-    with pytest.raises(ValueError, match=r"has 512 tokens, and llama reads at most 512: shorten it"):
-        generate(lm, "x" * 512)
+    with pytest.raises(ValueError, match=r"has 513 tokens; expected at most 512, the context of llama: shorten"):
+        generate(lm, "x" * 513)
     with pytest.raises(ValueError, match="the prompt has no tokens"):
         generate(lm, "")
     reply = generate(lm, "x" * 509, 40)
-    assert (reply.tokens, reply.ended) == (3, "length")
+    assert (reply.tokens, reply.ended) == (4, "length")
 
 
 def test_wrong_arguments_are_refused_by_name():
     lm = language_model("llama")
-    for wrong in ({"max_tokens": 0}, {"stop": "end"}, {"stop": [""]}, {"temperature": -1.0}, {"temperature": float("nan")}):
+    temperatures = [{"temperature": value} for value in (-1.0, math.inf, math.nan)]
+    for wrong in ({"max_tokens": 0}, {"stop": "end"}, {"stop": [""]}, {"stop": [1]}, *temperatures):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             generate(lm, "x", **wrong)
+    with pytest.raises(ValueError, match="max_tokens"):
+        stream(lm, "x", 0)  # not only when the first piece is asked for
+    with pytest.raises(ValueError, match="size=0"):
+        generate_batch(lm, ["x"], size=0)
+    many = generate_batch(lm, (prompt for prompt in PROMPTS), 4, stop=(one for one in ["zzz"]))
+    assert len(many) == 4
     for single in ("x", [HELLO]):
-        with pytest.raises(ValueError, match="give a single one to generate"):
+        with pytest.raises(ValueError, match="for a single prompt, call generate"):
             generate_batch(lm, single)
+
+
+def test_bytes_that_stand_for_themselves_are_put_together_whatever_the_prompt_ends_with(monkeypatch):
+    """As in Llama-2's vocabulary, where a rare character is a token a byte."""
+    letters = {"<unk>": 0, "\u2581": 1, "a": 2} | {f"<0x{k:02X}>": 3 + k for k in range(256)}
+    made = Tokenizer(vocabularies.BPE(letters, [], unk_token="<unk>", byte_fallback=True))
+    made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    lm = replace(language_model("llama"), tokenizer=PreTrainedTokenizerFast(tokenizer_object=made))
+    new = lm.tokenizer("木b")["input_ids"]
+    writes(lm, new, monkeypatch)
+    for prompt in ("a", "a木", "木"):
+        assert generate(lm, prompt, len(new)).text == "木b"
+        assert [*stream(lm, prompt, len(new))] == ["木", "b"]
+
+
+def test_a_special_token_may_be_a_stop_string(monkeypatch):
+    lm = language_model("llama")
+    (a,), end = lm.tokenizer("a")["input_ids"], lm.tokenizer.convert_tokens_to_ids("<end>")
+    writes(lm, [a, end, a], monkeypatch)
+    reply = generate(lm, "x", 9, stop=["<end>"])
+    assert (reply.text, reply.ended, reply.tokens) == ("a", "stop", 2)
+    assert generate(lm, "x", 3).text == "aa"
+
+
+def test_logits_that_are_not_finite_are_told(monkeypatch):
+    lm = language_model("llama")
+    for value in (math.nan, -math.inf):
+        found = torch.full((1, 260), value)
+        monkeypatch.setattr(decoding, "step", lambda model, ids, cache, mask=None, found=found: (found, 0))
+        with pytest.raises(ValueError, match="llama returns logits that are not finite; load it in float32"):
+            generate(lm, "x", 2)
+    found = torch.zeros(1, 260)
+    found[0, 40] = 1.0
+    monkeypatch.setattr(decoding, "step", lambda model, ids, cache, mask=None: (found, 0))
+    assert generate(lm, "x", 1, temperature=1e-320).text == lm.tokenizer.decode([40])
 
 
 # -- random numbers --------------------------------------------------------------------------------------------------------------
@@ -229,7 +296,7 @@ def test_wrong_arguments_are_refused_by_name():
 def test_sampled_tokens_have_the_frequencies_of_the_softmax(monkeypatch):
 
     lm = language_model("llama")
-    logits = torch.full((259,), -torch.inf)
+    logits = torch.full((260,), -torch.inf)
     logits[3:7] = torch.tensor([1.0, 0.0, 2.0, 0.5])
     monkeypatch.setattr(decoding, "step", lambda model, ids, cache, mask=None: (logits.expand(len(ids), -1), 0))
     lm.model.config.max_position_embeddings = 10_000
@@ -254,14 +321,25 @@ def test_a_seed_gives_the_same_text_alone_and_in_a_batch_and_torch_s_own_numbers
 
 
 def test_the_model_is_in_evaluation_mode_while_it_writes_and_as_it_was_after():
-    model = tf.GPT2LMHeadModel(tf.GPT2Config(**GPT, n_positions=64, resid_pdrop=0.9)).train()
-    lm = LanguageModel("gpt2", model, by_bytes())
+    tokenizer = models.shared(models.TINY).tokenizer
+    torch.manual_seed(0)
+    sizes = {**GPT, "vocab_size": len(tokenizer), "tie_word_embeddings": False}
+    model = tf.GPT2LMHeadModel(tf.GPT2Config(**sizes, n_positions=64, resid_pdrop=0.9)).train()
+    model.generation_config.eos_token_id = None
+    lm = LanguageModel("gpt2", model, tokenizer)
     assert generate(lm, "abc", 8) == generate(lm, "abc", 8)
     assert model.training
-    pieces = stream(lm, "abc", 8)
-    next(pieces)
-    pieces.close()
+    model.transformer.drop.eval()
+    wanted = generate(lm, "abc", 8).text
+    one, two = stream(lm, "abc", 8), stream(lm, "abc", 8)
+    next(one), next(two)
+    one.close()
+    next(two)
+    two.close()
+    assert "".join(stream(lm, "abc", 8)) == wanted
     assert model.training
+    assert model.transformer.h[0].training
+    assert not model.transformer.drop.training
 
 
 # -- chats -----------------------------------------------------------------------------------------------------------------------
@@ -300,7 +378,11 @@ def test_a_template_without_system_messages_gets_them_before_the_first_question(
         assert chat_text(lm, [SYSTEM, HELLO]) == "<user>Be brief.\n\nHello<model>"
     with pytest.raises(ValueError, match="refuses these messages: System role not supported"):
         chat_text(lm, [SYSTEM])
-    with pytest.raises(ValueError, match=r"expected a role \(system, user, assistant\) and a content"):
+    none = [{"role": "user", "content": None}]
+    for wrong, said in (([], "a chat without messages"), (["Hello"], "expected a dict"), (none, "texts")):
+        with pytest.raises(ValueError, match=said):
+            chat_text(lm, wrong)
+    with pytest.raises(ValueError, match=r"expected the keys role \(system, user, assistant\) and content"):
         chat_text(lm, [{"role": "bot", "content": ""}])
 
 
@@ -316,3 +398,8 @@ def test_a_text_begins_with_the_token_that_its_tokenizer_puts_there_and_a_chat_a
     assert ids == given == lm.tokenizer("ab")["input_ids"]
     lm.tokenizer.chat_template = "{{ messages[0]['content'] }}"
     assert prompt_tokens(lm, [HELLO])[1] == lm.tokenizer("Hello", add_special_tokens=False)["input_ids"]
+    lm.tokenizer.chat_template = None
+    with pytest.warns(UserWarning, match="no chat template"):
+        text, ids, stops = prompt_tokens(lm, [HELLO])
+    assert ids == lm.tokenizer(text)["input_ids"], "without a template a chat is a text"
+    assert "\nUser:" in stops

@@ -115,8 +115,7 @@ def test_private_names_stay_in_their_module():
                 assert known, f"{path}:{node.lineno}: {ast.unparse(node)}"
 
 
-# of named tuples, IPython, os, and of tensors (the count of changes in place, in torch's notes on autograd)
-NAMED_TUPLE = ("_asdict", "_replace", "_fields", "_repr_mimebundle_", "_exit", "_version")
+NAMED_TUPLE = ("_asdict", "_replace", "_fields", "_repr_mimebundle_", "_exit")
 
 
 def test_what_a_reader_is_sent_to_can_be_found():

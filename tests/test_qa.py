@@ -44,7 +44,7 @@ def test_a_file_of_rwkv_6_is_a_model_too_and_one_with_another_vocabulary_is_refu
     torch.save(
         state | {"emb.weight": state["emb.weight"][:100], "head.weight": state["head.weight"][:100]}, tmp_path / "small.pth"
     )
-    with pytest.raises(DataError, match="has 100 tokens, and no tokenizer of that many is here"):
+    with pytest.raises(DataError, match="has 100 tokens, and no tokenizer of that size is here"):
         models.load(str(tmp_path / "small.pth"))
     with pytest.raises(DataError, match=r"none.pth was not found; expected a .pth or .safetensors file of RWKV-6"):
         models.load(str(tmp_path / "none.pth"))
@@ -107,6 +107,24 @@ def test_files_that_are_no_tables_are_refused_by_name(tmp_path, name, text, said
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=f"{name}.*{said}"):
         qa.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("true", "is a bool"), ("1e999", "is inf; expected text or a finite number"), ("{}", "is a dict")]
+)
+def test_answers_that_are_neither_text_nor_numbers_are_refused(tmp_path, answer, said):
+    (tmp_path / "x.JSONL").write_text(f'{{"question": "a", "answer": {answer}}}')
+    with pytest.raises(DataError, match=f"row 1: answer {said}"):
+        qa.read(str(tmp_path / "x.JSONL"))
+
+
+def test_the_test_part_of_a_data_set_is_left_out_whatever_its_file_is_called(tmp_path, monkeypatch):
+    kept = ["train.jsonl", "contest.jsonl", "latest/x.jsonl", "attestation.jsonl"]
+    for name in [*kept, "test.jsonl", "data_test.jsonl", "x/Test-0.jsonl", "tests/a.jsonl", "testing.jsonl", "1test.jsonl"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    assert qa.tables("org/name") == sorted(tmp_path / name for name in kept)
 
 
 # -- loss and choice -------------------------------------------------------------------------------------------------------------
@@ -172,9 +190,9 @@ def test_a_choice_is_by_the_mean_log_likelihood_of_each_option():
         assert score == pytest.approx(-sum(losses) / len(losses), rel=1e-4)
     assert best == max(range(3), key=scores.__getitem__)
     for wrong in ([], ["a", " "]):
-        with pytest.raises(ValueError, match="expected one text at least, and none that is empty"):
+        with pytest.raises(ValueError, match="expected at least one text, and no empty one"):
             qa.choose(lm, "What?", wrong)
-    with pytest.raises(ValueError, match=r"have \d+ tokens, and tiny-llama reads at most 512"):
+    with pytest.raises(ValueError, match=r"have \d+ tokens; tiny-llama accepts at most 512"):
         qa.choose(lm, "word " * 600, ["a", "b"])
 
 
@@ -213,3 +231,53 @@ def test_an_answer_in_nats_of_a_model_that_knows_nothing_is_the_log_of_the_vocab
     assert F.softmax(qa.answer_logits(model, batch), -1).max().item() == pytest.approx(0.02)
     with pytest.raises(ValueError, match="no samples to judge"):
         qa.judge(models.shared(models.TINY), [])
+
+
+def test_an_answer_needs_a_token_before_it():
+    lm = models.shared(models.TINY)
+    with pytest.raises(ValueError, match="a text has no tokens"):
+        qa.choose(lm, "", ["a", "b"])
+    with pytest.raises(ValueError, match="length=1: expected at least 2 tokens"):
+        qa.encode(lm, [qa.Pair("a", "b")], length=1)
+    with pytest.raises(ValueError, match="begins with its answer"):
+        qa.collate([qa.Encoded(torch.arange(3), 0)])
+    with pytest.raises(ValueError, match="there are no questions"):
+        qa.accuracy(lm, [])
+
+
+def test_a_tokenizer_that_puts_a_blank_before_each_text_puts_none_more_before_an_answer():
+    """As those of Llama-2 and Mistral: an answer is the tokens that follow the question in one text."""
+    from tokenizers import Tokenizer, normalizers
+    from tokenizers import models as vocabularies
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: k for k, letter in enumerate(["<unk>", "</s>", "\u2581", *"abcdefgA:nswer\n"])}
+    made = Tokenizer(vocabularies.BPE(letters, [], unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
+    (sample,) = qa.encode(LanguageModel("mine", None, tokenizer), [qa.Pair("a", "b")])
+    assert sample.ids.tolist() == [*tokenizer("a\nAnswer: b")["input_ids"], tokenizer.eos_token_id]
+    assert tokenizer.decode(sample.ids[sample.start :]).replace(" ", "") == "\u2581b</s>"
+
+
+def test_whether_the_head_alone_gives_the_logits_is_found_in_evaluation_mode():
+    model = tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1)).train()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert qa.head_alone_gives_logits(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+
+
+def test_a_shared_model_follows_its_files(tmp_path):
+    lm = models.load(models.TINY)
+    lm.model.save_pretrained(tmp_path / "mine")
+    lm.tokenizer.save_pretrained(tmp_path / "mine")
+    first = models.shared(str(tmp_path / "mine"))
+    assert models.shared(str(tmp_path / "mine")) is first
+    lm.model.requires_grad_(False)
+    lm.model.lm_head.weight.mul_(2)
+    lm.model.save_pretrained(tmp_path / "mine")
+    again = models.shared(str(tmp_path / "mine"))
+    assert torch.equal(again.model.lm_head.weight, lm.model.lm_head.weight)
+    assert (lm.context, models.shared(models.TINY_RWKV6).context) == (512, None)

@@ -21,10 +21,14 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
 
     Without a template, each message becomes a line such as ``User: ...``, with a warning. If the template raises an error and the
     first two messages are of system and user, the system message is put before the text of the user message, with a warning.
-    Raises ValueError for a message whose keys are not exactly role and content, for an unknown role, and if the template
-    refuses the messages.
+    Raises ValueError if there are no messages, for a message whose keys are not exactly role and content, for an unknown role,
+    and if the template refuses the messages.
     """
+    if not messages:
+        raise ValueError("a chat without messages; expected at least one")
     for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            raise ValueError(f"message {message!r}: expected a dict with the keys role and content, whose values are texts")
         if set(message) != {"role", "content"} or message["role"] not in ROLES:
             raise ValueError(f"message {dict(message)!r}: expected the keys role ({', '.join(ROLES)}) and content, and no others")
     messages = [dict(message) for message in messages]
@@ -58,4 +62,6 @@ def prompt_tokens(lm: LanguageModel, prompt: Prompt, asks: bool = True) -> tuple
         return prompt, lm.prompt_ids([prompt])[0], ()
     text = chat_text(lm, prompt, asks)
     stops = () if getattr(lm.tokenizer, "chat_template", None) else tuple(f"\n{role}:" for role in ROLES.values())
-    return text, lm.tokenizer(text, add_special_tokens=False)["input_ids"], stops
+    if stops:
+        return text, lm.prompt_ids([text])[0], stops
+    return text, lm.tokenizer(text, add_special_tokens=False)["input_ids"], ()  # a template puts its special tokens itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from workbench.models import LanguageModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prefix:
     """A text that prompts begin with, and the model's cache for its tokens.
 
@@ -27,16 +28,19 @@ class Prefix:
     text: str
     ids: list[int]
     cache: Any = field(repr=False)
-    state: tuple[Any, ...] = field(repr=False)  # `_state_of` the model when it processed the text
+    logits: Tensor = field(repr=False)  # after the first `FEW` tokens: other ones show that the model has changed
 
 
 def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
     """Process the tokens `ids` of `text` except the last; `cache` is None if the model cannot continue from one (`reads_on`)."""
-    cache, begun = None, list(ids[:-1])
+    begun, cache = list(ids[:-1]), None
     if begun and reads_on(lm):
-        with evaluating(lm.model):
-            _, cache = step(lm.model, torch.tensor([begun], device=lm.model.device), None)
-    return Prefix(text, begun, cache, _state_of(lm.model))
+        _, cache = step(lm.model, torch.tensor([begun], device=lm.model.device), None)
+    return Prefix(text, begun, cache, _first_logits(lm.model, begun or ids))
+
+
+def _first_logits(model: Any, ids: Sequence[int]) -> Tensor:
+    return step(model, torch.tensor([[*ids[:FEW]]], device=model.device), None)[0]
 
 
 def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[Tensor, Any, Tensor | None]:
@@ -55,11 +59,13 @@ def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefi
     """Return how many tokens the cache of `prefix` covers and a copy of that cache for this batch; ``(0, None)`` if unusable."""
     if prefix is None or prefix.cache is None:
         return 0, None
-    if prefix.state != _state_of(lm.model):
+    if not torch.equal(prefix.logits, _first_logits(lm.model, prefix.ids)):
         raise ValueError("the model has changed since it read the prefix: call generation.read again")
     size = len(prefix.ids)
     if any(len(prompt) <= size or [*prompt[:size]] != prefix.ids for prompt in prompts):
         return 0, None  # with the text that follows, the prefix is tokenized differently
+    if outgrown(lm.model, size, max(map(len, prompts))):
+        return 0, None
     cache = copy.deepcopy(prefix.cache)
     if len(prompts) > 1:
         cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=lm.model.device))
@@ -67,9 +73,10 @@ def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefi
 
 
 def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
-    """Run the model on ids ``(batch, tokens)``; returns float32 logits ``(batch, vocabulary)`` of the next token, and the cache.
+    """Run the model in evaluation mode on ids ``(batch, tokens)``; returns the logits of the next token, and the cache.
 
-    The cache is None if the model has none. `mask` is ``(batch, tokens)``, 0 at padding, and covers the cached tokens too.
+    The logits are float32, ``(batch, vocabulary)``. The cache is None if the model has none. `mask` is ``(batch, tokens)``, 0 at
+    padding, and covers the cached tokens too.
     """
     arguments = _arguments(type(model))
     kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # Mamba and other models
@@ -78,7 +85,7 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
         given |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]}
     if "logits_to_keep" in arguments:
         given["logits_to_keep"] = 1
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         out = model(input_ids=ids, **given)
     return out.logits[:, -1].float(), getattr(out, kept, None)
 
@@ -109,9 +116,26 @@ def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[lis
         yield group
 
 
-# -- what a model supports, tested once for each model on eight tokens ---------------------------------------------------
+def outgrown(model: Any, before: int, now: int) -> bool:
+    """Whether a cache made for sequences of `before` tokens is wrong for sequences of `now` tokens.
 
-CLOSE = 1e-3  # tolerance: norm of the difference of two logit vectors divided by the norm of the second
+    Some rotary embeddings scale the angles of all tokens by the length of the sequence: of longrope once the length on which the
+    model was trained is exceeded, dynamic ones at each length beyond it.
+    """
+    config: Any = getattr(model, "config", None)
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kind = scaling.get("rope_type") if isinstance(scaling, dict) else None
+    if kind not in ("longrope", "dynamic"):
+        return False
+    most = scaling.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+    most = int(most or config.max_position_embeddings)
+    return before <= most < now if kind == "longrope" else now > most
+
+
+# -- what a model supports, tested once for each model on a few tokens ---------------------------------------------------
+
+FEW = 8
+CLOSE = 1e-3  # tolerance in float32: norm of the difference of two logit vectors divided by the norm of the second
 _PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _READS_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -120,20 +144,20 @@ def pads_exactly(lm: LanguageModel) -> bool:
     """Whether the logits stay the same if the prompt is padded at the left and the padding is masked.
 
     False for a model that takes no `attention_mask` and `position_ids`, and for one whose cache is not a plain key-value cache
-    of all tokens: a recurrent state would include the padding, a sliding window would count it. The result is stored.
+    of all tokens: a recurrent state would include the padding, a sliding window would count it. False too if the angles of
+    tokens depend on the length of the longest sequence (`outgrown`). The result is stored.
     """
     model = lm.model
     if model not in _PADS:
         _PADS[model] = False
-        if {"attention_mask", "position_ids"} <= _arguments(type(model)):
-            ids = torch.arange(1, 9, device=model.device)[None]
+        if {"attention_mask", "position_ids"} <= _arguments(type(model)) and not outgrown(model, 0, sys.maxsize):
+            ids = few_tokens(model)
+            alone, cache = step(model, ids, None)
             mask = torch.ones_like(ids)
-            with evaluating(model):
-                alone, cache = step(model, ids, None)
-                ids, mask = (torch.cat([x.new_zeros(1, 3), x], 1) for x in (ids, mask))
-                padded, _ = step(model, ids, None, mask)
+            ids, mask = (torch.cat([x.new_zeros(1, 3), x], 1) for x in (ids, mask))
+            padded, _ = step(model, ids, None, mask)
             plain = all(type(layer).__name__ == "DynamicLayer" for layer in getattr(cache, "layers", [None]))
-            _PADS[model] = plain and _close(padded, alone)
+            _PADS[model] = plain and _close(model, padded, alone)
     return _PADS[model]
 
 
@@ -144,31 +168,33 @@ def reads_on(lm: LanguageModel) -> bool:
     """
     model = lm.model
     if model not in _READS_ON:
-        ids = torch.arange(1, 9, device=model.device)[None]
-        with evaluating(model):
-            whole, cache = step(model, ids, None)
-            _READS_ON[model] = False
-            if cache is not None:
-                _, cache = step(model, ids[:, :5], None)
-                _READS_ON[model] = _close(step(model, ids[:, 5:], cache)[0], whole)
+        ids = few_tokens(model)
+        whole, cache = step(model, ids, None)
+        _READS_ON[model] = False
+        if cache is not None:
+            _, cache = step(model, ids[:, :5], None)
+            _READS_ON[model] = _close(model, step(model, ids[:, 5:], cache)[0], whole)
     return _READS_ON[model]
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).norm() <= CLOSE * other.norm())
+def few_tokens(model: Any) -> Tensor:
+    """Token ids ``(1, FEW)`` on which a model is tested."""
+    vocabulary: int = model.get_input_embeddings().num_embeddings
+    return (torch.arange(1, FEW + 1, device=model.device) % vocabulary)[None]
+
+
+def _close(model: nn.Module, one: Tensor, other: Tensor) -> bool:
+    rounding = torch.finfo(next(model.parameters()).dtype).eps
+    return bool((one - other).norm() <= max(CLOSE, 8 * rounding) * other.norm())
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Context manager: set the model to evaluation mode, and on exit set it and all its modules to the mode it had."""
-    before = model.training
+    """Context manager: set the model to evaluation mode, and on exit each of its modules to the mode that it had."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
-
-
-def _state_of(model: nn.Module) -> tuple[Any, ...]:
-    """Identity of the model, and names, addresses and version counters of its parameters: a change invalidates a prefix."""
-    return id(model), tuple((name, p.data_ptr(), p._version) for name, p in model.named_parameters())
+        for module in training:
+            module.training = True

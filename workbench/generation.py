@@ -7,7 +7,9 @@ share a long beginning, process it once with `read` and pass the result as `pref
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import math
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +20,7 @@ from workbench import decoding
 from workbench.chats import Prompt, prompt_tokens, tell_once
 from workbench.decoding import Prefix
 from workbench.models import LanguageModel
-from workbench.training import mixed
+from workbench.training import enough_memory, mixed
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ def generate(
 
     Generation ends when the text contains one of the `stop` strings; the text is cut before it. With ``temperature=0`` decoding
     is greedy; with a higher temperature, tokens are sampled from ``softmax(logits / temperature)`` with a generator seeded with
-    `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model runs in evaluation mode. Raises
-    ValueError if an argument is out of range, if the prompt has no tokens or leaves no room for a new token in the model's
-    context, if it does not begin with `prefix`, or if the model has changed since it read `prefix`.
+    `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model runs in evaluation mode.
+
+    Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if it does not
+    begin with `prefix`, if the model has changed since it read `prefix`, or if its logits are not finite; TrainingError if memory
+    does not suffice.
     """
     return generate_batch(lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix)[0]
 
@@ -71,16 +75,21 @@ def generate_batch(
 ) -> list[Reply]:
     """Generate for several prompts as `generate` does; returns one `Reply` for each prompt, in the same order.
 
-    Up to `size` prompts form a batch. If padding would change the result of the model, only prompts with the same number of
-    tokens form a batch. Each prompt has its own random generator, seeded with `seed` and the place of the prompt in the list.
+    Up to `size` prompts form a batch, each with its own copy of the cache of `prefix`. If padding would change the result of the
+    model, only prompts with the same number of tokens form a batch. Each prompt has its own random generator, seeded with `seed`
+    and the place of the prompt in the list.
     """
+    prompts, stop = prompts if isinstance(prompts, str) else list(prompts), _listed(stop)
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
         raise ValueError("prompts is a single prompt; expected a list of texts or chats: for a single prompt, call generate")
-    _check(max_tokens, stop, temperature)
+    if size < 1:
+        raise ValueError(f"size={size}: expected at least 1 prompt in a batch")
+    _check(max_tokens, temperature)
     jobs = [_Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, place), prefix) for place, prompt in enumerate(prompts)]
-    for group in decoding.groups(lm, [len(job.prompt) for job in jobs], size):
-        for _ in _written(lm, [jobs[place] for place in group], prefix):
-            pass
+    with enough_memory():
+        for group in decoding.groups(lm, [len(job.prompt) for job in jobs], size):
+            for _ in _written(lm, [jobs[place] for place in group], prefix):
+                pass
     return [job.reply() for job in jobs]
 
 
@@ -97,10 +106,13 @@ def stream(
     """Generate like `generate`; yields the text in pieces and returns the `Reply` as the value of the generator.
 
     Text that may be the beginning of a stop string, and a character of which only some bytes have been generated, are held back
-    until later tokens decide. The arguments are checked when the first piece is requested. Closing the generator ends generation.
+    until later tokens decide. Closing the generator ends generation.
     """
-    _check(max_tokens, stop, temperature)
-    job = _Job(lm, prompt, max_tokens, stop, temperature, mixed(seed, 0), prefix)
+    _check(max_tokens, temperature)
+    return _pieces(lm, _Job(lm, prompt, max_tokens, _listed(stop), temperature, mixed(seed, 0), prefix), prefix)
+
+
+def _pieces(lm: LanguageModel, job: _Job, prefix: Prefix | None) -> Generator[str, None, Reply]:
     shown = 0
     for _ in _written(lm, [job], prefix):
         certain = job.certain()
@@ -117,32 +129,38 @@ def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
     if it finds that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
     """
     text, ids, _ = prompt_tokens(lm, prompt, asks=False)
-    _check_length(lm, ids, text)
+    _room(lm, ids, text)
     if not decoding.reads_on(lm):
         tell_once(lm, f"{lm.name} cannot continue from the cache of a prefix: the prefix will be processed again for each prompt")
     return decoding.read_prefix(lm, text, ids)
 
 
-def _check(max_tokens: int, stop: Sequence[str], temperature: float) -> None:
+def _check(max_tokens: int, temperature: float) -> None:
     if max_tokens < 1:
         raise ValueError(f"max_tokens={max_tokens}: expected at least 1")
-    if isinstance(stop, str) or not all(stop):
-        raise ValueError(f"stop={stop!r}: expected a sequence of strings that are not empty")
-    if not temperature >= 0:
-        raise ValueError(f"temperature={temperature}: expected 0 (the likeliest token) or more")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature={temperature}: expected 0 (the likeliest token) or a finite number above it")
 
 
-def _check_length(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
-    """Return how many tokens fit into the context after `ids`; raises ValueError if `ids` is empty or no token fits."""
+def _listed(stop: Iterable[str]) -> tuple[str, ...]:
+    found = stop if isinstance(stop, str) else tuple(stop)
+    if isinstance(found, str) or not all(isinstance(one, str) and one for one in found):
+        raise ValueError(f"stop={found!r}: expected a sequence of strings that are not empty")
+    return found
+
+
+def _room(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
+    """Return how many tokens can be generated after `ids`; raises ValueError if `ids` is empty or exceeds the context."""
     if not ids:
         raise ValueError("the prompt has no tokens; expected a text that is not empty")
-    most = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None)
-    if most is not None and len(ids) >= most:
+    if lm.context is None:
+        return sys.maxsize
+    if len(ids) > lm.context:
         raise ValueError(
-            f"the prompt {text[:40]!r}... has {len(ids)} tokens; expected fewer than {most}, the context of {lm.name}, so that a "
-            "new token fits: shorten the prompt, or use a model with a longer context"
+            f"the prompt {text[:40]!r}... has {len(ids)} tokens; expected at most {lm.context}, the context of {lm.name}: "
+            "shorten the prompt, or use a model with a longer context"
         )
-    return most - len(ids) if most is not None else 2**31
+    return lm.context - len(ids) + 1  # the last token that is generated is not processed
 
 
 # -- one prompt's text -----------------------------------------------------------------------------------------------------------
@@ -156,9 +174,15 @@ class _Job:
         prefix: Prefix | None,
     ):  # fmt: skip
         text, self.prompt, stops = prompt_tokens(lm, prompt)
-        self.most = min(most, _check_length(lm, self.prompt, text))
+        self.most = min(most, _room(lm, self.prompt, text))
         self.lm, self.stop, self.temperature = lm, (*stop, *stops), temperature
         self.generator = torch.Generator().manual_seed(seed)
+        # a stop string that is one special token: it is no part of the decoded text
+        special = lm.tokenizer.get_added_vocab()
+        self.ends: dict[int, Literal["end", "stop"]] = {special[one]: "stop" for one in self.stop if one in special}
+        self.ends |= dict.fromkeys(lm.ends, "end")
+        # decoded before the generated tokens, since some tokenizers drop a space at the beginning of a text
+        self.anchor: list[int] = lm.tokenizer("a", add_special_tokens=False)["input_ids"]
         self.new: list[int] = []
         self.text = ""
         self.ended: Literal["", "end", "stop", "length"] = ""
@@ -166,16 +190,18 @@ class _Job:
             raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
 
     def take(self, logits: Tensor) -> int:
-        """Choose and store the next token, given its logits ``(vocabulary,)``; returns its id."""
+        """Choose and store the next token, given its logits ``(vocabulary,)``; returns its id. Raises ValueError for NaN."""
+        if not logits.max().isfinite():  # which NaN is not, too
+            raise ValueError(f"{self.lm.name} returns logits that are not finite; load it in float32, or check its weights")
         if self.temperature == 0:
             token = int(logits.argmax())
         else:  # inverse transform sampling on the CPU, so that all devices use the same random numbers
-            shares = torch.softmax(logits.double().cpu() / self.temperature, 0).cumsum(0)
+            shares = torch.softmax((logits - logits.max()).cpu().double() / self.temperature, 0).cumsum(0)
             drawn = torch.rand((), generator=self.generator, dtype=torch.float64) * shares[-1]
             token = min(int(torch.searchsorted(shares, drawn, right=True)), len(shares) - 1)
         self.new.append(token)
-        if token in self.lm.ends:
-            self.ended = "end"
+        if token in self.ends:
+            self.ended = self.ends[token]
             return token
         self.text = self._decoded()
         places = [place for place in (self.text.find(s) for s in self.stop) if place >= 0]
@@ -186,10 +212,9 @@ class _Job:
         return token
 
     def _decoded(self) -> str:
-        """Return the text generated so far; decoded after the prompt's last token, since some tokenizers drop a leading space."""
-        before = self.prompt[-1:]
-        start = len(self.lm.tokenizer.decode(before, skip_special_tokens=True))
-        whole: str = self.lm.tokenizer.decode(before + self.new, skip_special_tokens=True)
+        """Return the text generated so far."""
+        start = len(self.lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
+        whole: str = self.lm.tokenizer.decode(self.anchor + self.new, skip_special_tokens=True)
         return whole[start:]
 
     def certain(self) -> str:
@@ -208,24 +233,26 @@ class _Job:
 
 def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> Iterator[None]:
     """Generate for all jobs as one batch; yields after each step, in which every unfinished job receives one token."""
-    with decoding.evaluating(lm.model):
-        logits, cache, mask = decoding.read_prompts(lm, [job.prompt for job in jobs], prefix)
-        active = list(jobs)
-        while True:
-            tokens = [job.take(row) for job, row in zip(active, logits, strict=True)]
-            yield
-            kept = [k for k, job in enumerate(active) if not job.ended]
-            if not kept:
-                return
-            if len(kept) < len(active):
-                rows = torch.tensor(kept, device=logits.device)
-                active = [active[k] for k in kept]
-                mask = mask[rows] if mask is not None else None
-                if cache is not None:
-                    cache.reorder_cache(rows)
-            new = torch.tensor([[tokens[k]] for k in kept], device=logits.device)
-            if cache is None:  # a model without a cache: process the whole text again
-                new = torch.tensor([job.prompt + job.new for job in active], device=logits.device)
-            if mask is not None:
-                mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
-            logits, cache = decoding.step(lm.model, new, cache, mask)
+    logits, cache, mask = decoding.read_prompts(lm, [job.prompt for job in jobs], prefix)
+    active = list(jobs)
+    while True:
+        tokens = [job.take(row) for job, row in zip(active, logits, strict=True)]
+        yield
+        kept = [k for k, job in enumerate(active) if not job.ended]
+        if not kept:
+            return
+        if len(kept) < len(active):
+            rows = torch.tensor(kept, device=logits.device)
+            active = [active[k] for k in kept]
+            mask = mask[rows] if mask is not None else None
+            if cache is not None:
+                cache.reorder_cache(rows)
+        new = torch.tensor([[tokens[k]] for k in kept], device=logits.device)
+        longest = max(len(job.prompt) + len(job.new) for job in active)
+        if cache is not None and decoding.outgrown(lm.model, longest - 1, longest):
+            cache = None
+        if cache is None:  # a model without a cache: process the whole text again
+            new = torch.tensor([job.prompt + job.new for job in active], device=logits.device)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+        logits, cache = decoding.step(lm.model, new, cache, mask)

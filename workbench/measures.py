@@ -175,9 +175,12 @@ def _table(records: Sequence[Record], panel: Panel, labels: Sequence[str], row: 
     """The rows of a panel: means of the measure, or of how much better it is than elsewhere, seed by seed."""
     here = at(records, **panel.where)
     if panel.over is None:
-        return panel.measure.table(here, *([] if row == "label" else [row]))
+        table = panel.measure.table(here, *([] if row == "label" else [row]))
+        return table[table[row].isin(labels)]
     drawn = []
     for one, other in panel.over.items():
+        if one not in labels:
+            continue
         gap = panel.measure.gap(here, one, other, row).dropna()
         if one != other and len(gap):
             drawn.append({row: one, **interval(gap)._asdict(), "edge": "", "values": gap.tolist()})
@@ -208,6 +211,8 @@ def better(
     """
 
     def check(records: list[Record]) -> Verdict:
+        if not at(records, **where):
+            return Verdict("open", absent) if absent else verdict()
         spots = [{per: p} for p in places(records, per) if not among or p in among] if per else [{}]
         found = [
             Finding(say(one, other, spot.get(per)), interval(measure.gap(records, one, other, by, **where, **spot)), low, high)

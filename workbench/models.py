@@ -67,6 +67,14 @@ class LanguageModel:
         found = {*named, self.tokenizer.eos_token_id, self.end if self.one_line else None}
         return frozenset(token for token in found if token is not None)
 
+    @property
+    def context(self) -> int | None:
+        """The largest number of tokens that the model can process; None if it has no limit."""
+        config: Any = getattr(self.model, "config", None)
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        names = ("max_position_embeddings", "max_seq_len", "n_positions")
+        return next((int(most) for name in names if (most := getattr(config, name, None))), None)
+
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of texts to be continued; they begin with the bos token if the tokenizer adds one."""
         if not texts:
@@ -89,11 +97,11 @@ def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -
 
     Do not modify the model, since other callers use it. Add adapters to a `shallow_copy` of it.
     """
-    return _kept(name, dtype, device)
+    return _kept(name, ref(name), dtype, device)
 
 
 @lru_cache(maxsize=2)
-def _kept(name: str, dtype: torch.dtype, device: str) -> LanguageModel:
+def _kept(name: str, identity: str, dtype: torch.dtype, device: str) -> LanguageModel:  # files of another identity: another model
     return load(name, dtype, device)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from workbench.checkpoints import first_line
 from workbench.datasets import DataError
+from workbench.decoding import evaluating, few_tokens
 from workbench.models import LanguageModel
 from workbench.rwkv6 import RWKV6
 from workbench.training import enough_memory
@@ -25,6 +27,7 @@ COLUMNS = (
     ("question", "answer"), ("query", "response"), ("query", "answer"), ("problem", "solution"), ("instruction", "output"),
     ("prompt", "completion"),
 )  # fmt: skip
+TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)  # in the path of a table: it is of the test part
 # searched in this order: last .json, which in a data set often is metadata
 FORMATS = (".parquet", ".jsonl", ".csv", ".json")
 ALPACA = (  # of Stanford's Alpaca
@@ -44,12 +47,13 @@ class Pair:
 # -- tables ----------------------------------------------------------------------------------------------------------------------
 
 
-def read(path: Path) -> list[Pair]:
+def read(path: str | Path) -> list[Pair]:
     """Read the pairs of a table (.csv, .json, .jsonl, .parquet) that has the two columns of one entry of `COLUMNS`.
 
     Rows that lack a question or an answer are left out, with a warning. Raises DataError for a file that cannot be read, that
     has no such columns, or whose questions or answers are neither text nor numbers.
     """
+    path = Path(path)
     try:
         rows = _rows(path)
     except ImportError as error:  # pyarrow (170 MB) is not a dependency
@@ -62,7 +66,7 @@ def read(path: Path) -> list[Pair]:
     if columns is None:
         raise DataError(f"{path} has the columns {', '.join(map(str, rows[0]))}; expected one of {COLUMNS}")
     cells = [[_text(row.get(name), f"{path}, row {number}: {name}") for name in columns] for number, row in enumerate(rows, 1)]
-    whole = [Pair(question, answer) for question, answer in cells if question and answer]
+    whole = [Pair(question, answer) for question, answer in cells if question.strip() and answer.strip()]
     if len(whole) < len(cells):
         warnings.warn(f"{path}: {len(cells) - len(whole)} of {len(cells)} rows have no {' or no '.join(columns)}", stacklevel=2)
     return whole
@@ -72,25 +76,28 @@ def _rows(path: Path) -> Any:
     """Return the content of the file: a list of dicts, one for each row, if it is a table."""
     import pandas as pd
 
-    if path.suffix == ".parquet":
+    kind = path.suffix.lower()
+    if kind == ".parquet":
         table = pd.read_parquet(path).convert_dtypes()  # otherwise an integer in a column with missing values becomes 7.0
         return table.astype(object).where(table.notna(), None).to_dict("records")
-    if path.suffix == ".csv":
+    if kind == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # "None" may be an answer
     text = path.read_text(encoding="utf-8-sig")
-    return [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else json.loads(text)
+    return [json.loads(line) for line in text.split("\n") if line.strip()] if kind == ".jsonl" else json.loads(text)
 
 
 def _text(value: Any, where: str) -> str:
-    if value is not None and not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or (value is not None and not isinstance(value, (str, int, float))):
         raise DataError(f"{where} is a {type(value).__name__}; expected text or a number")
+    if isinstance(value, float) and math.isinf(value):
+        raise DataError(f"{where} is {value}; expected text or a finite number")
     return "" if value is None or value != value else str(value)  # NaN means missing, too
 
 
 def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
     """Return the path of a local file, or the paths of the tables of a Hugging Face data set, which is downloaded.
 
-    Tables in whose path a word begins with ``test`` are left out. Raises DataError if `name` is neither a file nor a data set
+    Tables in whose path ``test`` stands as a word are left out. Raises DataError if `name` is neither a file nor a data set
     that can be reached, or has no table; the message for an unknown name lists `known`, other accepted names.
     """
     path = Path(name).expanduser()
@@ -105,7 +112,7 @@ def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
     except Exception as error:  # the hub's client raises many types of errors; each means that the data is not available
         raise DataError(f"data {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})") from error
     for kind in FORMATS:
-        found = [p for p in folder.rglob(f"*{kind}") if not re.search(r"\btest", str(p.relative_to(folder)))]
+        found = [p for p in folder.rglob(f"*{kind}") if not TEST.search(str(p.relative_to(folder)))]
         if found:
             return sorted(found)
     raise DataError(f"data {name!r} has no {', '.join(FORMATS)} table in it")
@@ -140,6 +147,8 @@ def encode(
     if not pairs:
         return []
     texts = [prompt(pair.question, template) for pair in pairs]
+    if length < 2:
+        raise ValueError(f"length={length}: expected at least 2 tokens, one of the question and one of the answer")
     samples = _encoded(lm, texts, [pair.answer for pair in pairs], length)
     end = torch.tensor([lm.end])
     return [Encoded(torch.cat([sample.ids, end])[:length], sample.start) for sample in samples]
@@ -148,9 +157,19 @@ def encode(
 def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None) -> list[Encoded]:
     """Tokenize texts and answers without an end token; a text is cut to ``length - 1`` tokens."""
     answers = [" " + (answer.replace("\n", " ") if lm.one_line else answer) for answer in answers]
-    firsts = [ids[: None if length is None else length - 1] for ids in lm.prompt_ids(texts)]
-    seconds = lm.tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return [Encoded(torch.tensor([*a, *b]), len(a)) for a, b in zip(firsts, seconds, strict=True)]
+    most = None if length is None else length - 1
+    plain, wholes, alone = (
+        lm.tokenizer(part, add_special_tokens=False)["input_ids"] if part else []
+        for part in (list(texts), [text + answer for text, answer in zip(texts, answers, strict=True)], answers)
+    )
+    found = []
+    for begun, first, whole, second in zip(lm.prompt_ids(texts), plain, wholes, alone, strict=True):
+        if not begun:
+            raise ValueError("a text has no tokens; expected one that is not empty, so that an answer can follow it")
+        if whole[: len(first)] == first:  # some tokenizers put a space before each text, and so would put one too many
+            second = whole[len(first) :]
+        found.append(Encoded(torch.tensor([*begun[:most], *second]), len(begun[:most])))
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,6 +191,8 @@ class Batch:
 
 def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
     """Combine samples into a batch. A causal model needs no attention mask, since no prediction sees the padding at its right."""
+    if any(s.start < 1 for s in samples):
+        raise ValueError("a sample begins with its answer; expected at least one token before it, which predicts it")
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad)
     rows, columns = [], []
@@ -190,7 +211,7 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 def answer_logits(model: Any, batch: Batch) -> Tensor:
     """Return float32 logits ``(answer tokens, vocabulary)``; the head is applied at these positions only, if the model allows."""
     if head_alone_gives_logits(model):
-        found: Tensor = head(model)(hidden_states(model, batch.ids)[batch.rows, batch.columns])
+        found: Tensor = model.get_output_embeddings()(hidden_states(model, batch.ids)[batch.rows, batch.columns])
     else:
         found = model(input_ids=batch.ids).logits[batch.rows, batch.columns]
     return found.float()
@@ -210,11 +231,6 @@ def hidden_states(model: Any, ids: Tensor) -> Tensor:
     return found
 
 
-def head(model: Any) -> Any:
-    """Return the layer that maps hidden states to logits, or None if the model has none."""
-    return model.head if isinstance(model, RWKV6) else model.get_output_embeddings()
-
-
 _HEAD_ALONE: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
@@ -222,13 +238,12 @@ _HEAD_ALONE: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def head_alone_gives_logits(model: Any) -> bool:
     """Whether applying the head to the hidden states gives the model's logits; False if it caps or scales them.
 
-    Tested on three tokens at the first call for a model, and stored. Call it in evaluation mode: dropout makes it False.
+    Tested on a few tokens at the first call for a model, in evaluation mode, and stored.
     """
     if model not in _HEAD_ALONE:
-        ids = torch.arange(3, device=next(model.parameters()).device)[None]
-        _HEAD_ALONE[model] = head(model) is not None and torch.equal(
-            head(model)(hidden_states(model, ids)), model(input_ids=ids).logits
-        )
+        ids, last = few_tokens(model), model.get_output_embeddings()
+        with evaluating(model):
+            _HEAD_ALONE[model] = last is not None and torch.equal(last(hidden_states(model, ids)), model(input_ids=ids).logits)
     return _HEAD_ALONE[model]
 
 
@@ -238,15 +253,15 @@ def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict
     """Return ``loss``, the mean in nats per answer token, and ``exact``, the share of answers that greedy decoding generates.
 
     Greedy decoding generates an answer exactly if each of its tokens is the most likely one after those before it, so one forward
-    pass suffices for both. `size` samples form a batch. The model is left in evaluation mode. Raises ValueError if there are no
+    pass suffices for both. `size` samples form a batch. The model runs in evaluation mode. Raises ValueError if there are no
     samples, and TrainingError if memory does not suffice.
     """
     if not samples:
         raise ValueError("there are no samples to judge; expected at least one")
-    lm.model.eval()
     total, tokens, right = 0.0, 0, 0
     for batch in _batches(lm, samples, size):
-        logits = answer_logits(lm.model, batch)
+        with evaluating(lm.model):
+            logits = answer_logits(lm.model, batch)
         total += F.cross_entropy(logits, batch.targets, reduction="sum").item()
         tokens += len(batch.targets)
         wrong = batch.rows[logits.argmax(-1) != batch.targets]
@@ -269,19 +284,19 @@ def _batches(lm: LanguageModel, samples: Sequence[Encoded], size: int) -> Iterat
 def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, list[float]]:
     """Return the index of the most likely option, and for each option its mean log-likelihood in nats per token.
 
-    Each option is appended to `text` after a space. The model is left in evaluation mode. Raises ValueError if there are no
-    options, if one is empty, or if text and option exceed the model's context, and TrainingError if memory does not suffice.
+    Each option is appended to `text` after a space. The model runs in evaluation mode. Raises ValueError if there are no options,
+    if one is empty, if the text has no tokens, or if text and option exceed the model's context; TrainingError if memory does not
+    suffice.
     """
     if not options or not all(option.strip() for option in options):
         raise ValueError(f"options={list(options)!r}: expected at least one text, and no empty one")
     samples = _encoded(lm, [text] * len(options), options)
     longest = max(len(sample.ids) for sample in samples)
-    most = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None) or longest
-    if longest > most:
-        raise ValueError(f"text and option have {longest} tokens; {lm.name} accepts at most {most}: shorten the text")
-    lm.model.eval()
+    if lm.context is not None and longest > lm.context:
+        raise ValueError(f"text and option have {longest} tokens; {lm.name} accepts at most {lm.context}: shorten the text")
     batch = collate(samples).to(lm.model.device)
-    losses = F.cross_entropy(answer_logits(lm.model, batch), batch.targets, reduction="none")
+    with evaluating(lm.model):
+        losses = F.cross_entropy(answer_logits(lm.model, batch), batch.targets, reduction="none")
     scores = [-losses[batch.rows == number].mean().item() for number in range(len(options))]
     return max(range(len(scores)), key=scores.__getitem__), scores
 
@@ -292,5 +307,7 @@ def accuracy(lm: LanguageModel, questions: Sequence[dict[str, Any]]) -> float:
     A question is a dict of ``question`` (text), ``options`` (texts) and ``answer`` (index of the correct option, from 0). The
     prompt is ``Question: ...``, a line break and ``Answer:``.
     """
+    if not questions:
+        raise ValueError("there are no questions; expected at least one")
     chosen = [choose(lm, f"Question: {q['question']}\nAnswer:", q["options"])[0] for q in questions]
     return sum(one == int(q["answer"]) for one, q in zip(chosen, questions, strict=True)) / len(questions)

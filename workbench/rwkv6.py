@@ -173,11 +173,7 @@ class Output:
     logits: Tensor
     loss: Tensor | None
     state: State
-
-    @property
-    def past_key_values(self) -> State:
-        """The state, under the name that models of transformers use for their cache."""
-        return self.state
+    past_key_values: State  # the state, under the name that models of transformers use for their cache
 
 
 class RWKV6(nn.Module):
@@ -260,7 +256,7 @@ class RWKV6(nn.Module):
         logits, loss = self.head(x[:, -logits_to_keep:]), None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
-        return Output(logits, loss, state)
+        return Output(logits, loss, state, state)
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, max_new_tokens: int = 40, eos_token_id: int | None = None, **ignored: Any) -> Tensor:
@@ -273,6 +269,14 @@ class RWKV6(nn.Module):
                 break
             out = self(new, state=out.state)
         return input_ids
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the embedding of the tokens."""
+        return self.emb
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Return the head."""
+        return self.head
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,9 @@ from torch.optim import Optimizer
 SAVE_EVERY = 5.0  # seconds between two checkpoints
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA, Linux, Windows
+
+
 class TrainingError(RuntimeError):
     """Training came to an end that no further step can mend; says at which step, and what to change."""
 
@@ -177,7 +180,7 @@ def enough_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         said = str(error).lower()
-        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+        if isinstance(error, MemoryError) or any(words in said for words in OUT_OF_MEMORY):
             raise TrainingError(
                 "out of memory: lower the batch size, the length of a sample or the rank of an adapter, or use a smaller model"
             ) from error

@@ -117,7 +117,7 @@ class Step:
         """One step."""
         if self.gathered:
             hidden = qa.hidden_states(self.model, self.ids)[:, 63:-1]
-            logits = qa.head(self.model)(hidden.flatten(0, 1)).float()
+            logits = self.model.get_output_embeddings()(hidden.flatten(0, 1)).float()
             loss = nn.functional.cross_entropy(logits, self.ids[:, 64:].flatten())
         else:
             labels = self.ids.clone()
