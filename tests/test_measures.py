@@ -103,3 +103,9 @@ def test_a_view_has_the_records_of_its_comparison_and_no_file_of_its_own():
         assert papers.reference_about(name) == papers.reference_about(whole)
         assert papers.outdated(every[name], every[name].config.at("laptop")) == ""
     assert math.isclose(len(papers.reference_records("continual/matrices")), 265)
+
+
+def test_a_check_without_rows_has_nothing_to_judge():
+    assert better(LOSS, "a", "b", say=lambda *_: "")([]).verdict == "undecidable here"
+    check = better(LOSS, "a", "b", say=lambda *_: "", absent="not at this scale", place="y")
+    assert (check(records()).verdict, check(records()).measured) == ("open", "not at this scale")

@@ -211,7 +211,7 @@ def better(
     """
 
     def check(records: list[Record]) -> Verdict:
-        if not at(records, **where):
+        if not records or (absent and not at(records, **where)):
             return Verdict("open", absent) if absent else verdict()
         spots = [{per: p} for p in places(records, per) if not among or p in among] if per else [{}]
         found = [
