@@ -180,6 +180,7 @@ def figures(
             records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
+            assert experiment.figure is not None  # only fits have none, and they are hidden
             write_atomic(path, encode(experiment.figure(records)))
             failed = sum(bool(record.get("failed")) for record in records)
             words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]

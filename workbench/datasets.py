@@ -17,7 +17,8 @@ from typing import Any
 
 import platformdirs
 
-from workbench.catalogue import DATASETS, Dataset
+from workbench.catalogue import DATASETS as DATASETS
+from workbench.catalogue import Dataset as Dataset
 
 
 class DataError(RuntimeError):

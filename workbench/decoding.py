@@ -6,7 +6,6 @@ import copy
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models import LanguageModel
+from workbench.training import evaluating
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,15 +186,3 @@ def few_tokens(model: Any) -> Tensor:
 def _close(model: nn.Module, one: Tensor, other: Tensor) -> bool:
     rounding = torch.finfo(next(model.parameters()).dtype).eps
     return bool((one - other).norm() <= max(CLOSE, 8 * rounding) * other.norm())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Context manager: set the model to evaluation mode, and on exit each of its modules to the mode that it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

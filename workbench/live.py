@@ -83,12 +83,12 @@ PIN_COLOURS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
 Pins = Sequence[tuple[str, Sequence["Record"]]]  # pinned runs: a label and the records of each
 
 
-def heading(figure: Figure, title: str, setting: str = "") -> None:
-    """The finding, and below it the setting, at the top of a live figure."""
+def heading(figure: Figure, title: str, subtitle: str = "") -> None:
+    """The finding, and below it the subtitle, at the top of a live figure."""
     width, height = figure.get_size_inches() * PIXELS
     figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
-    if setting:
-        figure.text(8 / width, 1 - 22 / height, setting, fontsize=8.5, color=FAINT, va="top", parse_math=False)
+    if subtitle:
+        figure.text(8 / width, 1 - 22 / height, subtitle, fontsize=8.5, color=FAINT, va="top", parse_math=False)
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:

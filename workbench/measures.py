@@ -69,7 +69,7 @@ class Measure:
         """`intervals.scores` of the column, one value for each seed, in the measure's unit."""
         return self.scale * scores(records, self.column, **where)
 
-    def gap(self, records: Sequence[Record], one: str, over: str, by: str = "label", **where: Any) -> pd.Series:
+    def gap(self, records: Sequence[Record], one: Any, over: Any, by: str = "label", **where: Any) -> pd.Series:
         """Return by how much `one` is better than `over`, one value for each seed; both are values of the column `by`."""
         first, second = (scores(records, self.column, **{by: name}, **where) for name in (one, over))
         return self.scale * (second - first if self.lower else first - second)
@@ -192,9 +192,9 @@ def _table(records: Sequence[Record], panel: Panel, labels: Sequence[str], row: 
 
 def better(
     measure: Measure,
-    one: str,
-    *over: str,
-    say: Callable[[str, str, Any], str],
+    one: Any,
+    *over: Any,
+    say: Callable[[Any, Any, Any], str],
     by: str = "label",
     per: str = "",
     among: Sequence[Any] = (),

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from workbench.checkpoints import first_line
 from workbench.datasets import DataError
-from workbench.decoding import evaluating, few_tokens
+from workbench.decoding import few_tokens
 from workbench.models import LanguageModel
 from workbench.rwkv6 import RWKV6
-from workbench.training import enough_memory
+from workbench.training import enough_memory, evaluating
 
 COLUMNS = (
     ("question", "answer"), ("query", "response"), ("query", "answer"), ("problem", "solution"), ("instruction", "output"),

@@ -201,3 +201,15 @@ def mixed(seed: int, number: int) -> int:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ bits >> shift) * factor & (1 << 64) - 1
     return (bits ^ bits >> 31) >> 1  # torch's seeds have a sign
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Context manager: set the model to evaluation mode, and on exit each of its modules to the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

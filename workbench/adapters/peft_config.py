@@ -80,7 +80,7 @@ class PeftConfig(BaseModel):
         found = [
             match
             for pattern in patterns or [r"[^.]*"]
-            if (match := fits(regex.match, rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", layer))
+            if (match := matched(regex.match, rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\.", layer))
         ]
         return bool(found) and int(found[0]["idx"]) in ([wanted] if isinstance(wanted, int) else wanted)
 
@@ -110,7 +110,7 @@ def read_config(folder: Path) -> PeftConfig:
 
 def first_fit(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
     """Return the value of the first regular expression that matches the end of a layer's name, else `otherwise`."""
-    return next((value for key, value in patterns.items() if fits(regex.match, rf"(.*\.)?({key})$", layer)), otherwise)
+    return next((value for key, value in patterns.items() if matched(regex.match, rf"(.*\.)?({key})$", layer)), otherwise)
 
 
 def pattern_of(layer: str) -> str:
@@ -130,11 +130,11 @@ def names_of(layers: Iterable[str], every: Iterable[str]) -> list[str] | str:
 
 def _named(names: str | list[str], layer: str) -> bool:
     if isinstance(names, str):
-        return bool(fits(regex.fullmatch, names, layer))
+        return bool(matched(regex.fullmatch, names, layer))
     return any(ends_with(layer, name) for name in names)
 
 
-def fits(how: Callable[..., Any], pattern: str, layer: str) -> Any:
+def matched(how: Callable[..., Any], pattern: str, layer: str) -> Any:
     """Match a layer's name with a pattern; raises DataError if it is no regular expression, or takes too long."""
     try:
         return how(pattern, layer, timeout=PATIENCE)

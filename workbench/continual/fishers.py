@@ -15,8 +15,7 @@ They are compared in van de Ven, arXiv 2502.11756.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workbench.continual.nets import trained
 from workbench.continual.tasks import masked
+from workbench.training import evaluating
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
 ROOM = 1 << 24  # gradients of single samples that are held at a time
@@ -45,7 +45,7 @@ def fisher(
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
     if len(x) == 0:
         raise ValueError("x has no samples; expected at least one")
-    with _evaluating(model):
+    with evaluating(model):
         with torch.no_grad():
             likely = masked(model(x), classes).softmax(-1)
         labels = _labels(likely, y, estimator, seed)
@@ -147,14 +147,3 @@ def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, clas
             key = f"{name}.{part}" if name else part
             found[key] = square
     return {name: found[name] for name in trained(model)}
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training

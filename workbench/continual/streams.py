@@ -20,22 +20,9 @@ from workbench.digits import Digits, load_digits
 from workbench.training import mixed
 
 __all__ = [
-    "SCENARIOS",
-    "Reordered",
-    "Stream",
-    "Task",
-    "known",
-    "load",
-    "masked",
-    "merged",
-    "own",
-    "permuted",
-    "read_csv",
-    "rotated",
-    "sequence",
-    "some",
-    "split",
-]
+    "SCENARIOS", "Reordered", "Stream", "Task", "known", "load", "masked", "merged", "own", "permuted", "read_csv", "rotated",
+    "sequence", "some", "split",
+]  # fmt: skip
 
 
 def load(name: str, scenario: str = "domain", tasks: int = 5, samples: int | None = None, seed: int = 0) -> Stream:

@@ -242,12 +242,15 @@ class LayerSolver:
         return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
 
     def trace(self) -> Trace:
-        """What happened at each column done so far; asked for with ``trace=True``."""
+        """What happened at each column done so far; raises ValueError if the solver was not made with ``trace=True``."""
+        if self._trace is None:
+            raise ValueError("this solver keeps no trace; expected one that was made with trace=True")
         return Trace(*(self._unpermuted(t).T for t in self._trace))
 
     def levels(self, row: int) -> Tensor:
         """The levels that the last column of output `row` was rounded to."""
-        return self._grid.levels(row)
+        found: Tensor = self._grid.levels(row)
+        return found
 
     def result(self) -> LayerResult:
         """The quantized layer, after `steps` has ended."""

@@ -21,11 +21,10 @@ from matplotlib.text import Annotation
 from workbench import inks, papers, phases, pictures, runs
 from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config
+from workbench.live import Pins
 
 HERE = pathlib.Path(__file__).parent
 SHARE, EVERY = 0.1, 0.25  # of the time spent drawing at most; seconds between two pictures at least
-
-Pins = Sequence[tuple[str, Sequence[Record]]]
 
 
 class Drawing:

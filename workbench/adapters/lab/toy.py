@@ -20,7 +20,7 @@ from workbench.adapters.lab import study_figures as figures
 from workbench.adapters.lab.colours import LOSS, NOTE, STYLE
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.experiment import Record
-from workbench.knobs import knob
+from workbench.knobs import knob, vary
 from workbench.measures import Panel, rows, sentence
 from workbench.plotting import figure, finish
 from workbench.runs import Run
@@ -94,7 +94,7 @@ RANKS = {"full": 1, "lora": 2, "pissa": 2, "dora": 1, "olora": 2, "hira": 2, "mi
 class ToyStudyConfig(ComparisonConfig, ToyConfig):
     """The toy's methods, seeds and rates."""
 
-    choosing: int = knob(3, "choosing seeds", "seeds that choose each one's own rate", low=1, high=50)
+    choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
     few: bool = knob(False, "few", "two methods, and two rates to choose from")
 
 

@@ -23,7 +23,7 @@ from workbench.continual.streams import Reordered, Stream, Task, some
 from workbench.digits import load_digits
 from workbench.experiment import Record
 from workbench.inks import INK, text
-from workbench.knobs import Config, knob
+from workbench.knobs import Config, knob, vary
 from workbench.measures import sentence
 from workbench.plotting import figure, finish, point
 from workbench.runs import Run
@@ -84,7 +84,7 @@ RATES = {"classp": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (1e-5, 3e-5, 1e-4, 3
 class AnchorStudyConfig(ComparisonConfig, AnchorConfig):
     """The study's rate for both, and each one's own."""
 
-    choosing: int = knob(1, "choosing seeds", "seeds that choose each one's own rate", low=1, high=50)
+    choosing: int = vary(ComparisonConfig.model_fields["choosing"], 1)
     few: bool = knob(False, "two rates only", "of each, to choose from")
 
 

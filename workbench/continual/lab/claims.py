@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from workbench.continual.lab.colours import ACCURACY, ONLINE
+from workbench.continual.lab.colours import ACCURACY, MOVED, ONLINE
 from workbench.continual.lab.study_figures import equal_learning, part_gain
 from workbench.experiment import Record
-from workbench.intervals import exactly, interval, judging_rows, scores
+from workbench.intervals import exactly, interval, judging_rows
 from workbench.measures import better, places
 from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
 
@@ -82,16 +82,11 @@ def _threshold(records: list[Record]) -> Verdict:
     return verdict(*cases, any_of=True, measured=f"points brought, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}")
 
 
-def _sparse(records: list[Record]) -> Verdict:
-    """The threshold lowers the share of weights that a task moves, and decay raises it over plain steps."""
-    found = []
-    for stream in places(records, "stream"):
-        whole, gated, plain = (
-            100 * scores(records, "moved", part=part, stream=stream) for part in ("CLASSP, p = 1", "threshold 1e-6", "decay off")
-        )
-        found.append(Finding(f"{WORDS[stream]}: % of weights moved, threshold 0 minus 1e-6", interval(whole - gated), low=0))
-        found.append(Finding(f"{WORDS[stream]}: decay on minus off", interval(whole - plain), low=0))
-    return verdict(*found)
+SAID = {"threshold 1e-6": "% of weights moved, threshold 0 minus 1e-6", "decay off": "decay on minus off"}
+# the threshold lowers the share of weights that a task moves, and decay raises it over plain steps
+_sparse = better(
+    MOVED, "CLASSP, p = 1", *SAID, say=lambda one, other, stream: f"{WORDS[stream]}: {SAID[other]}", by="part", per="stream"
+)  # fmt: skip
 
 
 def _any_model(records: list[Record]) -> Verdict:

@@ -31,6 +31,7 @@ STREAM_NAMES = {
 }  # fmt: skip
 STYLE = SeriesStyle(NAMES, COLOURS)
 ACCURACY = Measure("ACC", "accuracy on all tasks (%)", 100)
+MOVED = Measure("moved", "weights a task moves (%)", 100)
 ONLINE = Measure("online", "accuracy (%)", 100)
 NOTE = Note(
     "test accuracy, each at the best of {tried} settings (chosen on validation samples); ",

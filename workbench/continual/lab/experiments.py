@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, inputs
 from workbench.continual.lab import figures, history_figures, stories
-from workbench.continual.lab.fork import NO_PAPER, Branches, ForkConfig
+from workbench.continual.lab.fork import EVERY, NO_PAPER, Branches, ForkConfig
 from workbench.continual.lab.looking import RATES, SQUARES, SUMS, first_weights, gauges, histogram, moments
 from workbench.continual.learner import Learner
 from workbench.continual.rule import rates
@@ -32,7 +32,7 @@ PRESETS = {"smoke": {"samples": 500, "every": 4}, "laptop": {"samples": 1400, "e
 class TrainConfig(ContinualConfig):
     """One method on one stream, looked at while it learns."""
 
-    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    every: int = EVERY
     presets = PRESETS
 
 

@@ -12,7 +12,7 @@ from workbench.continual.config import ContinualConfig, inputs
 from workbench.continual.learner import Learner
 from workbench.continual.streams import Stream
 from workbench.experiment import Record
-from workbench.knobs import knob
+from workbench.knobs import knob, vary
 from workbench.runs import Run
 
 
@@ -106,7 +106,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     """Methods on streams: some seeds choose each one's rate and strength on validation samples, fresh ones judge."""
 
     title: ClassVar[str] = "budget"
-    choosing: int = knob(3, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
+    choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
     budget: int = knob(16, "settings tried", "for each method", low=1, high=16, essential=True)
     streams: tuple[str, ...] = knob(
         STREAMS, "streams", "gone through", choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)), essential=True

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import nn
 
 from workbench.continual.config import ContinualConfig, StreamConfig
-from workbench.continual.learner import Learner
+from workbench.continual.learner import FIRST_LR, Learner
 from workbench.continual.memory import MEMORY
 from workbench.continual.methods import METHODS
 from workbench.continual.nets import trained
@@ -34,6 +34,9 @@ BRANCHES = (
 )
 
 
+EVERY = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+
+
 class ForkConfig(StreamConfig):
     """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
 
@@ -41,7 +44,7 @@ class ForkConfig(StreamConfig):
     stream: Literal["mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"] = knob(
         "mnist-fashion", "stream", "what is learnt in turn", essential=True
     )
-    first_lr: float = knob(0.1, "rate on task 1", "of SGD, for all branches", low=0.001, high=1.0, log=True, essential=True)
+    first_lr: float = vary(FIRST_LR, help="of SGD, for all branches", low=0.001, step=None, log=True, when=None)
     branches: tuple[str, ...] = knob(
         BRANCHES[0], "branches", "METHOD@RATE: how each goes on after the border", essential=True, free=True, choices=BRANCHES
     )
@@ -49,7 +52,7 @@ class ForkConfig(StreamConfig):
     threshold: float = vary(THRESHOLD, help="of CLASSP, on squared gradients", choices=(), essential=False, when=None)
     strength: float = vary(STRENGTH, 10.0, help="of penalties", when=None)
     memory: int = vary(MEMORY, help="samples kept by replay and A-GEM", unit="", when=None)
-    every: int = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    every: int = EVERY
     presets = {"smoke": {"samples": 4000, "every": 10}, "laptop": {"samples": 8000, "every": 10}, "paper": NO_PAPER}
 
     @model_validator(mode="after")

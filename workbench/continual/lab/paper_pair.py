@@ -24,7 +24,7 @@ from workbench.continual.penalties import EWC
 from workbench.continual.streams import Stream, Task, masked
 from workbench.experiment import Record, get
 from workbench.intervals import judging_rows
-from workbench.knobs import KnobError, knob
+from workbench.knobs import KnobError, knob, vary
 from workbench.measures import Measure, Panel, places, rows, sentence
 from workbench.plotting import figure, finish, published
 from workbench.runs import Run
@@ -161,8 +161,8 @@ SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100
 class ChoiceConfig(StudyConfig, PaperConfig):
     """How settings are chosen: on fewer pictures."""
 
-    samples: int = knob(8000, "samples a set", "training pictures", low=50, high=60_000, log=True)
-    budget: int = knob(6, "settings tried", "for each method", low=1, high=6, essential=True)
+    samples: int = vary(StudyConfig.model_fields["samples"], 8000, label="samples a set", help="training pictures")
+    budget: int = vary(StudyConfig.model_fields["budget"], 6, high=6)
 
 
 @comparison(
@@ -183,7 +183,7 @@ def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
 class PairConfig(StudyConfig, PaperConfig):
     """The whole pair."""
 
-    samples: int = knob(60_000, "samples a set", "training pictures", low=50, high=60_000, log=True)
+    samples: int = vary(StudyConfig.model_fields["samples"], 60_000, label="samples a set", help="training pictures")
 
 
 @comparison(

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from workbench.continual.lab.colours import ACCURACY, COLOURS, NAMES, NOTE, STREAM_NAMES, STYLE
+from workbench.continual.lab.colours import ACCURACY, COLOURS, MOVED, NAMES, NOTE, STREAM_NAMES, STYLE
 from workbench.experiment import Record, signed
 from workbench.inks import FAINT, GREY, INK, ORANGE, text
 from workbench.intervals import ahead, judging_rows
-from workbench.measures import Measure, Panel, places, rows, sentence
+from workbench.measures import Panel, places, rows, sentence
 from workbench.plotting import cells, figure, finish, point
 
 ALL_TASKS = ("joint", "cumulative")
@@ -167,7 +167,7 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
     """Accuracy with one part of CLASSP changed at a time, and the share of weights that a task moves."""
     streams = places(records, "stream")
     panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
-    panels.append(Panel(STREAM_NAMES[STREAM], Measure("moved", "weights a task moves (%)", 100), {"stream": STREAM}))
+    panels.append(Panel(STREAM_NAMES[STREAM], MOVED, {"stream": STREAM}))
     with figure() as fig:
         rows(fig, records, panels, None, places(records, "part"), "part", ORANGE, "does not learn")
         words = []

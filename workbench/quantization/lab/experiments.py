@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench import checkpoints, models
 from workbench.blocks import load_weight
 from workbench.experiment import Record, experiment
-from workbench.knobs import Config, knob
+from workbench.knobs import Config, knob, vary
 from workbench.quantization.config import GridConfig, SolverConfig
 from workbench.quantization.fast_solver import LayerSolver
 from workbench.quantization.grids import fit_grid
@@ -171,7 +171,7 @@ class TwoWeightsConfig(Config):
     shift: float = knob(
         0.70, "stream difference", "share of input 2 that input 1 has lost in the quantized stream", low=-1.0, high=1.0, step=0.05
     )
-    alpha: float = knob(1.0, "strength of r1", "of GPTAQ's term", low=0.0, high=1.0, step=0.05)
+    alpha: float = vary(SolverConfig.model_fields["alpha"], 1.0, help="of GPTAQ's term", essential=False, when=None)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench import checkpoints
 from workbench.comparison import ComparisonConfig, Point, candidates, comparison, fit
 from workbench.experiment import Record, experiment
-from workbench.knobs import knob
+from workbench.knobs import knob, vary
 from workbench.quantization.config import METHODS
 from workbench.quantization.lab import study_figures as figures
 from workbench.quantization.lab.layer_config import NO_PAPER, PARTS, LayerConfig, inputs, last_block, solver_knobs
@@ -80,9 +80,7 @@ def _rounded(value: float) -> float:
 class LayersConfig(ComparisonConfig, LayerConfig):
     """One layer; seeds are calibration samples that do not overlap."""
 
-    dtype: Literal["float32", "float64"] = knob(
-        "float64", "precision", "of model, statistics and solver: float64 is the same on every machine"
-    )
+    dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
     def fixed_upstream(self) -> dict[str, float]:
         """The damping of the layers before, where that of the layer itself is what varies."""
@@ -125,7 +123,7 @@ class PlacesConfig(LayersConfig):
 class TermsConfig(PlacesConfig):
     """Terms on and off, on several layers."""
 
-    bits: Literal[2, 3, 4, 5, 6, 7] = knob(2, "bits per weight", "one more is measured too", essential=True)
+    bits: Literal[2, 3, 4, 5, 6, 7] = vary(LayerConfig.model_fields["bits"], 2, help="one more is measured too")
 
 
 TERMS: dict[str, dict[str, Any]] = {
@@ -263,7 +261,7 @@ class BlockSizeConfig(LayerConfig):
     swept = ("block_size", "compat", "seed")
     presets = ONE_LAYER
     seeds: int = knob(5, "samples", "calibration samples", low=1, high=20)
-    dtype: Literal["float32", "float64"] = knob("float64", "precision", "of model, statistics and solver")
+    dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
 
 def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from workbench.comparison import Point, comparison
-from workbench.knobs import knob
+from workbench.knobs import vary
 from workbench.synapse.config import RULES, SCHEMES, SOFTWARE
 from workbench.synapse.device_config import LAWS
 from workbench.synapse.lab import study_figures as figures
@@ -233,11 +233,11 @@ class FactorsConfig(StudyConfig):
     (Its published cycle-to-cycle noise is larger: 3.5 % of the range, 3.4 mean steps.)
     """
 
-    levels: int = knob(97, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses")
-    nonlinearity_up: float = knob(2.0, "nonlinearity up", "shape nu of the rise", low=0.0, high=20.0, step=0.1)
-    nonlinearity_down: float = knob(5.0, "nonlinearity down", "shape nu of the fall", low=0.0, high=20.0, step=0.1)
-    step_spread: float = knob(0.2, "step spread", "step size, device to device", low=0.0, high=2.0, step=0.05)
-    cycle: float = knob(1.0, "cycle noise", "standard deviation of one pulse", low=0.0, high=10.0, step=0.1)
+    levels: int = vary(StudyConfig.model_fields["levels"], 97, essential=False, when=None)
+    nonlinearity_up: float = vary(StudyConfig.model_fields["nonlinearity_up"], 2.0, essential=False, when=None)
+    nonlinearity_down: float = vary(StudyConfig.model_fields["nonlinearity_down"], 5.0, essential=False, when=None)
+    step_spread: float = vary(StudyConfig.model_fields["step_spread"], 0.2, when=None)
+    cycle: float = vary(StudyConfig.model_fields["cycle"], 1.0, when=None)
 
 
 @comparison(
