@@ -161,7 +161,7 @@ class FitQueue:
         workers.
         """
         task = self.fit.experiment.name, [job.config for job in part], self.root
-        executor = self._own_threads("careful", cores()) if alone else self._executor(part[0])
+        executor = self._threads("careful", cores()) if alone else self._executor(part[0])
         try:
             future = executor.submit(in_a_process_of_its_own if alone else work, *task)
         except futures.BrokenExecutor:  # a worker died while the executor was idle: use another executor
@@ -173,13 +173,13 @@ class FitQueue:
     def _executor(self, job: Job) -> futures.Executor:
         if self.run.executor is not None and id(self.run.executor) not in self._broken:
             return self.run.executor
-        if self.fit.in_own_threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
-            return self._own_threads("own", 1 if parent_process() else cores())
+        if self.fit.in_threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
+            return self._threads("own", 1 if parent_process() else cores())
         if "pool" not in _shared:
             _shared["pool"] = processes(cores())
         return _shared["pool"]
 
-    def _own_threads(self, name: str, count: int) -> futures.Executor:
+    def _threads(self, name: str, count: int) -> futures.Executor:
         if name not in self._own:
             self._own[name] = futures.ThreadPoolExecutor(count)
         return self._own[name]

@@ -111,7 +111,7 @@ def _kernel(rule: Rule, number: type) -> tuple[Callable, tuple]:
 
 def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[tuple[int, int]]:
     """Move the weights at the addresses of `table`; which tensors have how many that were left as they were."""
-    threads = torch.get_num_workers()
+    threads = torch.get_num_threads()
     if threads == 1 or sum(row[-1] for row in table) < 2 * PART:
         bad = kernel(np.array(table, np.int64), *given)
         return [(row[0], int(count)) for row, count in zip(table, bad, strict=True) if count]
@@ -124,14 +124,14 @@ def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[t
         np.int64,
     )
     shares = [parts[thread::threads] for thread in range(threads)]
-    found = _workers(threads).map(lambda share: kernel(share, *given), shares)
+    found = _threads(threads).map(lambda share: kernel(share, *given), shares)
     return [
         (int(row[0]), int(count)) for share, bad in zip(shares, found, strict=True) for row, count in zip(share, bad, strict=True)
     ]
 
 
 @cache
-def _workers(count: int) -> ThreadPoolExecutor:
+def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "workbench-classp")
 
 
