@@ -300,11 +300,11 @@ def test_sampled_tokens_have_the_frequencies_of_the_softmax(monkeypatch):
     logits[3:7] = torch.tensor([1.0, 0.0, 2.0, 0.5])
     monkeypatch.setattr(decoding, "step", lambda model, ids, cache, mask=None: (logits.expand(len(ids), -1), 0))
     lm.model.config.max_position_embeddings = 10_000
-    job = generate(lm, "x", 4000, temperature=0.7, seed=1).text
+    job = generate(lm, "x", 1500, temperature=0.7, seed=1).text
     wanted = torch.softmax(logits[3:7].double() / 0.7, 0)
     kinds = lm.tokenizer.convert_ids_to_tokens(range(3, 7))
     for kind, share in zip(kinds, wanted.tolist(), strict=True):
-        assert job.count(kind) / 4000 == pytest.approx(share, abs=0.03)
+        assert job.count(kind) / 1500 == pytest.approx(share, abs=0.04)
 
 
 def test_a_seed_gives_the_same_text_alone_and_in_a_batch_and_torch_s_own_numbers_are_left_alone():
