@@ -22,8 +22,8 @@ test: lint unit notebooks-test browser-test
 # no news, and runs all cells at one click.
 .venv/ready: pyproject.toml .ci/constraints.txt .ci/lab-overrides.json
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --constraint .ci/constraints.txt torch
-	$(BIN)/python -m pip install --quiet --no-compile --constraint .ci/constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable ".[dev]"
 	mkdir -p .venv/share/jupyter/lab/settings
 	cp .ci/lab-overrides.json .venv/share/jupyter/lab/settings/overrides.json
 	$(BIN)/workbench fetch smollm2-135m
@@ -33,10 +33,8 @@ test: lint unit notebooks-test browser-test
 	touch $@
 
 lint: .venv/ready
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/python .ci/check_types.py
+	$(BIN)/python .ci/check_types.py & types=$$!; \
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache && wait $$types
 
 unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests --ignore tests/notebooks --ignore tests/browser
