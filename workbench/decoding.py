@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -90,13 +91,9 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
     return out.logits[:, -1].float(), getattr(out, kept, None)
 
 
-_ARGUMENTS: dict[type, frozenset[str]] = {}
-
-
+@lru_cache
 def _arguments(kind: Any) -> frozenset[str]:
-    if kind not in _ARGUMENTS:
-        _ARGUMENTS[kind] = frozenset(inspect.signature(kind.forward).parameters)
-    return _ARGUMENTS[kind]
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -183,6 +183,7 @@ class _Job:
         self.ends |= dict.fromkeys(lm.ends, "end")
         # decoded before the generated tokens, since some tokenizers drop a space at the beginning of a text
         self.anchor: list[int] = lm.tokenizer("a", add_special_tokens=False)["input_ids"]
+        self.start = len(lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
         self.new: list[int] = []
         self.text = ""
         self.ended: Literal["", "end", "stop", "length"] = ""
@@ -213,9 +214,8 @@ class _Job:
 
     def _decoded(self) -> str:
         """Return the text generated so far."""
-        start = len(self.lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
         whole: str = self.lm.tokenizer.decode(self.anchor + self.new, skip_special_tokens=True)
-        return whole[start:]
+        return whole[self.start :]
 
     def certain(self) -> str:
         """Return the text so far without a tail that may be the beginning of a stop string or an incomplete character."""
