@@ -7,7 +7,6 @@ import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -91,9 +90,13 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
     return out.logits[:, -1].float(), getattr(out, kept, None)
 
 
-@lru_cache
+_ARGUMENTS: dict[type, frozenset[str]] = {}
+
+
 def _arguments(kind: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
+    if kind not in _ARGUMENTS:
+        _ARGUMENTS[kind] = frozenset(inspect.signature(kind.forward).parameters)
+    return _ARGUMENTS[kind]
 
 
 def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[list[int]]:
