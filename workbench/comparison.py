@@ -325,6 +325,6 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
 
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
-    """Whether the chosen value is the least or the largest that was tried, of three or more."""
+    """Return whether the chosen value of a knob is the smallest or the largest of those tried, of two or more numbers."""
     every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
-    return len(every) > 2 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))
+    return len(every) > 1 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))
