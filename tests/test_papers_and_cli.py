@@ -11,7 +11,7 @@ from workbench.__main__ import app
 from workbench.experiment import get
 from workbench.intervals import Interval, exactly
 from workbench.knobs import KnobError
-from workbench.papers import Finding, verdict
+from workbench.verdicts import Finding, verdict
 
 SMALL = ["--set", "model=tiny-llama", "--set", "block=0", "--set", "part=q_proj", "--set", "tokens=256"]
 

@@ -22,10 +22,15 @@ LARGEST_RECORD = 64 * 1024  # bytes of JSON
 
 @dataclass(frozen=True)
 class Question:
-    """Something to guess at before it is measured: the panel sets `knobs`, asks, runs, and judges by the records.
+    """A question that a panel asks before it runs: the reader guesses, the panel runs and shows which answer is right.
 
-    ``right(records, rival)`` says which of the `answers` was right. `rival` are knobs set on top for a run that is made and
-    pinned first, so that the two can be compared; None: there is none, and `rival` records are empty.
+    The panel sets `knobs`, asks `text`, and runs. If `rival` is given, a run with these knobs on top is made and pinned first.
+    ``right(records, rival)`` returns the place of the right one among `answers`, and ``measured(records, rival)`` the numbers
+    that decide it; without a rival run, the second list is empty. `why` explains the result and says where to see it.
+
+    `claim` is the id of the ledger's claim that the question concerns, if there is one, and `part` the beginning of the one of
+    its findings that is meant, if it has several. `agrees` maps a state of that finding (holds, fails) to the places of the
+    answers that agree with it. `unlike` says why one run of this size can differ from the ledger.
     """
 
     title: str
@@ -34,6 +39,12 @@ class Question:
     right: Callable[[list[Record], list[Record]], int]
     knobs: Mapping[str, Any] = field(default_factory=dict)
     rival: Mapping[str, Any] | None = None
+    why: str = ""
+    measured: Callable[[list[Record], list[Record]], str] = lambda records, rival: ""
+    claim: str = ""
+    part: str = ""
+    agrees: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    unlike: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Experiment:
     hidden: bool = False
     code: Callable[[Any], str] | None = None
     of: tuple[str, Callable[[Record], bool]] | None = None
+    units: str = "seeds"
 
     @property
     def method(self) -> str:
@@ -122,7 +134,8 @@ def experiment(
     ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
     are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
     digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program;
-    `of`: whose reference records, and which of them, are this one's (see `comparison.view`).
+    `of`: whose reference records, and which of them, are this one's (see `comparison.view`). `units` names what the intervals of
+    the method's ledger are taken over.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from workbench.experiment import FEW, Record, signed
 
@@ -41,6 +41,18 @@ def interval(values: pd.Series, unit: str = "seed") -> Interval:
     n, mean = len(each), float(each.mean())
     half = float(stdtrit(n - 1, 0.975) * each.std() / n**0.5) if n > 1 else math.nan
     return Interval(mean, mean - half, mean + half, n)
+
+
+def level(found: Interval, value: float) -> float:
+    """The two-sided p-value of Student's t-test that the mean is `value`: the level at which the interval just excludes it.
+
+    The standard error is recovered from the 95 % interval. It is 0 for an interval of no width (a count), where no chance
+    is involved.
+    """
+    if found.low == found.high:
+        return 0.0
+    error = (found.high - found.mean) / stdtrit(found.n - 1, 0.975)
+    return float(2 * stdtr(found.n - 1, -abs(found.mean - value) / error))
 
 
 def ahead(differences: pd.Series, digits: int) -> str:
@@ -83,6 +95,36 @@ def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",)
     if column not in table:
         table = table.assign(**{column: math.nan})
     return table.groupby(list(by), sort=False)[column].agg(lambda values: values.mean(skipna=False))
+
+
+class Refused(NamedTuple):
+    """A candidate that failed on some choosing seeds, and that was better than the chosen one on the others."""
+
+    setting: str
+    failed: int  # choosing seeds
+    seeds: int
+    score: float  # mean on the seeds on which it did not fail
+    chosen: float  # mean of the chosen setting on the same seeds
+
+
+def refused(records: Iterable[Record], score: str = "validation", higher: bool = True) -> list[Refused]:
+    """The candidates of one point that could not be chosen although they scored higher where they did not fail.
+
+    A candidate that fails on one choosing seed cannot be chosen. `records` are the rows of one point, and `score` is the column
+    that chooses.
+    """
+    found, rows = [], [r for r in records if r.get("phase") == "choose" and (r.get("failed") or score in r)]
+    chosen = {r["setting"] for r in judging_rows(records)}
+    for setting in dict.fromkeys(r["setting"] for r in rows):
+        own = {r["seed"]: r[score] for r in rows if r["setting"] == setting and not r.get("failed")}
+        seeds = sum(r["setting"] == setting for r in rows)
+        best = [r[score] for r in rows if r["setting"] in chosen and r["seed"] in own and not r.get("failed")]
+        if not 0 < len(own) < seeds or not best:
+            continue
+        mean, other = sum(own.values()) / len(own), sum(best) / len(best)
+        if (mean > other) if higher else (mean < other):
+            found.append(Refused(setting, seeds - len(own), seeds, mean, other))
+    return found
 
 
 def summary(records: Sequence[Record], column: str, *places: str, unit: str = "seed") -> pd.DataFrame:

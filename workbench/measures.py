@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,8 +16,8 @@ import pandas as pd
 from workbench import plotting
 from workbench.experiment import Record
 from workbench.inks import FAINT, INK
-from workbench.intervals import ahead, interval, judging_rows, marks, scores, summary
-from workbench.papers import Finding, Verdict, verdict
+from workbench.intervals import ahead, interval, judging_rows, marks, refused, scores, summary
+from workbench.verdicts import Finding, Verdict, verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,6 +219,25 @@ def better(
             for spot in spots
             for other in over
         ]
-        return verdict(*found) if found or not absent else Verdict("open", absent)
+        if not found and absent:
+            return Verdict("open", absent)
+        judged = verdict(*found)
+        compared = [r for name in (one, *over) for spot in spots for r in at(records, **{by: name}, **where, **spot)]
+        return replace(judged, measured=". ".join(filter(None, (judged.measured, refusals(compared, not measure.lower)))))
 
     return check
+
+
+def refusals(records: Sequence[Record], higher: bool = True) -> str:
+    """Sentences on candidates that could not be chosen since they failed on some seeds, but were better on the others; or ""."""
+    points: dict[str, list[Record]] = {}
+    for record in records:
+        settings = {part.partition("=")[0] for part in record["setting"].split(", ")}
+        head = list(record)[: list(record).index("setting")]
+        points.setdefault(", ".join(str(record[name]) for name in head if name not in settings), []).append(record)
+    return ". ".join(
+        f"{point}: {lost.setting} failed on {lost.failed} of {lost.seeds} choosing seeds, so it could not be chosen; "
+        f"on the others it scored {100 * lost.score:.1f} % on validation data, the chosen setting {100 * lost.chosen:.1f} %"
+        for point, rows in points.items()
+        for lost in refused(rows, higher=higher)
+    )

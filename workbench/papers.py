@@ -1,6 +1,6 @@
-"""What the papers report, what they claim, and the verdict of the measurements.
+"""The claims of the papers, the values that they report, and the verdicts of our measurements.
 
-Reported values are rows of ``papers/<method>.csv`` in the method's data; a verdict is computed from records, never typed.
+Reported values are rows of ``papers/<method>.csv`` in the method's data folder. A verdict is always computed from records.
 """
 
 from __future__ import annotations
@@ -10,38 +10,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from workbench import inks, methods, runs
 from workbench.atomic import write_atomic
-from workbench.experiment import FEW, Experiment, Record, get
+from workbench.experiment import Experiment, Record, get
 from workbench.knobs import Config, KnobError
 from workbench.registry import CLAIMS
+from workbench.verdicts import DECIDED, Verdict, holm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.intervals import Interval
-
-State = Literal["holds", "fails", "open"]
-DECIDED: tuple[State, State] = ("holds", "fails")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a claim holds on the records at hand, and the measured numbers."""
-
-    verdict: Literal["holds", "fails", "open", "undecidable here"]
-    measured: str
-
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper with a check.
+    """A sentence of a paper, or of ours, with a check.
 
-    `source` is the table, figure or section; `reported` what the paper reports; `needs` the experiment whose
-    records decide it, or "" where nothing here can; ``check(records)`` gives the verdict.
+    `source` is the table, figure or section of the paper, and `reported` what it reports. `needs` is the experiment whose
+    records decide the claim, or "" if no experiment here can. ``check(records)`` returns the verdict. ``remark()`` returns what
+    a reader of the row must know besides the measured numbers, for example that the scope of the claim changed after its records
+    were made.
     """
 
     id: str
@@ -50,46 +40,7 @@ class Claim:
     reported: str
     needs: str
     check: Callable[[list[Record]], Verdict]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A measured 95 % interval, and the span (its ends excluded) in which a claim says that the number lies."""
-
-    text: str
-    found: Interval
-    low: float = -math.inf
-    high: float = math.inf
-
-    @property
-    def state(self) -> State:
-        """holds: the interval lies wholly inside; fails: wholly outside; open: in both, or there is one unit only."""
-        if self.low < self.found.low and self.found.high < self.high:
-            return "holds"
-        return "fails" if self.found.high <= self.low or self.found.low >= self.high else "open"
-
-    def __str__(self) -> str:
-        few = f", of {self.found.n} units alone" if 1 < self.found.n < FEW else ""
-        return f"{self.text} {self.found}{few}".strip()
-
-
-def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:
-    """All findings hold: holds; one fails: fails; else open. With `any_of`: one holds: holds; all fail: fails; else open.
-
-    A verdict may stand for a finding, so that all-of and any-of nest. `measured` replaces the list of all findings.
-    """
-    states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
-    if not states:
-        return Verdict("undecidable here", measured or "nothing to judge")
-    one, every = DECIDED if any_of else (DECIDED[1], DECIDED[0])
-    state: State = one if one in states else every if {*states} == {every} else "open"
-    parts = [str(f) if isinstance(f, Finding) else f.measured for f in findings]
-    return Verdict(state, measured or "; ".join(parts))
-
-
-def undecidable(reason: str) -> Callable[[list[Record]], Verdict]:
-    """The check of a claim that this workbench cannot decide."""
-    return lambda records: Verdict("undecidable here", reason)
+    remark: Callable[[], str] = lambda: ""
 
 
 # -- what a lab declares -----------------------------------------------------------------------------------------------
@@ -133,7 +84,7 @@ def reference_records(name: str) -> list[Record] | None:
     """The committed laptop-scale records of the experiment `name`, made by ``workbench figures``."""
     whose, only = _whose(name)
     path = reference_path(whose)
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else None
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else None
     return [record for record in records if only(record)] if records else records
 
 
@@ -149,7 +100,7 @@ def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
 def reference_about(name: str) -> dict[str, Any]:
     """How those records were made: version, config, machine, time; empty where there are none."""
     path = reference_path(_whose(name)[0]).with_suffix(".json")
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def outdated(experiment: Experiment, config: Config) -> str:
@@ -206,22 +157,35 @@ def _distance(one: Any, other: Any) -> float:
 # -- the ledger --------------------------------------------------------------------------------------------------------
 
 
-def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Claim, verdict (holds, fails, open, undecidable here), what was measured at `scale`, what the paper reports, source, scale.
+COLUMNS = ("claim", "verdict", "after Holm", "measured", "paper", "source", "scale")
 
-    ``scale="reference"`` reads the committed records. At scale ``smoke`` nothing is decided. A claim whose run is not there
-    yet is open, and the row says which command makes it.
+
+def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
+    """Return the claims of a method, one row each, with their verdicts and the numbers measured at `scale`.
+
+    ``scale="reference"`` reads the committed records. At scale ``smoke`` no claim is decided. A claim whose run does not exist
+    yet is open, and its row names the command that makes the run. The column ``after Holm`` is the verdict after Holm's
+    correction for the number of claims (Scand. J. Statist. 6, 1979): "-" if the verdict does not rest on intervals.
     """
     import pandas as pd
 
-    rows = []
-    for claim in claims(method):
-        found = _judge(claim, scale, root)
-        row = {"claim": claim.text, "verdict": found.verdict, "measured": found.measured}
-        row |= {"paper": claim.reported, "source": claim.source, "scale": _scale(claim, scale)}
-        rows.append(row)
-    columns = ["claim", "verdict", "measured", "paper", "source", "scale"]
-    return pd.DataFrame(rows, index=pd.Index([c.id for c in claims(method)], name="id"), columns=columns)
+    stated, found = claims(method), judged(method, scale, root)
+    rows = [
+        (c.text, found[c.id].verdict, corrected, _measured(c, found[c.id]), c.reported, c.source, _scale(c, scale))
+        for c, corrected in zip(stated, holm([*found.values()]), strict=True)
+    ]
+    return pd.DataFrame(rows, index=pd.Index([c.id for c in stated], name="id"), columns=[*COLUMNS])
+
+
+def judged(method: str, scale: str = "laptop", root: Path | None = None) -> dict[str, Verdict]:
+    """The verdict of each claim of a method, by the claim's id; `scale` as in `ledger`."""
+    return {claim.id: _judge(claim, scale, root) for claim in claims(method)}
+
+
+def _measured(claim: Claim, found: Verdict) -> str:
+    """The measured numbers, and what else a reader of the row must know."""
+    remark = claim.remark()
+    return f"{found.measured}. {remark}" if remark else found.measured
 
 
 def _scale(claim: Claim, scale: str) -> str:
@@ -258,11 +222,12 @@ def lines(table: pd.DataFrame) -> list[str]:
     """The ledger for a terminal: a claim with its verdict, what was measured below it."""
     found = []
     for name, row in table.iterrows():
-        found += [f"{row['verdict']:16}  {name}: {row['claim']}", f"{'':18}{row['measured']} [{row['scale']}]"]
+        corrected = "" if row["after Holm"] in ("-", row["verdict"]) else f" (after Holm's correction: {row['after Holm']})"
+        found += [f"{row['verdict']:16}  {name}: {row['claim']}{corrected}", f"{'':18}{row['measured']} [{row['scale']}]"]
     return found or ["no claims are declared"]
 
 
-COLOURS = {"holds": inks.GREEN, "fails": inks.RED, "open": inks.ORANGE, "undecidable here": inks.GREY}
+COLOURS = {"holds": inks.GREEN, "fails": inks.RED, "open": inks.ORANGE, "undecidable here": inks.GREY, "-": inks.GREY}
 
 
 def styled(table: pd.DataFrame) -> Any:
@@ -275,7 +240,7 @@ def styled(table: pd.DataFrame) -> Any:
         .set_table_styles([dict(sides)])
         .map(
             lambda verdict: f"color: {inks.themed(inks.text(COLOURS[verdict]))}; font-weight: bold; white-space: nowrap",
-            subset=["verdict"],
+            subset=["verdict", "after Holm"],
         )
         .format(escape="html")
     )

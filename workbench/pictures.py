@@ -13,6 +13,7 @@ import PIL.ImageFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from workbench import hover
 from workbench.inks import FAINT, SHADES, themed
 from workbench.plotting import PIXELS, style
 
@@ -79,7 +80,8 @@ def markup(figure: Figure) -> str:
     with style():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
-    return _TAG.sub(_themed, _LEFT_OUT.sub("", svg[svg.index("<svg") :]))
+    themed_svg = _TAG.sub(_themed, _LEFT_OUT.sub("", svg[svg.index("<svg") :]))
+    return themed_svg.replace("</svg>", f"{hover.element(figure)}\n</svg>")
 
 
 def _themed(found: re.Match[str]) -> str:

@@ -7,8 +7,9 @@ from workbench.comparison import ComparisonConfig, Point, candidates, comparison
 from workbench.inks import BLUE, RED
 from workbench.intervals import interval, scores, summary
 from workbench.knobs import Config, knob
-from workbench.papers import Claim, Finding, declare, verdict
+from workbench.papers import Claim, declare
 from workbench.plotting import dots, figure
+from workbench.verdicts import Finding, verdict
 
 COLOURS = {"plain": BLUE, "trimmed": RED}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, log2, log10
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -36,6 +37,21 @@ def groups(kind: type[Config]) -> list[list[Any]]:
     rest = {title: [name for name in names if name not in first] for title, names in kind.groups().items()}
     folded = [[title or "more", names, not first] for title, names in rest.items() if names]
     return [["", first, True], *folded] if first else folded
+
+
+def folded(kind: type[Config]) -> dict[str, str]:
+    """The title of its group for each knob that is not in sight when a panel opens."""
+    return {name: title for title, names, is_open in groups(kind) if not is_open for name in names}
+
+
+def set_in_groups(config: Config, changes: Mapping[str, Any]) -> str:
+    """The knobs among `changes` that lie in a closed group and differ from `config`, in words."""
+    asked, closed = config.replace(**changes), folded(type(config))
+    return ", ".join(
+        f"{knob.label} = {text_of(getattr(asked, name))} (in the group “{closed[name]}”)"
+        for name, knob in type(asked).knobs().items()
+        if name in closed and getattr(asked, name) != getattr(config, name)
+    )
 
 
 def plain(value: Any) -> Any:
@@ -108,3 +124,23 @@ class Knobs:
             self.show(kind(**self.values))
         except ValueError as error:
             self.errors = getattr(error, "knobs", {}) or {"": str(error)}
+
+    def refusal(self) -> str:
+        """Which knobs are refused, by label and group, and the reason of the first."""
+        kind = type(self.config)
+        labels, closed = {name: knob.label for name, knob in kind.knobs().items()}, folded(kind)
+        named = [
+            f"“{labels[name]}”" + (f" in the group “{closed[name]}”" if name in closed else "")
+            for name in self.errors
+            if name in labels
+        ]
+        return f"{', '.join(named)}: {next(iter(self.errors.values()))}" if named else self.errors[""]
+
+    def idle(self) -> dict[str, str]:
+        """The knobs that have no effect, with the reason; if a value is refused, by the values that are shown."""
+        if not self.errors:
+            return self.config.idle()
+        try:
+            return type(self.config).model_construct(**self.values).idle()
+        except Exception:  # a condition cannot work with a refused value
+            return self.config.idle()

@@ -58,7 +58,7 @@ class Knob {
     const head = make("div", { className: "wb-head" }, label, make("span", { className: "wb-space" }), code, help);
     const body = make("div", { className: "wb-input" }, this.input);
     if (this.number) body.append(this.number);
-    if (spec.file) body.append(this.file(upload));
+    if (spec.file) body.append(...this.file(upload));
     this.node = make("div", { className: `wb-knob wb-${spec.kind}` }, head, this.about, body, this.reason, this.error);
     if (spec.kind === "check") head.prepend(this.input);
     this.node.dataset.knob = spec.name;
@@ -102,17 +102,18 @@ class Knob {
     return input;
   }
 
+  /** A button that opens the browser's dialog for a file. */
   file(upload) {
     const { file, label, name } = this.spec;
     const pick = make("input", {
-      type: "file", accept: file, ariaLabel: `upload ${label}`, className: "wb-file",
+      type: "file", accept: file, ariaLabel: `file for ${label}`, className: "wb-file", hidden: true,
       onchange: async () => {
         const chosen = pick.files[0];
         if (chosen) upload(name, chosen.name, await chosen.arrayBuffer());
         pick.value = "";
       },
     });
-    return pick;
+    return [make("button", { type: "button", title: `upload a ${file} file`, onclick: () => pick.click() }, "Upload…"), pick];
   }
 
   show(value, text, { error, idle, changed, high }) {
@@ -154,6 +155,42 @@ function nearest(marks, value) {
   return distance.indexOf(Math.min(...distance));
 }
 
+const NEAR = 9; // units of the picture, between the pointer and a point whose values are shown
+const points = new WeakMap(); // of each picture, read once
+
+/** Show the values of the point that the pointer is near to. */
+function hover(image) {
+  const tip = make("div", { className: "wb-tip", hidden: true });
+  image.after(tip);
+  image.addEventListener("pointerleave", () => { tip.hidden = true; });
+  image.addEventListener("pointermove", (event) => {
+    tip.hidden = true;
+    const svg = event.target.closest?.("svg");
+    const data = svg?.querySelector("metadata.wb-points");
+    if (!data) return;
+    if (!points.has(svg)) points.set(svg, JSON.parse(data.textContent));
+    const matrix = svg.getScreenCTM();
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse());
+    let [best, far] = [null, NEAR];
+    for (const axes of points.get(svg)) {
+      for (const point of axes.points) {
+        const distance = Math.hypot(point[0] - at.x, point[1] - at.y);
+        if (distance < far) [best, far] = [[axes, point], distance];
+      }
+    }
+    if (!best) return;
+    const [axes, [x, y, ...said]] = best;
+    const value = (label, text) => (label && !text.startsWith(label) ? `${label}: ${text}` : text);
+    tip.textContent = [said[2], value(axes.x, said[0]), value(axes.y, said[1])].filter(Boolean).join("\n");
+    tip.hidden = false;
+    const place = new DOMPoint(x, y).matrixTransform(matrix);
+    const frame = tip.offsetParent.getBoundingClientRect();
+    const left = Math.min(place.x - frame.left + 10, frame.width - tip.offsetWidth - 2);
+    tip.style.left = `${Math.max(left, 0)}px`;
+    tip.style.top = `${Math.max(place.y - frame.top - tip.offsetHeight - 8, 0)}px`;
+  });
+}
+
 /** The pictures of a run: lines of markup, each kept once, since most of a picture is as it was before. */
 class Frames {
   constructor() {
@@ -178,7 +215,7 @@ class Frames {
 
 class Panel {
   constructor(model, el) {
-    Object.assign(this, { model, id: `wb-${crypto.randomUUID().slice(0, 8)}`, seq: 0, waiting: null, wanted: null, latencies: [] });
+    Object.assign(this, { model, id: `wb-${crypto.randomUUID().slice(0, 8)}`, seq: 0, waiting: null, wanted: null, latencies: [], opening: true });
     this.spec = model.get("spec");
     this.frames = new Frames();
     this.root = make("div", { className: "wb", role: "group", ariaLabel: this.spec.title });
@@ -231,6 +268,7 @@ class Panel {
       ]),
     );
     const parts = [];
+    this.summaries = [];
     if (spec.questions.length) {
       const offered = spec.questions.map((question, at) => make("option", { value: at }, question.title));
       this.question = make("select", {
@@ -242,7 +280,11 @@ class Panel {
     for (const [title, names, open] of spec.groups) {
       const inside = names.map((name) => this.knobs[name].node);
       if (open) parts.push(...inside);
-      else parts.push(make("details", {}, make("summary", {}, `${title} (${names.length})`), ...inside));
+      else {
+        const summary = make("summary", {});
+        this.summaries.push({ summary, title, names });
+        parts.push(make("details", {}, summary, ...inside));
+      }
     }
     if (spec.presets.length) {
       const preset = (scale) => make("button", { type: "button", onclick: () => this.send({ do: "preset", scale }) }, scale);
@@ -269,9 +311,10 @@ class Panel {
     this.story = make("div", { className: "wb-story", ariaLive: "polite" });
     this.stale = make("div", { className: "wb-stale", hidden: true, role: "status" });
     this.image = make("div", { className: "wb-image" });
-    this.picture = make("div", { className: "wb-picture" }, this.image, this.stale);
     this.code = make("textarea", { className: "wb-code", readOnly: true, hidden: true, ariaLabel: "code that repeats this run", rows: 5 });
-    return make("div", { className: "wb-right" }, actions, this.ask, this.story, this.pins, this.picture, this.code, this.time(), this.foot(button));
+    this.picture = make("div", { className: "wb-picture" }, this.image, this.stale, this.code); // the code lies over the picture
+    hover(this.image);
+    return make("div", { className: "wb-right" }, actions, this.ask, this.story, this.pins, this.picture, this.time(), this.foot(button));
   }
 
   time() {
@@ -308,6 +351,12 @@ class Panel {
         });
       }
     }
+    for (const { summary, title, names } of this.summaries) {
+      const [changed, refused] = [names.filter((name) => view.changed.includes(name)).length, names.some((name) => view.errors[name])];
+      summary.textContent = `${title} (${names.length}${changed ? `, ${changed} changed` : ""}${refused ? ", 1 refused" : ""})`;
+      summary.classList.toggle("wb-changed", changed > 0);
+      summary.classList.toggle("wb-error", refused);
+    }
     if (this.waiting !== null) this.next();
     this.run.disabled = view.busy;
     this.stop.disabled = !view.busy;
@@ -341,15 +390,22 @@ class Panel {
     this.ask.hidden = !question;
     if (this.question) this.question.value = question ? question.at : -1;
     if (!question) return;
-    const { title, text } = this.spec.questions[question.at];
-    const answers = this.spec.questions[question.at].answers.map((answer, guess) =>
+    const { title, text, sets, answers } = this.spec.questions[question.at];
+    const { answer } = question;
+    const offered = answers.map((said, guess) =>
       make("button", {
         type: "button", disabled: question.guess !== null, ariaPressed: String(question.guess === guess),
-        className: question.right === guess ? "wb-right-answer" : "", onclick: () => this.send({ do: "guess", guess }),
-      }, answer));
-    const words = make("span", { ariaLive: "polite" }, make("b", {}, `${title} `), question.verdict || text);
-    this.ask.replaceChildren(words, make("div", { className: "wb-answers" }, ...answers,
-      make("button", { type: "button", className: "wb-close", ariaLabel: "close the question", title: "close", onclick: () => this.send({ do: "ask", at: -1 }) }, "×")));
+        className: answer?.right === guess ? "wb-right-answer" : "", onclick: () => this.send({ do: "guess", guess }),
+      }, said));
+    const close = make("button", {
+      type: "button", className: "wb-close", ariaLabel: "close the question", title: "close", onclick: () => this.send({ do: "ask", at: -1 }),
+    }, "×");
+    const paragraph = (said, style) => (said ? [make("p", { className: style }, said)] : []);
+    const words = answer
+      ? [make("p", {}, make("b", {}, `${title} `), answer.measured), ...paragraph(answer.why, ""), ...paragraph(answer.ledger, "wb-ledger")]
+      : [make("p", {}, make("b", {}, `${title} `), text), ...paragraph(sets && `This question also sets ${sets}.`, "wb-reason")];
+    const told = make("div", { className: "wb-words", ariaLive: "polite" }, ...words);
+    this.ask.replaceChildren(close, told, make("div", { className: "wb-answers" }, ...offered));
   }
 
   showTimeline({ run, count }) {
@@ -367,6 +423,9 @@ class Panel {
     this.paint(svg, told, place);
     this.scrub.max = Math.max(count - 1, 0);
     this.scrub.value = this.scrub.max;
+    if (this.spec.plays && this.opening && count > 1 && !this.view.busy) this.at(0); // a finished run waits for Play
+    this.play.classList.toggle("wb-primary", this.scrub.value !== this.scrub.max);
+    this.opening = false;
   }
 
   draw({ svg, story: told, place, seq }) {
@@ -441,6 +500,7 @@ class Panel {
   }
 
   toggle() {
+    this.play.classList.remove("wb-primary");
     if (this.timer) return this.halt();
     if (this.scrub.value === this.scrub.max) this.at(0);
     this.play.textContent = "❚❚";
@@ -492,6 +552,7 @@ function alone(model, el) {
   const told = make("div", { className: "wb-story", ariaLive: "polite" });
   const image = make("div", { className: "wb-image" });
   el.append(make("div", { className: "wb-alone" }, told, image));
+  hover(image);
   const draw = () => {
     const { svg, story: said, titled } = model.get("picture");
     told.hidden = titled; // its own title says the same

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from workbench import links, papers, pictures, runs
+from workbench import links, papers, pictures, questions, runs
 from workbench.atomic import write_atomic
 from workbench.experiment import Experiment, Record
 from workbench.knobs import Config, text_of
 from workbench.links import differences
-from workbench.ui.inputs import Knobs, groups, inputs, plain
+from workbench.ui import files
+from workbench.ui.inputs import Knobs, groups, inputs, plain, set_in_groups
 from workbench.ui.running import Running
 
 MOST_PINNED = 4  # runs that can be pinned: more are no longer told apart
-LARGEST_UPLOAD = 20_000_000  # bytes
-MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "csv": "text/csv"}
 
 
 class Panel(Running):
@@ -31,7 +29,7 @@ class Panel(Running):
     def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
         super().__init__(experiment, config, list(records or []))
         self.knobs, self._answered = Knobs(self.first), 0
-        self._question, self._guess, self._verdict, self._right = None, None, "", None
+        self._question, self._guess, self._answer = None, None, None
         self.spec = self._spec()
         still = {"busy": False, "progress": 0.0, "phase": "", "message": "", "about": "", "failed": False}
         self.view = still | {"dim": False, "stale": "", "frames": {"run": 0, "count": 0}} | self.state()
@@ -68,7 +66,11 @@ class Panel(Running):
             "knobs": inputs(self.first),
             "groups": groups(kind),
             "presets": [scale for scale, preset in kind.presets.items() if not isinstance(preset, str)],
-            "questions": [{"title": q.title, "text": q.text, "answers": list(q.answers)} for q in self.experiment.questions],
+            "questions": [
+                {"title": q.title, "text": q.text, "answers": list(q.answers), "sets": set_in_groups(self.first, q.knobs)}
+                for q in self.experiment.questions
+            ],
+            "plays": self.experiment.place is not None,
         }
 
     # -- what a person can do ----------------------------------------------------------------------------------------
@@ -97,18 +99,20 @@ class Panel(Running):
         self._knobs_moved()
 
     def reset(self) -> None:
-        """All knobs as they were at first."""
+        """Set all knobs to their first values, and close the question."""
         self._show_knobs(self.first)
 
     def preset(self, scale: str) -> None:
-        """All knobs as the preset `scale` has them."""
+        """Set all knobs to the values of the preset `scale`, and close the question."""
         self._show_knobs(self.experiment.config.at(scale))
 
     def start(self) -> None:
-        """Run with the knobs as they stand; does nothing while a run is going on."""
+        """Run with the present knobs; does nothing during a run."""
         if self.knobs.errors:
-            self.say("not run: a knob is refused, see what is said beside it", failed=True)
+            self.say(f"not run: {self.knobs.refusal()}", failed=True)
             return
+        if self._question is not None and self.config != self._asked:
+            self._close()
         self.begin(self.pull, self.config)
 
     def pin(self) -> None:
@@ -128,12 +132,20 @@ class Panel(Running):
             self.redraw()
 
     def ask(self, at: int) -> None:
-        """Set the knobs for question `at` and ask it; -1 puts it away."""
-        known = 0 <= at < len(self.experiment.questions)
-        self._question, self._guess, self._verdict, self._right = (at if known else None), None, "", None
-        if known:
-            self.knobs.show(self.first.replace(**self.experiment.questions[at].knobs))
+        """Set the knobs for question `at` and ask it; -1 closes the question."""
+        self._close()
+        if 0 <= at < len(self.experiment.questions):
+            self._question = at
+            self.knobs.show(self._asked)
         self._knobs_moved(draw=False)
+
+    def _close(self) -> None:
+        self._question, self._guess, self._answer = None, None, None
+
+    @property
+    def _asked(self) -> Config:
+        """The knobs of the question that is open."""
+        return self.first.replace(**self.experiment.questions[self._question].knobs)
 
     def guess(self, guess: int) -> None:
         """Answer the question: runs what it asks about, and judges."""
@@ -145,15 +157,9 @@ class Panel(Running):
 
     def save(self, kind: str) -> Path:
         """Save the picture (png, svg, pdf) or the records (csv) beside the runs, and offer them for download."""
-        if kind == "csv":
-            import pandas as pd
-
-            data = pd.DataFrame.from_records(self.records).to_csv(index=False).encode()
-        else:
-            data = pictures.encode(self.drawing.draw(self.records, self.labelled_pins()), kind)
-        name = f"{runs.run_id(self.experiment, self.shown)}.{kind}"
-        path = runs.runs_folder() / "exports" / name
-        self.send({"do": "download", "name": name, "mime": MIMES[kind]}, buffers=[data])
+        name, data = f"{runs.run_id(self.experiment, self.shown)}.{kind}", self._export(kind)
+        self.send({"do": "download", "name": name, "mime": files.MIMES[kind]}, buffers=[data])
+        path = files.export_path(name)
         try:
             write_atomic(path, data)
             self.say(f"saved {path.parent.name}/{name} in the runs folder, and downloaded")
@@ -161,18 +167,14 @@ class Panel(Running):
             self.say(f"downloaded; cannot write {path} ({error.strerror})", failed=True)
         return path
 
+    def _export(self, kind: str) -> bytes:
+        if kind == "csv":
+            return files.csv(self.records)
+        return pictures.encode(self.drawing.draw(self.records, self.labelled_pins()), kind)
+
     def upload(self, name: str, file: str, data: bytes) -> None:
         """Keep a file among the runs, and set the knob `name` to its path."""
-        if len(data) > LARGEST_UPLOAD:
-            raise ValueError(f"{file}: {len(data):,} bytes; expected at most {LARGEST_UPLOAD:,}")
-        given = Path(file)
-        suffix = self.first.knobs()[name].file
-        if given.suffix != suffix:
-            raise ValueError(f"{file}: expected a {suffix} file")
-        kept = f"{given.stem}-{hashlib.sha256(data).hexdigest()[:8]}{suffix}"
-        path = runs.runs_folder() / "uploads" / kept
-        write_atomic(path, data)
-        self.set(**{name: str(path)})
+        self.set(**{name: str(files.keep(file, data, self.first.knobs()[name].file))})
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -186,12 +188,9 @@ class Panel(Running):
             self.pinned = [(self.shown, self.records)]
         if not self._make(config):
             return
-        self._right = question.right(self.records, self.pinned[0][1] if self.pinned else [])
-        said, right = question.answers[self._guess], question.answers[self._right]
-        runs_of = getattr(config, "seeds", 1)
-        where = "on this run" if runs_of == 1 else f"over {runs_of} seeds"
-        words = "Right." if self._guess == self._right else "Look at the picture: why?"
-        self._verdict = f"You said: {said}. Measured, {where}: {right}. {words}"
+        self._answer = questions.answer(
+            self.experiment, question, self._guess, self.records, self.pinned[0][1] if self.pinned else []
+        )
         self.redraw()
 
     def _make(self, config: Config) -> bool:
@@ -267,12 +266,15 @@ class Panel(Running):
         return found, f"shown is the committed reference, scale laptop: {message}"
 
     def _show_knobs(self, config: Config) -> None:
+        self._close()
         self.knobs.show(config)
         self._knobs_moved()
 
     def _knobs_moved(self, draw: bool = True) -> None:
         refused, busy = bool(self.knobs.errors), self.view["busy"]
         if self.experiment.instant:
+            if self._answer is not None and self.config != self._asked:
+                self._close()
             stale = "this picture is as it was before: a knob is refused" if refused else ""
             if draw and not refused:
                 self.want(self.config)
@@ -299,13 +301,13 @@ class Panel(Running):
         knobs, config = self.knobs, self.config
         question = None
         if self._question is not None:
-            question = {"at": self._question, "guess": self._guess, "right": self._right, "verdict": self._verdict}
+            question = {"at": self._question, "guess": self._guess, "answer": self._answer and vars(self._answer)}
         return {
             "seq": self.seq,
             "answered": self._answered,
             "values": {name: [plain(value), text_of(value)] for name, value in knobs.values.items()},
             "errors": knobs.errors,
-            "idle": config.idle(),
+            "idle": knobs.idle(),
             "changed": [name for name, value in knobs.values.items() if value != getattr(self.first, name)],
             "high": {n: k.top(config) for n, k in type(config).knobs().items() if callable(k.high)},
             "pins": [differences(c, self.shown) or "the same knobs" for c, _ in self.pinned],

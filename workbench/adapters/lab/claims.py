@@ -14,7 +14,8 @@ from workbench.adapters.lab.study_figures import share_of_steps
 from workbench.experiment import Record
 from workbench.intervals import interval, scores
 from workbench.measures import at, better
-from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.papers import Claim, declare
+from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
 

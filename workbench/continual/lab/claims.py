@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from workbench import papers
 from workbench.continual.lab.colours import ACCURACY, MOVED, ONLINE
 from workbench.continual.lab.study_figures import equal_learning, part_gain
 from workbench.experiment import Record
 from workbench.intervals import exactly, interval, judging_rows
-from workbench.measures import better, places
-from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.measures import better, places, refusals
+from workbench.papers import Claim, declare
+from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
 WORDS = {
@@ -111,7 +113,12 @@ def _anchor(records: list[Record]) -> Verdict:
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
     shared = verdict(*(Finding(f"{words}, CLASSP minus Adam", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
-    return Verdict(shared.verdict, f"{shared.measured}; each at its own rate: {own}")
+    return Verdict(shared.verdict, f"{shared.measured}; each at its own rate: {own}", shared.p, shared.findings)
+
+
+def _choice() -> str:
+    """What was refused where the settings of the paper's pair were chosen."""
+    return refusals(papers.reference_records("continual/paper-choice") or [])
 
 
 OURS = "this workbench"
@@ -129,7 +136,7 @@ declare(
     ),
     Claim(
         "ewc-pair", "CLASSP beats EWC on its vision pair at the paper's size", "abstract", NOT_PUBLIC, "continual/paper-pair",
-        _beats("ewc-online"),
+        _beats("ewc-online"), _choice,
     ),
     Claim(
         "ewc-scripted", "and there beats EWC as the author's program has it", "abstract", NOT_PUBLIC, "continual/paper-pair",

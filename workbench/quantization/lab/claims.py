@@ -8,8 +8,9 @@ import pandas as pd
 
 from workbench.experiment import Record
 from workbench.intervals import Interval, exactly, interval, judging_rows, scores
-from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.papers import Claim, declare
 from workbench.quantization.lab.study_figures import HELD_OUT
+from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
 PLACES = ("layer", "bits", "groups", "seed")

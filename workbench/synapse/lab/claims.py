@@ -12,8 +12,9 @@ import pandas as pd
 from workbench.experiment import Record
 from workbench.intervals import interval, judging_rows
 from workbench.measures import better
-from workbench.papers import Claim, Finding, Verdict, declare, undecidable, verdict
+from workbench.papers import Claim, declare
 from workbench.synapse.lab.figures import ACCURACY
+from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
 CLOSE = 2.0  # points of accuracy that count as comparable
 MARGIN = 1.0  # points that count as an advantage

@@ -1,0 +1,99 @@
+"""The values of the points in a figure, for a page that shows them while the pointer is near."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from matplotlib.ticker import FixedLocator
+
+MOST = 150  # points of one line; of a longer one, as many evenly spaced ones
+
+
+def element(figure: Figure) -> str:
+    """An SVG element with the values of all points of a drawn figure, as JSON.
+
+    It is a list with one entry for each axes: the labels of its axes and its points, each with its place in the units of the
+    SVG, the values of x and y as text, and the name of its series.
+    """
+    found = [drawn for axes in figure.axes if (drawn := _of(axes, figure))]
+    text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    return f'<metadata class="wb-points">{html.escape(text, quote=False)}</metadata>'
+
+
+def _of(axes: Axes, figure: Figure) -> dict[str, Any] | None:
+    """The points of one axes; None if it has none."""
+    if not axes.get_visible() or axes.get_label() == "<colorbar>":
+        return None
+    high, scale = figure.get_figheight() * 72, 72 / figure.dpi
+    (left, bottom), (right, top) = axes.bbox.min - 1, axes.bbox.max + 1
+    said_x, said_y = (_named_values(axis) for axis in (axes.xaxis, axes.yaxis))
+    points = []
+    for name, x, y, value in _series(axes):
+        places = axes.transData.transform(np.column_stack([x, y]))
+        across, up = places.T
+        inside = (left <= across) & (across <= right) & (bottom <= up) & (up <= top)  # False for NaN
+        places = np.round(np.column_stack([across * scale, high - up * scale]), 1)
+        for k in np.flatnonzero(inside):
+            points.append([*places[k].tolist(), said_x(x[k]), value[k] if value else said_y(y[k]), name])
+    if not points:
+        return None
+    return {"x": axes.get_xlabel(), "y": axes.get_ylabel() or axes.get_title(loc="left"), "points": points}
+
+
+def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]]]:
+    """Names, values of x and y, and the text of a third value, for the lines, points, bars and cells of axes."""
+    for line in axes.lines:
+        if line.get_transform() == axes.transData:
+            x, y = (
+                np.asarray(axis.convert_units(v), float)
+                for axis, v in zip((axes.xaxis, axes.yaxis), line.get_data(), strict=True)
+            )
+            every = slice(None, None, -(-len(x) // MOST) or 1)
+            yield _named(line), x[every], y[every], []
+    for drawn in axes.collections:
+        if isinstance(drawn, PathCollection):
+            x, y = np.asarray(drawn.get_offsets(), float).T
+            yield _named(drawn), x, y, []
+        elif isinstance(drawn, QuadMesh) and drawn.get_array() is not None and drawn.get_array().size <= MOST**2 / 10:
+            corners = drawn.get_coordinates()
+            middle = (corners[1:, 1:] + corners[:-1, :-1]) / 2
+            x, y = middle.reshape(-1, 2).T
+            yield "", x, y, [f"{v:.3g}" for v in np.ravel(drawn.get_array())]
+    for bars in axes.containers:
+        if isinstance(bars, BarContainer):
+            upright = bars.orientation != "horizontal"
+            ends = [
+                (b.get_x() + b.get_width() / (2 if upright else 1), b.get_y() + b.get_height() / (1 if upright else 2))
+                for b in bars
+            ]
+            if ends:
+                x, y = np.asarray(ends, float).T
+                yield _named(bars), x, y, []
+    for steps in axes.patches:
+        if isinstance(steps, StepPatch) and steps.orientation == "vertical":
+            values, edges, _ = steps.get_data()
+            yield _named(steps), (edges[1:] + edges[:-1]) / 2, np.asarray(values, float), []
+
+
+def _named(artist: Any) -> str:
+    label = str(artist.get_label())
+    return "" if label.startswith("_") else label
+
+
+def _named_values(axis: Any) -> Callable[[float], str]:
+    """A function that writes a value of an axis: in four digits, or as the nearest tick if the ticks are words."""
+    places = np.asarray(axis.get_majorticklocs(), float)
+    words = axis.get_major_formatter().format_ticks(places) if isinstance(axis.get_major_locator(), FixedLocator) else []
+    if not any(re.search("[A-Za-z]{2}", word) for word in words):
+        return lambda value: f"{value:.4g}"
+    return lambda value: words[int(np.abs(places - value).argmin())]

@@ -1,0 +1,103 @@
+"""Verdicts: whether a claim holds, decided by confidence intervals, and Holm's correction for the number of claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from workbench.experiment import FEW, Record
+from workbench.intervals import Interval, level
+
+State = Literal["holds", "fails", "open"]
+DECIDED: tuple[State, State] = ("holds", "fails")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim holds on the given records, the measured numbers, and the p-value of the decision.
+
+    `p` is None if the verdict does not rest on intervals. It is 1 for an open verdict. `findings` are the intervals, if any.
+    """
+
+    verdict: Literal["holds", "fails", "open", "undecidable here"]
+    measured: str
+    p: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A measured 95 % confidence interval, and the open interval in which the number lies according to a claim."""
+
+    text: str
+    found: Interval
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def state(self) -> State:
+        """holds: all of the confidence interval is inside; fails: all of it is outside; open: otherwise, or with one unit."""
+        if self.low < self.found.low and self.found.high < self.high:
+            return "holds"
+        return "fails" if self.found.high <= self.low or self.found.low >= self.high else "open"
+
+    @property
+    def p(self) -> float:
+        """The p-value of the state: the smallest level at which the interval would still decide; 1 if the finding is open."""
+        ends = [end for end in (self.low, self.high) if math.isfinite(end)]
+        if self.state == "open":
+            return 1.0
+        levels = [level(self.found, end) for end in ends]
+        return max(levels, default=0.0) if self.state == "holds" else min(levels)
+
+    def __str__(self) -> str:
+        few = f", of {self.found.n} units alone" if 1 < self.found.n < FEW else ""
+        return f"{self.text} {self.found}{few}".strip()
+
+
+def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:
+    """Return the verdict of a claim that consists of several findings.
+
+    The claim holds if all findings hold, fails if one fails, and is open otherwise. With `any_of` it holds if one finding holds,
+    fails if all fail, and is open otherwise. A verdict can take the place of a finding, so that both rules can be nested.
+    `measured` replaces the list of all findings. If one of k findings decides, its p-value is multiplied by k (Bonferroni).
+    """
+    states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
+    if not states:
+        return Verdict("undecidable here", measured or "nothing to judge")
+    one, every = DECIDED if any_of else (DECIDED[1], DECIDED[0])
+    state: State = one if one in states else every if {*states} == {every} else "open"
+    parts = [str(f) if isinstance(f, Finding) else f.measured for f in findings]
+    levels = _joint_p(state, one, [(s, f.p) for s, f in zip(states, findings, strict=True)])
+    every = [part for f in findings for part in ((f,) if isinstance(f, Finding) else f.findings)]
+    return Verdict(state, measured or "; ".join(parts), levels, tuple(every))
+
+
+def _joint_p(state: str, one: str, each: list[tuple[str, float | None]]) -> float | None:
+    """The p-value of a verdict, from the states and p-values of its findings; one finding in state `one` decides."""
+    if state == "open":
+        return 1.0
+    levels = [p for found, p in each if found == state]
+    if any(p is None for p in levels):
+        return None
+    return min(1.0, len(each) * min(levels)) if state == one else max(levels)
+
+
+def undecidable(reason: str) -> Callable[[list[Record]], Verdict]:
+    """The check of a claim that this workbench cannot decide."""
+    return lambda records: Verdict("undecidable here", reason)
+
+
+LEVEL = 0.05  # probability that at least one of a method's decided verdicts is wrong by chance, after the correction
+
+
+def holm(verdicts: Sequence[Verdict]) -> list[str]:
+    """The state of each verdict after Holm's step-down correction over all verdicts that have a p-value; "-" for the others."""
+    tested = sorted((v.p, k) for k, v in enumerate(verdicts) if v.p is not None)
+    found, rejecting = ["-"] * len(verdicts), True
+    for rank, (p, k) in enumerate(tested):
+        rejecting = rejecting and p * (len(tested) - rank) <= LEVEL
+        found[k] = verdicts[k].verdict if rejecting else "open"
+    return found
