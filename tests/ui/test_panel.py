@@ -358,14 +358,16 @@ def test_a_question_sets_knobs_pins_its_rival_and_judges_by_the_records():
     panel = Panel("toy/walk", toy.ToyConfig(steps=9))
     said(panel, do="ask", at=1)
     assert panel.config.rate == 0.5
-    assert panel.view["question"] == {"at": 1, "guess": None, "right": None, "verdict": ""}
+    assert panel.view["question"] == {"at": 1, "guess": None, "answer": None}
     said(panel, do="guess", guess=0)
     panel.wait(30)
     assert panel.pinned[0][0].rate == 0.1
     assert panel.pinned[0][1] == runs.find(get("toy/walk"), toy.ToyConfig(steps=9, rate=0.1))
     answer = toy.QUESTIONS[1].right(panel.records, panel.pinned[0][1])
-    assert panel.view["question"]["right"] == answer
-    assert panel.view["question"]["verdict"].startswith("You said: yes. Measured, on this run: " + ("yes", "no")[answer])
+    shown = panel.view["question"]["answer"]
+    assert shown["right"] == answer
+    assert shown["measured"].startswith("This run, one seed: ")
+    assert shown["why"] == toy.QUESTIONS[1].why
     said(panel, do="guess", guess=1)  # one guess a question
     assert panel.view["question"]["guess"] == 0
     said(panel, do="ask", at=-1)
@@ -379,7 +381,7 @@ def test_a_question_that_is_stopped_is_not_judged():
     wait_until(lambda: panel.records)
     panel.stop()
     panel.wait(30)
-    assert panel.view["question"]["verdict"] == ""
+    assert panel.view["question"]["answer"] is None
 
 
 ASKED = [(e.name, at) for e in discover().values() for at in range(len(e.questions)) if not e.name.startswith("toy")]
