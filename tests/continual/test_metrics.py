@@ -74,7 +74,7 @@ def test_forgetting_is_at_least_backward_transfer_lost(matrix):
         ([[1, 2], [3, 4]], r"shape \(2, 2\); expected \(tasks \+ 1, tasks\)"),
         ([], "shape"),
         ([[0.1, math.nan], [0, 0], [0, 0]], r"matrix\[0, 1\]=nan"),
-        ([[0.1], [0.2, 0.3]], "rows of one length"),
+        ([[0.1], [0.2, 0.3]], "rows of equal length"),
         ("abc", "expected numbers"),
     ],
 )

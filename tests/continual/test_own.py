@@ -105,7 +105,7 @@ def test_labels_that_are_no_classes_are_refused_and_not_given_an_output_each():
 def test_a_class_of_the_test_part_alone_is_told():
     x, y = blobs(3, 20, order="mixed")
     stream = own([(x[y < 2], y[y < 2], x, y)])
-    assert "task 0: the test set has class 2, of which the training set has no samples" in stream.note
+    assert "task 0: the test set has samples of class 2, but the training set has none" in stream.note
 
 
 @pytest.mark.parametrize("what", ["text", "frame", "ragged", "none"])

@@ -1,4 +1,4 @@
-"""Continual learning: CLASSP, its rivals, streams of tasks, and what tells them apart."""
+"""Continual learning: the optimizer CLASSP, the methods it is compared with, streams of tasks, and metrics."""
 
 from workbench.continual.fishers import fisher
 from workbench.continual.learner import fit

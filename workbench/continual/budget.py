@@ -1,8 +1,9 @@
-"""How far a weight can still move under CLASSP: a bound in closed form, of its history alone.
+"""Bound how far CLASSP can still move a weight, given the accumulated sum S of the weight.
 
-With ``h = eps + S``, a step has size ``lr |g| / h^(1/p) = lr (dh / h)^(1/p)``. For ``p <= 1`` that is at most ``lr dh / h``,
-whose sum is at most the integral ``lr ln(h_end / h_start)``; for ``p >= 1`` Hoelder's inequality over T steps gives
-``lr T^(1 - 1/p) ln(h_end / h_start)^(1/p)``.
+Let ``h = S + eps`` after a step, and let ``dh = |g|^p`` be the increase of h in this step. Then the step has size
+``lr |g| / h^(1/p) = lr (dh / h)^(1/p)``. For ``p <= 1`` this is at most ``lr dh / h``, and the sum over all steps is at most the
+integral ``lr ln(h_end / h_start)``. For ``p >= 1``, Hoelder's inequality over T steps gives the bound
+``lr T^(1 - 1/p) ln(h_end / h_start)^(1/p)``. Both bounds hold for ``mode="paper"`` and ``order="inclusive"``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from workbench.continual.rule import Rule
 
 
 def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) -> Tensor:
-    """The most that weights with sums `total` can move in `steps` steps that bring a gradient mass ``sum |g|^p`` of `mass`."""
+    """Return an upper bound on the distance that each weight can move in `steps` steps.
+
+    `total` holds the accumulated sums S of the weights before these steps, and `mass` holds ``sum |g|^p`` over these steps. Both
+    have the shape of the weights. The bound depends on `steps` only if p is above 1.
+    """
     way = torch.log1p(mass / (rule.eps + total))
     if rule.power <= 1:
         return rule.lr * way
@@ -22,6 +27,9 @@ def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) ->
 
 
 def left(total: Tensor, mass: Tensor, rule: Rule) -> Tensor:
-    """Of what weights without a history could move while `mass` arrives, the share that these can; 1 where nothing arrives."""
+    """Return the remaining plasticity of each weight, from 0 to 1.
+
+    This is the bound `movable` of each weight, divided by the bound of a weight whose sum S is 0. It is 1 if `mass` is 0.
+    """
     fresh = movable(torch.zeros_like(total), mass, rule)
     return torch.where(fresh > 0, movable(total, mass, rule) / fresh, 1.0)

@@ -1,4 +1,4 @@
-"""The knobs of continual learning, declared once: the stream, the network, the method, CLASSP's own."""
+"""Configs of the continual-learning experiments, with the knobs of the stream, the network, the method and CLASSP."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ PICTURES = {
 }
 TEXTS = ("vader", "news-films")
 STREAMS = (*PICTURES, *TEXTS)
-OF_PICTURES = (lambda c: c.stream not in TEXTS, "sentences are no pictures")
-OF_TEXTS = (lambda c: c.stream in TEXTS, "only sentences have it")
-SEVERAL = (lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"), "this stream has its own tasks")
+OF_PICTURES = (lambda c: c.stream not in TEXTS, "only image streams use it")
+OF_TEXTS = (lambda c: c.stream in TEXTS, "only text streams use it")
+SEVERAL = (
+    lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"),
+    "the number of tasks in this stream is fixed",
+)
 
 
 class StreamConfig(Config):
@@ -38,36 +41,48 @@ class StreamConfig(Config):
 
     title: ClassVar[str] = "stream"
     stream: Literal[STREAMS] = knob(
-        "split-fashion", "stream", "what is learnt in turn: classes of clothes or digits, pixels in other orders, turned digits, "
-        "one set after the other, tweets to editorials (vader), financial news and then films (your folder)", essential=True,
+        "split-fashion", "stream", "The sequence of tasks: groups of the classes of Fashion-MNIST or MNIST (split), permuted "
+        "pixels, rotated digits, MNIST and Fashion-MNIST in turn, four text domains from tweets to editorials (vader), or "
+        "financial news and then film reviews (news-films, which needs data files that you provide).", essential=True,
     )  # fmt: skip
-    data: Literal["10k", "full"] = knob("10k", "pictures", "the bundled first 10,000 of a set, or all 70,000", when=OF_PICTURES)
+    data: Literal["10k", "full"] = knob(
+        "10k", "image set size", "10k: the first 10,000 images of each set, which are bundled. full: all 70,000 images.",
+        when=OF_PICTURES,
+    )  # fmt: skip
     features: Literal["words", "minilm", "numbered"] = knob(
         "words",
-        "features",
-        "of a sentence: hashed words, MiniLM's vector, or words by number (for the paper's net)",
+        "sentence features",
+        "The input for a sentence. words: a bag of hashed words. minilm: the sentence embedding of MiniLM. "
+        "numbered: one number per word, for the network of the paper.",
         when=OF_TEXTS,
     )
     labels: Literal["corrected", "published"] = knob(
         "corrected",
-        "labels of films",
-        "positive is positive, or, as in the published program, what was neutral in the news",
-        when=(lambda c: c.stream == "news-films", "only the news have a third label"),
+        "film review labels",
+        "corrected: positive reviews have the label of positive news. published: as in the published program, they have the "
+        "label of neutral news.",
+        when=(lambda c: c.stream == "news-films", "only the stream news-films has a neutral class"),
     )
     scenario: Literal["domain", "task", "class"] = knob(
-        "domain", "scenario", "what is known: answers are shared (domain), the task's number is told (task), or neither (class)",
-        when=(lambda c: c.stream.startswith("split"), "only tasks with classes of their own have another scenario"),
+        "domain", "scenario", "domain: all tasks share the same labels. task: each task has its own classes, and the task number "
+        "of each sample is known. class: each task has its own classes, and the task number is not known.",
+        when=(lambda c: c.stream.startswith("split"), "only streams that are split by class have other scenarios"),
     )  # fmt: skip
-    tasks: int = knob(5, "tasks", "how many are learnt in turn", low=2, high=20, when=SEVERAL)
-    samples: int = knob(1000, "samples a task", "training samples, at most", low=50, high=60_000, log=True)
+    tasks: int = knob(5, "number of tasks", "How many tasks are learned one after another.", low=2, high=20, when=SEVERAL)
+    samples: int = knob(
+        1000, "samples per task", "Largest number of training samples of each task. More samples take longer.",
+        low=50, high=60_000, log=True,
+    )  # fmt: skip
     blend: float = BLEND
     network: Literal["perceptron", "paper"] = knob(
-        "perceptron", "network", "a perceptron, or the paper's: two convolutions (1.2 M weights), or one transformer layer"
-    )
+        "perceptron", "network", "perceptron: a multilayer perceptron. paper: the network of the CLASSP paper, with two "
+        "convolutions (1.2 million weights) for images, or one transformer layer for sentences.",
+    )  # fmt: skip
     hidden: tuple[int, ...] = HIDDEN
     width: int = knob(
-        60, "width", "of the embedding of the paper's sentence network (its own is 600)", low=6, high=600, step=6,
-        when=(lambda c: c.network == "paper" and c.stream in TEXTS, "only that network has it"),
+        60, "embedding width", "Size of the word embedding in the paper's sentence network. The published program uses 600.",
+        low=6, high=600, step=6,
+        when=(lambda c: c.network == "paper" and c.stream in TEXTS, "only the paper's sentence network uses it"),
     )  # fmt: skip
     batch: int = BATCH
     passes: int = PASSES
@@ -78,12 +93,13 @@ class StreamConfig(Config):
         numbered = self.stream in TEXTS and self.features == "numbered"
         if self.stream in TEXTS and numbered != (self.network == "paper"):
             raise ValueError(
-                f"features={self.features!r}: expected 'numbered' with network='paper', which embeds words, and others without"
+                f"features={self.features!r}: expected 'numbered' with network='paper', and 'words' or 'minilm' with "
+                "network='perceptron'. Change one of the two knobs"
             )
         return self
 
     def loaded(self) -> streams.Stream:
-        """The stream."""
+        """Load and return the stream of tasks."""
         if self.stream == "vader":
             return sentences.vader(self.features, self.samples, self.seed)
         if self.stream == "news-films":
@@ -93,13 +109,13 @@ class StreamConfig(Config):
         return streams.load(name, self.scenario if kind == "split" else "domain", self.tasks, self.samples, self.seed)
 
 
-# Version of the task-incremental scenario, as a part of a run's identity. From version 2 on, the outputs of
-# other tasks are masked in every computation of a method, not only in the loss. Earlier runs are not comparable.
+# Version of the task-incremental scenario. It is part of the identity of a run. From version 2 on, the outputs of other tasks
+# are masked in every computation of a method, not only in the loss. So runs of earlier versions are not comparable.
 TASKS_TOLD = "scenario-task@2"
 
 
 def inputs(config: StreamConfig) -> list[str]:
-    """References of the data that a stream is made of."""
+    """Return the references of the data sets and models from which the stream is built."""
     if config.stream in TEXTS:
         return sentences.inputs(config.stream, config.features)
     kind, *names = PICTURES[config.stream]
@@ -109,18 +125,19 @@ def inputs(config: StreamConfig) -> list[str]:
 
 
 class MethodConfig(StreamConfig):
-    """What learns, and at which rate."""
+    """The learning method, its optimizer and its learning rates."""
 
     title: ClassVar[str] = "method"
     method: Literal[METHODS] = knob(
-        "classp", "method", "CLASSP, a plain optimizer, a penalty, a memory; joint and cumulative see all tasks", essential=True
-    )
+        "classp", "method", "CLASSP, a plain optimizer, a penalty on weight changes, or a memory of samples. joint trains on all "
+        "tasks at once, and cumulative on all tasks so far.", essential=True,
+    )  # fmt: skip
     lr: float = LR
     first_lr: float = FIRST_LR
     cut: float = CUT
     optimizer: Literal[OPTIMIZERS] = knob(
-        "sgd", "optimizer", "that the penalty or the memory sits on",
-        when=(lambda c: c.method in (*PULLS, *MEMORIES, "joint", "cumulative"), "the method is an optimizer itself"),
+        "sgd", "base optimizer", "The optimizer that takes the steps if the method is a penalty, a memory, joint or cumulative.",
+        when=(lambda c: c.method in (*PULLS, *MEMORIES, "joint", "cumulative"), "this method is itself an optimizer"),
     )  # fmt: skip
     strength: float = STRENGTH
     estimator: Literal[ESTIMATORS] = ESTIMATOR
@@ -129,7 +146,7 @@ class MethodConfig(StreamConfig):
 
 
 class ContinualConfig(MethodConfig):
-    """One method on one stream."""
+    """One method that learns one stream."""
 
     title: ClassVar[str] = "CLASSP"
     power: float = POWER
@@ -146,7 +163,11 @@ class ContinualConfig(MethodConfig):
         return SentimentNet(self.seed, words, self.width, outputs=stream.outputs)
 
     def learner(self, watch: int, stream: streams.Stream | None = None, **more: Any) -> Learner:
-        """A fit of this config, looked at every `watch` steps; `more` are knobs of `learner.fit` that it has not."""
+        """Return a `Learner` for this config that measures the test accuracies every `watch` steps (0: never).
+
+        `stream` replaces the stream of the config. `more` holds further knobs of `learner.fit`, which have priority over the
+        knobs of the config.
+        """
         stream = stream or self.loaded()
         model = self._paper_network(stream) if self.network == "paper" else None
         knobs = {name: getattr(self, name) for name in DECLARED}

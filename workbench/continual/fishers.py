@@ -1,15 +1,17 @@
-"""The five things that programs call the diagonal of the Fisher information; each needs a strength of its own in EWC.
+"""Five estimators that programs use for the diagonal of the Fisher information.
+
+Their values differ in scale, so each estimator needs its own strength in elastic weight consolidation (EWC).
 
 ================ ============================================================================================
 exact            mean over x of ``sum_c p(c|x) (d log p(c|x) / d w)^2``: the definition (Kirkpatrick et al. 2017)
-sampled          the same with one label drawn from ``p(.|x)``: right on average
-predicted        with the most likely label
-empirical        with the true label
-batched          the square of the gradient of the mean loss over all x with true labels: no Fisher at all, and
-                 smaller by about the number of samples near a minimum
+sampled          as exact, but with one label drawn from ``p(.|x)`` instead of the sum: an unbiased estimate
+predicted        with the most likely label instead of the sum: biased
+empirical        with the true label instead of the sum: the empirical Fisher information
+batched          square of the gradient of the mean loss over all x with true labels: not an estimate of the
+                 Fisher information, and smaller near a minimum by a factor of about the number of samples
 ================ ============================================================================================
 
-They are compared in van de Ven, arXiv 2502.11756.
+Van de Ven (arXiv 2502.11756) compares them.
 """
 
 from __future__ import annotations
@@ -27,19 +29,30 @@ from workbench.continual.tasks import masked
 from workbench.training import evaluating
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
-ROOM = 1 << 24  # gradients of single samples that are held at a time
+ROOM = 1 << 24  # largest number of per-sample gradient entries in memory at a time
 
 
 def fisher(
     model: nn.Module, x: Tensor, y: Tensor | None = None, estimator: str = "exact", *, seed: int = 0,
     classes: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Diagonal of the Fisher information of each parameter that is trained, by name; `model` returns logits ``(n, classes)``.
+    """Return the diagonal of the Fisher information for each trained parameter.
 
-    `x` has a sample a row; `y`, true labels ``(n,)``, is needed by "empirical" and "batched". In evaluation mode, whatever
-    mode the model is in. `seed` draws the labels of "sampled". If `classes` is given, ``p(c|x)`` is a softmax over
-    these classes only. In the parameters' dtype. Raises ValueError for an unknown estimator, missing or foreign
-    labels, and no samples.
+    The model is evaluated in evaluation mode. Its own mode is restored afterwards.
+
+    Args:
+        model: returns logits ``(n, outputs)``.
+        x: samples ``(n, ...)``.
+        y: true labels ``(n,)``. Only "empirical" and "batched" need them.
+        estimator: one of `ESTIMATORS`.
+        seed: seed for the labels of "sampled".
+        classes: if given, ``p(c|x)`` is a softmax over these classes only.
+
+    Returns:
+        A dict from parameter names to tensors with the shape and dtype of the parameter.
+
+    Raises:
+        ValueError: if the estimator is unknown, if there are no samples, or if labels are missing or have no model output.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
@@ -74,14 +87,19 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
     if estimator not in ("empirical", "batched"):
         return likely.argmax(-1)
     if y is None or y.shape != likely.shape[:1]:
-        raise ValueError(f"y={'None' if y is None else tuple(y.shape)}: expected {len(likely)} true labels for {estimator!r}")
+        raise ValueError(
+            f"y: the shape is {'None' if y is None else tuple(y.shape)}; expected {len(likely)} true labels for {estimator!r}, "
+            "one per sample"
+        )
     if not ((y >= 0) & (y < likely.shape[1])).all():
-        raise ValueError(f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1}")
+        raise ValueError(
+            f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1} only"
+        )
     return y
 
 
 def _of_any(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None) -> dict[str, Tensor]:
-    """Sums over samples of ``share`` times the squared gradient of each one's ``log p(label)``."""
+    """Return the sum over samples of ``share`` times the squared gradient of ``log p(label)``, for any model."""
 
     def log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
         return -nn.functional.cross_entropy(masked(logits, classes), label[None])
@@ -93,8 +111,12 @@ def summed(
     model: nn.Module, of: Callable[[Tensor, Tensor], Tensor], taken: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor,
     share: Tensor,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Sums over samples of ``share * taken(gradient)``, the gradient being of ``of(logits (1, classes), label)``."""
-    # functional_call does not put back the weights of a layer that is there twice
+    """Return the sum over samples of ``share * taken(gradient)`` for each trained parameter.
+
+    The gradient of a sample is that of ``of(logits, label)`` with respect to the parameters. The logits have the shape
+    ``(1, outputs)``. `labels` and `share` have the shape ``(n,)``.
+    """
+    # `functional_call` does not restore the weights of a layer that occurs twice in the model, so it works on a copy.
     model = copy.deepcopy(model)
     weights = {name: p.detach() for name, p in trained(model).items()}
     rest = {n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights}
@@ -106,7 +128,7 @@ def summed(
     total = {name: torch.zeros_like(p) for name, p in weights.items()}
     size = max(1, ROOM // sum(p.numel() for p in weights.values()))
     for rows, given, weight in zip(x.split(size), labels.split(size), share.split(size), strict=True):
-        with sdpa_kernel(SDPBackend.MATH):  # vmap knows no other attention
+        with sdpa_kernel(SDPBackend.MATH):  # vmap supports no other implementation of attention
             found = each(weights, rows, given)
         for name, gradients in found.items():
             total[name] += torch.tensordot(weight.to(gradients.dtype), taken(gradients), 1)
@@ -119,7 +141,11 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None) -> dict[str, Tensor]:
-    """`_of_any` without a gradient a sample: in a linear layer it is an outer product, whose square is that of its factors."""
+    """Compute the same as `_of_any` for models of linear layers, without storing the gradient of each sample.
+
+    In a linear layer, the gradient of a sample is an outer product. Its elementwise square is the outer product of the squared
+    factors, so a matrix product sums it over the samples.
+    """
     inputs, outputs, names = [], [], []
     hooks = []
     for name, module in model.named_modules():
@@ -136,7 +162,7 @@ def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, clas
     finally:
         for hook in hooks:
             hook.remove()
-    # a layer is called twice, or its input has more dimensions than (samples, features)
+    # The formula does not hold if a layer is called twice, or if its input is not of shape (samples, features).
     if len({*names}) < len(names) or any(a.dim() != 2 for a in inputs):
         return _of_any(model, x, labels, share, classes)
     deltas = torch.autograd.grad(loss, outputs)

@@ -1,7 +1,8 @@
-"""The fast forms of `optimizer.update`: all tensors at a time, or each in one pass over memory. Equal to it within rounding.
+"""Fast implementations of `rule.update`: `foreach` for lists of tensors, and `fused` with one pass over memory.
 
-On the CPU the pass is compiled by numba (LLVM, in a wheel: no compiler is needed), without fast mathematics: what is not finite
-is found in the same pass. On CUDA it is `update` itself under `torch.compile`.
+The results are equal to those of `rule.update` up to rounding errors. On the CPU, numba compiles the fused loop. It needs no
+compiler on the machine. Its fast-math option is off, so the same pass can detect values that are not finite. On CUDA,
+`torch.compile` compiles `rule.update` itself.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from torch import Tensor
 from workbench.compiling import keep
 from workbench.continual.rule import Moved, Rule, gate, loop, update
 
-PART = 1 << 18  # weights that are worth a thread
+PART = 1 << 18  # number of weights in the part of a tensor that one thread updates
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
 compiled = njit(nogil=True, error_model="numpy", cache=KEPT_IN is not None)
 
 
 def suits(weight: Tensor, gradient: Tensor) -> bool:
-    """Whether `fused` can move this tensor: on CUDA any, on the CPU contiguous ones of 32 or 64 bits."""
+    """Return whether `fused` supports this tensor: any tensor on CUDA, and contiguous float32 or float64 tensors on the CPU."""
     if weight.is_cuda:
         return True
     plain = weight.dtype == gradient.dtype and weight.dtype in (torch.float32, torch.float64)
@@ -36,8 +37,12 @@ def suits(weight: Tensor, gradient: Tensor) -> bool:
 
 
 def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """`update` with one call an operation for all tensors of a kind; where something is not finite, the loop sorts it out."""
-    if rule.eps == 0:  # 0 / 0 where nothing has come yet
+    """Update the tensors with one call per operation for all tensors of the same device and dtype.
+
+    If a value is not finite, these tensors are updated by `loop` instead, which finds the weights that must not be changed.
+    Returns, for each tensor, the number of weights that were not changed.
+    """
+    if rule.eps == 0:  # 0 / 0 for weights that have not received a gradient yet
         return loop(tensors, rule)
     kinds = defaultdict(list)
     for at, (_, weight, _, total) in enumerate(tensors):
@@ -53,7 +58,7 @@ def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
 
 
 def _foreach(tensors: list[Moved], rule: Rule) -> bool:
-    """Move all, or none; returns whether all is finite."""
+    """Update all tensors if all values are finite, otherwise none. Returns whether all values are finite."""
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
     k = [gate(g.to(total.dtype), rule) for g, total in zip(gradients, totals, strict=True)]
     added = torch._foreach_abs(k)
@@ -80,7 +85,10 @@ def _foreach(tensors: list[Moved], rule: Rule) -> bool:
 
 
 def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """`update` in one pass over memory, in as many threads as torch has where there are many weights."""
+    """Update the tensors in one pass over memory, with PyTorch's number of threads if there are many weights.
+
+    Returns, for each tensor, the number of weights that were not changed.
+    """
     if tensors[0][1].is_cuda:
         return _on_cuda(tensors, rule)
     found: list[Any] = [0] * len(tensors)
@@ -98,7 +106,7 @@ def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
 
 @lru_cache(maxsize=64)
 def _kernel(rule: Rule, number: type) -> tuple[Callable, tuple]:
-    """What moves tensors of these numbers, and its last arguments."""
+    """Return the compiled function for a rule and a number type, and the arguments that follow the table of addresses."""
     limit = -1.0 if rule.threshold == 0 else math.sqrt(rule.threshold)
     if rule.mode == "repo":
         limit = math.inf if rule.threshold >= 1 else -1.0
@@ -110,7 +118,11 @@ def _kernel(rule: Rule, number: type) -> tuple[Callable, tuple]:
 
 
 def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[tuple[int, int]]:
-    """Move the weights at the addresses of `table`; which tensors have how many that were left as they were."""
+    """Update the weights at the addresses in `table`.
+
+    A row of the table holds the index of a tensor, the addresses of its weights, gradients and sums, and its size. Returns pairs
+    of a tensor index and a number of weights that were not changed. A tensor can occur in several pairs.
+    """
     threads = torch.get_num_threads()
     if threads == 1 or sum(row[-1] for row in table) < 2 * PART:
         bad = kernel(np.array(table, np.int64), *given)
@@ -137,7 +149,7 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 @intrinsic
 def _pointer(typing, address, like):
-    """The address as a pointer to numbers of the type of `like`."""
+    """Convert an address to a pointer to numbers of the type of `like`."""
     kind = types.CPointer(like)
 
     def generate(context, builder, signature, args):
@@ -148,7 +160,7 @@ def _pointer(typing, address, like):
 
 @compiled
 def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclusive):
-    """Any p, both modes and orders, with and without decay: as `_one`."""
+    """Update for any p, both modes and both orders, with or without decay. Returns the number of weights not changed."""
     bad, zero, infinite, one = 0, lr - lr, total.dtype.type(np.inf), power / power
     for i in range(weight.size):
         g = gradient[i]
@@ -166,10 +178,11 @@ def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclu
     return bad
 
 
-# Whether a block of gradients can be moved without looking at each is seen from their bits: as integers they are ordered as
-# their sizes are, NaN above infinity, and the largest integer is found 16 at a time. A block is in the cache when it is moved.
+# If all gradients of a block are small, its weights need no check for values that are not finite. The bits of the gradients show
+# this. Without the sign bit and read as integers, they have the same order as the absolute values, and NaN is above infinity.
+# Vector instructions compare 16 integers at a time. After this pass, the block is in the CPU cache, so its update is fast.
 BLOCK = 1024
-BITS = {  # of each type: the bits of a gradient whose square can be added to any sum, and all bits but the sign
+BITS = {  # for each type: the bits of a gradient whose square can be added to any sum, and a mask of all bits but the sign
     np.float32: (np.float32(1e18).view(np.int32), np.int32(2**31 - 1)),
     np.float64: (np.float64(1e150).view(np.int64), np.int64(2**63 - 1)),
 }
@@ -186,7 +199,7 @@ def _small(bits, largest, mask):
 
 @compiled
 def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
-    """At p = 1; returns how many weights were left as they were."""
+    """Update for p = 1. Returns the number of weights that were not changed."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
         w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
@@ -203,7 +216,7 @@ def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mas
 
 @compiled
 def _two(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
-    """At p = 2, as `_one`."""
+    """Update for p = 2. Returns the number of weights that were not changed."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
         w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
@@ -220,7 +233,7 @@ def _two(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mas
 
 @compiled
 def _all_one(table, lr, eps, limit, cap, power, largest, mask):
-    """`_one` for each row of addresses and size."""
+    """Call `_one` for each row of the table. Returns, for each row, the number of weights that were not changed."""
     found = np.zeros(len(table), np.int64)
     for at in range(len(table)):
         size = table[at, 4]
@@ -267,13 +280,13 @@ def _compiled_by_torch():
 
 def _on_cuda(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
-    # as a tensor: a schedule would compile anew at every rate
+    # As a number, the learning rate would be a constant of the compiled code, and each new value would compile it again.
     lr = torch.tensor(rule.lr, device=weights[0].device)
     return _compiled_by_torch()(weights, gradients, totals, rule._replace(lr=lr))
 
 
 def warm_up() -> None:
-    """Compile what panels and comparisons run, once, by moving one weight."""
+    """Compile the fused updates for p = 1, 2 and 3 in float32 and float64, by updating one weight with each."""
     for power in (1.0, 2.0, 3.0):
         for dtype in (torch.float32, torch.float64):
             weight, gradient, total = (torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype), torch.zeros(1, dtype=dtype))

@@ -1,4 +1,4 @@
-"""One model, one stream, one method: `fit` trains task after task and measures what is kept."""
+"""Train a model on a stream with one method, task after task, and measure how much it learns and forgets."""
 
 from __future__ import annotations
 
@@ -23,58 +23,63 @@ from workbench.continual.tasks import Stream, Task, loss_on, masked, merged
 from workbench.knobs import knob
 from workbench.training import Batches, Training, TrainingError, mixed
 
-ONE_RATE = ("joint", "sgd-cut")  # one rate throughout, or one that the method cuts by itself
+ONE_RATE = ("joint", "sgd-cut")  # methods without a separate learning rate for task 1
 LR = knob(
-    0.003, "learning rate", "CLASSP's alpha: after task 1 where there is a rate for it", low=1e-6, high=1.0, log=True,
-    essential=True,
+    0.003, "learning rate", "Learning rate of the optimizer (alpha in CLASSP). If task 1 has its own rate, this one applies "
+    "from task 2 on. A small rate learns slowly, and a large one can diverge.", low=1e-6, high=1.0, log=True, essential=True,
 )  # fmt: skip
 FIRST_LR = knob(
-    0.1, "rate on task 1", "plain steps there (CLASSP sums up, but does not divide yet); 0: task 1 is like the others",
-    low=0.0, high=1.0, step=0.01, essential=True,
-    when=(lambda c: c.method not in ONE_RATE, "it has one rate, or cuts it by itself"),
+    0.1, "task 1 learning rate", "Learning rate on task 1, on which CLASSP and AdaGrad take plain SGD steps while they already "
+    "accumulate their sums. 0: task 1 is trained as the other tasks are.", low=0.0, high=1.0, step=0.01, essential=True,
+    when=(lambda c: c.method not in ONE_RATE, "this method has no separate rate for task 1"),
 )  # fmt: skip
 CUT = knob(
-    0.1, "rate cut", "the rate is multiplied by it after each task", low=0.001, high=1.0, log=True,
-    when=(lambda c: c.method == "sgd-cut", "only sgd-cut cuts its rate"),
+    0.1, "rate cut factor", "Factor by which the learning rate is multiplied after each task. 1 keeps the rate. A small "
+    "factor slows both learning and forgetting on later tasks.", low=0.001, high=1.0, log=True,
+    when=(lambda c: c.method == "sgd-cut", "only sgd-cut reduces its learning rate"),
 )  # fmt: skip
-RESET = knob(False, "forget state", "the optimizer's history, at each border")
-BATCH = knob(32, "batch size", "samples a step", low=1, high=1000, choices=(1, 10, 32, 100))
-PASSES = knob(1, "passes", "over each task", low=1, high=20)
-SEED = knob(0, "seed", "first weights, choice and order of the samples", low=0, high=10**6)
+RESET = knob(False, "reset optimizer", "Reset the state of the optimizer (its moments or sums) at each task boundary.")
+BATCH = knob(32, "batch size", "Number of samples in each training step.", low=1, high=1000, choices=(1, 10, 32, 100))
+PASSES = knob(1, "passes per task", "Number of passes over the training samples of each task.", low=1, high=20)
+SEED = knob(0, "seed", "Random seed for the initial weights and for the choice and order of the samples.", low=0, high=10**6)
 BLEND = knob(
-    0.0, "gradual borders", "share of a task over which the neighbour's samples are mixed in", low=0.0, high=1.0, step=0.1,
-    when=(lambda c: c.scenario != "task", "where a task's number is told, its border is sharp"),
+    0.0, "gradual boundaries", "Share of each task, around its boundaries, in which samples of the neighboring task are mixed "
+    "in. 0: tasks change abruptly.", low=0.0, high=1.0, step=0.1,
+    when=(lambda c: c.scenario != "task", "tasks change abruptly if their numbers are known"),
 )  # fmt: skip
-DECLARED = {  # each next to the code that it belongs to
+DECLARED = {  # each knob is declared in the module that uses it
     "lr": LR, "first_lr": FIRST_LR, "cut": CUT, "reset": RESET, "batch": BATCH, "passes": PASSES, "seed": SEED, "blend": BLEND,
     "hidden": HIDDEN, "strength": STRENGTH, "estimator": ESTIMATOR, "memory": MEMORY, "power": POWER, "threshold": THRESHOLD,
     "eps": EPS, "mode": MODE, "order": ORDER, "cap": CAP,
 }  # fmt: skip
 KNOBS: dict[str, Any] = {name: declared.default for name, declared in DECLARED.items()}
-# a fit has a rate of its own on task 1 only where it is given one
+# In `fit`, task 1 has its own learning rate only if the caller passes one.
 KNOBS |= {"first_lr": 0.0, "first_passes": None, "watch": 50, "loss": "cross-entropy"}
 LOSSES = ("cross-entropy", "summed squares")
-LOOK = 1000  # test samples of each task at a watched moment; the matrix is of all
-EARLY = 10  # steps within which a run must have moved
+LOOK = 1000  # test samples of each task for the curves; the accuracy matrix uses all test samples
+EARLY = 10  # the number of first steps in which a run is checked for divergence and for weights that do not change
 
 
 def fit(
     stream: str | Stream | Sequence[Any], method: str, optimizer: str = "sgd", model: nn.Module | None = None, **knobs: Any
 ) -> FitResult:
-    """Train on a stream, task after task.
+    """Train a model on a stream, task after task, and return the results.
 
     Args:
-        stream: a name (`streams.load`), a `Stream`, or tasks of ``(x_train, y_train, x_test, y_test)``.
-        method: sgd, sgd-cut (the rate times `cut` after each task), adam, adagrad, adagrad-reset, upgd, classp; ewc, ewc-online,
-            l2, si, mas, lwf, with a `strength`; replay, a-gem, with a `memory` of samples; joint (all tasks at once), cumulative.
-        optimizer: that penalties and replay sit on: sgd, adam, adagrad, upgd, classp; `reset` forgets its state at borders.
-        model: returns logits; by default a perceptron with `hidden` units, by `seed`.
-        knobs: those of `DECLARED`, listed below, and watch (steps between two looks, 0: none), first_passes (over the first
-            task; None: as over the others), and loss, "cross-entropy" (mean over the batch) or "summed squares" (half the
-            squared error, summed over batch and classes).
+        stream: a name (see `streams.load`), a `Stream`, or a list of tasks ``(x_train, y_train, x_test, y_test)``.
+        method: an optimizer: sgd, sgd-cut (the learning rate is multiplied by `cut` after each task), adam, adagrad,
+            adagrad-reset, upgd, classp; a penalty with a `strength`: ewc, ewc-online, l2, si, mas, lwf; a memory of `memory`
+            samples: replay, a-gem; joint (all tasks at once) or cumulative (all tasks so far).
+        optimizer: the base optimizer of a penalty, a memory, joint or cumulative: sgd, adam, adagrad, upgd or classp. With
+            `reset`, its state is reset at each task boundary.
+        model: a module that returns logits. The default is a perceptron with `hidden` units and weights drawn by `seed`.
+        knobs: the knobs listed below, and: watch, the number of steps between two measurements of the test accuracies (0: no
+            measurements); first_passes, the number of passes over the first task (None: as over the others); loss,
+            "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch and classes).
 
     Raises:
-        ValueError: for what cannot be trained. TrainingError: where training flies off, or where nothing moves.
+        ValueError: if an argument is not valid.
+        TrainingError: if training diverges, or if no weight changes.
     """
     learner = Learner(stream, method, optimizer, model, **knobs)
     for _ in learner.run():
@@ -83,28 +88,24 @@ def fit(
 
 
 fit.__doc__ = f"{fit.__doc__}\n    Knobs, with their defaults:\n" + "".join(
-    f"        {name} = {KNOBS[name]!r}: {declared.json_schema_extra['knob'].label}, {declared.description}\n"
+    f"        {name} = {KNOBS[name]!r}: {declared.json_schema_extra['knob'].label}. {declared.description}\n"
     for name, declared in DECLARED.items()
 )
 
 
 class Learner:
-    """A fit under way: ``for step in learner.run()``, then ``learner.result()``."""
+    """A fit that is run step by step: ``for task, step, loss in learner.run()``, then ``learner.result()``; see `fit`."""
 
     def __init__(
-        self,
-        stream: str | Stream | Sequence[Any],
-        method: str,
-        optimizer: str = "sgd",
-        model: nn.Module | None = None,
+        self, stream: str | Stream | Sequence[Any], method: str, optimizer: str = "sgd", model: nn.Module | None = None,
         **knobs: Any,
-    ):
+    ):  # fmt: skip
         streams.known("method", method, METHODS)
         streams.known("optimizer", optimizer, OPTIMIZERS)
         streams.known("loss", knobs.get("loss", LOSSES[0]), LOSSES)
         unknown = [name for name in knobs if name not in KNOBS]
         if unknown:
-            raise ValueError(f"{unknown[0]}: no such knob; knobs: {', '.join(KNOBS)}")
+            raise ValueError(f"{unknown[0]}: there is no knob of this name; expected one of {', '.join(KNOBS)}")
         self.knobs = k = {**KNOBS, **knobs}
         k["first_lr"], k["cap"] = k["first_lr"] or None, k["cap"] or None
         self.method = method
@@ -112,7 +113,7 @@ class Learner:
         self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
-            raise ValueError(f"blend={k['blend']}: expected 0 to 1, and 0 where a task's number is known: its borders are sharp")
+            raise ValueError(f"blend={k['blend']}: expected 0 to 1, and 0 in the scenario 'task', whose tasks change abruptly")
         if model is None:
             model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
         self.model = model
@@ -125,11 +126,11 @@ class Learner:
         self.curves: list[tuple[int, list[float]]] = []
         self.online = [0, 0]
         self.moved: list[Tensor] = []
-        self.borders: list[int] = []  # the step at which each task began
-        self.tasks_done, self.before = 0, torch.zeros(0)  # the task under way, and the weights at its border
+        self.borders: list[int] = []  # the number of steps before each task
+        self.tasks_done, self.before = 0, torch.zeros(0)  # `before` holds the weights at the start of the current task
 
     def use(self, rival: Rival) -> None:
-        """Have `rival` see each step from now on, and keep its state with the rest."""
+        """Call the hooks of `rival` in each step from now on, and store its state in the state of the training."""
         self.rival, rival.answers = rival, self._answers()
         self.training.kept = {"rival": rival}
         self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
@@ -140,7 +141,7 @@ class Learner:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         batch = self.knobs["batch"]
         return sum(self._passes(number) * -(-size // batch) for number, size in enumerate(self._sizes()))
 
@@ -156,7 +157,7 @@ class Learner:
         return int(first if number == 0 and first is not None else self.knobs["passes"])
 
     def run(self) -> Iterator[tuple[int, int, float]]:
-        """Train; yields the task, the step and the loss of each step."""
+        """Train. Yields for each step the task number (from 0), the step number (from 1) and the loss."""
         tasks = self.stream.tasks
         parts = [merged(tasks)] if self.method == "joint" else tasks
         if not self.training.done:
@@ -170,20 +171,18 @@ class Learner:
             yield from self._learn(number, task)
             self.moved.append(flat(self.model) != self.before)
             self.border(number, task)
-            self.matrix[number + 1 :] = self.accuracies()  # what follows is overwritten, but by joint
+            self.matrix[number + 1 :] = self.accuracies()  # later tasks overwrite the later rows; joint has no later tasks
             self.tasks_done, self.before = number + 1, torch.zeros(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run goes on from, between two steps; to be written at once, since its tensors go on changing."""
+        """Return the state between two steps. Save it before the next step, since training changes its tensors in place."""
         return {
-            "training": self.training.state_dict(),
-            "matrix": self.matrix,
-            "curves": self.curves,
+            "training": self.training.state_dict(), "matrix": self.matrix, "curves": self.curves,
             **{name: getattr(self, name) for name in KEPT},
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a state that `state_dict` returned."""
         self.training.load_state_dict(state["training"])
         self.matrix, self.curves = state["matrix"], [(step, list(found)) for step, found in state["curves"]]
         for name in KEPT:
@@ -215,13 +214,13 @@ class Learner:
             yield number, step, loss
 
     def _tasks(self, number: int) -> Tensor | None:
-        """Return the task number of each training sample if several tasks are learnt jointly; otherwise None."""
+        """Return the task number of each training sample if several tasks are trained jointly; otherwise None."""
         many = {"joint": len(self.stream.tasks), "cumulative": number + 1}.get(self.method)
         sizes = [len(task.x_train) for task in self.stream.tasks[:many]]
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """A batch at `place` (0 to 1) of a task; near a gradual border each sample may be one of the neighbour's."""
+        """Return a batch at `place` (0 to 1) in a task, with samples of the neighboring task near a gradual boundary."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
@@ -229,31 +228,31 @@ class Learner:
         if near <= 0 or not 0 <= side < len(tasks) or self.method in ("joint", "cumulative"):
             return x, y
         random = torch.Generator().manual_seed(mixed(self.knobs["seed"] + 1, self.training.done))
-        other = torch.rand(len(rows), generator=random) < near / half / 2  # half of them at the border itself
+        other = torch.rand(len(rows), generator=random) < near / half / 2  # the probability is 1/2 at the boundary itself
         drawn = torch.randint(len(tasks[side].x_train), (int(other.sum()),), generator=random)
         x, y = x.clone(), y.clone()
         x[other], y[other] = tasks[side].x_train[drawn], tasks[side].y_train[drawn]
         return x, y
 
     def _check_early(self, step: int, loss: float) -> None:
-        """Say within the first steps that a run goes nowhere."""
+        """Raise TrainingError if training diverges in the first steps, or if no weight has changed after them."""
         if loss > 1e3:
             raise TrainingError(
-                f"the loss is {loss:.3g} at step {step}: training flies off with lr={self.knobs['lr']:g}. Take a tenth of it"
+                f"the loss is {loss:.3g} at step {step}: training diverges with lr={self.knobs['lr']:g}. Reduce lr to a tenth"
             )
         if step < EARLY or not torch.equal(flat(self.model), self.before):
             return
         largest = max(p.grad.abs().max().item() for p in self.model.parameters() if p.grad is not None) ** 2
-        text = f"no weight has moved in {EARLY} steps, and none would"
+        text = f"no weight has changed in {EARLY} steps, and none would change later"
         if isinstance(self.optimizer, CLASSP) and self.knobs["threshold"] >= min(largest, 1.0):
             raise TrainingError(
-                f"{text}: the largest squared gradient of any weight is {largest:.2g}, the threshold is "
-                f"{self.knobs['threshold']:g}. Take one of 1e-8 to 1e-5, or 0"
+                f"{text}: the largest squared gradient of any weight is {largest:.2g}, but the threshold is "
+                f"{self.knobs['threshold']:g}. Set the threshold to a value from 1e-8 to 1e-5, or to 0"
             )
-        raise TrainingError(f"{text} with lr={self.knobs['lr']:g}: expected a rate above 0")
+        raise TrainingError(f"{text} with lr={self.knobs['lr']:g}: expected a learning rate above 0")
 
     def border(self, number: int, task: Task) -> None:
-        """What happens after a task; after the last one no penalty pulls any more."""
+        """Update the rival, the rates and the optimizer after a task. Raises TrainingError if SGD will diverge on the next."""
         k = self.knobs
         self.rival.end_task(task.x_train, task.y_train)
         if number == 0 and k["first_lr"] is not None:
@@ -268,15 +267,15 @@ class Learner:
         sgd, more = type(self.optimizer) is torch.optim.SGD, number + 1 < len(self.stream.tasks)
         if sgd and more and lr * stiff >= 2:
             raise TrainingError(
-                f"lr {lr:g} times the largest strength * F, {stiff:.3g}, is {lr * stiff:.3g} after task {number + 1}: "
-                "from 2 on steps of SGD fly off under such a pull. Take a lower strength or a lower lr"
+                f"lr * strength * F is {lr * stiff:.3g} after task {number + 1} (lr={lr:g}, largest strength * F {stiff:.3g}): "
+                "SGD diverges if this product is 2 or more. Reduce the strength or lr"
             )
         if k["reset"] or self.method == "adagrad-reset":
             forget(self.optimizer, k["eps"])
 
     @torch.no_grad()
     def accuracies(self, most: int | None = None, validation: bool = False) -> Tensor:
-        """On the test (or validation) samples of each task, at most so many, in evaluation mode."""
+        """Return the accuracies ``(tasks,)`` in evaluation mode, on at most `most` test (or validation) samples of each task."""
         training = self.model.training
         self.model.eval()
         try:
@@ -290,12 +289,12 @@ class Learner:
         return torch.stack(found)
 
     def state_bytes(self) -> int:
-        """Of all that the method keeps besides weights and gradients."""
+        """Return the number of bytes that the method stores besides the weights and the gradients."""
         kept = [*self.optimizer.state.values(), self.rival.state_dict()]
         return sum(tensor.nbytes for tensor in tensors(kept) if tensor.dim())
 
     def result(self) -> FitResult:
-        """What was measured."""
+        """Return the results after training."""
         tasks, moved = len(self.stream.tasks), torch.stack(self.moved)
         seen = [accuracies[: self.begun(step)] for step, accuracies in self.curves]
         lowest = torch.full((tasks,), float("nan"), dtype=torch.float64)
@@ -311,15 +310,18 @@ class Learner:
         )  # fmt: skip
 
     def begun(self, step: int) -> int:
-        """How many tasks have begun at a step; all of them where they are trained together."""
+        """Return how many tasks have begun before a step. With joint training, this is the number of all tasks."""
         return len(self.stream.tasks) if self.method == "joint" else bisect_left(self.borders, step)
 
 
-KEPT = ("online", "moved", "borders", "tasks_done", "before")  # of a learner's own, when it is cut
+KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `Learner` that are stored in its state
 
 
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
-    """How far each task, just after it was learnt, stays below what a fresh network of the same method reaches on it (mean)."""
+    """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
+
+    The loss on a task is the accuracy of a new network trained on it alone, minus the accuracy of `found` just after the task.
+    """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks
     ]

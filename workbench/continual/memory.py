@@ -1,4 +1,7 @@
-"""Rivals that keep samples: experience replay, and A-GEM, which only lets them veto a step."""
+"""Methods with a memory of samples (experience replay and A-GEM), and the optimizer UPGD.
+
+A-GEM is averaged gradient episodic memory, and UPGD is utility-based perturbed gradient descent.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ from workbench.knobs import knob
 
 MEMORIES = ("replay", "a-gem")
 MEMORY = knob(
-    200, "memory", "samples kept", low=1, high=10_000, log=True, unit="samples",
-    when=(lambda c: c.method in MEMORIES, "only replay and A-GEM keep samples"),
+    200, "memory size", "Number of samples that replay and A-GEM store. A large memory reduces forgetting, but needs more space.",
+    low=1, high=10_000, log=True, unit="samples",
+    when=(lambda c: c.method in MEMORIES, "only replay and A-GEM store samples"),
 )  # fmt: skip
 
 
 class Reservoir:
-    """At most `size` of all samples seen, each with the same chance (Vitter 1985)."""
+    """A buffer of at most `size` samples, drawn uniformly from all samples seen so far (reservoir sampling, Vitter 1985)."""
 
     def __init__(self, size: int, seed: int = 0):
         if size < 1:
-            raise ValueError(f"size={size}: expected a buffer of at least 1 sample")
+            raise ValueError(f"size={size}: expected a buffer size of at least 1 sample")
         self.size, self.seen = size, 0
         self.x: Tensor | None = None
         self.y = torch.zeros(0, dtype=torch.long)
@@ -57,26 +61,26 @@ class Reservoir:
         return self.x[rows], self.y[rows], None if self.tasks is None else self.tasks[rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """Samples, how many were seen, and where its random numbers stand."""
+        """Return the samples, the number of samples seen, and the state of the random number generator."""
         told = {} if self.tasks is None else {"tasks": self.tasks}
         return {"x": self.x, "y": self.y, "seen": self.seen, "random": self._random.get_state(), **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a state that `state_dict` returned."""
         self.x, self.y, self.seen = state["x"], state["y"], state["seen"]
         self.tasks = state.get("tasks")
         self._random.set_state(state["random"])
 
 
 class Replay(Rival):
-    """Experience replay: the loss of a batch from the buffer is added to that of each batch."""
+    """Experience replay: the loss of a batch from the buffer is added to the loss of each batch."""
 
     def __init__(self, model: nn.Module, size: int, batch: int = 32, seed: int = 0):
         self.model, self.batch, self.buffer = model, batch, Reservoir(size, seed)
         self._now: tuple[Tensor, Tensor] | None = None
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        """The loss on what is remembered."""
+        """Return the loss of a batch from the buffer, or 0 if the buffer is empty."""
         self._now = x, y
         if not self.buffer.seen:
             return logits.new_zeros(())
@@ -92,22 +96,22 @@ class Replay(Rival):
         self.buffer.add(x, y, self.task if self.answers else None)
 
     def after_step(self) -> None:
-        """Remember the batch."""
+        """Offer the samples of the last batch to the buffer."""
         self.remember(*self._now)
 
     def state_dict(self) -> dict[str, Any]:
-        """The buffer."""
+        """Return the state of the buffer."""
         return self.buffer.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a buffer."""
+        """Restore a state that `state_dict` returned."""
         self.buffer.load_state_dict(state)
 
 
 class AGEM(Replay):
-    """A-GEM (Chaudhry et al. 2019): a step that would raise the loss on earlier tasks loses that part of its direction.
+    """A-GEM (Chaudhry et al. 2019): project each gradient so that a step does not raise the loss on earlier tasks.
 
-    With ``ref`` the gradient on a batch from the buffer of *earlier* tasks: where ``g . ref < 0``,
+    ``ref`` is the gradient on a batch from the buffer, which holds samples of *earlier* tasks only. If ``g . ref < 0``, then
     ``g -= (g . ref) / (ref . ref) ref``.
     """
 
@@ -118,7 +122,7 @@ class AGEM(Replay):
         return logits.new_zeros(())
 
     def before_step(self) -> None:
-        """Project the gradients."""
+        """Project the gradients of the model in place."""
         if not self.buffer.seen:
             return
         weights = list(trained(self.model).values())
@@ -129,13 +133,13 @@ class AGEM(Replay):
         pass
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Let the reservoir see the samples of the task that has ended."""
+        """Offer the training samples of the task that has just ended to the buffer."""
         self.remember(x, y)
 
 
 @torch.no_grad()
 def project(gradients: list[Tensor], ref: tuple[Tensor, ...] | list[Tensor]) -> bool:
-    """Take from `gradients`, in place, what goes against `ref`; returns whether anything did."""
+    """Remove from `gradients`, in place, their component against `ref`. Returns whether there was such a component."""
     along = sum((g * r).sum() for g, r in zip(gradients, ref, strict=True))
     length = sum((r * r).sum() for r in ref)
     if along >= 0 or length == 0:
@@ -146,12 +150,14 @@ def project(gradients: list[Tensor], ref: tuple[Tensor, ...] | list[Tensor]) -> 
 
 
 class UPGD(torch.optim.Optimizer):
-    """Utility-based perturbed gradient descent (Elsayed and Mahmood, arXiv 2404.00781): useful weights move less.
+    """Utility-based perturbed gradient descent (UPGD; Elsayed and Mahmood, arXiv 2404.00781).
 
-    ``u = beta u - (1 - beta) g w`` estimates what the loss would gain by a weight's loss (first order); then
-    ``w -= lr (g + noise) (1 - sigmoid(u^ / max u^))``, with ``u^ = u / (1 - beta^t)`` and the maximum over all weights.
+    Weights with a high utility move less. The utility ``u = beta u - (1 - beta) g w`` is a first-order estimate of how much the
+    loss would rise if the weight were set to 0. The step is ``w -= lr (g + noise) (1 - sigmoid(u^ / max u^))`` with
+    ``u^ = u / (1 - beta^t)``, and the maximum is taken over all weights.
 
-    `sigma` is the noise's deviation, drawn from torch's random numbers. Raises ValueError for values out of range.
+    `sigma` is the standard deviation of the Gaussian noise, which is drawn from PyTorch's global generator. Raises ValueError if
+    a value is out of range.
     """
 
     def __init__(self, params: Any, lr: float, beta: float = 0.999, sigma: float = 0.001):
@@ -162,7 +168,7 @@ class UPGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move the weights; `closure` computes the loss anew."""
+        """Take one step. Returns the loss of `closure`, which evaluates the model again, or None without a closure."""
         loss = loss_of(closure)
         ready = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         useful = {}

@@ -1,4 +1,4 @@
-"""Every method by its name: what it steps with, and what it does besides."""
+"""Build the optimizer and the `Rival` (everything besides the optimizer) of each method from its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS = (
 
 
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
-    """The rival by the name of its method; `k` are the knobs of `fit`."""
+    """Return the rival of a method: its penalty or memory, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
     if method in ("ewc", "ewc-online"):
         return EWC(model, k["strength"], method == "ewc-online", estimator=k["estimator"])
     if method in PULLS:
@@ -33,7 +33,11 @@ def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
 
 
 def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.Optimizer:
-    """An optimizer by name, with the knobs that it has; AdaGrad with a schedule is CLASSP with p = 2, as it always is."""
+    """Return the optimizer `name`. `k` holds the knobs of `fit`.
+
+    If task 1 has its own learning rate (`first_lr`), CLASSP and AdaGrad take plain SGD steps there, while they accumulate their
+    sums. AdaGrad is then CLASSP with p = 2 and threshold 0, which is the same rule.
+    """
     weights, first = list(trained(model).values()), k["first_lr"]
     lr = k["lr"] if first is None else first
     if name == "classp":
@@ -47,8 +51,8 @@ def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.
 
 
 def forget(optimizer: torch.optim.Optimizer, eps: float) -> None:
-    """Begin again without an optimizer's history; the weights and the rates stay."""
+    """Reset the state of an optimizer. The weights and the learning rates are not changed."""
     optimizer.load_state_dict({**optimizer.state_dict(), "state": {}})
-    if isinstance(optimizer, torch.optim.Adagrad):  # which has a state before its first step
+    if isinstance(optimizer, torch.optim.Adagrad):  # AdaGrad expects its state before the first step
         for p in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[p] = {"step": torch.tensor(0.0), "sum": torch.full_like(p, eps)}

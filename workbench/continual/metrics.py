@@ -1,6 +1,6 @@
-"""What continual learning is judged by: numbers of the matrix of accuracies, and of what was seen along the way.
+"""Metrics of continual learning, which are computed from the accuracy matrix.
 
-The matrix has a row for each moment, row 0 before training and row i after task i, and a column for each task.
+The accuracy matrix has one row before training (row 0), one row after each task i (row i), and one column for each task.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class FitResult:
 
     Attributes:
         matrix: test accuracies ``(tasks + 1, tasks)``; row 0 is before training, and row i is after task i.
-        online: mean accuracy of the predictions on each batch, made before the batch is learnt.
-        anytime: mean accuracy on the tasks seen so far, averaged over the watched steps.
-        lowest: lowest watched accuracy of each task after it was learnt; NaN for the last task.
+        online: mean accuracy of the predictions on each batch, made before the model trains on the batch.
+        anytime: mean accuracy on the tasks seen so far, averaged over the steps of the curves.
+        lowest: lowest measured accuracy of each task after its training; NaN for the last task.
         state_bytes: bytes that the method stores besides weights and gradients.
         moved: for each task, the share of the weights that it changed.
         never_moved: share of the weights that no task changed.
@@ -51,22 +51,23 @@ class FitResult:
 
 
 def accuracy_metrics(matrix: Any) -> dict[str, float]:
-    """ACC, BWT, F, FWT and LA of a matrix ``(tasks + 1, tasks)``; those that need a second task are NaN with one.
+    """Return ACC, BWT, F, FWT and LA of an accuracy matrix ``(tasks + 1, tasks)``.
 
-    With ``a[i, j]`` the accuracy on task j after task i (Lopez-Paz and Ranzato 2017; Chaudhry et al. 2018):
+    ``a[i, j]`` is the accuracy on task j after task i, and K is the number of tasks (Lopez-Paz and Ranzato 2017; Chaudhry et al.
+    2018). With a single task, BWT, F and FWT are NaN.
 
     ===== ===================================================== ==========================================
-    ACC   mean of ``a[K, j]``                                   accuracy in the end
+    ACC   mean of ``a[K, j]``                                   final accuracy
     BWT   mean over j < K of ``a[K, j] - a[j, j]``              backward transfer; below 0: forgetting
-    F     mean over j < K of ``max_i>=j a[i, j] - a[K, j]``     forgetting of the best that was reached
-    FWT   mean over j > 1 of ``a[j - 1, j] - a[0, j]``          forward transfer; needs one output space
+    F     mean over j < K of ``max_i>=j a[i, j] - a[K, j]``     forgetting, relative to the best accuracy
+    FWT   mean over j > 1 of ``a[j - 1, j] - a[0, j]``          forward transfer; needs shared outputs
     LA    mean of ``a[j, j]``                                   learning accuracy, just after each task
     ===== ===================================================== ==========================================
 
-    Raises ValueError for another shape, and for what is not a number.
+    Raises ValueError if the matrix has another shape or an entry that is not a finite number.
     """
     a = checked(matrix)
-    own = np.diagonal(a, offset=-1)  # a[j, j]: row 0 is before training
+    own = np.diagonal(a, offset=-1)  # the a[j, j], since row 0 is before training
     last, count = a[-1], a.shape[1]
     best = np.array([a[j + 1 :, j].max() for j in range(count)])
     later = slice(0, count - 1)
@@ -81,28 +82,33 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
 
 
 def average_incremental_accuracy(matrix: Any) -> float:
-    """Mean over all moments after a task of the mean accuracy on the tasks seen until then."""
+    """Return the average incremental accuracy: the mean accuracy on the tasks seen so far, averaged over the tasks' ends."""
     a = checked(matrix)
     return float(np.mean([a[i, :i].mean() for i in range(1, len(a))]))
 
 
 def intransigence(matrix: Any, joint: Any) -> float:
-    """How far each task stays below what training on all together reaches on it, just after it was learnt (mean)."""
+    """Return the intransigence: the accuracy of joint training minus the accuracy just after each task, averaged over tasks.
+
+    `joint` ``(tasks,)`` holds the accuracy on each task of a model that was trained on all tasks together.
+    """
     a, joint = checked(matrix), np.asarray(joint, float)
     if joint.shape != (a.shape[1],):
-        raise ValueError(f"joint: shape {joint.shape}; expected ({a.shape[1]},), an accuracy a task")
+        raise ValueError(f"joint: the array has shape {joint.shape}; expected ({a.shape[1]},), one accuracy per task")
     return float((joint - np.diagonal(a, offset=-1)).mean())
 
 
 def checked(matrix: Any) -> np.ndarray:
-    """The matrix in float64; raises ValueError where it is none of accuracies."""
+    """Return the accuracy matrix as float64. Raises ValueError if the shape is wrong or an entry is not finite."""
     try:
         a = np.asarray(matrix, float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"matrix: expected numbers in rows of one length ({error})") from None
+        raise ValueError(f"matrix: cannot be converted to an array ({error}); expected numbers in rows of equal length") from None
     if a.ndim != 2 or a.shape[1] < 1 or a.shape[0] != a.shape[1] + 1:
-        raise ValueError(f"matrix: shape {a.shape}; expected (tasks + 1, tasks), whose first row is before training")
+        raise ValueError(
+            f"matrix: the array has shape {a.shape}; expected (tasks + 1, tasks). Row 0 holds the accuracies before training"
+        )
     if not np.isfinite(a).all():
         row, column = np.argwhere(~np.isfinite(a))[0]
-        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected an accuracy")
+        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected a finite number, an accuracy")
     return a

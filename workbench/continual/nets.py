@@ -1,4 +1,4 @@
-"""The networks that streams are learnt with: a perceptron, and the network of the paper's vision experiment."""
+"""The networks (a perceptron, and the paper's networks for images and for sentences), and helpers for their parameters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from workbench.knobs import knob
 from workbench.training import drawn
 
 HIDDEN = knob(
-    (100, 100), "hidden units", "of each layer", low=1, high=2000, choices=((50,), (100, 100), (256, 256)),
-    when=(lambda c: c.network == "perceptron", "the paper's network has its own"),
+    (100, 100), "hidden units", "Number of units in each hidden layer of the perceptron. More units make it larger and slower.",
+    low=1, high=2000, choices=((50,), (100, 100), (256, 256)),
+    when=(lambda c: c.network == "perceptron", "the layers of the paper's network are fixed"),
 )  # fmt: skip
 
 
 def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:
-    """A perceptron with ReLU, whose first weights the seed draws."""
+    """Return a multilayer perceptron with ReLU activations. `seed` draws its initial weights."""
     layers: list[nn.Module] = [nn.Flatten()]
     with drawn(seed):
         for a, b in pairwise([inputs, *hidden, outputs]):
@@ -29,9 +30,9 @@ def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> n
 
 
 class PaperNet(nn.Module):
-    """The network of the author's vision program: two convolutions, 1,199,882 weights, for pictures of 28 x 28 as rows.
+    """The network of the author's program for images of 28 x 28 pixels: two convolutions, 1,199,882 weights.
 
-    Without its log-softmax: the cross-entropy takes one, and a second changes nothing.
+    The log-softmax at its end is left out, since the cross-entropy loss applies one.
     """
 
     def __init__(self, seed: int, outputs: int = 10):
@@ -43,16 +44,16 @@ class PaperNet(nn.Module):
             )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, outputs)`` of pictures ``(n, 784)``."""
+        """Return the logits ``(n, outputs)`` of images ``(n, 784)``."""
         return self.layers(x.view(-1, 1, 28, 28))
 
 
 class SentimentNet(nn.Module):
-    """The network of the author's sentiment program, for sentences of numbered words ``(n, length)``.
+    """The network of the author's sentiment program, for sentences given as word numbers ``(n, length)``.
 
-    Embedding, layer norm, one transformer layer, the same norm, logits of the last place. It has no positions and no mask: a
-    short sentence is read at a padded place, which attention fills from the words. The program's width is 600, with 30 heads
-    and 2,048 hidden units.
+    It consists of an embedding, a layer norm, one transformer layer, the same layer norm again, and a linear layer on the last
+    position. It has no position embedding and no attention mask. In a short sentence the last position is padding, and its
+    output depends on the words through attention only. The author's program uses a width of 600, 30 heads and 2,048 hidden units.
     """
 
     def __init__(self, seed: int, words: int, width: int = 60, heads: int = 6, hidden: int = 256, outputs: int = 3):
@@ -63,7 +64,7 @@ class SentimentNet(nn.Module):
             self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(n, outputs)``."""
+        """Return the logits ``(n, outputs)`` of sentences ``(n, length)``."""
         return self.head(self.norm(self.layer(self.norm(self.embedding(x.long()))))[:, -1])
 
 
@@ -93,22 +94,22 @@ def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], bat
 
 
 def draws(model: nn.Module) -> bool:
-    """Whether its steps need random numbers."""
+    """Return whether the model draws random numbers in training, as dropout does."""
     return any("dropout" in type(module).__name__.lower() for module in model.modules())
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name."""
+    """Return the parameters that require a gradient, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def flat(model: nn.Module) -> Tensor:
-    """All weights that are trained, in one row."""
+    """Return all trained weights, concatenated in one vector."""
     return torch.cat([p.detach().flatten() for p in trained(model).values()])
 
 
 def tensors(found: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists and dicts."""
+    """Yield all tensors in nested lists, tuples and dicts."""
     if isinstance(found, Tensor):
         yield found
     elif isinstance(found, dict):

@@ -1,7 +1,7 @@
-"""CLASSP, an optimizer that moves a weight the less, the more it has been moved (Ludwig, arXiv 2405.09637, Algorithm 1).
+"""CLASSP, an optimizer that moves a weight less the more gradient it has received (Ludwig, arXiv 2405.09637, Algorithm 1).
 
-`rule.update` is the method, to be read beside the paper. `CLASSP` applies it to a model's weights; its fast forms (`fused`) do
-the same in one pass over memory.
+`rule.update` implements the step of one tensor in the notation of the paper. `CLASSP` applies it to the weights of a model. The
+module `fused` has faster implementations of the same step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Moved, 
 
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
-Form = Callable[[list[Moved], Rule], list[Tensor]]  # moves tensors; how many weights of each it left as they were
+# A function that updates tensors in place and returns, for each tensor, the number of weights that it did not change.
+Form = Callable[[list[Moved], Rule], list[Tensor]]
 FORMS = ("auto", "loop", "foreach", "fused")
 
 
@@ -27,26 +28,31 @@ class CLASSP(Optimizer):
     """CLASSP (arXiv 2405.09637, Algorithm 1), as a `torch.optim.Optimizer`.
 
     Args:
-        params: parameters, groups, or ``model.named_parameters()`` (then errors name the tensor).
-        lr: alpha. With `decay` it is in units of the weight, not a rate: a first step is ``lr * sign(g)``.
-        power: p of the sum ``S += |g|^p`` and of its root. 2 (with threshold 0) is AdaGrad.
-        threshold: on the squared gradient of each weight, strict. It is absolute: useful values lie near 1e-7 for losses that
-            are a mean over the batch.
-        eps: added to S inside the root.
-        decay: whether S divides the step. Off, steps are those of SGD and S still grows (task 1 of the paper's vision pair).
-        mode: "paper" (Algorithm 1), or "repo" (also "published"): the gate, the sum and the root of the published program,
-            whose threshold does nothing below 1 and stops everything from 1 on, and whose sum is of ``|g|`` whatever p is.
-        order: "inclusive" (Algorithm 1: the gradient is added before it is divided), or "exclusive" (equation 1).
-        cap: of the effective rate ``lr / (S + eps)^(1/p)``; None: no cap.
-        nonfinite: "raise" or "skip". Weights whose gradient, sum or step is not finite stay as they were either way.
-        maximize: ascend.
-        form: "loop" (`rule.update`, tensor after tensor), "foreach", "fused" (one pass over memory), or "auto": the fastest.
+        params: parameters, parameter groups, or ``model.named_parameters()``. In the last case, errors name the tensor.
+        lr: the learning rate, alpha in the paper. With `decay`, the first step is about ``lr * sign(g)``, so `lr` has the unit
+            of the weights.
+        power: the power p of the accumulated sum ``S += |g|^p`` and of its root. p = 2 with threshold 0 is AdaGrad.
+        threshold: a weight moves only if its squared gradient is above this value. The threshold is absolute. Useful values are
+            near 1e-7 if the loss is a mean over the batch.
+        eps: a constant that is added to S inside the root.
+        decay: whether each step is divided by the root of S. If False, the steps are those of SGD, but S still grows. The paper
+            trains task 1 of its image experiment in this way.
+        mode: "paper" is Algorithm 1. "repo" (also "published") is the published program: its threshold has no effect below 1
+            and stops all weights from 1 on, and its sum adds ``|g|`` for every p.
+        order: "inclusive": the gradient is added to S before the step is divided (Algorithm 1). "exclusive": it is added
+            afterwards (equation 1).
+        cap: the upper limit of the effective learning rate ``lr / (S + eps)^(1/p)``; None for no limit.
+        nonfinite: "raise" or "skip". In both cases, weights whose gradient, sum or step is not finite are not changed.
+        maximize: if True, maximize the objective instead of minimizing it.
+        form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach", "fused" (one pass over memory),
+            or "auto" (the fastest that supports the tensor).
 
-    ``state[p]["sum"]`` is S, in float32 or the weight's dtype, whichever is wider. It lives through borders of tasks:
-    `reset_state` is another method.
+    ``state[p]["sum"]`` is S, in float32 or in the dtype of the weight, whichever is wider. S is kept across task boundaries. Call
+    `reset_state` to set it to 0.
 
     Raises:
-        ValueError: for a value out of range. FloatingPointError: from `step`, naming the tensor (see `nonfinite`).
+        ValueError: if a value is out of range.
+        FloatingPointError: from `step`, if ``nonfinite="raise"`` and a gradient, sum or step is not finite.
     """
 
     def __init__(
@@ -60,13 +66,13 @@ class CLASSP(Optimizer):
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters, whose sums begin at 0; see `torch.optim.Optimizer.add_param_group`."""
+        """Add a parameter group, whose sums start at 0; see `torch.optim.Optimizer.add_param_group`."""
         checked({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move the weights; `closure` computes the loss anew, which is returned."""
+        """Take one step. Returns the loss of `closure`, which evaluates the model again, or None without a closure."""
         loss = loss_of(closure)
         bad: list[str] = []
         for number, group in enumerate(self.param_groups):
@@ -77,13 +83,16 @@ class CLASSP(Optimizer):
                         bad.append(f"{_name(group, number, place)} ({int(count)} of {weight.numel()} weights)")
         if bad:
             raise FloatingPointError(
-                f"a gradient, a sum or a step is not finite in {', '.join(bad)}; these weights and their sums are as they were. "
-                "Take a lower lr, or nonfinite='skip' to go on without them"
+                f"a gradient, sum or step is not finite in {', '.join(bad)}; these weights and their sums were not changed. "
+                "Reduce lr, or set nonfinite='skip' to continue without an error"
             )
         return loss
 
     def _ready(self, group: dict[str, Any], number: int) -> dict[Form, list[Moved]]:
-        """Place in the group, weight, gradient and sum of each tensor that has a gradient, by the form that will move it."""
+        """Return the tensors of a group that have a gradient, by the form that will update them.
+
+        Each entry holds the index in the group, the weight, the gradient and the sum S, which is created if necessary.
+        """
         found: dict[Form, list[Moved]] = {}
         for place, weight in enumerate(group["params"]):
             gradient = weight.grad
@@ -93,7 +102,7 @@ class CLASSP(Optimizer):
                 kind = "sparse gradients" if gradient.is_sparse else "complex weights"
                 raise ValueError(
                     f"{_name(group, number, place)}: expected dense gradients of real weights, not {kind}, "
-                    "of which p-th powers are not defined here"
+                    "which CLASSP does not support. Exclude this parameter"
                 )
             state = self.state[weight]
             if not state:
@@ -105,7 +114,7 @@ class CLASSP(Optimizer):
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state; sums keep their precision (the base class gives them the weight's)."""
+        """Load the state of an optimizer. The sums keep their dtype, which the base class would convert to that of the weight."""
         super().load_state_dict(state_dict)
         ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -116,18 +125,18 @@ class CLASSP(Optimizer):
                 self.state[weight]["sum"] = kept["sum"].detach().to(weight.device, wide, copy=True)
 
     def reset_state(self) -> None:
-        """Forget all sums, as if training began here; the weights stay."""
+        """Set all sums S to 0, as at the start of training. The weights are not changed."""
         for state in self.state.values():
             state["sum"].zero_()
 
     def switch_decay(self, on: bool) -> None:
-        """Divide steps by the history from now on, or not; the sums stay."""
+        """Switch the division of the steps by the root of S on or off. The sums are not changed."""
         for group in self.param_groups:
             group["decay"] = on
 
 
 def loss_of(closure: Callable[[], Any] | None) -> Any:
-    """What an optimizer's `step` returns: the loss that `closure`, if there is one, computes anew."""
+    """Return the loss that `closure` computes with gradients enabled, or None without a closure."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -140,7 +149,7 @@ def _name(group: dict[str, Any], number: int, place: int) -> str:
 
 
 def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
-    """What moves this tensor; what the fused form does not suit, the loop moves."""
+    """Return the function that updates this tensor. If the fused form does not support the tensor, this is `loop`."""
     from workbench.continual import fused
 
     if form in ("auto", "fused") and fused.suits(weight, gradient):
@@ -149,12 +158,15 @@ def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
 
 
 def sum_dtype(weight: Tensor) -> torch.dtype:
-    """Of S: in 16 bits it would stop growing (at 4 in float16, at 1 in bfloat16, with gradients of 1e-3)."""
+    """Return the dtype of the sum S of a weight: at least float32.
+
+    With 16 bits, S would stop growing: with gradients of 1e-3, at 4 in float16 and at 1 in bfloat16.
+    """
     return torch.promote_types(weight.dtype, torch.float32)
 
 
 def checked(group: dict[str, Any]) -> Rule:
-    """The rule of a parameter group; raises ValueError for a value out of range."""
+    """Return the rule of a parameter group. Raises ValueError if a value is out of range."""
     mode = "repo" if group["mode"] == "published" else group["mode"]
     cap = math.inf if group["cap"] is None else float(group["cap"])
     lr, power, threshold, eps = (float(group[name]) for name in ("lr", "power", "threshold", "eps"))
@@ -177,5 +189,5 @@ def checked(group: dict[str, Any]) -> Rule:
         if not fine:
             raise ValueError(f"{name}={value}: expected a finite number {expected}")
     if rule.order == "exclusive" and not rule.eps:
-        raise ValueError("eps=0 with order='exclusive': the first step would be divided by 0; expected eps above 0")
+        raise ValueError("eps=0 with order='exclusive': the first step would be divided by 0; expected an eps above 0")
     return rule

@@ -50,7 +50,7 @@ def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     kept, aside, note = set_aside(y, SHARE)
     notes = [f"{name}: {note}, for validation"] if note else []
     if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
-        notes.append(f"{name}: the test set has {_classes(alone)}, of which the training set has no samples")
+        notes.append(f"{name}: the test set has samples of {_classes(alone)}, but the training set has none")
     if grouped(y_test):  # accuracy during training is measured on the first test samples only
         order = mixed_up(len(y_test))
         x_test, y_test = x_test[order], y_test[order]
@@ -94,7 +94,7 @@ def _classes(numbers: Sequence[int]) -> str:
 
 
 def grouped(y: Tensor) -> bool:
-    """Return whether the labels are grouped: neighbours differ less than half as often as in a random order."""
+    """Return whether the labels are grouped: adjacent labels differ less than half as often as in a random order."""
     counts = y.unique(return_counts=True)[1].double()
     n = float(len(y))
     if n < 2:
@@ -109,14 +109,14 @@ def mixed_up(count: int) -> Tensor:
 
 
 def _outputs(classes: Tensor) -> int:
-    """Return the number of model outputs that these labels require; raises ValueError for implausible labels."""
+    """Return the number of model outputs that these labels require. Raises ValueError if the labels are implausible."""
     outputs, distinct = int(classes.max()) + 1, len(classes.unique())
     if outputs < 2:
         raise ValueError("all labels are 0; expected at least two classes")
     if outputs > max(MOST_OUTPUTS, 10 * distinct):
         raise ValueError(
             f"label {outputs - 1}: the model would need {outputs:,} outputs for {distinct} different labels. "
-            "Expected classes 0, 1, 2, ...: renumber the labels, or pass the labels instead of another column, such "
+            "Expected classes 0, 1, 2, ...: renumber the labels, or check that they are not another column, such "
             "as an id"
         )
     return outputs

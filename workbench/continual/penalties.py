@@ -1,7 +1,9 @@
-"""Rivals that hold weights back: EWC, L2 to the anchor, SI, MAS by a quadratic pull, LwF by an older self's answers.
+"""Methods that add a penalty to the loss of later tasks.
 
-A pull adds its gradient, ``strength * F * (w - anchor)``, to that of the task's loss before each step, so it combines with any
-optimizer.
+Elastic weight consolidation (EWC), L2, synaptic intelligence (SI) and memory aware synapses (MAS) add a quadratic penalty on the
+distance of each weight w to an anchor, which is its value at the end of an earlier task. They add the gradient of the penalty,
+``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any optimizer. F is the
+importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
 """
 
 from __future__ import annotations
@@ -20,40 +22,45 @@ from workbench.knobs import knob
 
 PULLS = ("ewc", "ewc-online", "l2", "si", "mas", "lwf")
 STRENGTH = knob(
-    100.0, "strength", "of the penalty (lambda, c)", low=1e-4, high=1e6, log=True, essential=True,
-    when=(lambda c: c.method in PULLS, "only penalties have a strength"),
+    100.0, "strength", "Factor of the penalty (lambda in EWC, c in SI). A large value reduces forgetting, but slows or prevents "
+    "the learning of new tasks.", low=1e-4, high=1e6, log=True, essential=True,
+    when=(lambda c: c.method in PULLS, "only penalty methods have a strength"),
 )  # fmt: skip
 ESTIMATOR = knob(
-    "exact", "Fisher", "which of the five things that are called so",
-    when=(lambda c: c.method in ("ewc", "ewc-online"), "only EWC has a Fisher"),
+    "exact", "Fisher estimator", "How EWC estimates the diagonal of the Fisher information. The estimates differ in scale, so "
+    "each needs its own strength.",
+    when=(lambda c: c.method in ("ewc", "ewc-online"), "only EWC uses the Fisher information"),
 )  # fmt: skip
 
 
 class Pull(Rival, ABC):
-    """A quadratic pull to anchors, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``; F comes from `importance`."""
+    """A quadratic penalty, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``, with one term for each k.
+
+    Subclasses compute the importance F of each weight in `importance`, and decide in `merged` which terms they keep.
+    """
 
     def __init__(self, model: nn.Module, strength: float):
         if not 0 <= strength < float("inf"):
-            raise ValueError(f"strength={strength}: expected a finite number of at least 0")
+            raise ValueError(f"strength={strength}: expected a finite number, at least 0")
         self.model, self.strength = model, strength
-        self.terms: list[dict[str, tuple[Tensor, Tensor]]] = []  # of each: F and anchor, by parameter
+        self.terms: list[dict[str, tuple[Tensor, Tensor]]] = []  # each term holds F and the anchor, by parameter name
 
     @abstractmethod
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """How much each weight mattered to the task that has just ended."""
+        """Return the importance F of each weight for the task that has just ended."""
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Take up a term for the task of which these were the training samples."""
+        """Add a term for the task that has just ended; `x` and `y` are its training samples."""
         found = self.importance(x, y)
         self.terms = self.merged({name: (found[name], p.detach().clone()) for name, p in trained(self.model).items()})
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
-        """The terms from now on; here one for each task."""
+        """Return the terms after `term` is added; in this class, one term per task."""
         return [*self.terms, term]
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Add the pull to the gradients."""
+        """Add the gradient of the penalty to the gradients of the weights."""
         for name, p in trained(self.model).items():
             for term in self.terms:
                 importance, anchor = term[name]
@@ -61,7 +68,7 @@ class Pull(Rival, ABC):
                 p.grad = pull if p.grad is None else p.grad.add_(pull)
 
     def penalty(self) -> Tensor:
-        """Its value, whose gradient `before_step` adds."""
+        """Return the value of the penalty, whose gradient `before_step` adds."""
         total = torch.zeros((), dtype=next(self.model.parameters()).dtype)
         for name, p in trained(self.model).items():
             for term in self.terms:
@@ -70,23 +77,26 @@ class Pull(Rival, ABC):
         return total
 
     def stiffness(self) -> float:
-        """The largest ``strength * F``: steps of SGD with a rate of 2 over it or more fly off."""
+        """Return the largest ``strength * F``, summed over the terms; see `Rival.stiffness`."""
         if not self.terms:
             return 0.0
         return max(self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0])
 
     def state_dict(self) -> dict[str, Any]:
-        """All terms."""
+        """Return all terms."""
         return {"terms": [{n: list(pair) for n, pair in term.items()} for term in self.terms]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the terms of an earlier run."""
+        """Restore a state that `state_dict` returned."""
         self.terms = [{n: tuple(pair) for n, pair in term.items()} for term in state["terms"]]
 
 
 class EWC(Pull):
-    """Elastic weight consolidation, a term a task (Kirkpatrick et al. 2017), or online: one term, whose anchor is the latest
-    and whose F is ``gamma`` times the old plus the new (Schwarz et al. 2018). `estimator`: which Fisher (`fishers`).
+    """Elastic weight consolidation (EWC): F is the diagonal of the Fisher information.
+
+    There is one term per task (Kirkpatrick et al. 2017). With `online`, there is a single term: its anchor is the latest one, and
+    its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018). `estimator` is one of `fishers.ESTIMATORS`, and
+    `samples` is the largest number of samples that the estimate uses (None: all).
     """
 
     def __init__(
@@ -95,7 +105,7 @@ class EWC(Pull):
     ):  # fmt: skip
         super().__init__(model, strength)
         if not 0 < gamma <= 1:
-            raise ValueError(f"gamma={gamma}: expected above 0 and at most 1")
+            raise ValueError(f"gamma={gamma}: expected a number above 0 and at most 1")
         self.online, self.gamma, self.estimator, self.samples = online, gamma, estimator, samples
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
@@ -109,9 +119,9 @@ class EWC(Pull):
 
 
 class L2(Pull):
-    """A pull of the same strength on each weight, to where the last task left it: EWC's control, with a Fisher of 1.
+    """An L2 penalty on the distance to the weights at the end of the last task: EWC with F = 1, as a baseline for EWC.
 
-    If task numbers are known, weights that only affect the outputs of later tasks are not penalized.
+    If task numbers are known, weights that affect only the outputs of later tasks are not penalized.
     """
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
@@ -141,9 +151,10 @@ class L2(Pull):
 
 
 class MAS(Pull):
-    """Memory aware synapses (Aljundi et al. 2018): F is the mean over samples of ``|d ||f(x)||^2 / d w|``, then over tasks.
+    """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples, then over tasks.
 
-    If task numbers are known, f(x) holds only the outputs of the current task.
+    There is a single term, whose anchor is the latest one. If task numbers are known, f(x) holds only the outputs of the current
+    task. `samples` is the largest number of samples that the mean uses (None: all).
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
@@ -172,17 +183,17 @@ class MAS(Pull):
 
 
 class SI(Pull):
-    """Synaptic intelligence (Zenke et al. 2017): F is the loss that a weight's own way has taken down, over its square.
+    """Synaptic intelligence (SI; Zenke et al. 2017): F is the loss decrease due to a weight, over its squared displacement.
 
-    During a task ``omega -= g dw``, with the gradient of the task's loss alone; at its end
-    ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The 2 is because the paper's penalty, ``c sum F (w - anchor)^2``, has
-    no half.
+    In each step of a task, ``omega -= g dw``. Here g is the gradient of the task's loss without the penalty. At the end of the
+    task, ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The factor 2 is needed because the penalty of the paper,
+    ``c sum F (w - anchor)^2``, has no factor 1/2. There is a single term, whose anchor is the latest one.
     """
 
     def __init__(self, model: nn.Module, strength: float, xi: float = 0.1):
         super().__init__(model, strength)
         if not xi > 0:
-            raise ValueError(f"xi={xi}: expected above 0")
+            raise ValueError(f"xi={xi}: expected a number above 0")
         self.xi = xi
         self.omega = {name: torch.zeros_like(p) for name, p in trained(model).items()}
         self.start = {name: p.detach().clone() for name, p in trained(model).items()}
@@ -195,7 +206,7 @@ class SI(Pull):
         super().before_step()
 
     def after_step(self) -> None:
-        """Book what the step has brought."""
+        """Update omega, the estimated loss decrease due to each weight."""
         for name, (before, gradient) in self._before.items():
             self.omega[name] -= gradient * (dict(self.model.named_parameters())[name].detach() - before)
 
@@ -223,23 +234,24 @@ class SI(Pull):
 
 
 class LwF(Rival):
-    """Learning without forgetting (Li and Hoiem 2016): on the new task's samples, answer for old classes as before.
+    """Learning without forgetting (LwF; Li and Hoiem 2016): distill the earlier model on the samples of the new task.
 
-    Adds ``strength T^2 KL(softmax(z_before / T) || softmax(z / T))`` over the classes of earlier tasks. If task
-    numbers are known, it adds the sum of such terms, one over the classes of each earlier task.
+    The teacher is a copy of the model at the end of the last task. With the temperature T and the logits z, LwF adds the loss
+    ``strength T^2 KL(softmax(z_teacher / T) || softmax(z / T))`` over the classes of earlier tasks. If task numbers are known,
+    it adds one such term for the classes of each earlier task.
     """
 
     def __init__(self, model: nn.Module, strength: float, temperature: float = 2.0):
         if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: expected above 0")
+            raise ValueError(f"temperature={temperature}: expected a number above 0")
         self.model, self.strength, self.temperature = model, strength, temperature
         self.teacher: nn.Module | None = None
-        self.old = torch.zeros(0, dtype=torch.long)  # classes
+        self.old = torch.zeros(0, dtype=torch.long)  # classes of earlier tasks
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # noqa: D102
         if self.teacher is None:
             return logits.new_zeros(())
-        # the given logits are -inf outside the classes of the current task: compute the logits of all classes
+        # The given logits are -inf outside the classes of the current task, so the logits of all classes are computed again.
         if self.answers:
             logits = self.model(x)
         with torch.no_grad():
@@ -251,16 +263,16 @@ class LwF(Rival):
         return self.strength * self.temperature**2 * distance
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """The model as it is becomes the teacher."""
+        """Copy the model as the new teacher."""
         self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.old = torch.cat([self.old, y.unique()]).unique()
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher's weights, and the classes that it knows."""
+        """Return the weights of the teacher, and the classes of earlier tasks."""
         return {"teacher": None if self.teacher is None else self.teacher.state_dict(), "old": self.old}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the teacher of an earlier run."""
+        """Restore a state that `state_dict` returned."""
         self.old, self.teacher = state["old"], None
         if state["teacher"] is not None:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What a method does besides stepping: nothing here; pulls, memories and an older self's answers are of this shape."""
+"""The interface `Rival` for the parts of a method besides its optimizer: penalties, memories and distillation."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ class Rival:
 
     @property
     def open(self) -> Tensor | None:
-        """The classes of the current task; None if all outputs count."""
+        """Classes of the current task; None if all outputs count."""
         return self.answers[self.task] if self.answers else None
 
     @property
     def learnt(self) -> Tensor | None:
-        """The classes of the current and all earlier tasks; None if all outputs count."""
+        """Classes of the current task and all earlier tasks; None if all outputs count."""
         return torch.cat([*self.answers[: self.task + 1]]).unique() if self.answers else None
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor | float:
-        """What is added to the loss of a batch."""
+        """Return a term that is added to the loss of a batch."""
         return 0.0
 
     def before_step(self) -> None:
-        """See the gradients, and change them."""
+        """Read or change the gradients before the optimizer's step."""
 
     def after_step(self) -> None:
-        """See the moved weights."""
+        """Read the weights after the optimizer's step."""
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """See the training samples of the task that has ended."""
+        """Process the training samples of the task that has just ended."""
 
     def stiffness(self) -> float:
-        """The largest second derivative of what it adds to the loss: steps of SGD with a rate of 2 over it or more fly off."""
+        """Return the largest second derivative s of the quadratic penalty. SGD diverges if its learning rate is 2 / s or more."""
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What it keeps."""
+        """Return the state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a state that `state_dict` returned."""

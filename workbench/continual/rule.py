@@ -10,16 +10,32 @@ from torch import Tensor
 
 from workbench.knobs import knob
 
-OURS = (lambda c: c.method == "classp", "only CLASSP has it")
-POWER = knob(1.0, "power p", "of the sum and of its root; 2 is AdaGrad", low=0.25, high=8.0, step=0.25, essential=True, when=OURS)
+OURS = (lambda c: c.method == "classp", "only CLASSP uses it")
+POWER = knob(
+    1.0, "power p", "Each weight accumulates a sum S of |gradient|^p, and its steps are divided by the p-th root of S. "
+    "p = 2 with threshold 0 is AdaGrad.", low=0.25, high=8.0, step=0.25, essential=True, when=OURS,
+)  # fmt: skip
 THRESHOLD = knob(
-    0.0, "threshold", "on the squared gradient of a weight: below it the weight rests; useful values lie near 1e-7", low=0.0,
+    0.0, "threshold", "A weight does not move if its squared gradient is at or below this value. Useful values are near 1e-7. "
+    "A large value stops all weights; 0 moves every weight.", low=0.0,
     high=10.0, choices=(0.0, 1e-8, 1e-7, 1e-6, 1e-5, 0.5), essential=True, when=OURS,
 )  # fmt: skip
-EPS = knob(1e-5, "eps", "added to the sum inside the root", low=1e-12, high=1.0, log=True)
-MODE = knob("paper", "mode", "Algorithm 1, or gate, sum and root of the published program", when=OURS)
-ORDER = knob("inclusive", "order", "the gradient is added before (Algorithm 1) or after (equation 1) it is divided", when=OURS)
-CAP = knob(0.0, "cap", "of the effective rate; 0: none", low=0.0, high=10.0, step=0.01, when=OURS)
+EPS = knob(
+    1e-5, "eps", "Constant that is added to the accumulated sum inside the root. A large value limits the first steps.",
+    low=1e-12, high=1.0, log=True,
+)  # fmt: skip
+MODE = knob(
+    "paper", "mode", "paper: Algorithm 1 of the CLASSP paper. repo: the threshold test, the sum and the root of the published "
+    "program, which differ from Algorithm 1.", when=OURS,
+)  # fmt: skip
+ORDER = knob(
+    "inclusive", "order", "inclusive: the gradient is added to the sum before it is divided by the root (Algorithm 1). "
+    "exclusive: it is added afterwards (equation 1).", when=OURS,
+)  # fmt: skip
+CAP = knob(
+    0.0, "rate cap", "Upper limit of the effective learning rate of each weight, lr / (S + eps)^(1/p). 0: no limit.",
+    low=0.0, high=10.0, step=0.01, when=OURS,
+)  # fmt: skip
 
 
 Moved = tuple[int, Tensor, Tensor, Tensor]  # a tensor to update: its index in the parameter group, weight, gradient, sum S
@@ -39,11 +55,11 @@ class Rule(NamedTuple):
 
 
 def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tensor:
-    """One step of Algorithm 1, in place: each weight's gradient is divided by the p-th root of its accumulated sum.
+    """Apply one step of Algorithm 1 in place: divide the gradient of each weight by the p-th root of its accumulated sum.
 
-    ``k = g where g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With
-    ``decay=False`` the division is left out. Returns a boolean mask of weights that were not changed because their gradient, sum
-    or step is not finite. All tensors have the same shape; `total` is S.
+    ``k = g if g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With ``decay=False`` there is no
+    division, and the step is ``w -= lr k``. All tensors have the same shape; `total` is S. Returns a boolean mask of the weights
+    that were not changed because their gradient, sum or step is not finite.
     """
     k = gate(gradient.to(total.dtype), rule)
     grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
@@ -58,14 +74,14 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 def gate(gradient: Tensor, rule: Rule) -> Tensor:
     """Return the gradient with the entries at or below the threshold set to 0.
 
-    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value instead: at a threshold of 1
-    or more the result is zeros, else the whole gradient.
+    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value (0 or 1) instead of g^2. Then
+    all entries are set to 0 if the threshold is 1 or more, and no entry is changed otherwise.
     """
     if rule.mode == "repo":
         return gradient if rule.threshold < 1 else torch.zeros_like(gradient)
     if rule.threshold == 0:
         return gradient
-    # not g^2 > threshold, since g^2 may underflow; NaN is kept, so that `update` detects it
+    # The square g^2 may underflow, so |g| is compared with the root. NaN passes, so `update` can detect it.
     return torch.where(gradient.abs() <= math.sqrt(rule.threshold), 0.0, gradient)
 
 
@@ -75,5 +91,5 @@ def rates(total: Tensor, rule: Rule) -> Tensor:
 
 
 def loop(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Apply `update` to each tensor; returns for each the number of weights that were not changed."""
+    """Apply `update` to each tensor. Returns, for each tensor, the number of weights that were not changed."""
     return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]

@@ -1,4 +1,4 @@
-"""Streams of sentences: VADER's four domains, and the paper's pair, financial news and then film reviews."""
+"""Streams of sentences: the four domains of the VADER data, and the paper's pair of financial news and film reviews."""
 
 from __future__ import annotations
 
@@ -24,23 +24,30 @@ DOMAINS = ("tweets", "movies", "products", "editorials")
 MAPS = {"corrected": {"neg": 0, "pos": 2}, "published": {"neg": 0, "pos": 1}}
 NEWS = {"negative": 0, "neutral": 1, "positive": 2}
 BUCKETS = 1024
-LENGTH = 30  # words of a sentence that are read, as in the author's program
-SURE = 0.5  # of valence, -4 to 4: nearer to 0 a sentence is left out
+LENGTH = 30  # number of words that are read from each sentence, as in the author's program
+SURE = 0.5  # sentences with a mean valence between -SURE and SURE, on VADER's scale from -4 to 4, are left out
 CLASH = (
-    "the published program gives film reviews the labels negative 0, positive 1, where 1 is 'neutral' in the financial news: "
-    "part of what is forgotten is this change of meaning"
+    "the published program gives positive film reviews label 1, which means 'neutral' in the financial news: a part of the "
+    "forgetting is due to this change of meaning"
 )
 
 
-Rows = list[tuple[str, int]]  # texts and labels
-Parts = dict[str, Rows]  # train, validation, test
+Rows = list[tuple[str, int]]  # pairs of a text and its label
+Parts = dict[str, Rows]  # the rows of the parts "train", "validation" and "test"
 
 
 def vader(features: str = "words", samples: int | None = None, seed: int = 0) -> Stream:
-    """Tweets, films, products, editorials: positive or negative, by mean valence; sentences within 0.5 of neutral are left out.
+    """Return VADER's four domains (tweets, movies, products, editorials) as tasks with the labels negative 0 and positive 1.
 
-    A sixth of the documents (the part of the id before "_") is for testing, a sixth of the rest for validation. Do not put it
-    beside NLTK's sentence_polarity, which is the same film texts. `samples`: training sentences of a domain, at most.
+    The label is the sign of the mean valence. Sentences with a mean valence within 0.5 of neutral are left out. One sixth of the
+    documents is used for testing, and one sixth of the others for validation. The part of a sentence's id before "_" names its
+    document, so all sentences of a document are in the same part. Do not combine this stream with NLTK's sentence_polarity, which
+    contains the same movie texts.
+
+    Args:
+        features: one of `FEATURES`.
+        samples: the largest number of training sentences of each domain; None for all.
+        seed: the seed that draws these sentences.
     """
     known("features", features, FEATURES)
     found = {domain: _parted() for domain in DOMAINS}
@@ -54,10 +61,20 @@ def vader(features: str = "words", samples: int | None = None, seed: int = 0) ->
 
 
 def news_films(features: str = "words", labels: str = "corrected", samples: int | None = None, seed: int = 0) -> Stream:
-    """Financial PhraseBank, then IMDB, the paper's sentiment pair: negative, neutral, positive; both from the user's folder.
+    """Return the paper's sentiment pair as two tasks: the Financial PhraseBank, and then the film reviews of IMDB.
 
-    `labels`: "corrected", or "published", where positive reviews have the label of neutral news. Of the news a sixth is for
-    testing; a sixth of what is for training validates. Raises DataError where the data are missing.
+    The labels are negative 0, neutral 1 and positive 2. Both data sets are read from the user's data folder. About one sixth of
+    the news is used for testing, and one sixth of the rest for validation. About one seventh of the training set of IMDB is used
+    for validation. Each validation set has at most 2,000 samples, and each test set at most 4,000.
+
+    Args:
+        features: one of `FEATURES`.
+        labels: "corrected", or "published", in which positive reviews have label 1, the label of neutral news.
+        samples: the largest number of training samples of each task; None for all.
+        seed: the seed that draws these samples.
+
+    Raises:
+        DataError: if the data are missing.
     """
     known("features", features, FEATURES)
     known("labels", labels, tuple(MAPS))
@@ -76,7 +93,7 @@ def news_films(features: str = "words", labels: str = "corrected", samples: int 
 
 
 def inputs(stream: str, features: str) -> list[str]:
-    """References of what a stream is made of."""
+    """Return the references of the data sets and models from which a stream is built."""
     names = ["vader"] if stream == "vader" else ["financial-phrasebank", "imdb-train", "imdb-test"]
     return [*map(datasets.ref, names), *([checkpoints.ref(checkpoints.MINILM)] if features == "minilm" else [])]
 
@@ -92,7 +109,7 @@ def _read(name: str) -> list[tuple[str, str]]:
 
 
 def _part(document: str) -> str:
-    """Which part a document belongs to, by its name alone: a sixth tests, a sixth of the rest validates."""
+    """Return the part of a document, from a hash of its name: 1/6 is "test", 1/6 of the others "validation", the rest "train"."""
     digest = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
     return "test" if digest % 6 == 0 else "validation" if digest // 6 % 6 == 0 else "train"
 
@@ -106,7 +123,7 @@ def _drawn(rows: Rows, most: int | None, seed: int) -> Rows:
 
 
 def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, note: str = "") -> Stream:
-    """A task a named set of parts."""
+    """Return a stream with one task for each entry of `found`, in the given features."""
     if features == "numbered":
         made = _numbering([text for parts in found.values() for text, _ in parts["train"]])
     else:
@@ -120,16 +137,19 @@ def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, 
     return Stream(name, tuple(tasks), outputs, "domain", note)
 
 
-# -- what a network is given of a sentence -----------------------------------------------------------------------------------
+# -- features of sentences ---------------------------------------------------------------------------------------------------
 
 
 def split(text: str) -> list[str]:
-    """Words in lower case, and marks one by one; the author's program has spaCy's, whose model is no package."""
+    """Return the words of a text in lower case; each punctuation mark is a word of its own.
+
+    The author's program uses the tokenizer of spaCy instead. It is not used here, since its model is not a Python package.
+    """
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?|[^\w\s]", text.lower())
 
 
 def hashed(texts: Sequence[str]) -> Tensor:
-    """Bags of words ``(n, 1024)``: 1 where one of a sentence's words falls into the bucket, by its CRC-32."""
+    """Return bags of words ``(n, 1024)``: entry k is 1 if the sentence has a word whose CRC-32 checksum modulo 1,024 is k."""
     rows = torch.zeros(len(texts), BUCKETS)
     for row, text in zip(rows, texts, strict=True):
         row[_buckets(text)] = 1.0
@@ -142,7 +162,10 @@ def _buckets(text: str) -> list[int]:
 
 
 def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:
-    """Number the words that are there twice or more; 0 pads, 1 is any other word."""
+    """Return a function that converts texts to word numbers ``(n, 30)``.
+
+    Words that occur at least twice in `texts` have numbers from 2 on. 0 is padding, and 1 stands for every other word.
+    """
     counts = Counter(word for text in texts for word in split(text)[:LENGTH])
     numbers = {word: k for k, word in enumerate(sorted(w for w, c in counts.items() if c > 1), 2)}
 
@@ -157,7 +180,10 @@ def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:
 
 
 def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
-    """MiniLM's sentence vectors ``(n, 384)`` of length 1, the mean over tokens; kept in the cache, since they take minutes."""
+    """Return the sentence embeddings ``(n, 384)`` of MiniLM: the mean over the tokens, scaled to unit length.
+
+    They take minutes to compute, so they are stored in the cache folder.
+    """
     from safetensors.torch import load_file, save
 
     key = hashlib.sha256("\0".join([checkpoints.MINILM_SHA256, *texts]).encode()).hexdigest()[:24]
@@ -168,7 +194,11 @@ def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
     try:
         write_atomic(path, save({"x": found}))
     except OSError as error:
-        print(f"the features cannot be kept in {path.parent} ({error.strerror}): set WORKBENCH_CACHE", file=sys.stderr)
+        print(
+            f"the features cannot be stored in {path.parent} ({error.strerror}), so they are computed again each time. Set "
+            "WORKBENCH_CACHE to a folder that you can write to",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -181,11 +211,11 @@ def _encode(texts: Sequence[str], batch: int) -> Tensor:
         AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
         AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval(),
     )
-    # texts of similar length in a batch need little padding
+    # Texts of similar length are put in the same batch, so that they need little padding.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     rows: dict[int, Tensor] = {}
     for start in range(0, len(order), batch):
-        phases.say(f"MiniLM reads sentence {start} of {len(order)}")
+        phases.say(f"computing MiniLM embeddings: sentence {start} of {len(order)}")
         part = order[start : start + batch]
         given = tokenizer([texts[i] for i in part], padding=True, truncation=True, max_length=128, return_tensors="pt")
         mask = given["attention_mask"][..., None].float()

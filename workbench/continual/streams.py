@@ -1,8 +1,10 @@
-"""Streams of tasks: pictures split by class, permuted or rotated, or one's own arrays.
+"""Streams of tasks: image sets that are split by class, permuted, rotated or learned in sequence, or the user's own arrays.
 
-In the three scenarios of van de Ven and Tolias (arXiv 1904.07734) a task's number is known when it is asked about
-(task-incremental: only its classes are answers), is not known and does not matter (domain-incremental: all tasks share their
-answers), or must be found out (class-incremental: all classes of all tasks are answers).
+There are three scenarios (van de Ven and Tolias, arXiv 1904.07734):
+
+- task-incremental: the task number of each test sample is known, and only the classes of this task are possible answers;
+- domain-incremental: the task number is not known, but all tasks share the same labels;
+- class-incremental: the task number is not known, and all classes of all tasks are possible answers.
 """
 
 from __future__ import annotations
@@ -26,26 +28,41 @@ __all__ = [
 
 
 def load(name: str, scenario: str = "domain", tasks: int = 5, samples: int | None = None, seed: int = 0) -> Stream:
-    """A stream by name, ``KIND-DATA``: KIND one of split, permuted, rotated; DATA a set of pictures, such as mnist-10k.
+    """Return a stream of images by its name.
 
-    Or ``sequence-DATA+DATA+...``, one set after the other, as in sequence-mnist-10k+fashion-mnist-10k, the paper's pair.
-    `samples` is how many training samples a task has at most. `seed` chooses them. Raises ValueError for another name, DataError
-    where the data are missing.
+    Args:
+        name: ``KIND-DATA``. KIND is split, permuted or rotated, and DATA is an image set, such as mnist-10k. Or
+            ``sequence-DATA+DATA+...``, which has one task for each image set, such as the paper's pair,
+            sequence-mnist-10k+fashion-mnist-10k.
+        scenario: "domain", or, for split streams, also "task" or "class".
+        tasks: the number of tasks. It has no effect on a sequence.
+        samples: the largest number of training samples of each task; None for all.
+        seed: the seed that draws these samples.
+
+    Raises:
+        ValueError: if there is no stream of this name, or an argument is not valid. DataError: if the data are missing.
     """
     kind, _, data = name.partition("-")
     if kind == "sequence" and data:
         return sequence(name, data.split("+"), scenario, samples, seed)
     if kind not in KINDS or not data:
-        raise ValueError(f"stream {name!r}: expected sequence, {', '.join(KINDS)} and a set of pictures, as in split-mnist-10k")
+        raise ValueError(
+            f"stream {name!r}: expected a kind (one of sequence, {', '.join(KINDS)}) and an image set, as in split-mnist-10k"
+        )
     return KINDS[kind](load_digits(data), name, scenario, tasks, samples, seed)
 
 
 def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
-    """Consecutive classes, as many in each task; domain-incremental: which of a task's classes it is, first, second, ..."""
+    """Return a stream whose tasks have equal numbers of consecutive classes.
+
+    In the domain-incremental scenario, the label is the position of the class in its task: 0, 1, and so on.
+    """
     known("scenario", scenario, SCENARIOS)
     count = int(digits.labels.max()) + 1
     if not 1 <= tasks <= count // 2 or count % tasks:
-        raise ValueError(f"tasks={tasks}: expected a divisor of {count} classes, with two or more classes in each task")
+        raise ValueError(
+            f"tasks={tasks}: expected a divisor of {count} (the number of classes), with at least 2 classes per task"
+        )
     each, found = count // tasks, []
     for k in range(tasks):
         classes = torch.arange(k * each, (k + 1) * each)
@@ -63,15 +80,19 @@ def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | N
 
 
 def sequence(name: str, data: Sequence[str], scenario: str, samples: int | None, seed: int) -> Stream:
-    """Sets of pictures of one size one after the other, with answers that they share: digit 3 and the dress are both class 3."""
+    """Return a stream with one task for each image set.
+
+    The tasks share their labels, so the digit 3 and the dress of Fashion-MNIST are both class 3. All images must have the same
+    number of pixels.
+    """
     if scenario != "domain":
-        raise ValueError(f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks share their answers")
+        raise ValueError(f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks share their labels")
     sets = [load_digits(one) for one in data]
     outputs = max(int(digits.labels.max()) for digits in sets) + 1
     found = []
     for k, (one, digits) in enumerate(zip(data, sets, strict=True)):
         if digits.x.shape[1] != sets[0].x.shape[1]:
-            raise ValueError(f"{one}: {digits.x.shape[1]} pixels; expected {sets[0].x.shape[1]}, as in {data[0]}")
+            raise ValueError(f"{one}: {digits.x.shape[1]} pixels per image; expected {sets[0].x.shape[1]}, as in {data[0]}")
 
         def part(x: Tensor, labels: Tensor, most: int | None = None, k: int = k) -> tuple:
             rows = some(torch.arange(len(x)), most, mixed(seed, k))
@@ -82,14 +103,17 @@ def sequence(name: str, data: Sequence[str], scenario: str, samples: int | None,
 
 
 def permuted(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
-    """The pixels as they are, then in other orders, by ``torch.randperm`` of a generator with seed 0, as is usual."""
+    """Return a stream with a permutation of the pixels in each task.
+
+    Task 1 has the original order. ``torch.randperm`` with a generator of seed 0 draws the other orders, as is usual.
+    """
     generator, pixels = torch.Generator().manual_seed(0), digits.x.shape[1]
     orders = [torch.arange(pixels), *(torch.randperm(pixels, generator=generator) for _ in range(tasks - 1))]
     return _changed(digits, name, scenario, samples, seed, [(f"order {k}", lambda x, o=o: x[:, o]) for k, o in enumerate(orders)])
 
 
 def rotated(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
-    """The pictures turned by 0 to 180 degrees less one step, in even steps."""
+    """Return a stream whose task k (from 0) rotates the images by ``180 k / tasks`` degrees."""
     side = round(digits.x.shape[1] ** 0.5)
 
     def turn(x: Tensor, angle: float) -> Tensor:
@@ -107,7 +131,7 @@ KINDS = {"split": split, "permuted": permuted, "rotated": rotated}
 
 
 def _changed(digits: Digits, name: str, scenario: str, samples: int | None, seed: int, changes: list) -> Stream:
-    """A task a change of all pictures."""
+    """Return a stream with one task for each of `changes`, which are pairs of a name and a function that changes all images."""
     if scenario != "domain":
         raise ValueError(f"scenario={scenario!r}: expected 'domain' for {name}, whose tasks have the same classes")
     if not changes:
@@ -131,16 +155,16 @@ def _task(name: str, digits: Digits, part: Any, samples: int | None, answers: Te
 
 
 def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
-    """At most so many of the rows, drawn by the seed, in the order in which they are."""
+    """Return at most `most` of the rows, drawn at random with the seed, in their original order; None returns all rows."""
     if most is None or most >= len(rows):
         return rows
     if most < 1:
-        raise ValueError(f"samples={most}: expected at least 1")
+        raise ValueError(f"samples={most}: expected at least 1 sample")
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:most].sort().values]
 
 
 class Reordered:
-    """Samples ``(n, features)`` whose features are put into another order as they are looked at."""
+    """Samples ``(n, features)`` whose features are reordered when they are indexed, without a copy of all samples."""
 
     def __init__(self, x: Tensor, order: Tensor):
         self.x, self.order = x, order

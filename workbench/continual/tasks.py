@@ -1,4 +1,4 @@
-"""Tasks and streams of tasks, and the masking of logits outside a task's classes (task-incremental scenario)."""
+"""Tasks, streams of tasks, and functions that mask the logits outside a task's classes (for the task-incremental scenario)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 SCENARIOS = ("domain", "task", "class")
 WARNING = (
-    "class-incremental: a sample may belong to any class of any task. Penalties and optimizers, including CLASSP, "
-    "hardly reduce forgetting here; replay does (arXiv 1904.07734)"
+    "class-incremental scenario: a sample may belong to any class of any task. Penalties and optimizers, including CLASSP, "
+    "hardly reduce forgetting here, but replay does (arXiv 1904.07734)"
 )
 
 
 class Task(NamedTuple):
-    """Samples and labels of one task. `classes` are the classes that count as answers in this task.
+    """The samples and labels of one task.
 
-    Hyperparameters are chosen on the validation set.
+    The validation samples serve to choose hyperparameters. `classes` holds the classes that are possible answers in this task.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """A sequence of tasks. `outputs` is the number of model outputs; `note` is shown with every result."""
+    """A sequence of tasks. `outputs` is the number of outputs of the model, and `note` is shown with every result."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -50,7 +50,7 @@ def merged(tasks: Sequence[Task]) -> Task:
 
 
 def masked(logits: Tensor, classes: Tensor | None) -> Tensor:
-    """Return the logits ``(n, outputs)`` with -inf for all outputs not in `classes`; None keeps all outputs."""
+    """Return the logits ``(n, outputs)`` with -inf for all outputs that are not in `classes`; None keeps all outputs."""
     if classes is None or len(classes) == logits.shape[1]:
         return logits
     if len(classes) and int(classes.max()) >= logits.shape[1]:
@@ -75,7 +75,7 @@ def masked_each(logits: Tensor, tasks: Tensor, answers: Sequence[Tensor]) -> Ten
 
 
 def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
-    """Return the loss of a batch; `kind` is described in `fit`. Logits of -inf are ignored."""
+    """Return the loss of a batch. `kind` is the argument `loss` of `fit`. Logits of -inf are ignored."""
     if kind == "cross-entropy":
         return nn.functional.cross_entropy(logits, y)
     error = logits - nn.functional.one_hot(y, logits.shape[1])
@@ -83,6 +83,6 @@ def loss_on(logits: Tensor, y: Tensor, kind: str) -> Tensor:
 
 
 def known(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError if `value` is not one of `choices`; `name` is the argument that the error names."""
+    """Raise ValueError if `value` is not one of `choices`. `name` is the name of the argument in the error message."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
