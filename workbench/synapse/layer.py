@@ -6,8 +6,8 @@ A weight is stored either as a differential pair, ``scale (g+ - g-)``, or as one
 - `uni` (unidirectional) raises g+ to increase the weight and g- to decrease it. It never uses LTD, the pulses that lower a
   conductance. This is the paper's proposal.
 - `push-pull` raises one conductance of the pair and lowers the other.
-- `alternating` chooses one of these two pulses at random, so its step is as large as that of `uni`. It is a control
-  experiment of Workbench, not of the paper.
+- `alternating` sends one of these two pulses, chosen at random. So its steps are about as large as those of `uni`. It is a
+  control that Workbench adds to the paper's schemes.
 - `reference` pulses a single device up or down.
 
 Only the abstract of the paper (arXiv 1707.06381) is public, so its own circuit is not known.
@@ -44,15 +44,15 @@ class SynapseLayer(nn.Module):
 
     The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
     (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` differs from ``scale (g+ - g-)`` only by
-    write noise. `scale` is the largest weight. Random numbers depend only on the config's seed, the step, and the layer's
-    `index`.
+    write noise. The argument `scale` is the largest weight. Random numbers depend only on the config's seed, the step and
+    the layer's `index`.
     """
 
     def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
         super().__init__()
         config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
-        self.average = self.device_law.biased(config.asymmetry)  # the nominal device: a designer does not know the single ones
+        self.average = self.device_law.biased(config.asymmetry)  # used for programming: single devices are not known
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
         self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the conductance difference
