@@ -99,7 +99,7 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
         ("ltp,ltd\n1,1\n1,1\n", "all conductances are 1; expected Gmax above Gmin"),
         ("ltp,ltd\n1,3\n2,2\n1,1\n", "row 4, column 'ltp': the curve turns back"),
         ("ltp,ltd\n1,1\n2,2\n3,3\n", "column 'ltd' has the wrong direction; expected a curve that falls"),
-        ("ltp,ltd\n-1,3\n2,2\n3,1\n", "conductance -1; expected no negative ones"),
+        ("ltp,ltd\n-1,3\n2,2\n3,1\n", "conductance -1; expected no negative conductances"),
         ("ltp,ltd\n1,3\n", "column 'ltp': 1 values; expected at least 2"),
         ("ltp,ltd\n2,3\n2,2\n2,1\n", "a curve is flat"),
         ("pulse,ltp,ltd\n0,1,3\n0,2,2\n1,3,1\n", "column 'pulse'"),
@@ -136,7 +136,7 @@ def test_curves_that_do_not_overlap_are_refused_by_the_schemes_that_need_both(tm
     knobs = {"data": "digits-8x8", "pool": 1, "hidden": "20", "device": "measured", "curve": str(path)}
     build(SynapseConfig(**knobs, rate=0.001))
     for scheme in ("push-pull", "alternating", "reference"):
-        with pytest.raises(ValueError, match="no step where its pairs would live"):
+        with pytest.raises(ValueError, match="no step at the conductances that this scheme uses"):
             build(SynapseConfig(**knobs, scheme=scheme, rate=0.001))
 
 

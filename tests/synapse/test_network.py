@@ -631,8 +631,8 @@ def test_the_nonlinearity_does_not_blow_up_the_first_samples(nu, scheme):
         ({"device": "measured", "curve": "nowhere.csv"}, "nowhere.csv"),
         ({"hidden": "20,x"}, "hidden='x': expected whole numbers from 1 to 99999, separated by commas"),
         ({"hidden": "0"}, "hidden=(0,)"),
-        ({"weight_scale": "1,2,3"}, "weight_scale=(1.0, 2.0, 3.0): expected one number, or one for each of 2 layers"),
-        ({"refresh_below": 0.6}, "refresh_below=0.6, refresh_above=0.5: expected below < above"),
+        ({"weight_scale": "1,2,3"}, "weight_scale=(1.0, 2.0, 3.0): expected one number, or one for each of the 2 layers"),
+        ({"refresh_below": 0.6}, "refresh_below=0.6, refresh_above=0.5: expected refresh_below < refresh_above"),
         ({"device": "power", "levels": 100_000}, "levels=100000: expected at most 65,536"),
         ({"device": "exponential-step", "step_law": "1,2"}, "step_law=(1, 2): expected 6 numbers"),
         ({"device": "exponential-step", "step_law": "1,2,x"}, "step_law=(1, 2, 'x'): expected 6 numbers, separated"),
@@ -648,7 +648,7 @@ def test_wrong_knobs_are_refused_by_name(knobs, said):
 def test_a_rate_whose_pulses_overflow_is_refused_with_the_largest_that_fits():
     with pytest.raises(
         ValueError,
-        match=r"rate=1.0: input and error 1 ask for \d+ pulses in layer 1, whose devices have 64 levels; .* at most 0\.\d",
+        match=r"rate=1.0: input 1 and error 1 request \d+ pulses in layer 1, whose devices have 64 levels; .* at most 0\.\d",
     ):
         network(rate=1.0, weight_scale="0.1")
 
@@ -662,7 +662,7 @@ def test_a_network_that_cannot_learn_says_so_within_a_hundred_samples(compiled, 
         for layer in net.layers:
             layer.weight.fill_(1.0)
     x, labels = digits()
-    with pytest.raises(SaturationError, match=f"first 100 samples are at their {end} end.*try weight_scale=[01]") as error:
+    with pytest.raises(SaturationError, match=f"first 100 samples are at their {end} limit.*try weight_scale=[01]") as error:
         net.train_samples(x, labels, torch.arange(300), compiled=compiled)
     assert net.step == 100
     advice = str(error.value).rpartition("weight_scale=")[2]
@@ -675,12 +675,12 @@ def test_a_start_that_is_rounded_to_nothing_is_told_apart(levels):
     """All weights 0, since they are less than half a step: a larger scale would not help, a smaller one does."""
     x, labels = digits()
     net = network(levels=levels, weight_scale="2")
-    with pytest.raises(SaturationError, match="all weights are 0, since those of the start") as error:
+    with pytest.raises(SaturationError, match="all weights are 0, since the initial weights") as error:
         net.train_samples(x, labels, torch.arange(200))
     better = network(levels=levels, weight_scale=str(error.value).rpartition("weight_scale=")[2])
     better.train_samples(x, labels, torch.arange(200))
     black = network()
-    with pytest.raises(SaturationError, match="its inputs are all 0"):
+    with pytest.raises(SaturationError, match="all inputs of the layer are 0"):
         black.train_samples(0 * x, labels, torch.arange(200))
 
 

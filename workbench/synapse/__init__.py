@@ -1,4 +1,7 @@
-"""Training a network whose weights are devices: responses, imperfections, update schemes and rules, refresh."""
+"""Neural networks whose weights are stored as conductances of memory devices.
+
+The package models device responses and imperfections, update schemes, update rules, and refresh.
+"""
 
 from workbench.synapse.catalogue import CATALOGUE
 from workbench.synapse.config import RULES, SCHEMES, SynapseConfig

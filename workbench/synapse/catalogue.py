@@ -1,4 +1,7 @@
-"""Published devices, as facts with their sources; NeuroSim's labels are turned into nu by `conversions.nonlinearity`."""
+"""Published devices with their sources.
+
+NeuroSim describes the curvature of a response by a nonlinearity label. `conversions.nonlinearity` converts it to the shape nu.
+"""
 
 from __future__ import annotations
 
@@ -12,31 +15,40 @@ from workbench.synapse.tables import exponential_step
 
 @dataclass(frozen=True)
 class Published:
-    """A device's law and its published imperfections; spreads are relative standard deviations."""
+    """A published device: its response and its imperfections.
+
+    `make` creates the device. `step_spread` and `range_spread` are relative standard deviations from device to device.
+    """
 
     make: Callable[[], Device]
     source: str
     on_off: float | None = None  # Gmax / Gmin
-    cycle_of_range: float = 0.0  # cycle to cycle, one pulse, in units of the conductance range
-    cycle_of_step: float = 0.0  # the same in mean steps
-    step_spread: float = 0.0  # from device to device
-    range_spread: float = 0.0
-    verified: bool = True  # False: recalled from a published table, not checked against it
+    cycle_of_range: float = 0.0  # cycle-to-cycle standard deviation of one pulse, as a share of the conductance range
+    cycle_of_step: float = 0.0  # the same standard deviation in units of the mean step
+    step_spread: float = 0.0  # of the step size
+    range_spread: float = 0.0  # of Gmax
+    verified: bool = True  # False: quoted from memory, and not checked against the published table
 
 
 def _labels(levels: int, up: float, down: float, down_levels: int | None = None) -> Callable[[], Device]:
-    """From NeuroSim's labels: labels of opposite sign mean mirrored LTD, of the same sign retraced LTD."""
+    """Return a function that makes the exponential device with these NeuroSim labels.
+
+    Labels of opposite sign mean mirrored LTD (depression), labels of the same sign mean retraced LTD.
+    """
     return lambda: Exponential(levels, nonlinearity(up), nonlinearity(down), up * down > 0, down_levels)
 
 
 _NEUROSIM = "NeuroSim (MLP V3.0 source)"
-_TABLE = "recalled from NeuroSim's benchmark table (Chen et al., IEDM 2017; TCAD 2018), not checked"
+_TABLE = "NeuroSim's benchmark table (Chen et al., IEDM 2017; TCAD 2018), from memory, not checked"
 _AIHWKIT = "aihwkit preset"
-_NOISE = "its noise multiplies each step, ours is of the mean step"
+_NOISE = "noise here scales with the mean step, not each step"
 
 
 def _ecram() -> Device:
-    """Steps ``dw (1 - gamma_up w / high)`` up, ``dw (1 - gamma_down w / low)`` down, from w = low to high."""
+    """Return the EcRAM device: steps ``dw (1 - gamma_up w / high)`` up and ``dw (1 - gamma_down w / low)`` down.
+
+    The weight w ranges from low to high, as in aihwkit.
+    """
     dw, low, high, gamma_up, gamma_down = 0.002, -0.8276, 1.1724, 0.1153, 0.5085
     step = dw / (high - low)
     up = step * (1 - gamma_up * low / high), dw * gamma_up / high
@@ -79,11 +91,11 @@ CATALOGUE: dict[str, Published] = {
         _ecram, f"{_AIHWKIT}; Tang et al. 2018; {_NOISE}", None, cycle_of_step=0.3, step_spread=0.1, range_spread=0.05,
     ),
     "ReRAM-ES": Published(
-        _reram_es, f"{_AIHWKIT}; Gong et al. 2018; without its up/down bias of .26; {_NOISE}", None,
+        _reram_es, f"{_AIHWKIT}; Gong et al. 2018; without its up/down bias of 0.26; {_NOISE}", None,
         cycle_of_step=5.0, step_spread=0.2, range_spread=0.3,
     ),
     "PCM (rise only)": Published(
-        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; for unidirectional pairs: its LTD is nearly a reset; {_NOISE}", None,
+        _pcm, f"{_AIHWKIT}; Nandakumar et al. 2020; for unidirectional pairs, since LTD is nearly a reset; {_NOISE}", None,
         cycle_of_step=0.6, step_spread=0.2, range_spread=0.1,
     ),
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""The knobs of a device network, declared once: updates, network and data; of devices see `device_config` and `imperfections`."""
+"""The configuration of a network of devices: its updates, its layers and its data.
+
+The knobs of the devices themselves are declared in `device_config` and `imperfections`.
+"""
 
 from __future__ import annotations
 
@@ -19,140 +22,169 @@ from workbench.synapse.imperfections import PULSES, ImperfectionConfig
 Scheme = Literal["uni", "push-pull", "alternating", "reference"]
 SCHEMES = ("uni", "alternating", "push-pull", "reference")
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
-RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # those that pulse devices
+RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # the rules that pulse devices
 
 
-REFRESHED = (lambda c: c.refreshes, "only unidirectional pairs are refreshed, and only where refresh is on")
+REFRESHED = (lambda c: c.refreshes, "only unidirectional pairs are refreshed, and only if refresh is switched on")
 
 
 class UpdateConfig(Config):
-    """From gradient to pulses."""
+    """The knobs that decide how gradients become pulses, and when pairs are refreshed."""
 
     title: ClassVar[str] = "update"
     scheme: Scheme = knob(
         "uni",
         "update scheme",
-        "which devices of a synapse are pulsed for an increase and for a decrease",
+        "Chooses which devices of a synapse are pulsed to raise its weight, and which to lower it.",
         essential=True,
         when=PULSES,
     )
-    rule: Rule = knob("stochastic", "update rule", "from gradient to pulse count; float: software back-propagation")
+    rule: Rule = knob(
+        "stochastic",
+        "update rule",
+        "Chooses how a gradient becomes a whole number of pulses. float trains in software, without devices.",
+    )
     rate: float = knob(
         0.02,
         "learning rate",
-        "eta: expected change of a weight for an input and an error of 1",
+        "The expected change of a weight for an input of 1 and an error of 1. A larger rate learns faster, with noisier updates.",
         low=1e-4,
         high=1.0,
         log=True,
         essential=True,
-        when=(lambda c: c.rule != "single", "a single step's size is the device's own"),
+        when=(lambda c: c.rule != "single", "the single rule sends one pulse, so the device sets the size of the change"),
     )
     batch: int = knob(
-        1, "batch size", "samples that see the same weights: hardware has 1", low=1, high=1000, choices=(1, 10, 32, 50, 100)
+        1,
+        "batch size",
+        "The number of samples that are read with the same weights. Hardware that updates after every sample has 1.",
+        low=1,
+        high=1000,
+        choices=(1, 10, 32, 50, 100),
     )
     slots: int = knob(
         31,
         "pulse slots",
-        "length of the pulse trains whose coincidences are counted",
+        "The largest number of time slots in a pulse train. A device is pulsed in each slot in which row and column both fire.",
         low=1,
         high=63,
-        when=(lambda c: c.rule == "coincidence", "only the coincidence rule has slots"),
+        when=(lambda c: c.rule == "coincidence", "only the coincidence rule uses pulse trains"),
     )
     input_threshold: float = knob(
         0.5,
         "input threshold",
-        "inputs above it pulse (hidden ones: a fifth of it)",
+        "Only inputs above this value send a pulse. For hidden activations the threshold is a fifth of it.",
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.rule == "single", "only single steps have it"),
+        when=(lambda c: c.rule == "single", "only the single rule compares inputs with a threshold"),
     )
     error_threshold: float = knob(
         0.2,
         "error threshold",
-        "dead zone of an error (hidden errors: half of it)",
+        "Errors of at most this size count as 0. For errors of hidden units the threshold is half of it.",
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.rule == "single" or c.error == "ternary", "only single steps and ternary errors have it"),
+        when=(lambda c: c.rule == "single" or c.error == "ternary", "only the single rule and ternary errors use a threshold"),
     )
     reference_point: Literal["middle", "symmetry point"] = knob(
         "middle",
         "reference point",
-        "where one device with a reference puts weight 0",
-        when=(lambda c: c.scheme == "reference" and c.rule != "float", "only one device with a reference has it"),
+        "The conductance of the fixed reference, which represents weight 0: the middle of the range or the symmetry point.",
+        when=(lambda c: c.scheme == "reference" and c.rule != "float", "only the reference scheme has a reference"),
     )
     error: Literal["exact", "ternary", "2 bits", "4 bits", "8 bits"] = knob(
-        "exact", "errors", "how errors are quantized before they travel back"
+        "exact", "error precision", "The precision to which errors are quantized before back-propagation and updates use them."
     )
     refresh: Literal["open-loop", "write-verify", "ideal", "none"] = knob(
         "open-loop",
         "refresh",
-        "how a saturating pair is rewritten: counted pulses, pulse and read in turn, without rounding, never",
+        "How a saturating pair is rewritten: by counted pulses (open-loop), by alternating pulses and reads (write-verify), "
+        "exactly (ideal), or not at all (none).",
         when=(
             lambda c: c.scheme == "uni" and c.rule != "float" and c.refresh_every > 0,
-            "only unidirectional pairs are refreshed, and only where refresh is on",
+            "only unidirectional pairs are refreshed, and only if the refresh period is above 0",
         ),
     )
     refresh_every: int = knob(
         1000,
         "refresh period",
-        "samples between two refreshes; 0: never",
+        "The number of samples between two refreshes. 0 switches refresh off.",
         low=0,
         high=100_000,
         choices=(0, 100, 300, 1000, 3000, 10_000),
         when=(
             lambda c: c.scheme == "uni" and c.rule != "float" and c.refresh != "none",
-            "only unidirectional pairs are refreshed, and only where refresh is on",
+            "only unidirectional pairs are refreshed, and only if refresh is not none",
         ),
     )
     refresh_above: float = knob(
         0.9,
-        "refresh above",
-        "pairs whose fuller device is above this share of its own range",
+        "refresh, one above",
+        "A pair is refreshed only if at least one of its conductances is above this share of the device's range.",
         low=0.0,
         high=1.0,
         step=0.05,
         when=REFRESHED,
     )
     refresh_below: float = knob(
-        0.0, "and emptier above", "and whose emptier one is above this share", low=0.0, high=1.0, step=0.05, when=REFRESHED
+        0.0,
+        "refresh, both above",
+        "A pair is refreshed only if both of its conductances are above this share of their devices' ranges.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        when=REFRESHED,
     )
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> Self:
         if self.refresh_below >= self.refresh_above and self.refresh_above > 0:
             raise ValueError(
-                f"refresh_below={self.refresh_below}, refresh_above={self.refresh_above}: expected below < above, or no "
-                "pair would ever be refreshed"
+                f"refresh_below={self.refresh_below}, refresh_above={self.refresh_above}: expected refresh_below < "
+                "refresh_above; lower refresh_below"
             )
         return self
 
     @property
     def refreshes(self) -> bool:
-        """Whether pairs are refreshed: only unidirectional ones need it, the others live about the middle of the range."""
+        """Whether pairs are refreshed.
+
+        Only unidirectional pairs need refresh. In the other schemes conductances also fall, and so stay near mid-range.
+        """
         return self.refresh != "none" and self.refresh_every > 0 and self.scheme == "uni" and self.rule != "float"
 
 
 class NetworkConfig(Config):
-    """The perceptron and its data."""
+    """The knobs of the perceptron and its data."""
 
     title: ClassVar[str] = "network"
     data: Literal["mnist-10k", "digits-8x8", "mnist", "fashion-mnist"] = knob(
-        "mnist-10k", "data set", "the first two are bundled, for the others: workbench fetch"
+        "mnist-10k", "data set", "The first two data sets are bundled. Download the others with workbench fetch."
     )
-    pool: Literal[1, 2, 4] = knob(2, "pooling", "mean over squares of this many pixels a side")
+    pool: Literal[1, 2, 4] = knob(
+        2, "pooling", "Each input is the mean over a square with sides of this many pixels. 1 keeps all pixels."
+    )
     hidden: tuple[int, ...] = knob(
-        (100,), "hidden units", "sizes of the hidden layers", low=1, high=99_999, choices=((100,), (250, 125), (256,), (50,))
+        (100,),
+        "hidden units",
+        "The number of units in each hidden layer.",
+        low=1,
+        high=99_999,
+        choices=((100,), (250, 125), (256,), (50,)),
     )
     activation: Literal["clip", "hard-tanh"] = knob(
-        "clip", "activation", "clip(z, 0, 1) or clip(z, -1, 1): the derivative is one bit"
+        "clip",
+        "activation",
+        "The activation of hidden units: clip(z, 0, 1) or, for hard-tanh, clip(z, -1, 1). Its derivative is 0 or 1.",
     )
-    bias: bool = knob(False, "bias", "one more row, driven at 1")
+    bias: bool = knob(False, "bias", "Adds a row of synapses with a constant input of 1 to each layer.")
     weight_scale: tuple[float, ...] | None = knob(
         None,
         "largest weight",
-        "one for all layers, or one for each; none: 7 (last layer 10) / sqrt(inputs)",
+        "The largest weight that a synapse can represent, for all layers or for each. none: 7 / sqrt(inputs), and "
+        "10 / sqrt(inputs) in the last layer.",
         low=1e-9,
         high=99_999.0,
         choices=(None, (0.5, 1.0)),
@@ -160,23 +192,28 @@ class NetworkConfig(Config):
     samples: int = knob(
         20_000,
         "training samples",
-        "digits shown, one after the other, in whole passes in a new order each",
+        "The number of training samples that are shown. Each pass over the data set uses a new random order.",
         low=100,
         high=10_000_000,
         step=1000,
         log=True,
         essential=True,
     )
-    seed: int = knob(0, "seed", "initial weights, order of the samples, devices and noise", low=0, high=10_000)
+    seed: int = knob(
+        0, "seed", "The seed of the initial weights, the order of samples, the devices and the noise.", low=0, high=10_000
+    )
 
     def scales(self, sizes: list[int]) -> list[float]:
-        """Largest weight of each of the layers between `sizes`."""
+        """Return the largest weight of each layer of a network with layer `sizes` (inputs first, then units).
+
+        Raises ValueError if `weight_scale` has neither one entry nor one for each layer.
+        """
         last = len(sizes) - 2
         if self.weight_scale is None:
             return [(10 if i == last else 7) / math.sqrt(n) for i, n in enumerate(sizes[:-1])]
         found = list(self.weight_scale)
         if len(found) not in (1, last + 1):
-            raise ValueError(f"weight_scale={self.weight_scale!r}: expected one number, or one for each of {last + 1} layers")
+            raise ValueError(f"weight_scale={self.weight_scale!r}: expected one number, or one for each of the {last + 1} layers")
         return found * (last + 1) if len(found) == 1 else found
 
     @model_validator(mode="after")
@@ -186,16 +223,21 @@ class NetworkConfig(Config):
 
 
 class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfig):
-    """A perceptron whose weights are devices, and how it is trained."""
+    """The configuration of a perceptron whose weights are devices, and of its training."""
 
     @model_validator(mode="after")
     def _devices_suit(self) -> Self:
         if self.shape_spread and self.device not in ("exponential", "linear") and not isinstance(self.make_device(), Exponential):
-            raise ValueError(f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; use step_spread")
+            raise ValueError(
+                f"shape_spread={self.shape_spread}: device={self.device!r} has no shape nu; expected 0. Set step_spread instead"
+            )
         return self
 
     def resolved(self) -> Self:
-        """The same with a published device's own spreads and noise written out, where they were asked for."""
+        """Return the config with explicit imperfections.
+
+        If `published_noise` is set, the knobs for spreads and noise are replaced by those of the published device.
+        """
         published = CATALOGUE.get(self.device) if self.published_noise else None
         if published is None:
             return self
@@ -210,20 +252,20 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
 
 
 class PulsedConfig(SynapseConfig):
-    """What looks at devices, or compares them with software, and so needs a rule that pulses them."""
+    """The config of an experiment that needs an update rule that pulses devices; refuses ``rule="float"``."""
 
     @model_validator(mode="after")
     def _pulses_devices(self) -> Self:
         if self.rule == "float":
-            raise ValueError("rule='float': expected a rule that pulses devices; that one has none")
+            raise ValueError("rule='float': expected a rule that pulses devices; choose another update rule")
         return self
 
 
-SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # what makes software of a device network
+SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the knobs that turn a device network into software
 
 
 def inputs(config: SynapseConfig) -> list[str]:
-    """The data, and the measured curve, that a run depends on."""
+    """Return references (name and checksum) of the data set and the measured curve that a run depends on."""
     found = [datasets.ref(config.data)]
     if config.device == "measured":
         found.append(f"curve@{sha256(Path(config.curve))[:16]}")

@@ -1,4 +1,4 @@
-"""The same curve in the words of other programs: NeuroSim's labels, aihwkit's parameters."""
+"""Conversion of device parameters to and from those of other simulators: NeuroSim's labels and aihwkit's parameters."""
 
 from __future__ import annotations
 
@@ -8,32 +8,42 @@ from scipy.optimize import brentq
 
 from workbench.synapse.devices import Affine, Device, Exponential
 
-# NeuroSim's label is this many times the largest distance of the curve from the straight line; fitted to the 900 rows of
-# its table, which we do not ship (10.10151 to 10.10155 in every row)
+# NeuroSim's label is this factor times the largest distance of the normalised curve from the straight line. The factor was
+# fitted to the 900 rows of NeuroSim's table, which is not distributed here. Each row gives 10.10151 to 10.10155.
 LABEL = 10.1015254
 
 
 def neurosim_label(nu: float) -> float:
-    """NeuroSim's nonlinearity label of a curve with shape nu (0 for a line); below 10.1 for every nu."""
+    """Return NeuroSim's nonlinearity label of an exponential response with shape nu.
+
+    The label is 0 for a straight line, and tends to 10.1 as nu grows.
+    """
     if nu < 1e-4:
-        return LABEL * nu / 8  # the limit: the curve is a parabola
+        return LABEL * nu / 8  # for a small nu the curve is a parabola, and the formula below loses digits
     peak = -math.log(-math.expm1(-nu) / nu) / nu
     return LABEL * (math.expm1(-nu * peak) / math.expm1(-nu) - peak)
 
 
 def nonlinearity(label: float) -> float:
-    """The shape nu of NeuroSim's label, by root finding. The sign (mirrored or retraced LTD) is left to the caller."""
+    """Return the shape nu of the response with this NeuroSim label; inverts `neurosim_label` by root finding.
+
+    Only the size of `label` is used. The caller interprets its sign (mirrored or retraced LTD, which is depression).
+    Raises ValueError if the label is too large for a finite nu.
+    """
     label = abs(label)
     if label >= neurosim_label(500.0):
         raise ValueError(
-            f"label={label}: expected a NeuroSim label below {neurosim_label(500.0):.2f}; it tends to {LABEL:.1f} "
-            "for a curve that jumps at once, so no finite nu is that nonlinear"
+            f"label={label}: expected a NeuroSim label below {neurosim_label(500.0):.2f}. The label tends to {LABEL:.1f} "
+            "as nu grows, so no finite nu has this label; use a smaller label"
         )
     return brentq(lambda nu: neurosim_label(nu) - label, 0.0, 500.0, xtol=1e-13) if label else 0.0
 
 
 def neurosim_parameters(device: Exponential) -> dict[str, float]:
-    """NeuroSim's A (normalised by the number of pulses) and labels; LTD's is negative where it is mirrored."""
+    """Return NeuroSim's parameter A (divided by the number of pulses) and label for LTP and LTD.
+
+    LTP is potentiation, LTD is depression. The label of LTD is negative if LTD is mirrored.
+    """
     up, down = device.nonlinearity_up, device.nonlinearity_down
     label = neurosim_label(down)
     return {
@@ -45,20 +55,25 @@ def neurosim_parameters(device: Exponential) -> dict[str, float]:
 
 
 def aihwkit_parameters(device: Device) -> dict[str, float]:
-    """Parameters of aihwkit's LinearStepDevice with the same curve, for weights in [-1, 1], noise and variation off.
+    """Return the parameters of the aihwkit LinearStepDevice with the same response, for weights in [-1, 1].
 
-    Every affine device is one: the exponential response clipped at its ends too (aihwkit 1.1.0's SoftBoundsPmaxDevice, whose
-    description is that of the exponential response, reaches its range after half as many pulses as `p_max`; measured).
-    Raises ValueError for a table of steps, which aihwkit's closed forms do not cover.
+    Noise and device-to-device variation are switched off. Every device with affine steps has such parameters, including
+    the exponential response. SoftBoundsPmaxDevice of aihwkit 1.1.0 is described as the exponential response, but in a
+    measurement it reached its range after half of `p_max` pulses. So LinearStepDevice is used instead.
+    Raises ValueError for a device whose steps are a table, and for steps that grow towards the end of the range.
     """
     if not isinstance(device, Affine):
         raise ValueError(
-            f"{type(device).__name__} of {device.levels} levels: expected affine steps (exponential, linear, linear-step)"
+            f"{type(device).__name__} of {device.levels} levels: expected affine steps; use an exponential, linear or "
+            "linear-step device"
         )
     a, b, c, d = device.coefficients()
     if b < 0 or d < 0:
-        raise ValueError("steps that grow towards the end (retraced LTD): aihwkit 1.1.0 takes a slope's size only, not its sign")
-    up, down = 2 * a - b, 2 * c + d  # steps at weight 0, in weights from -1 to 1
+        raise ValueError(
+            "steps grow towards the end of the range (retraced LTD): expected steps that shrink, since aihwkit 1.1.0 "
+            "ignores the sign of a slope; use mirrored LTD"
+        )
+    up, down = 2 * a - b, 2 * c + d  # the steps at weight 0, if weights range from -1 to 1
     larger = max(up, down)
     return {
         "dw_min": larger, "w_max": 1.0, "w_min": -1.0, "gamma_up": -b / up, "gamma_down": -d / down,

@@ -1,8 +1,9 @@
-"""Random numbers from a counter: each draw is a hash of (seed, step, layer, purpose, row, column).
+"""Counter-based random numbers: each number is a hash of (seed, step, layer, purpose, row, column).
 
-A stream has no state, so a design gives the same result alone or in a batch of designs, on any number of threads, after
-a cut, and in both forms of the simulation: the readable one here and the compiled one in `compiled`, which draws only
-the numbers that it needs. The hash is a 32-bit finaliser of the kind of Murmur3's (constants by C. Wellons, "lowbias32").
+The generator has no state. So a network gives the same result alone or beside others, on any number of threads, and if
+its training is split into parts. The readable and the compiled implementation draw the same numbers, though the compiled
+one draws only those that it needs. The hash is a 32-bit finalizer similar to that of MurmurHash3, with the constants of
+"lowbias32" (C. Wellons).
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from torch import Tensor
 
 MASK = 0xFFFFFFFF
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
-STRIDE = 0x9E3779B9  # 2^32 / golden ratio, odd
-# purposes, so that no two kinds of draw share a stream: of a step of training, with (seed, step, layer, purpose) ...
+STRIDE = 0x9E3779B9  # 2^32 / golden ratio, rounded to an odd number
+# Each purpose has its own stream of numbers. The key of these is made of (seed, step, layer, purpose).
 ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED, LOOK = range(1, 11)
-START, DEVICES, ORDER, AGING = range(11, 15)  # ... and of a run, with (seed, layer, purpose)
+START, DEVICES, ORDER, AGING = range(11, 15)  # these are drawn once for each run: the key is made of (seed, layer, purpose)
 
 
 def mix(x):
-    """Hash 32-bit numbers held in Python integers or int64 tensors (whose products wrap, which the mask undoes)."""
+    """Hash 32-bit numbers, given as a Python integer or an int64 tensor.
+
+    Products of int64 tensors may overflow. The mask keeps the low 32 bits, which overflow does not change.
+    """
     x = x ^ (x >> 16)
     x = (x * FIRST) & MASK
     x = x ^ (x >> 15)
@@ -30,7 +34,7 @@ def mix(x):
 
 
 def key(*words: int) -> int:
-    """One 32-bit key from whole numbers: the seed, then step, layer, purpose."""
+    """Return a 32-bit key made of integers, usually the seed, the step, the layer and the purpose."""
     found = 0
     for word in words:
         found = mix((found + (word + 1) * STRIDE) & MASK)
@@ -43,12 +47,12 @@ def _hash(key: int, rows: int, columns: int, device: torch.device | None = None)
 
 
 def uniform(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Uniform numbers in [0, 1), multiples of 2^-24, ``(rows, columns)``."""
+    """Draw uniform numbers in [0, 1), multiples of 2^-24, of shape ``(rows, columns)``."""
     return (_hash(key, rows, columns, device) >> 8).to(dtype) * 2.0**-24
 
 
 def normal(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Standard normal numbers by Box and Muller's transform, ``(rows, columns)``."""
+    """Draw standard normal numbers of shape ``(rows, columns)`` by the Box-Muller transform."""
     first = _hash(key, rows, columns, device)
     radius = ((first >> 8).double() + 0.5) * 2.0**-24
     angle = (mix(first ^ STRIDE) >> 8).double() * 2.0**-24

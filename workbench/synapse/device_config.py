@@ -1,4 +1,4 @@
-"""The knobs that choose a device, and the device that they make."""
+"""The configuration of a device: the knobs that choose its response, and the device that they describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Law = Literal[
 ]  # fmt: skip
 
 
-RERAM_ES = (-1.18445, -0.081404, 5.0, 5.0, -0.5, -0.5)  # the law of that device in the catalogue
+RERAM_ES = (-1.18445, -0.081404, 5.0, 5.0, -0.5, -0.5)  # the parameters of the device ReRAM-ES in the catalogue
 LAWS = ("exponential", "linear", "linear-step", "power", "exponential-step")
 
 
@@ -30,25 +30,33 @@ def _scheme(config: Any) -> str:
     return getattr(config, "scheme", "")
 
 
-HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have their own")
-NO_LTD = "unidirectional updating never uses LTD; linear, published and measured devices have a shape of their own"
+HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have a fixed number of levels")
+NO_LTD = "the unidirectional scheme never uses LTD, and linear, published and measured devices have a fixed shape"
 SHAPED = ("exponential", "linear-step", "power")
 
 
 class DeviceConfig(Config):
-    """How conductance answers to pulses."""
+    """The knobs that describe how the conductance of a device responds to pulses."""
 
     title: ClassVar[str] = "device"
     device: Law = knob(
-        "exponential", "device", "a response law, or a published device, which brings its own levels and shape", essential=True
+        "exponential", "device", "A type of response, or a published device with its own levels and shape.", essential=True
     )
     levels: int = knob(
-        64, "levels", "pulses from Gmin to Gmax", low=1, high=1_000_000, log=True, unit="pulses", essential=True, when=HAS_LEVELS
+        64,
+        "levels",
+        "The number of pulses from Gmin to Gmax. More levels mean smaller steps.",
+        low=1,
+        high=1_000_000,
+        log=True,
+        unit="pulses",
+        essential=True,
+        when=HAS_LEVELS,
     )
     levels_down: int = knob(
         0,
         "levels, LTD",
-        "pulses from Gmax back to Gmin; 0: as many as up",
+        "The number of pulses from Gmax back to Gmin. 0 means as many as from Gmin to Gmax.",
         low=0,
         high=1_000_000,
         choices=(0, 16, 32, 64, 128, 256, 1024),
@@ -57,17 +65,18 @@ class DeviceConfig(Config):
     nonlinearity_up: float = knob(
         0.0,
         "nonlinearity up",
-        "shape nu of the rise, 0: a line (linear-step: ten times its slope, at most 10; power: its exponent)",
+        "The shape nu of potentiation (LTP). 0 gives a straight line, a large value large first steps. For linear-step it is "
+        "ten times the slope (at most 10), for power the exponent.",
         low=0.0,
         high=20.0,
         step=0.1,
         essential=True,
-        when=(lambda c: c.device in SHAPED, "this device has a shape of its own"),
+        when=(lambda c: c.device in SHAPED, "this device has a fixed shape"),
     )
     nonlinearity_down: float = knob(
         0.0,
         "nonlinearity down",
-        "shape nu of the fall, in the same measure",
+        "The shape nu of depression (LTD), defined as for nonlinearity up.",
         low=0.0,
         high=20.0,
         step=0.1,
@@ -77,38 +86,39 @@ class DeviceConfig(Config):
     retraced: bool = knob(
         False,
         "LTD retraces LTP",
-        "LTD walks the LTP curve backwards, in place of its mirror image",
+        "On: LTD follows the LTP curve backwards. Off: LTD is the mirror image of an LTP curve.",
         when=(
             lambda c: c.device == "exponential" and c.nonlinearity_down > 0 and _scheme(c) != "uni",
-            "only a curved exponential LTD can be turned round, and unidirectional updating never uses it",
+            "this applies only to an exponential device with nonlinearity down above 0, in a scheme that uses LTD",
         ),
     )
     step_law: tuple[float, float, float, float, float, float] = knob(
         RERAM_ES,
         "exponential steps",
-        "as in aihwkit: A up, A down, gamma up, gamma down, a, b",
-        when=(lambda c: c.device == "exponential-step", "only device exponential-step has it"),
+        "The parameters of aihwkit's ExpStep device: A up, A down, gamma up, gamma down, a, b.",
+        when=(lambda c: c.device == "exponential-step", "only the device exponential-step has these parameters"),
     )
     on_off: float = knob(
         10.0,
         "Gmax / Gmin",
-        "for currents and drift; in training an ideal pair cancels Gmin",
+        "The ratio of the largest to the smallest conductance. It affects currents and drift, but not training, since a pair "
+        "cancels Gmin.",
         low=1.01,
         high=1e6,
         log=True,
-        when=(lambda c: c.known_ratio() is None, "this device's own is known"),
+        when=(lambda c: c.known_ratio() is None, "the ratio of this device is known"),
     )
     curve: str = knob(
         "",
         "measured curve",
-        "CSV of a device: columns ltp, ltd; or g, up, down",
+        "A CSV file with the response of a device: columns ltp and ltd, or columns g, up and down.",
         file=".csv",
-        when=(lambda c: c.device == "measured", "only device measured is read from a file"),
+        when=(lambda c: c.device == "measured", "only the device measured is read from a file"),
     )
     smooth: bool = knob(
         False,
         "smooth the curve",
-        "a measured curve that turns back is replaced by the nearest monotone one",
+        "Replaces a measured curve that is not monotone by the nearest monotone curve.",
         when=(lambda c: c.device == "measured" and is_curve(c.curve), "only a measured curve can be smoothed"),
     )
 
@@ -118,7 +128,10 @@ class DeviceConfig(Config):
         return self
 
     def make_device(self) -> Device:
-        """The device that these knobs describe; raises ValueError naming what is wrong."""
+        """Return the device that the knobs describe.
+
+        Raises ValueError for a knob that does not fit, and for a file that cannot be used.
+        """
         changed = None
         if self.device == "measured":
             if not self.curve:
@@ -132,13 +145,13 @@ class DeviceConfig(Config):
         )  # fmt: skip
 
     def known_ratio(self) -> float | None:
-        """Gmax / Gmin of a published or measured device, where it is known."""
+        """Return Gmax / Gmin of a published or measured device, or None if it is not known."""
         if self.device == "measured":
             return read_curve(self.curve, self.smooth).on_off if is_curve(self.curve) else None
         return CATALOGUE[self.device].on_off if self.device in CATALOGUE else None
 
     def conductance_ratio(self) -> float:
-        """Gmax / Gmin: the device's own where it is known, else the knob's."""
+        """Return Gmax / Gmin of the device if it is known, else the value of the knob `on_off`."""
         return self.known_ratio() or self.on_off
 
 

@@ -1,12 +1,13 @@
-"""How a device's conductance answers to a pulse.
+"""The response of a device: how its conductance changes with each pulse.
 
-Conductance is normalised: g = (G - Gmin) / (Gmax - Gmin) in [0, 1]. A device is two step laws: `rise(g)`, what one
-potentiating pulse (LTP) adds at g, and `fall(g)`, what one depressing pulse (LTD) takes away. Two families cover the
-literature: steps that are affine in g, whose n pulses have a closed form (here), and steps given by a table (`tables`).
+The conductance G is normalised to g = (G - Gmin) / (Gmax - Gmin), which is in [0, 1]. Two functions describe a device:
+`rise(g)` is the increase by one potentiating pulse (LTP, long-term potentiation) at g, and `fall(g)` is the decrease by
+one depressing pulse (LTD, long-term depression). The literature uses two families of devices. In the first, steps are
+affine in g, so n pulses have a closed form (this module). In the second, steps are given by a table (`tables`).
 
-Sources: the exponential response is the one of NeuroSim (Chen et al., IEDM 2017) and of many device papers; linear,
-linear-step and soft-bounds devices are aihwkit's (Rasch et al., arXiv 2104.02184). The paper's own device equations are not
-public: which of these it used is inferred.
+Sources: NeuroSim (Chen et al., IEDM 2017) and many device papers use the exponential response. The linear, linear-step
+and soft-bounds devices are those of aihwkit (Rasch et al., arXiv 2104.02184). The device equations of the paper (arXiv
+1707.06381) are not public, so it is an inference that it used one of these.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-LARGEST = 1_000_000  # levels
-STRAIGHT = 1e-15  # nu below it is a line to the last digit
-WORTHWHILE = 0.01  # of a mean step: a pulse that adds less is no use for programming
+LARGEST = 1_000_000  # largest number of levels
+STRAIGHT = 1e-15  # below this nu, the response equals a straight line in float64
+WORTHWHILE = 0.01  # in mean steps: pulses that add less are not used for programming
 
 
 @dataclass(frozen=True)
 class Device:
-    """A step law. `levels` is N, the pulses from g = 0 to 1; for laws that only tend to 1, 1 / N is the typical step."""
+    """A device with a `rise` and a `fall`.
+
+    `levels` is N, the number of pulses from g = 0 to g = 1. If g only tends to 1, then 1 / N is the typical step.
+    """
 
     levels: int
 
@@ -34,15 +38,18 @@ class Device:
         whole("down_levels", self.levels_down)
 
     def rise(self, g: Tensor) -> Tensor:
-        """What one potentiating pulse adds at g, before clipping."""
-        raise TypeError("a device has a rise")
+        """Return the increase by one potentiating pulse at g, before clipping to [0, 1]."""
+        raise TypeError("Device.rise is abstract: expected a subclass that defines it")
 
     def fall(self, g: Tensor) -> Tensor:
-        """What one depressing pulse takes away at g, before clipping."""
-        raise TypeError("a device has a fall")
+        """Return the decrease by one depressing pulse at g, before clipping to [0, 1]."""
+        raise TypeError("Device.fall is abstract: expected a subclass that defines it")
 
     def many(self, g: Tensor, pulses: Tensor, up: bool) -> Tensor:
-        """`pulses` whole pulses of one direction, clipped to [0, 1]."""
+        """Return the conductances after `pulses` pulses of one direction, clipped to [0, 1].
+
+        `g` and `pulses` (integers) have the same shape. `up` chooses potentiating pulses, else they are depressing.
+        """
         left = pulses.clone()
         for _ in range(int(left.max()) if left.numel() else 0):
             moved = (g + self.rise(g) if up else g - self.fall(g)).clamp(0, 1)
@@ -53,10 +60,11 @@ class Device:
         return g
 
     def pulse(self, g: float | Tensor, up: int | Tensor = 0, down: int | Tensor = 0) -> float | Tensor:
-        """The conductance after `up` potentiating pulses and then `down` depressing ones.
+        """Return the conductance after `up` potentiating pulses and then `down` depressing pulses.
 
-        `g` in [0, 1] and the whole, non-negative numbers of pulses broadcast; numbers give a number, tensors a
-        tensor. Raises ValueError for a g out of range or pulses that are negative or not whole.
+        `g` is in [0, 1]. `up` and `down` are non-negative whole numbers, and broadcast with `g`. The result is a number
+        if all arguments are numbers, else a tensor. Raises ValueError if `g` is out of range, or if a number of pulses
+        is negative or not whole.
         """
         plain = not any(isinstance(v, Tensor) for v in (g, up, down))
         value = g if isinstance(g, Tensor) and g.is_floating_point() else torch.as_tensor(g, dtype=torch.float64)
@@ -69,13 +77,14 @@ class Device:
         return value.item() if plain and value.ndim == 0 else value
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:
-        """Conductances after 0, 1, ..., `pulses` single pulses of one direction, float64 ``(pulses + 1,)``."""
-        raise TypeError("a device has a walk")
+        """Return the conductances after 0, 1, ..., `pulses` pulses of one direction, float64 ``(pulses + 1,)``."""
+        raise TypeError("Device.walk is abstract: expected a subclass that defines it")
 
     def ladder(self) -> Tensor:
-        """Conductances that counted potentiating pulses from g = 0 can program, float64: after 0, 1, 2, ... of them.
+        """Return the ladder: the conductances after 0, 1, 2, ... potentiating pulses from g = 0, float64.
 
-        At least `levels` pulses, and on from there towards 1 as long as a pulse adds a hundredth of a mean step.
+        These are the conductances that can be programmed by counting pulses. The ladder has at least `levels` pulses.
+        It continues until g = 1, or until a pulse adds less than a hundredth of the mean step.
         """
         pulses, found = self.levels, self.walk(0.0, self.levels, True)
         while found[-1] < 1 and self.levels * self.rise(found[-1]) >= WORTHWHILE:
@@ -85,38 +94,46 @@ class Device:
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
-        """The measured figure of a device: `levels` pulses up from 0, then `levels_down` pulses down from there."""
+        """Return the conductances of the usual measurement of a device.
+
+        The first tensor is measured during `levels` pulses up from g = 0, the second during `levels_down` pulses down
+        from the conductance that was reached. Both include their first conductance.
+        """
         rise = self.walk(0.0, self.levels, True)
         return rise, self.walk(rise[-1].item(), self.levels_down, False)
 
     @property
     def levels_down(self) -> int:
-        """N of depressing pulses."""
+        """The number of depressing pulses from g = 1 to g = 0; `levels` unless it is set separately."""
         return getattr(self, "down_levels", None) or self.levels
 
     def biased(self, bias: float) -> Device:
-        """The device with steps up larger by the share `bias`, and steps down smaller by it."""
-        raise TypeError("a device has a bias")
+        """Return the device with steps up multiplied by ``1 + bias`` and steps down multiplied by ``1 - bias``."""
+        raise TypeError("Device.biased is abstract: expected a subclass that defines it")
 
     def symmetry_point(self) -> float | None:
-        """Where a pulse up and a pulse down cancel: equal random pulses settle there. None where there is none."""
+        """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
+
+        If up and down pulses are random and equally likely, the conductance converges to it on average. Returns None if
+        there is no such point, or if steps cancel at every conductance.
+        """
 
         def gap(g: float) -> float:
             at = torch.tensor(g, dtype=torch.float64)
             return (self.rise(at) - self.fall(at)).item()
 
         if not gap(0.0) > 1e-12 or not gap(1.0) < -1e-12:
-            return None  # symmetric everywhere, or no place that pulls from both sides
+            return None  # the two steps are equal everywhere, or they do not drive g inwards from both ends
         return float(brentq(gap, 0.0, 1.0, xtol=1e-14))
 
 
 @dataclass(frozen=True)
 class Affine(Device):
-    """Steps affine in g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
+    """A device with steps affine in g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
 
     def coefficients(self) -> tuple[float, float, float, float]:
-        """``(a_up, b_up, a_down, b_down)``."""
-        raise TypeError("an affine device has coefficients")
+        """Return ``(a_up, b_up, a_down, b_down)``."""
+        raise TypeError("Affine.coefficients is abstract: expected a subclass that defines it")
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
         g = torch.full((pulses + 1,), start, dtype=torch.float64)
@@ -143,21 +160,29 @@ class Affine(Device):
 
 
 def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
-    """``1 + (1 - b) + ... + (1 - b)^(n-1)``: n affine pulses are the first one times this; exact as b -> 0."""
-    b = torch.as_tensor(b, dtype=torch.float64).clamp(max=1 - 1e-15)  # b >= 1 reaches its end at once
+    """Return ``1 + (1 - b) + ... + (1 - b)^(n-1)`` for n `pulses`, float64; accurate for small b too.
+
+    The change by n affine pulses is the change by the first pulse times this sum.
+    """
+    b = torch.as_tensor(b, dtype=torch.float64).clamp(max=1 - 1e-15)  # if b >= 1, the first pulse reaches the end
     n = pulses.double()
     growth = (n * torch.log1p(-b)).clamp(max=700.0)
-    straight = b.abs() < 1e-18  # no longer tells 1 - b from 1, and its logarithm may be flushed to 0
+    straight = b.abs() < 1e-18  # in float64, 1 - b equals 1, and the logarithm may be flushed to 0
     return torch.where(straight, n, -torch.expm1(growth) / torch.where(straight, 1.0, b))
 
 
 @dataclass(frozen=True)
 class Exponential(Affine):
-    """The normalised exponential response: ``g(n) = (1 - e^(-nu n / N)) / (1 - e^-nu)`` from 0 after n of N pulses.
+    """A device with the exponential response: ``g(n) = (1 - e^(-nu n / N)) / (1 - e^-nu)`` after n of N pulses from 0.
 
-    `nonlinearity_up` and `nonlinearity_down` are nu >= 0 (0: linear), not NeuroSim's label (see `conversions`). LTD is
-    mirrored, ``1 - g(n)`` from 1, and so asymmetric, or `retraced`: it walks an LTP curve backwards, with the
-    same steps between the same conductances where the two nu and N are equal. `down_levels` is N of LTD where it differs.
+    Args:
+        levels: N, the number of pulses from g = 0 to g = 1.
+        nonlinearity_up: The shape nu >= 0 of LTP; 0 is linear. It is not NeuroSim's label (see `conversions`).
+        nonlinearity_down: The shape nu of LTD.
+        retraced: If False, LTD is mirrored: it follows ``1 - g(n)`` from 1. Then, for nu > 0, steps up and down have
+            equal sizes only at the symmetry point. If True, LTD follows an LTP curve backwards. Then, if LTP and LTD have
+            the same nu and N, steps up and down have equal sizes everywhere.
+        down_levels: N of LTD. None: the same as `levels`.
     """
 
     levels: int = 64
@@ -171,24 +196,29 @@ class Exponential(Affine):
         for name in ("nonlinearity_up", "nonlinearity_down"):
             value = getattr(self, name)
             if not 0 <= value <= 500:
-                raise ValueError(f"{name}={value}: expected nu from 0 (linear) to 500; a NeuroSim label is another number")
+                raise ValueError(
+                    f"{name}={value}: expected nu from 0 (linear) to 500; convert a NeuroSim label with conversions.nonlinearity"
+                )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         a, b, c, d = self.coefficients_of(torch.ones((), dtype=torch.float64))
         return float(a), float(b), float(c), float(d)
 
     def coefficients_of(self, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The coefficients of devices whose nu are `factor` times this one's."""
+        """Return the coefficients of devices whose shapes nu are multiplied by `factor`, each with its shape."""
         up, down = self.nonlinearity_up * factor, self.nonlinearity_down * factor
         a_up, b_up = _approach(up, self.levels, 1)
         a, b = _approach(down, self.levels_down, -1 if self.retraced else 1)
-        if self.retraced:  # the LTP formula with n -> -n
+        if self.retraced:  # the formula of LTP with -n in place of n
             return a_up, b_up, -a, b
-        return a_up, b_up, a - b, b  # falls by what an LTP curve rises at 1 - g
+        return a_up, b_up, a - b, b  # the fall at g equals the rise of an LTP curve at 1 - g
 
 
 def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
-    """``(a g_inf, a)`` with ``a = 1 - e^(-sign nu / N)``, ``g_inf = 1 / (1 - e^-nu)``, without cancellation as nu -> 0."""
+    """Return ``(a g_inf, a)``, where ``a = 1 - e^(-sign nu / N)`` and the asymptote is ``g_inf = 1 / (1 - e^-nu)``.
+
+    Both are computed without cancellation for small nu.
+    """
     straight = nu < STRAIGHT
     share = torch.expm1(-sign * nu / levels)
     first = torch.where(straight, sign / levels, share / torch.expm1(-torch.where(straight, 1.0, nu)))
@@ -197,7 +227,7 @@ def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class AffineStep(Affine):
-    """Any affine steps: ``rise(g) = up[0] - up[1] g``, ``fall(g) = down[0] + down[1] g``, none of them negative."""
+    """A device with any affine steps: ``rise(g) = up[0] - up[1] g`` and ``fall(g) = down[0] + down[1] g``, both >= 0."""
 
     levels: int
     up: tuple[float, float]
@@ -208,7 +238,7 @@ class AffineStep(Affine):
         super().__post_init__()
         for name, end in (("up", self.up[0] - self.up[1]), ("down", self.down[0] + self.down[1])):
             if not (getattr(self, name)[0] >= 0 and -1e-12 <= end < math.inf):
-                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 at both ends")
+                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 at both ends of the range")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         return *self.up, *self.down
@@ -216,9 +246,9 @@ class AffineStep(Affine):
 
 @dataclass(frozen=True)
 class LinearStep(Affine):
-    """A step that shrinks linearly towards its end: up ``(1 - slope_up (2g - 1)) / N``, down ``(1 + slope_down (2g - 1)) / N``.
+    """A device whose steps shrink linearly: up ``(1 - slope_up (2g - 1)) / N``, down ``(1 + slope_down (2g - 1)) / N``.
 
-    Slope 0 is a constant step, slope 1 soft bounds (the end is never reached).
+    A slope of 0 gives constant steps. A slope of 1 gives soft bounds: the step is 0 at the end, which is never reached.
     """
 
     levels: int = 64
@@ -230,7 +260,9 @@ class LinearStep(Affine):
         super().__post_init__()
         for name in ("slope_up", "slope_down"):
             if not -1 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected -1 to 1, beyond which a pulse would turn round")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: expected -1 to 1; a pulse at an end would change g in the opposite direction"
+                )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         up, down, n, m = self.slope_up, self.slope_down, self.levels, self.levels_down

@@ -1,4 +1,4 @@
-"""The knobs of what real devices do besides their law."""
+"""The configuration of device imperfections: spreads from device to device, noise, and stuck devices."""
 
 from __future__ import annotations
 
@@ -14,35 +14,41 @@ def _own_noise(config: Any) -> bool:
     return config.published_noise and config.device in CATALOGUE
 
 
-OWN = (lambda c: not _own_noise(c), "the published device's own takes its place")
+OWN = (lambda c: not _own_noise(c), "published noise is on, so the value of the published device is used")
 
 
 class ImperfectionConfig(Config):
-    """What real devices do besides; spreads are relative standard deviations unless a unit is given."""
+    """The knobs of device imperfections; spreads are relative standard deviations from device to device."""
 
     title: ClassVar[str] = "imperfections"
     published_noise: bool = knob(
         False,
         "published noise",
-        "a published device's own spreads and noise, in place of step, range and cycle below",
+        "Uses the spreads and the noise of the published device in place of step spread, range spread and cycle noise.",
         when=(lambda c: c.device in CATALOGUE, "only published devices have spreads and noise of their own"),
     )
     step_spread: float = knob(
         0.0,
         "step spread",
-        "of the step's size, device to device; LTP and LTD are drawn apart",
+        "The relative standard deviation of the step size from device to device. LTP and LTD steps are drawn independently.",
         low=0.0,
         high=2.0,
         step=0.05,
         when=OWN,
     )
     range_spread: float = knob(
-        0.0, "range spread", "of Gmax, device to device; steps scale along", low=0.0, high=1.0, step=0.05, when=OWN
+        0.0,
+        "range spread",
+        "The relative standard deviation of Gmax from device to device. Steps scale with it.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        when=OWN,
     )
     shape_spread: float = knob(
         0.0,
         "shape spread",
-        "of nu, device to device",
+        "The relative standard deviation of the shape nu from device to device.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -51,32 +57,55 @@ class ImperfectionConfig(Config):
     pair_correlation: float = knob(
         0.0,
         "pair correlation",
-        "of these spreads within a pair, whose devices lie side by side",
+        "The correlation of these spreads between the two devices of a pair. 1 gives both the same steps, range and shape.",
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "no device differs from the others"),
+        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "all devices are the same"),
     )
-    asymmetry: float = knob(0.0, "asymmetry", "up steps larger by this share, down steps smaller", low=-0.9, high=0.9, step=0.05)
+    asymmetry: float = knob(
+        0.0,
+        "asymmetry",
+        "Makes steps up larger and steps down smaller by this share. A negative value does the opposite.",
+        low=-0.9,
+        high=0.9,
+        step=0.05,
+    )
     asymmetry_spread: float = knob(
-        0.0, "asymmetry spread", "of the asymmetry, device to device (absolute)", low=0.0, high=1.0, step=0.05
+        0.0,
+        "asymmetry spread",
+        "The standard deviation of the asymmetry from device to device (absolute, not relative).",
+        low=0.0,
+        high=1.0,
+        step=0.05,
     )
     cycle: float = knob(
-        0.0, "cycle noise", "cycle to cycle, standard deviation of one pulse", low=0.0, high=10.0, step=0.1, when=OWN
+        0.0,
+        "cycle noise",
+        "Cycle-to-cycle noise: the standard deviation of the change by one pulse, in the unit chosen below.",
+        low=0.0,
+        high=10.0,
+        step=0.1,
+        when=OWN,
     )
     cycle_unit: Literal["mean step", "% of range"] = knob(
         "mean step",
         "unit of cycle noise",
-        "of an LTP step; the two conventions of the literature differ by a factor N / 100",
+        "The unit of cycle noise. With N levels, one mean step of LTP is 100 / N % of the range.",
         when=(lambda c: c.cycle > 0 and not _own_noise(c), "there is no cycle noise"),
     )
     stuck: float = knob(
-        0.0, "stuck devices", "share of devices that never change, half at Gmin, half at Gmax", low=0.0, high=0.9, step=0.01
+        0.0,
+        "stuck devices",
+        "The share of devices whose conductance never changes. Half of them are stuck at Gmin, half at Gmax.",
+        low=0.0,
+        high=0.9,
+        step=0.01,
     )
     write_noise: float = knob(
         0.0,
         "write noise",
-        "what is read differs from what was written, share of the largest weight",
+        "The standard deviation of the error with which a weight is stored at each write, as a share of the largest weight.",
         low=0.0,
         high=0.5,
         step=0.01,
@@ -85,17 +114,17 @@ class ImperfectionConfig(Config):
     read_noise: float = knob(
         0.0,
         "read noise",
-        "on each summed current, both directions: its deviation, where a sum of 1 is a full activation",
+        "The standard deviation of the noise on each summed current, forward and backward. A sum of 1 is a full activation.",
         low=0.0,
         high=1.0,
         step=0.01,
     )
 
     def spreads(self) -> bool:
-        """Whether devices differ from each other."""
+        """Return whether any knob makes devices differ from each other (stuck devices are not counted)."""
         names = "step_spread", "range_spread", "shape_spread", "asymmetry_spread"
         return any(getattr(self, name) for name in names)
 
     def cycle_of_range(self, levels: int) -> float:
-        """Cycle-to-cycle deviation of one pulse in units of the range."""
+        """Return the cycle-to-cycle standard deviation of one pulse as a share of the range, for N = `levels`."""
         return self.cycle / levels if self.cycle_unit == "mean step" else self.cycle / 100

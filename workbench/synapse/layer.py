@@ -1,10 +1,16 @@
-"""A layer whose weights are devices: forward and transposed reads, pulses, refresh. The readable form.
+"""A layer whose weights are devices: reads, pulses and refresh. This is the readable implementation.
 
-A weight is ``scale (g+ - g-)``, a differential pair, or ``2 scale (g - g_ref)``, one device with a reference. The scheme says
-which device is pulsed: `uni` raises g+ for an increase and g- for a decrease and never uses LTD (the paper's proposal);
-`push-pull` raises one and lowers the other; `alternating` does one of these two at random, with the step of `uni`
-(our control, matched in granularity); `reference` has one device. The paper's own circuit is not public: only
-its abstract is (arXiv 1707.06381).
+A weight is stored either as a differential pair, ``scale (g+ - g-)``, or as one device with a fixed reference,
+``2 scale (g - g_ref)``. The update scheme decides which device is pulsed:
+
+- `uni` (unidirectional) raises g+ to increase the weight and g- to decrease it. It never uses LTD, the pulses that lower a
+  conductance. This is the paper's proposal.
+- `push-pull` raises one conductance of the pair and lowers the other.
+- `alternating` sends one of these two pulses, chosen at random. So its steps are about as large as those of `uni`. It is a
+  control that Workbench adds to the paper's schemes.
+- `reference` pulses a single device up or down.
+
+Only the abstract of the paper (arXiv 1707.06381) is public, so its own circuit is not known.
 """
 
 from __future__ import annotations
@@ -21,36 +27,38 @@ from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
 STATS = (
-    "pulses",  # of training, all devices
-    "clipped",  # of these, pulses at a device that was at its end
-    "refreshed",  # pairs
-    "reads",  # of devices, by refresh
-    "resets",  # of devices, by refresh
-    "refresh_pulses",
-    "missed",  # refreshed pairs that missed their weight by more than one first step
-    "active",  # hidden outputs with derivative 1
-    "high",  # hidden outputs at their upper end
+    "pulses",  # sent by training to all devices
+    "clipped",  # training pulses sent to a device that was already at the end of its range
+    "refreshed",  # refreshed pairs
+    "reads",  # reads of single devices by refresh
+    "resets",  # resets of single devices by refresh
+    "refresh_pulses",  # pulses sent by refresh
+    "missed",  # refreshed pairs whose weight is off by more than the first step of the ladder
+    "active",  # hidden activations with derivative 1
+    "high",  # hidden activations at their upper limit
 )
 
 
 class SynapseLayer(nn.Module):
-    """``(inputs, outputs)`` synapses. State: `g` ``(2, in, out)``, `laws` ``(2, in or 1, out or 1, 6)``, `weight` ``(in, out)``.
+    """A layer of ``(inputs, outputs)`` synapses.
 
-    `weight` is what is read: it differs from ``scale (g+ - g-)`` only by write noise. All random numbers are counted from
-    `seed` and the layer's `index`, so that they depend on nothing else.
+    The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
+    (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` differs from ``scale (g+ - g-)`` only by
+    write noise. The argument `scale` is the largest weight. Random numbers depend only on the config's seed, the step and
+    the layer's `index`.
     """
 
     def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
         super().__init__()
         config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
-        self.average = self.device_law.biased(config.asymmetry)  # what a designer knows of the devices
+        self.average = self.device_law.biased(config.asymmetry)  # used for programming: single devices are not known
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
-        self.write_noise = config.write_noise * scale / self.scale  # of the difference that is read
+        self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the conductance difference
         generator = torch.Generator().manual_seed(counter.key(config.seed, index, counter.START))
         start = (2 * torch.rand(inputs, outputs, generator=generator, dtype=torch.float64) - 1) / inputs**0.5
-        # apart, so that no spread leaves the start as it was
+        # A separate generator, so that spreads do not change the initial weights.
         devices = torch.Generator().manual_seed(counter.key(config.seed, index, counter.DEVICES))
         laws = draw_laws(self.device_law, config, inputs, outputs, devices)
         self.clamped = laws.clamped
@@ -68,15 +76,16 @@ class SynapseLayer(nn.Module):
 
     @cached_property
     def reference(self) -> float:
-        """The conductance that stands for weight 0 in the reference scheme: the middle where there is no symmetry point."""
+        """The conductance that represents weight 0 in the reference scheme; 0.5 if the device has no symmetry point."""
         point = None if self.config.reference_point == "middle" else self.average.symmetry_point()
         return 0.5 if point is None else point
 
     @cached_property
     def unit(self) -> float:
-        """Expected change of the weight by one pulse where the devices usually are (02-inside, step 2).
+        """The unit step: the expected change of the weight by one pulse (notebook 02-inside, step 2).
 
-        Pairs that are refreshed live near Gmin: the first step. Others live about the middle.
+        The step depends on the conductance. Unidirectional pairs are refreshed and stay near Gmin, so their first step is
+        used. Devices of other schemes stay near the middle of the range (or near the reference), so the mean step there is used.
         """
         at = torch.tensor(0.0 if self.config.scheme == "uni" else self.reference if self.single else 0.5, dtype=torch.float64)
         up, down = self.average.rise(at).item(), self.average.fall(at).item()
@@ -85,7 +94,10 @@ class SynapseLayer(nn.Module):
         return self.max_weight * (up + down) / 2 * (1 if self.config.scheme == "alternating" else 2)
 
     def _programmed(self, target: Tensor) -> Tensor:
-        """Conductances on the nominal ladder nearest to a weight of `target` times the scale, within each device's range."""
+        """Return the conductances ``(2, in, out)`` for weights of `target` times the largest weight.
+
+        They are rounded to the nominal ladder, then clipped to each device's range.
+        """
         if self.config.scheme == "uni":
             pair = torch.stack([target.clamp(min=0), (-target).clamp(min=0)])
         elif self.single:
@@ -97,7 +109,7 @@ class SynapseLayer(nn.Module):
         return torch.stack([found[0], pair[1]]) if self.single else found
 
     def nearest(self, g: Tensor) -> Tensor:
-        """Number of pulses from Gmin after which the nominal device is nearest to g."""
+        """Return the number of pulses from Gmin after which the nominal device is nearest to conductance g."""
         i = torch.searchsorted(self.ladder, g.double().contiguous()).clamp(1, len(self.ladder) - 1)
         return torch.where(g - self.ladder[i - 1] <= self.ladder[i] - g, i - 1, i)
 
@@ -111,9 +123,10 @@ class SynapseLayer(nn.Module):
         return counter.normal(key, *self.g.shape[1:], self.g.dtype, self.g.device)
 
     def write(self, weight: Tensor, step: int = 0) -> int:
-        """Transfer `weight` open-loop: reset all devices, then count pulses on the nominal ladder.
+        """Write `weight` ``(in, out)`` open-loop: reset all devices, then send each a counted number of pulses.
 
-        Returns how many weights were cut, since they are beyond what one device can be programmed to.
+        The number of pulses is that of the nominal device. Returns how many weights were clipped because they are beyond
+        the range that can be programmed.
         """
         wanted = weight.double() / self.scale
         self.g.copy_(self.laws[..., 4].expand_as(self.g))
@@ -129,7 +142,11 @@ class SynapseLayer(nn.Module):
         return int(((target < -1e-6) | (target > self.ladder[-1] + 1e-6)).sum())
 
     def read(self, x: Tensor, step: int, purpose: int = counter.LOOK) -> Tensor:
-        """Summed currents ``(batch, out)`` of rows driven at `x`; for the purpose TRANSPOSED columns are driven, rows sensed."""
+        """Return the summed currents ``(batch, out)`` of the columns if the rows are driven with `x` ``(batch, in)``.
+
+        If `purpose` is ``counter.TRANSPOSED``, the columns are driven with `x` ``(batch, out)`` and the currents of the rows
+        are returned. Read noise is added.
+        """
         z = x @ (self.weight.T if purpose == counter.TRANSPOSED else self.weight)
         if self.config.read_noise:
             key = counter.key(self.config.seed, step, self.index, purpose)
@@ -137,7 +154,7 @@ class SynapseLayer(nn.Module):
         return z
 
     def pulse(self, counts: Tensor, step: int) -> None:
-        """Send `counts` ``(in, out)`` whole pulses: positive raise the weight, negative lower it."""
+        """Send `counts` ``(in, out)`` pulses, as the scheme prescribes: positive counts raise the weight, negative lower it."""
         seed, index, scheme = self.config.seed, self.index, self.config.scheme
         up, down = counts.clamp(min=0), (-counts).clamp(min=0)
         key = counter.key(seed, step, index, counter.CYCLE)
@@ -162,7 +179,10 @@ class SynapseLayer(nn.Module):
         self.weight.copy_(torch.where(changed, fresh, self.weight))
 
     def move(self, which: int, counts: Tensor, up: bool, key: int, refresh: bool = False) -> None:
-        """Pulse device `which` (0: plus, 1: minus) of each synapse `counts` times in one direction."""
+        """Send `counts` ``(in, out)`` pulses in one direction to device `which` (0: plus, 1: minus) of each synapse.
+
+        `key` seeds the cycle-to-cycle noise. `refresh` counts the pulses as those of refresh, not of training.
+        """
         if not counts.any():
             return
         old, law = self.g[which], self.laws[which]
@@ -180,10 +200,10 @@ class SynapseLayer(nn.Module):
         self.g[which] = torch.where(counts > 0, new, old)
 
     def _pulsed(self, g: Tensor, law: Tensor, counts: Tensor, up: bool) -> tuple[Tensor, Tensor]:
-        """Conductances after `counts` pulses, and the variance of their noise in units of that of one pulse.
+        """Return the conductances after `counts` pulses, and the variance of their noise relative to that of one pulse.
 
-        Where steps shrink with g, later pulses damp the noise of earlier ones (by 1 - b each): n pulses have less than n times
-        the variance of one. Exact where no end is met.
+        If steps shrink with g, each pulse multiplies the noise of earlier pulses by 1 - b. So the variance of n pulses is less
+        than n times that of one. The variance is exact as long as no conductance is clipped at an end of its range.
         """
         low, high = law[..., 4], law[..., 5]
         if not isinstance(self.device_law, Table):
@@ -203,14 +223,18 @@ class SynapseLayer(nn.Module):
         return g, variance
 
     def fullness(self) -> Tensor:
-        """Each conductance as a share of the highest that pulses bring this device to; of a stuck device, of Gmax."""
+        """Return each conductance as a share of the highest conductance that pulses can reach in this device.
+
+        For a stuck device it is the share of the nominal Gmax.
+        """
         low, high = self.laws[..., 4].double(), self.laws[..., 5].double()
         return self.g.double() / torch.where(high > low, high * self.ladder[-1], 1.0)
 
     def refresh(self, step: int) -> None:
-        """Rewrite saturating pairs (02-inside, step 4): read, reset both, read again, program what is now missing.
+        """Rewrite saturating pairs (notebook 02-inside, step 4).
 
-        The second reading makes up for a partner that is stuck above Gmin, and so was not reset.
+        Refresh reads both devices of a pair, resets both, reads again, and programs the missing difference into one of them.
+        The second read corrects for a device that is stuck above Gmin, so that the reset had no effect.
         """
         config, full = self.config, self.fullness()
         hit = (full.amax(0) > config.refresh_above) & (full.amin(0) > config.refresh_below)
@@ -236,9 +260,11 @@ class SynapseLayer(nn.Module):
         self.weight.copy_(torch.where(hit, fresh, self.weight))
 
     def _write_verify(self, sides: Tensor, wanted: Tensor, step: int) -> None:
-        """One pulse to the device on its side and one read in turn, until less than half a nominal step is missing.
+        """Send one pulse and read, repeatedly, until less than half a nominal step is missing.
 
-        Gives up where the device is at its end or, without noise, does not move; at most twice the ladder's pulses a device.
+        `sides` ``(2, in, out)`` marks the devices to pulse, and `wanted` ``(in, out)`` is the difference to reach. A device
+        is given up if it is at the end of its range, or if there is no noise and a pulse does not change it. The number of
+        pulses to each device is at most twice that of the ladder.
         """
         steps = self.ladder.diff()
         for trial in range(2 * len(steps)):
@@ -256,5 +282,5 @@ class SynapseLayer(nn.Module):
             sides = sides & (self.g < self.laws[..., 5]) & ~stays
 
     def count(self, name: str, amount: Tensor | int) -> None:
-        """Add to the statistic `name` (see `STATS`)."""
+        """Add `amount` to the statistic `name` (see `STATS`)."""
         self.stats[STATS.index(name)] += int(amount)

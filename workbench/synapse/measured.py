@@ -1,4 +1,8 @@
-"""A device from a CSV file: conductance after each LTP and LTD pulse, or the step of a pulse at each conductance."""
+"""Devices that are read from a CSV file.
+
+The file holds either the conductance after each LTP and LTD pulse (`read_curve`), or the step of one pulse at each
+conductance (`read_steps`). LTP is potentiation (pulses up), LTD is depression (pulses down).
+"""
 
 from __future__ import annotations
 
@@ -15,28 +19,28 @@ from scipy.optimize import isotonic_regression, least_squares
 from workbench.synapse.devices import Exponential
 from workbench.synapse.tables import Table
 
-MOST = 65_536  # pulses in a curve
+MOST = 65_536  # largest number of pulses in a curve
 LONGEST = 100_000  # largest number of characters read from a line
 ABOVE = 100  # number of lines at the start of a file that are searched for the header
 WITH_POINTS = "with decimal points, not decimal commas"
 JUMP = 0.5  # share of a curve's range; a larger step back cannot be noise
-MOST_SMOOTHING = 0.15  # rms change by smoothing, as a share of the curve's range; a larger change is no noise
+MOST_SMOOTHING = 0.15  # largest root mean square (rms) change by smoothing, as a share of the range; more cannot be noise
 
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """LTP and LTD conductances after 0, 1, ... pulses, normalised over both, and what was changed to get there."""
+    """A measured response: conductances after 0, 1, ... LTP and LTD pulses, normalised to the range of both together."""
 
-    rise: np.ndarray  # (n + 1,), rising
-    fall: np.ndarray  # (m + 1,), falling
-    on_off: float  # largest / smallest measured conductance; inf where that is 0
-    residual: float  # rms change by smoothing, in units of the range; 0 without
+    rise: np.ndarray  # LTP, (n + 1,), increasing
+    fall: np.ndarray  # LTD, (m + 1,), decreasing
+    on_off: float  # largest / smallest measured conductance; inf if the smallest is 0
+    residual: float  # rms change by smoothing, as a share of the range; 0 without smoothing
 
     def device(self) -> Table:
-        """The device that walks these curves: one pulse moves g from one measured point to the next.
+        """Return the device in which one pulse changes g from one measured point to the next.
 
-        Between two points the step is interpolated linearly. Beyond the last point of a curve that direction has no
-        step left, so ends that do not meet stay apart.
+        Between two points the step is interpolated linearly. From the last point of a curve on, the step in that direction
+        is 0. So LTP and LTD may have different end points.
         """
         rise, fall = self.rise, self.fall[::-1]
         up, down = np.append(np.diff(rise), 0.0), np.insert(np.diff(fall), 0, 0.0)
@@ -46,20 +50,21 @@ class MeasuredCurve:
 
 
 def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
-    """Read columns ``ltp`` and ``ltd``: conductance (any unit) before the first pulse and after each one.
+    """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before the first and after each pulse.
 
-    A column ``pulse`` gives the pulse numbers where not every pulse was measured; what lies between is filled in by
-    a monotone cubic (PCHIP). Curves may have different lengths (leave cells at the end empty) and ends that do not
-    meet. With `smooth` a noisy curve is replaced by the nearest monotone one (isotonic regression), and the change
-    reported; without, a curve that is not monotone is refused. A curve in the wrong direction, or with several cycles,
-    is always refused. Raises ValueError that names row and column.
+    If not every pulse was measured, a column ``pulse`` gives the pulse numbers. The conductances after the other pulses are
+    interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at the end of the
+    shorter column empty) and different end points. With `smooth`, a noisy curve is replaced by the nearest monotone curve
+    (isotonic regression), and `MeasuredCurve.residual` reports the change. Without it, a curve that is not monotone is
+    refused. A curve in the wrong direction, or with several cycles, is always refused. Raises ValueError that names the
+    column, and the row if there is one.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
     curves = {name: _column(table, name) for name in ("ltp", "ltd")}
     ends = min(map(np.min, curves.values())), max(map(np.max, curves.values()))
     if ends[0] < 0:
-        raise ValueError(f"{path}: conductance {ends[0]:g}; expected no negative ones")
+        raise ValueError(f"{path}: conductance {ends[0]:g}; expected no negative conductances")
     if ends[1] <= ends[0]:
         raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected Gmax above Gmin")
     ladders, changes = {}, []
@@ -75,16 +80,17 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
 
 
 def read_steps(path: Path | str) -> Table:
-    """Read columns ``g``, ``up``, ``down``: at g (from 0 to 1, rising) a pulse adds or takes so much, in units of the range.
+    """Read a device from the columns ``g``, ``up`` and ``down``.
 
-    Between the rows steps are interpolated linearly. Raises ValueError naming row and column.
+    ``g`` is the conductance, from 0 to 1 and increasing. ``up`` and ``down`` are the steps of one pulse at g, as shares of
+    the range. Between the rows, steps are interpolated linearly. Raises ValueError that names the row and the column.
     """
     table = _table(Path(path), ("g", "up", "down"))
     columns = {name: _column(table, name) for name in ("g", "up", "down")}
     g = columns["g"]
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise ValueError(f"{path}: {lengths} values; expected as many in each column")
+        raise ValueError(f"{path}: {lengths} values; expected the same number in each column")
     wrong = {
         "g": (g < 0) | (g > 1) | np.insert(np.diff(g) <= 0, 0, False),
         **{name: (columns[name] < 0) | (columns[name] > 1) for name in ("up", "down")},
@@ -96,7 +102,7 @@ def read_steps(path: Path | str) -> Table:
             raise ValueError(f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}")
     if columns["up"].max() < 1 / MOST:
         raise ValueError(
-            f"{path}: column 'up': steps of at most {columns['up'].max():g}; expected some of at least {1 / MOST:.2g}, in units "
+            f"{path}: column 'up': steps of at most {columns['up'].max():g}; expected some of at least {1 / MOST:.2g}, as shares "
             "of the range"
         )
     knots, up, down = (tuple(columns[name].tolist()) for name in ("g", "up", "down"))
@@ -109,12 +115,12 @@ def read_steps(path: Path | str) -> Table:
 
 
 def is_curve(path: Path | str) -> bool:
-    """Whether a CSV has columns ltp and ltd, and not g, up, down."""
+    """Return whether a CSV file is a curve (columns ltp and ltd) and not a table of steps (columns g, up and down)."""
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             names = file.readline(LONGEST).strip("\n").lower().split(",")
     except (OSError, UnicodeDecodeError):
-        return True  # whose reading says what is wrong
+        return True  # read_curve raises the error
     return not {"g", "up", "down"} <= {name.strip(' "') for name in names}
 
 
@@ -135,21 +141,23 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"curve {str(path)!r} cannot be read as CSV ({error}); expected {expected}") from None
     table.columns = [str(name).strip().lower() for name in table.columns]
-    # pandas calls a second ltp "ltp.1"
+    # pandas renames a second column ltp to "ltp.1"
     table.columns = [re.sub(r"^(pulse|ltp|ltd|g|up|down)\.\d+$", r"\1", name) for name in table.columns]
     twice = [name for name in ("pulse", *needed) if list(table.columns).count(name) > 1]
     if twice:
-        raise ValueError(f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one")
+        raise ValueError(
+            f"{path}: {list(table.columns).count(twice[0])} columns are called {twice[0]!r}; expected one. Delete the others"
+        )
     missing = [name for name in needed if name not in table]
     if missing:
         raise ValueError(f"{path}: no column {missing[0]!r} among {', '.join(table.columns)}; expected {expected}")
     if len(table) > MOST:
-        raise ValueError(f"{path}: too many rows; expected at most {MOST}")
+        raise ValueError(f"{path}: too many rows; expected at most {MOST}. Use fewer rows")
     return table
 
 
 def _check_head(path: Path, needed: tuple[str, ...]) -> None:
-    """Raise ValueError if the header is separated by another mark than commas, or is not the first line."""
+    """Raise ValueError if the cells of the header are not separated by commas, or if it is not the first line."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
@@ -173,7 +181,7 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
 
 
 def _column(table: pd.DataFrame, name: str) -> np.ndarray:
-    """A column's numbers, without the empty cells at its end."""
+    """Return the numbers in a column, without the empty cells at its end."""
     cells = table[name].str.strip()
     last = cells.last_valid_index()
     cells = cells[: 0 if last is None else last + 1]
@@ -189,10 +197,10 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
             )
         raise ValueError(
             f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (line 1 is the header); "
-            "mend the cell or delete the row"
+            "correct the cell or delete the row"
         )
     if len(values) < 2:
-        raise ValueError(f"column {name!r}: {len(values)} values; expected at least 2, before and after one pulse")
+        raise ValueError(f"column {name!r}: {len(values)} values; expected at least 2 values")
     return values
 
 
@@ -204,7 +212,9 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
     at = at[:count]
     if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
         row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
-        raise ValueError(f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that rise, up to {MOST}")
+        raise ValueError(
+            f"{path}: row {row + 2}, column 'pulse' ({name}): expected increasing whole numbers, and at most {MOST} pulses"
+        )
     return at - at[0]
 
 
@@ -225,13 +235,13 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
         row, word = int(back[0]) + 1, "rises" if sign > 0 else "falls"
         raise ValueError(
             f"{path}: row {row + 2}, column {name!r}: the curve turns back ({len(back)} of {len(values) - 1} steps); "
-            f"expected a curve that {word}. Set smooth to replace it by the nearest one that does"
+            f"expected a curve that {word}. Set smooth to replace it by the nearest monotone curve"
         )
     return values
 
 
 def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, sign: int) -> None:
-    """Raise ValueError if a curve has the wrong direction, or a step back that starts a new cycle."""
+    """Raise ValueError if a curve has the wrong direction, or turns back so far in one step that a new cycle begins."""
     back = -sign * np.diff(values)
     row, span = int(back.argmax()) + 1, float(np.ptp(values))
     if len(values) > 2 and span > 0 and back.max() > JUMP * span:
@@ -250,7 +260,11 @@ def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, si
 
 
 def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
-    """The curve at every whole pulse, strictly monotone: a plateau counts once, at its middle (at an end, the end)."""
+    """Return a strictly monotone curve with a conductance for every pulse number.
+
+    `at` are the pulse numbers and `values` the conductances. Equal neighbouring conductances are merged into one point at
+    the middle of their pulse numbers, or at the end of the curve if they are there. The points between are interpolated.
+    """
     edges = np.flatnonzero(np.diff(values) != 0)
     first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
     if len(first) < 2:
@@ -259,14 +273,15 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     middle[0], middle[-1] = at[0], at[-1]
     filled = PchipInterpolator(middle, values[first])(np.arange(at[-1] + 1))
     filled[[0, -1]] = values[[0, -1]]
-    # where rounding leaves two neighbours equal, one of them counts
+    # Rounding may make two neighbours equal or swap them. Keep only strictly monotone points.
     return filled[np.append(True, sign * np.diff(filled) > 0)].clip(0, 1)
 
 
 def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
-    """The exponential device nearest to a measured one, and the rms distance of their curves in units of the range.
+    """Fit an exponential device to a measured curve.
 
-    Levels are the numbers of measured pulses; both mirrored and retraced LTD are tried.
+    Returns the device and the rms distance of the two curves as a share of the range. The numbers of levels are the numbers
+    of measured pulses. Mirrored and retraced LTD are both tried.
     """
     levels, down = len(curve.rise) - 1, len(curve.fall) - 1
 

@@ -1,8 +1,11 @@
-"""A perceptron of devices, trained by back-propagation in the arrays themselves. The readable form; `compiled` is the fast one.
+"""A multilayer perceptron of devices, trained by back-propagation in the device arrays.
 
-Rows carry activations, columns sum currents. The output error is target minus output, without a derivative; it travels
-back through the same arrays read transposed, and is gated by one bit a hidden unit (whether its activation is between its
-ends). Every sample pulses at once; in a batch, the errors of all samples come from the weights at its start.
+This is the readable implementation; `compiled` holds the fast one. The rows of an array are driven by activations, and
+its columns sum currents. The output error is target minus output, without the derivative of the output. Errors are
+back-propagated through the same arrays, which are read transposed. The derivative of a hidden activation is 1 if it is
+strictly between its lower and upper limit, and 0 otherwise. Each sample has its own pulses, except with the rule
+`netted`, which sends pulses once for each batch. The activations and errors of all samples in a batch are computed with
+the weights at its start.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from workbench.synapse.rules import netted_counts, pulse_counts
 
 
 class SaturationError(RuntimeError):
-    """All hidden activations sit at an end: no error can come through. The message names a weight scale to try."""
+    """All activations of a hidden layer are at a limit, so no error is back-propagated. The message suggests a fix."""
 
 
 class Perceptron(nn.Module):
-    """Layers of `sizes`, of the devices, scheme and rule of `config`.
+    """A perceptron with layers of `sizes` (inputs, hidden units, outputs), and with the devices and updates of `config`.
 
-    Raises ValueError for a rate at which one sample, by an input and an error of 1, asks a device for more pulses than it
-    has levels (errors that travel back may be larger still, and `netted` adds a batch up).
+    Raises ValueError if an input of 1 and an error of 1 request more pulses than a device has levels, or if the device has no
+    step at the conductances that the scheme uses. The first check is not a strict limit: back-propagated errors may be
+    larger than 1, and the rule `netted` sums a batch.
     """
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
@@ -43,13 +47,13 @@ class Perceptron(nn.Module):
         for layer in self.layers:
             if not layer.unit > 0:
                 raise ValueError(
-                    f"scheme={self.config.scheme!r}: this device has no step where its pairs would live (LTP and LTD do not "
-                    "overlap there); expected curves that share a part of the range, or scheme='uni'"
+                    f"scheme={self.config.scheme!r}: this device has no step at the conductances that this scheme uses (LTP and "
+                    "LTD do not overlap there); expected curves that share a part of the range, or scheme='uni'"
                 )
             worst = self.config.rate / layer.unit
             if self.config.rule != "single" and worst > layer.device_law.levels:
                 raise ValueError(
-                    f"rate={self.config.rate}: input and error 1 ask for {worst:.0f} pulses in layer {layer.index + 1}, whose "
+                    f"rate={self.config.rate}: input 1 and error 1 request {worst:.0f} pulses in layer {layer.index + 1}, whose "
                     f"devices have {layer.device_law.levels} levels; expected a rate of at most "
                     f"{layer.device_law.levels * layer.unit:.2g}"
                 )
@@ -57,11 +61,14 @@ class Perceptron(nn.Module):
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs ``(batch, classes)`` in [0, 1] for inputs ``(batch, inputs)``."""
+        """Return the outputs ``(batch, classes)``, in [0, 1], for inputs `x` ``(batch, inputs)``."""
         return self.activations(x)[-1]
 
     def activations(self, x: Tensor, purpose: int = counter.LOOK) -> list[Tensor]:
-        """What drives the rows of each layer (with the bias row), and the outputs; read for training or to look on."""
+        """Return the inputs of each layer (with the bias row if there is one), and then the outputs.
+
+        `purpose` chooses the stream of the read noise: ``counter.READ`` in training, ``counter.LOOK`` in evaluation.
+        """
         found = []
         for layer in self.layers:
             x = torch.cat([x, x.new_ones(len(x), 1)], 1) if self.config.bias else x
@@ -72,7 +79,7 @@ class Perceptron(nn.Module):
         return [*found, x]
 
     def errors(self, activations: list[Tensor], labels: Tensor) -> list[Tensor]:
-        """The error of each layer's outputs, ``(batch, out)``: the last is target minus output."""
+        """Return the errors ``(batch, out)`` of the outputs of each layer; those of the last layer are target minus output."""
         outputs = activations[-1]
         target = torch.zeros_like(outputs).scatter_(1, labels[:, None], 1.0)
         found = [self._quantized(target - outputs, hidden=False)]
@@ -100,7 +107,11 @@ class Perceptron(nn.Module):
     # -- training -----------------------------------------------------------------------------------------------------
 
     def train_batch(self, x: Tensor, labels: Tensor) -> int:
-        """One batch, readable: read, send errors back, pulse sample by sample. Returns how many outputs were right."""
+        """Train on one batch with the readable implementation.
+
+        All samples are read, errors are back-propagated, and then pulses are sent sample by sample. Returns the number of
+        correct outputs before the update.
+        """
         activations = self.activations(x, counter.READ)
         errors = self.errors(activations, labels)
         for sample in range(len(x)):
@@ -126,15 +137,16 @@ class Perceptron(nn.Module):
             layer.pulse(pulse_counts(config, x, delta, layer.unit, hidden, key), self.step)
 
     def train_samples(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None = None) -> int:
-        """Train on ``x[order]``, in that order; returns how many outputs were right before their own update.
+        """Train on ``x[order]``, in that order, and return the number of outputs that were correct before their update.
 
-        `x` is ``(n, inputs)`` in the network's dtype, `labels` and `order` whole numbers; batches begin anew at each call.
-        `compiled` chooses between the two forms, which are the same up to rounding; None takes the compiled one on a CPU.
-        Raises SaturationError where no hidden activation is between its ends in the first hundred samples.
+        `x` is ``(n, inputs)`` in the network's dtype, `labels` ``(n,)`` and `order` are integers. Each call starts a new batch.
+        `compiled` chooses the compiled (True) or the readable (False) implementation; their results are equal up to
+        rounding. None chooses the compiled one on a CPU. Raises ValueError for arrays that do not fit. Raises SaturationError
+        if all activations of a hidden layer are at a limit during the first 100 samples.
         """
         self._check_samples(x, labels, order)
         first = self.step
-        batches = -(-max(0, 100 - first) // self.config.batch)  # whole ones
+        batches = -(-max(0, 100 - first) // self.config.batch)  # enough whole batches for the first 100 samples
         head = order[: batches * self.config.batch] if len(self.layers) > 1 else order[:0]
         right = self._train(x, labels, head, compiled)
         if first < 100 <= self.step:
@@ -142,23 +154,23 @@ class Perceptron(nn.Module):
         return right + self._train(x, labels, order[len(head) :], compiled)
 
     def _check_samples(self, x: Tensor, labels: Tensor, order: Tensor) -> None:
-        """Raise ValueError for what the compiled loop, which checks nothing, would read from beyond an array."""
+        """Raise ValueError for arrays that do not fit: the compiled loop does not check bounds, and would read outside them."""
         weight = self.layers[0].weight
         if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.dtype != weight.dtype:
             raise ValueError(f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}")
         for name, values, end in (("labels", labels, self.sizes[-1]), ("order", order, len(x))):
             if len(values) and (int(values.min()) < 0 or int(values.max()) >= end):
                 raise ValueError(f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}")
-        if not bool(torch.isfinite(x.sum())):  # one number, where isfinite(x) would be an array as large as x
-            raise ValueError("x: not a number, or infinite, among the inputs; expected finite numbers")
+        if not bool(torch.isfinite(x.sum())):  # checking the sum saves the memory of a mask as large as x
+            raise ValueError("x: not a number (NaN) or infinite values among the inputs; expected finite numbers")
         if labels.shape != (len(x),):
-            raise ValueError(f"labels: {tuple(labels.shape)}; expected one for each of {len(x)} samples")
+            raise ValueError(f"labels: shape {tuple(labels.shape)}; expected one for each of {len(x)} samples")
 
     def _train(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None) -> int:
         if not len(order):
             return 0
         if compiled or (compiled is None and x.device.type == "cpu"):
-            from workbench.synapse.compiled.train import train  # numba takes a second
+            from workbench.synapse.compiled.train import train  # imported here, since importing numba takes a second
 
             return train(self, x, labels, order)
         parts = order.split(self.config.batch)
@@ -170,29 +182,29 @@ class Perceptron(nn.Module):
                 z, units = a @ layer.weight, layer.weight.shape[1]
                 end = "upper" if int(layer.stats[STATS.index("high")]) > 50 * units else "lower"
                 raise SaturationError(
-                    f"layer {layer.index + 1}: all {units} hidden outputs of the first 100 samples are at their {end} end "
-                    f"(sums from {z.min():.2g} to {z.max():.2g}, weights up to {layer.max_weight:.3g}), so no error comes "
-                    f"through; {self._cure(layer, a)}"
+                    f"layer {layer.index + 1}: all {units} hidden activations of the first 100 samples are at their {end} limit "
+                    f"(sums from {z.min():.2g} to {z.max():.2g}, weights up to {layer.max_weight:.3g}), so no error is "
+                    f"back-propagated; {self._cure(layer, a)}"
                 )
 
     def _cure(self, layer: SynapseLayer, a: Tensor) -> str:
         typical, start = a.square().sum(1).mean().sqrt().item(), len(layer.weight) ** -0.5
         if not typical:
-            return "its inputs are all 0"
+            return "all inputs of the layer are 0; check the data or the layer before it"
         if not layer.weight.any():
             return (
-                f"all weights are 0, since those of the start, up to {start:.2g}, are less than half a step; "
+                f"all weights are 0, since the initial weights, at most {start:.2g}, are below half a step; "
                 f"try weight_scale={start / layer.ladder[1].item():.2g}"
             )
         return f"try weight_scale={min(1.5 / typical, 1.0):.2g}"
 
-    # -- read-outs ----------------------------------------------------------------------------------------------------
+    # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def accuracy(self, x: Tensor, labels: Tensor) -> float:
-        """Share of right answers."""
+        """Return the share of correct answers for inputs `x` ``(n, inputs)`` and `labels` ``(n,)``."""
         with torch.no_grad():
             return (self(x).argmax(1) == labels).double().mean().item()
 
     def counts(self) -> dict[str, int]:
-        """What training has cost so far, over all layers, by name (see `layer.STATS`)."""
+        """Return the statistics of training so far by name, summed over all layers (see `layer.STATS`)."""
         return dict(zip(STATS, sum(layer.stats for layer in self.layers).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What time does to trained conductances: drift and retention, as an analysis after training."""
+"""Drift and retention loss: how conductances change with time after training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ import torch
 from torch import Tensor
 
 Kind = Literal["power law", "PCM", "to Gmin", "to Gmax", "random"]
-START = {"PCM": 20.0}  # seconds after programming at which conductance was read; else 1
+START = {"PCM": 20.0}  # t0 in seconds: the time after programming at which the conductance is first read; else 1 s
 
 
 def aged(
     g: Tensor, seconds: float, kind: Kind, exponent: float, spread: float, on_off: float, key: int,
     least: float | Tensor = 0.0, most: float | Tensor = 1.0,
 ) -> Tensor:  # fmt: skip
-    """Conductances g `seconds` after they were written, kept within `least` and `most`, each device's own range.
+    """Return the normalised conductances `g` at `seconds` after they were written.
 
-    - power law: G (t / t0)^-v, v normal about `exponent` with relative `spread`, device by device (t0 = 1 s).
-    - PCM: the same from t0 = 20 s, with v drawn from a fit to phase-change cells (in aihwkit): mean
-      clip(-.0155 ln g + .0244, .049, .1), deviation clip(-.0125 ln g - .0059, .008, .045), of which the size counts.
-    - to Gmin, to Gmax, random: NeuroSim's retention, G (t / 1 s)^(-v), (+v), or either by device.
+    `kind` is one of these models, where t is the time and t0 the time of the first read:
 
-    Raises ValueError for a time before t0.
+    - power law: ``G (t / t0)^-v`` with t0 = 1 s. Each device draws v from a normal distribution with mean `exponent` and
+      relative standard deviation `spread`.
+    - PCM (phase-change memory): the same formula with t0 = 20 s. Each device draws v from the fit in aihwkit, with x the
+      conductance as a share of Gmax: mean ``clip(-0.0155 ln x + 0.0244, 0.049, 0.1)``, standard deviation
+      ``clip(-0.0125 ln x - 0.0059, 0.008, 0.045)``. The absolute value of v is used.
+    - to Gmin, to Gmax, random: the retention models of NeuroSim, with t0 = 1 s. They use ``(t / t0)^-v``, ``(t / t0)^v``, or
+      one of both at random for each device, with v = `exponent`.
+
+    `on_off` is Gmax / Gmin, and `key` is the seed. The result is clipped to [`least`, `most`], the range of each device.
+    Raises ValueError if `seconds` is before t0.
     """
     start = START.get(kind, 1.0)
     if seconds < start:
-        raise ValueError(f"seconds={seconds}: expected at least {start:g}, when the conductance was first read")
-    low = 1 / on_off  # Gmin in units of Gmax
+        raise ValueError(f"seconds={seconds}: expected at least {start:g} s, the time at which the conductance is first read")
+    low = 1 / on_off  # Gmin as a share of Gmax
     absolute = low + (1 - low) * g.double()
     generator = torch.Generator().manual_seed(key)
     noise = torch.randn(g.shape, generator=generator, dtype=torch.float64)

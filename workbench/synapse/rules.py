@@ -1,8 +1,11 @@
-"""From a gradient to whole pulses, for one sample: the readable form of the update rules.
+"""Update rules: they turn the gradient of one sample into whole numbers of pulses. This is the readable implementation.
 
-`expected` is eta |x delta| / u pulses, u the layer's unit step. Sources: stochastic rounding, and counts rounded to nearest
-(NeuroSim); coincidence of two pulse trains (Gokmen and Vlasov 2016, with aihwkit's update and length management); the
-single-step rule follows the words of the group's ISCAS 2018 abstract, its thresholds are ours.
+The expected number of pulses is ``eta |x delta| / u``. Here eta is the learning rate, x the input, delta the error, and u the
+layer's unit step (the change of a weight by one pulse).
+
+Sources: NeuroSim uses stochastic rounding and rounding to nearest. The coincidence of two pulse trains is from Gokmen and
+Vlasov (2016), with the update management and the update length management of aihwkit. The single-step rule follows the
+description in the group's ISCAS 2018 abstract. Its thresholds are not given there, and were chosen for Workbench.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from workbench.synapse.config import UpdateConfig
 
 
 def pulse_counts(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hidden: bool, key: tuple[int, ...]) -> Tensor:
-    """Signed whole pulses ``(in, out)`` for inputs `x` ``(in,)`` and errors `delta` ``(out,)``.
+    """Return signed numbers of pulses ``(in, out)`` for inputs `x` ``(in,)`` and errors `delta` ``(out,)``.
 
-    `hidden` is whether the layer's errors came back through other layers; `key` is (seed, step, layer). The rule `netted`
-    calls this with one row of accumulated gradients at a time, see `netted_counts`.
+    `unit` is the layer's unit step, and `key` is (seed, step, layer). `hidden` is True if the errors were back-propagated
+    through later layers. For the rule `netted` see `netted_counts`.
     """
     sign = torch.outer(x.sign(), delta.sign()).long()
     if config.rule == "single":
@@ -33,7 +36,7 @@ def pulse_counts(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hi
 
 
 def netted_counts(config: UpdateConfig, gradient: Tensor, unit: float, key: tuple[int, ...]) -> Tensor:
-    """Signed whole pulses for a gradient ``(in, out)`` that was summed over a batch before any pulse."""
+    """Return signed numbers of pulses ``(in, out)`` for a `gradient` ``(in, out)`` that is summed over a batch."""
     return gradient.sign().long() * _rounded(config, gradient.abs() * (config.rate / unit), key)
 
 
@@ -45,7 +48,10 @@ def _rounded(config: UpdateConfig, expected: Tensor, key: tuple[int, ...]) -> Te
 
 
 def thresholds(config: UpdateConfig, first: bool, hidden: bool) -> tuple[float, float]:
-    """Thresholds of the single-step rule: of a layer's inputs (pixels or activations) and of its errors."""
+    """Return the thresholds of the single-step rule for a layer's inputs and for its errors.
+
+    `first` is True for the first layer, whose inputs are pixels. `hidden` is True for every layer but the last.
+    """
     return (
         config.input_threshold if first else config.input_threshold / 5,
         config.error_threshold / 2 if hidden else config.error_threshold,
@@ -53,7 +59,7 @@ def thresholds(config: UpdateConfig, first: bool, hidden: bool) -> tuple[float, 
 
 
 def _coincidences(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, key: tuple[int, ...]) -> Tensor:
-    """Slots in which both a row and a column fire."""
+    """Return the number of slots ``(in, out)`` in which both the row and the column fire."""
     slots, row_rate, column_rate = coincidence_rates(config, x.max().item(), delta.max().item(), unit)
     if not slots:
         return torch.zeros(len(x), len(delta), dtype=torch.int64, device=x.device)
@@ -65,10 +71,12 @@ def _coincidences(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, k
 
 
 def coincidence_rates(config: UpdateConfig, most_x: float, most_delta: float, unit: float) -> tuple[int, float, float]:
-    """Number of slots, and the factors that turn inputs and errors into probabilities; no slots where nothing is to do.
+    """Return the number of slots, and the factors that turn inputs and errors into firing probabilities per slot.
 
-    Update management makes the largest input as likely as the largest error; the number of slots is just enough for
-    the largest product, up to `config.slots`, beyond which pulses are lost.
+    `most_x` and `most_delta` are the largest input and the largest error. If one of them is 0, there are no slots.
+    Update management gives the largest input and the largest error the same probability. Update length management
+    chooses just enough slots for the largest product, but at most `config.slots`. If that is too few, probabilities exceed
+    1, and pulses are lost.
     """
     if not most_x or not most_delta:
         return 0, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Devices whose steps are given by a table: power laws, exponential steps, measured ones."""
+"""Devices whose steps are given by a table: power-law, exponential-step and measured devices."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch import Tensor
 
 from workbench.synapse.devices import Device, whole
 
-KNOTS = 1025  # of a smooth step law held as a table: linear interpolation errs by less than 1e-6 of a step
-LARGEST = 65_536  # levels: pulses have no closed form here
+KNOTS = 1025  # points in the table of a smooth function: the error of linear interpolation is below 1e-6 of a step
+LARGEST = 65_536  # largest number of levels: without a closed form, each pulse is computed in turn
 
 
 @dataclass(frozen=True)
 class Table(Device):
-    """Steps interpolated linearly in a table: at conductance ``knots[k]`` a pulse adds ``up[k]`` or takes ``down[k]``."""
+    """A device with tables of steps: ``up[k]`` at conductance ``knots_up[k]``, and ``down[k]`` at ``knots_down[k]``.
+
+    Between these conductances, steps are interpolated linearly.
+    """
 
     levels: int
     knots_up: tuple[float, ...]
@@ -31,19 +34,19 @@ class Table(Device):
         super().__post_init__()
         if max(self.levels, self.levels_down) > LARGEST:
             raise ValueError(
-                f"levels={max(self.levels, self.levels_down)}: expected at most {LARGEST:,} for a law without closed form"
+                f"levels={max(self.levels, self.levels_down)}: expected at most {LARGEST:,}, since each pulse is computed in turn"
             )
         for name in ("up", "down"):
             knots, steps = getattr(self, f"knots_{name}"), getattr(self, name)
             if len(knots) != len(steps) or len(knots) < 2:
-                raise ValueError(f"{name}: {len(steps)} steps at {len(knots)} conductances; expected as many, at least 2")
+                raise ValueError(f"{name}: {len(steps)} steps at {len(knots)} conductances; expected equal numbers, at least 2")
             if any(b <= a for a, b in pairwise(knots)):
                 raise ValueError(f"knots_{name}: expected conductances that rise")
             if not all(0 <= s < math.inf for s in steps) or not any(s > 0 for s in steps):
-                raise ValueError(f"{name}: expected finite steps of at least 0, one of them above 0")
+                raise ValueError(f"{name}: expected finite steps of at least 0, and at least one above 0")
         if not self.up[0] > 0:
             raise ValueError(
-                f"up: {self.up[0]} at the lowest conductance; expected a step above 0 where a device stands after a reset"
+                f"up: {self.up[0]} at the lowest conductance; expected a step above 0, or no pulse would raise g after a reset"
             )
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
@@ -53,7 +56,7 @@ class Table(Device):
         return interpolate(g, *self.steps(False, g.device))[0]
 
     def steps(self, up: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Conductances of the table's points, and the step at each: both of shape (points,), float64."""
+        """Return the conductances of the table and the step at each, float64 tensors of shape ``(points,)``."""
         tables = (self.knots_up, self.up) if up else (self.knots_down, self.down)
         knots, steps = (torch.tensor(table, dtype=torch.float64, device=device) for table in tables)
         return knots, steps
@@ -74,7 +77,11 @@ class Table(Device):
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear interpolation and its slope; constant, of slope 0, beyond the ends. In float64: close knots are not merged."""
+    """Return the linear interpolation of `values` at `x`, and its slope.
+
+    Outside the range of `knots` the result is constant, with slope 0. The computation is in float64, so that knots that
+    are close together remain distinct.
+    """
     i = (torch.searchsorted(knots, x.double().contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
     left, width, value = knots[i], knots[i + 1] - knots[i], values[i]
     share = (x - left) / width
@@ -90,7 +97,11 @@ def _smooth(levels: int, down_levels: int | None, rise, fall) -> Table:
 
 
 def power(levels: int = 64, gamma_up: float = 2.0, gamma_down: float = 2.0, down_levels: int | None = None) -> Table:
-    """A power law: up ``(1 - g)^gamma / N``, down ``g^gamma / N`` (Fusi and Abbott 2007; aihwkit's PowStep)."""
+    """Return a power-law device: steps ``(1 - g)^gamma_up / N`` up and ``g^gamma_down / N`` down.
+
+    N is `levels`, or `down_levels` for steps down if it is given. Sources: Fusi and Abbott (2007); aihwkit's PowStep device.
+    Raises ValueError for an exponent that is not between 0 and 20.
+    """
     for name, gamma in (("gamma_up", gamma_up), ("gamma_down", gamma_down)):
         if not 0 <= gamma <= 20:
             raise ValueError(f"{name}={gamma}: expected an exponent from 0 to 20")
@@ -103,10 +114,12 @@ def exponential_step(
     levels: int = 64, *, weight_up: float, weight_down: float, gamma_up: float, gamma_down: float,
     a: float, b: float, low: float = -1.0, high: float = 1.0, step: float | None = None, down_levels: int | None = None,
 ) -> Table:  # fmt: skip
-    """ExpStep of aihwkit: ``step max(0, 1 - A e^(+-gamma z))``, ``z = 2 a w / (high - low) + b``, ``w = low + (high - low) g``.
+    """Return an exponential-step device, aihwkit's ExpStep.
 
-    `step` is aihwkit's dw_min over its range, by default ``1 / levels``: the law itself takes fewer pulses than that from end
-    to end where A is negative.
+    Steps are ``step max(0, 1 - A e^(gamma z))`` up and ``step max(0, 1 - A e^(-gamma z))`` down, where
+    ``z = 2 a w / (high - low) + b`` and ``w = low + (high - low) g`` is aihwkit's weight. A is `weight_up` or `weight_down`.
+    `step` is aihwkit's dw_min divided by its range ``high - low``, by default ``1 / levels``. If A is negative, steps are
+    larger than that, and the device needs fewer than `levels` pulses from end to end.
     """
     whole("levels", levels)
     step = 1 / levels if step is None else step

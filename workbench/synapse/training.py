@@ -1,4 +1,4 @@
-"""The order in which a perceptron sees its digits, and many designs trained side by side."""
+"""Training of perceptrons of devices: the order of the samples, and several networks trained in parallel."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from workbench.synapse.network import Perceptron, SaturationError
 
 
 def digits_of(config: SynapseConfig) -> Digits:
-    """The data that a config names."""
+    """Return the data set that a config names."""
     return load_digits(config.data, config.pool)
 
 
 def order_of(config: SynapseConfig, available: int) -> Tensor:
-    """Which sample is seen when: whole passes in a new order each, cut at `config.samples`."""
+    """Return the order of training samples, ``(config.samples,)``.
+
+    Each pass over the `available` samples is a new random permutation. The last pass is cut if necessary.
+    """
     generator = torch.Generator().manual_seed(counter.key(config.seed, 0, counter.ORDER))
     passes = -(-config.samples // available)
     return torch.cat([torch.randperm(available, generator=generator) for _ in range(passes)])[: config.samples]
 
 
 def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:
-    """The untrained network of a config."""
+    """Return the untrained network of a config."""
     inputs = digits_of(config).x.shape[1]
     return Perceptron([inputs, *config.hidden, 10], config, dtype)
 
 
 class Designs:
-    """Several networks trained side by side on all cores, each on its own order of the same data.
+    """Several networks (designs) that are trained in parallel threads on all cores.
 
-    The compiled loop holds no lock, so threads are enough; data are read once. Every design has its own random numbers,
-    counted from its own seed: the result is the same alone or in any company. A design that fails keeps its error in
-    `errors` and stops; the others go on.
+    Threads are sufficient, since the compiled loop releases Python's global interpreter lock. The random numbers of each
+    design depend only on its own config, so its result does not depend on the other designs. If a design raises a
+    SaturationError, the error is stored in `errors` and its training stops. The other designs continue.
     """
 
     def __init__(self, configs: Sequence[SynapseConfig]):
@@ -52,13 +55,13 @@ class Designs:
         return zip(self.configs, self.networks, self.data, self.errors, strict=True)
 
     def advance(self, until: int | None = None) -> None:
-        """Train every design on until it has seen `until` samples (None: all).
+        """Continue the training of every design until it has seen `until` samples (None: all samples).
 
-        A batch is not cut: a design stops at the end of the batch in which `until` lies.
+        Batches are not split: a design stops at the end of the batch that contains sample number `until`.
         """
-        from workbench.synapse.compiled.train import announce  # numba takes a second
+        from workbench.synapse.compiled.train import announce  # imported here, since importing numba takes a second
 
-        announce()  # in this thread, where somebody may listen
+        announce()  # in this thread, because listeners to phases are set for each thread
         if len(self.configs) == 1:
             self._advance(0, until)
             return
@@ -77,21 +80,27 @@ class Designs:
 
 
 def train(*configs: SynapseConfig) -> Designs:
-    """The networks of `configs`, trained."""
+    """Train the networks of `configs` in parallel, and return them."""
     designs = Designs(configs)
     designs.advance()
     return designs
 
 
 def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron, int]:
-    """A network of `config`'s devices with the weights of `software` written open-loop, and how many of them were cut."""
+    """Write the weights of the network `software` into devices open-loop.
+
+    Returns the network of `config`'s devices, and the number of weights that were clipped because they were too large.
+    """
     network = Perceptron(software.sizes, config)
     pairs = zip(network.layers, software.layers, strict=True)
     return network, sum(layer.write(source.weight) for layer, source in pairs)
 
 
 def warm_up() -> None:
-    """Compile what pictures and comparisons run, which takes about half a minute once, by running a little of it."""
+    """Compile the training loop and the loop for one synapse by running a short example of each.
+
+    This takes about half a minute. The compiled code is cached, so later calls are fast.
+    """
     from workbench.synapse.compiled.train import walk
 
     train(SynapseConfig(data="digits-8x8", pool=1, hidden=(10,), samples=100))

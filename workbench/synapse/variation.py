@@ -1,4 +1,4 @@
-"""Each device's own step law: spreads from device to device, drawn once from a generator of their own."""
+"""Device-to-device variation: the parameters of each device are drawn once, from a separate random generator."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)  # of the nominal one: a drawn value below is raised to it, and counted
+# As shares of the nominal step and range. A drawn value below these is raised to them, and counted in `Laws.clamped`.
+SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)
 MOST_ASYMMETRY = 0.95
 
 
 class Laws(NamedTuple):
-    """Six numbers a device: ``values`` is ``(2, in, out, 6)``, or ``(2, 1, 1, 6)`` where all devices are alike.
+    """The parameters v0 to v5 of each device: `values` is ``(2, in, out, 6)``, or ``(2, 1, 1, 6)`` if all devices are equal.
 
-    Affine devices: rise = v0 - v1 g, fall = v2 + v3 g. Tables: v0 and v2 multiply the table's steps. Always: v4 <= g <= v5;
-    a stuck device has v4 = v5, so no pulse and no reset can move it.
+    Affine devices have ``rise(g) = v0 - v1 g`` and ``fall(g) = v2 + v3 g``. For devices with a table of steps, v0 and v2
+    multiply the steps up and down. The range is ``v4 <= g <= v5`` for all devices. A stuck device has v4 = v5, so neither
+    pulses nor resets change it.
     """
 
     values: Tensor
-    clamped: int  # drawn values that were out of bounds
+    clamped: int  # the number of drawn values that were out of bounds
 
 
 def draw_laws(device: Device, config: ImperfectionConfig, inputs: int, outputs: int, generator: torch.Generator) -> Laws:
-    """Laws of two devices a synapse, float64; the plus and the minus device and LTP and LTD vary independently."""
+    """Draw the parameters of the two devices of each synapse, float64.
+
+    LTP and LTD steps vary independently. The plus and the minus device vary independently too, unless
+    `config.pair_correlation` is above 0.
+    """
     spreads = (config.step_spread, config.range_spread, config.shape_spread, config.asymmetry_spread, config.stuck)
     shape = (2, inputs, outputs) if any(spreads) else (2, 1, 1)
     clamped = 0

@@ -1,1 +1,5 @@
-"""The fast twin of `layer`, `rules` and `network`: the same numbers within rounding, compiled by numba. Imported at first use."""
+"""The compiled implementation of `layer`, `rules` and `network`.
+
+It is compiled by numba, is faster than the readable implementation, and gives the same results up to rounding. It is
+imported only when it is first used, since importing numba takes time.
+"""

@@ -1,4 +1,8 @@
-"""The compiled form of devices: random numbers, pulses, refresh; word for word what `counter`, `layer` and `devices` say."""
+"""The compiled implementation of devices: random numbers, pulses and refresh.
+
+It repeats the computations of `counter`, `layer` and `devices` for one synapse at a time. These modules document them.
+Throughout this package, `s` holds the settings and `t` the tables (see `train.Settings` and `train.Tables`).
+"""
 
 from __future__ import annotations
 
@@ -30,11 +34,11 @@ KEPT_IN = keep(
 )
 OPTIONS = {"cache": KEPT_IN is not None, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(**OPTIONS)
-# what a pulse runs through: passing all arguments on costs more than the pulse
+# Functions that each pulse calls are inlined, since passing their arguments would take longer than the pulse itself.
 inlined = njit(inline="always", **OPTIONS)
 
 
-# -- random numbers: `counter`, word for word --------------------------------------------------------------------------
+# -- random numbers: as in `counter` -----------------------------------------------------------------------------------
 
 
 @compiled
@@ -48,25 +52,25 @@ def _mix(x):
 
 @compiled
 def extend(found, word):
-    """A key with one more word hashed in (`counter.key`)."""
+    """Return the key that results if one more number is hashed into the key `found` (see `counter.key`)."""
     return _mix(U(found + U(U(word) + U(1)) * STRIDE))
 
 
 @compiled
 def start_key(seed, step, layer, purpose):
-    """The key of a step's draws for one purpose."""
+    """Return the key for the random numbers of one step, layer and purpose."""
     return extend(extend(extend(extend(U(0), seed), step), layer), purpose)
 
 
 @compiled
 def uniform(row_key, column):
-    """`counter.uniform`, one number."""
+    """Draw one uniform number, as `counter.uniform` does; `row_key` is the key with the row hashed in."""
     return (extend(row_key, column) >> U(8)) * 2.0**-24
 
 
 @compiled
 def normal(key, row, column):
-    """`counter.normal`, one number."""
+    """Draw one standard normal number, as `counter.normal` does."""
     first = extend(extend(key, row), column)
     radius = ((first >> U(8)) + 0.5) * 2.0**-24
     angle = (_mix(U(first ^ STRIDE)) >> U(8)) * 2.0**-24
@@ -110,7 +114,7 @@ def _pulsed(s, t, g, law, n, up):
 
 @inlined
 def _move(s, t, g, laws, i, j, which, n, up, key):
-    """Pulse one device n times; returns how many pulses met a device that was at its end."""
+    """Send n pulses to one device; return n if the device was already at the end of its range, else 0."""
     law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
     old = g[which, i, j]
     new, variance = _pulsed(s, t, old, law, n, up)
@@ -131,9 +135,9 @@ def _read_out(s, g, weight, scale, i, j, key):
 
 @inlined
 def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
-    """Send n pulses, positive to raise the weight, to the devices that the scheme names."""
+    """Send n pulses to the devices of one synapse that the scheme chooses; a positive n raises the weight."""
     raising, n = n > 0, abs(n)
-    first, second = raising, not raising  # by scheme: which of the pair is pulsed
+    first, second = raising, not raising  # which device of the pair is pulsed; this is the unidirectional scheme
     if s.scheme == REFERENCE:
         first, second = True, False
     elif s.scheme == PUSH_PULL:
@@ -152,7 +156,7 @@ def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
 
 @compiled
 def pulse_keys(s, step, layer):
-    """Keys of a step's noise, coin and write noise."""
+    """Return the keys for the cycle noise, the coin of the alternating scheme, and the write noise of one step."""
     return (start_key(s.seed, step, layer, CYCLE), start_key(s.seed, step, layer, COIN), start_key(s.seed, step, layer, WRITE))
 
 
@@ -172,7 +176,7 @@ def _fullness(g, law, reach):
 
 @compiled
 def refresh_layer(s, t, state, layer, step):
-    """`SynapseLayer.refresh`."""
+    """Refresh a layer as `SynapseLayer.refresh` does."""
     g, laws, stats = state.g[layer], state.laws[layer], state.stats[layer]
     key = start_key(s.seed, step, layer, PROGRAM)
     stats[READS] += 2 * g.shape[1] * g.shape[2]

@@ -1,4 +1,4 @@
-"""The compiled training loop: read, send errors back, turn them into pulses, sample after sample; see `compiled`."""
+"""The compiled training loop: for each sample, read the layers, back-propagate the errors, and send pulses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ def _quantized(s, error, hidden):
 
 @compiled
 def _sense(s, stale, stats, acts, errs, label, step, sample):
-    """Read all layers forward, and the errors back, for one sample of the batch begun at `step`; says if it was right."""
+    """Compute activations and errors of one sample; return whether its answer is correct.
+
+    `stale` are the weights at the start of the batch, and `step` is the step at which it began. `sample` is the position in
+    the batch. `acts` and `errs` receive the activations and the errors.
+    """
     last = len(stale) - 1
     for layer in range(last + 1):
         rows, columns = stale[layer].shape
@@ -92,7 +96,7 @@ def _sense(s, stale, stats, acts, errs, label, step, sample):
 
 @compiled
 def _update(s, t, state, layer, x, delta, step, work):
-    """One sample's update of one layer."""
+    """Update one layer with one sample. The rule netted only sums the gradient, and float changes the weights directly."""
     columns, sizes, counts, masks = work
     floor, above = 0.0, 0.0
     if s.rule == SINGLE:
@@ -145,7 +149,7 @@ def _add_row_within(row, x, delta, most):
 
 @compiled
 def _count_row(rule, key, x, rate, row_rate, slots, columns, sizes, counts, masks, found):
-    """Pulses for one row and all columns that have an error."""
+    """Compute the numbers of pulses for one row and all columns with an error that is not 0."""
     if rule == STOCHASTIC:
         share = x * sizes.dtype.type(rate)
         for k in range(found):
@@ -164,7 +168,10 @@ def _count_row(rule, key, x, rate, row_rate, slots, columns, sizes, counts, mask
 
 @compiled
 def _column_trains(s, unit, x, columns, sizes, found, masks, key):
-    """The pulse trains of all columns as bits; returns slots and the rate of the rows (`rules.coincidence_rates`)."""
+    """Draw the pulse trains of all columns as bit masks; return the number of slots and the factor for the rows.
+
+    The factor turns inputs into firing probabilities (see `rules.coincidence_rates`).
+    """
     most_x, most_delta = np.max(np.abs(x)), np.max(sizes[:found])
     if most_x == 0:
         return 0, 0.0
@@ -195,7 +202,7 @@ def _ones(bits):
 
 @compiled
 def _flush(s, t, state, layer, step):
-    """The netted rule: pulse what a batch has summed up."""
+    """Send the pulses of the rule netted: turn the gradient that was summed over a batch into pulses."""
     pending, key, rate = (state.pending[layer], start_key(s.seed, step, layer, ROUND), s.rate / state.units[layer])
     g, laws, weight, stats = state.g[layer], state.laws[layer], state.weight[layer], state.stats[layer]
     scale, keys = state.scales[layer], pulse_keys(s, step, layer)
@@ -211,7 +218,7 @@ def _flush(s, t, state, layer, step):
 
 @compiled
 def train_loop(s, t, state, stale, x, labels, order, step):
-    """All samples in turn; returns how many answers were right."""
+    """Train on all samples in `order`; return the number of answers that were correct before their update."""
     layers, widest, right = len(state.g), x.shape[1] + 1, 0
     for layer in range(layers):
         widest = max(widest, state.weight[layer].shape[1] + 1)
@@ -239,7 +246,11 @@ def train_loop(s, t, state, stale, x, labels, order, step):
 
 @compiled
 def walk_loop(s, t, state, pulses, seen, refreshed):
-    """Send signed pulses to one synapse; fills `seen` (n + 1, 3) with g+, g-, weight, and `refreshed` where it was rewritten."""
+    """Send signed pulses to one synapse, and record its state.
+
+    Fills `seen` ``(n + 1, 3)`` with g+, g- and the weight after each pulse, and sets `refreshed` ``(n + 1,)`` at the steps at
+    which the pair was refreshed.
+    """
     g, weight, stats = state.g[0], state.weight[0], state.stats[0]
     for step in range(len(pulses) + 1):
         if step > 0 and pulses[step - 1] != 0:

@@ -1,10 +1,12 @@
-"""Training sample after sample in one compiled loop over the same state as the readable form, and equal to it within rounding.
+"""Training in one compiled loop over samples. It changes the state of the readable implementation in place.
 
-At batch 1 a framework spends its time between operations, not in them. Here a sample costs what its non-zero inputs and errors
-cost: rows that carry nothing are skipped, random numbers are hashed only for the synapses that need one (`counter`),
-and devices are touched only where a pulse falls. Compiled by numba (LLVM, in a wheel: no compiler is needed) at first
-use, about half a minute once; kept in numba's cache afterwards. It holds no lock of Python: panels stay alive, and
-several designs train side by side in threads.
+The results equal those of the readable implementation up to rounding. At batch size 1, a tensor library spends most of its
+time between operations. Here the time for a sample depends only on its non-zero inputs and errors. Rows with input 0 are
+skipped, random numbers are computed only for the synapses that need one, and only devices that are pulsed are changed.
+
+numba compiles the loop at its first use, which takes about half a minute, and then caches it. No C compiler is needed.
+The loop releases Python's global interpreter lock (GIL). So panels stay responsive, and several networks can train in
+parallel threads.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from workbench.synapse.tables import Table
 
 
 class Settings(NamedTuple):
-    """The knobs as numbers."""
+    """The knobs of a config as numbers, since compiled functions cannot use a config."""
 
     seed: int
     scheme: int
     rule: int
     batch: int
     bias: int
-    low: float  # of a hidden activation
+    low: float  # lower limit of hidden activations
     rate: float
     slots: int
     error: int
@@ -50,7 +52,7 @@ class Settings(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Step tables (of two points where the device is affine) and the nominal ladder."""
+    """The tables of steps (unused, with two points, if the device is affine) and the nominal ladder."""
 
     knots_up: np.ndarray
     up: np.ndarray
@@ -60,7 +62,11 @@ class Tables(NamedTuple):
 
 
 class State(NamedTuple):
-    """A network's arrays, a tuple over the layers each; all changed in place."""
+    """The arrays of a network.
+
+    `g` to `stats` are tuples with one array for each layer, which the loop changes in place. `units`, `scales` and `most`
+    hold one number for each layer: the unit step, the scale and the largest weight.
+    """
 
     g: tuple
     laws: tuple
@@ -73,7 +79,7 @@ class State(NamedTuple):
 
 
 def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
-    """Train `network` on ``x[order]``; returns how many outputs were right before their own update."""
+    """Train `network` on ``x[order]``; return the number of outputs that were correct before their update."""
     layers, state = network.layers, _state(network.layers)
     announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
@@ -92,7 +98,11 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
 
 
 def walk(layer, pulses: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Send signed `pulses` ``(n,)`` to a layer of one synapse; g+, g- and weight ``(n + 1, 3)``, and the steps of refreshes."""
+    """Send signed `pulses` ``(n,)`` to a layer of one synapse.
+
+    Returns g+, g- and the weight before the first and after each pulse, ``(n + 1, 3)``, and the steps at which the pair was
+    refreshed.
+    """
     announce()
     seen, refreshed = np.zeros((len(pulses) + 1, 3)), np.zeros(len(pulses) + 1, np.bool_)
     settings = _settings(layer.config, layer)
@@ -109,15 +119,15 @@ def _state(layers) -> State:
 
 @cache
 def announce() -> None:
-    """Say what the first run waits for, where no compiled loop is kept yet."""
+    """Report that the first run will wait for compilation, unless a compiled loop is in the cache."""
     if KEPT_IN is None or not any(KEPT_IN.rglob("*.nbi")):
-        phase = "compiling the training loop: about twenty seconds, once"
+        phase = "compiling the training loop (about twenty seconds, once only)"
         phases.say(phase)
         print(phase, file=sys.stderr, flush=True)
 
 
 def _settings(config, layer) -> Settings:
-    """The knobs as numbers, of a network of which `layer` is the first."""
+    """Return the knobs as numbers; `layer` is the first layer of the network."""
     inputs_above, errors_above = thresholds(config, first=True, hidden=False)
     bits = config.error.split()[0]
     return Settings(
