@@ -136,7 +136,7 @@ def test_sentences_have_a_history_without_pictures():
     (record,) = runs.preview(history, config)
     assert "free" not in record
     assert history.figure([record])
-    assert "move as far as untrained weights" in history.tell([record], config)
+    assert "so they are not slowed down" in history.tell([record], config)
 
 
 def test_a_histogram_holds_every_positive_value():

@@ -134,7 +134,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
             for rates, words in (("shared", "at lr 3e-4"), ("own", "each at its own rate"))
         ]
         title = sentence("Final accuracy, CLASSP minus Adam in points: ", found, "Comparison with an independent study", "{} {}")
-        note = f"MNIST, each task with its own order of the pixels. {NOTE.of(records)}; "
+        note = f"MNIST, each task with its own order of the pixels; {NOTE.of(records)}; "
         return finish(fig, title, note + "hollow: the mean of Adam here plus the difference that the study reports")
 
 

@@ -116,7 +116,7 @@ def _anchor(records: list[Record]) -> Verdict:
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
     shared = verdict(*(Finding(f"{words}, CLASSP minus Adam (% points)", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
-    return Verdict(shared.verdict, f"{shared.measured}; final accuracy with each at its own rate {own}")
+    return Verdict(shared.verdict, f"{shared.measured}; final accuracy, each at its own rate (% points) {own}")
 
 
 OURS = "this workbench"

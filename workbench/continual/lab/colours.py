@@ -25,13 +25,13 @@ def branch_name(branch: str) -> str:
 
 
 STREAM_NAMES = {
-    "split-fashion": "Fashion-MNIST, 5 tasks", "split-mnist": "MNIST, 5 tasks", "permuted": "permuted MNIST",
+    "split-fashion": "Fashion, 5 tasks", "split-mnist": "MNIST, 5 tasks", "permuted": "permuted MNIST",
     "rotated": "rotated MNIST", "mnist-fashion": "MNIST → Fashion", "fashion-mnist": "Fashion → MNIST",
     "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "same, paper's network",
 }  # fmt: skip
 STYLE = SeriesStyle(NAMES, COLOURS)
 ACCURACY = Measure("ACC", "accuracy on all tasks (%)", 100)
-MOVED = Measure("moved", "weights changed per task (%)", 100)
+MOVED = Measure("moved", "changed weights (%)", 100)
 ONLINE = Measure("online", "online accuracy (%)", 100)
 NOTE = Note(
     "test accuracy of each method at the best of {tried} settings, chosen on validation samples; ",

@@ -29,7 +29,7 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     heading(
         fig,
         f"Accuracy {100 * last['mean']:.1f} % on the tasks begun so far, {first:.1f} % on the first task",
-        f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; accuracy on test samples",
+        f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; test accuracy",
     )
     _accuracies(part(fig, "accuracy", 46, 62, 372, 320), records, pinned)
     _matrix(part(fig, "matrix", 478, 62, 178, 150, gap=26), last)
@@ -51,13 +51,13 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         seen = steps >= begun
         axes.plot(steps[seen], values[seen, task], color=colour_of(task), linewidth=2.2 if task == 0 else 1.3)
     for task in range(min(last["task"] + 1, len(TASK_COLOURS))):
-        legend.append((f"{task + 1}: {last['names'][task][:12]}  ", text(colour_of(task))))
+        legend.append((f"{task + 1}: {last['names'][task][:12]} ", text(colour_of(task))))
     for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False):
         x = [r["step"] for r in rows]
         axes.plot(x, [100 * r["mean"] for r in rows], ":", color=shade, linewidth=1.6)
     axes.plot(steps, 100 * np.array([r["mean"] for r in records]), "--", color=INK, linewidth=1.2)
     low = max(0.0, min(values[steps > 0].min() if (steps > 0).any() else 0.0, 50.0) - 5)
-    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Accuracy (%)")
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Accuracy, %")
     words(axes, [*legend, ("- - mean", text(INK)), *([("⋯ pinned", FAINT)] if pinned else [])])
 
 

@@ -38,7 +38,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
     free = np.array(record.get("free", [[0]])).mean()
     title = f"When {record['moment']}"
     if "free" in record:
-        title += f", these six units can still move {free:.0f} % as far as untrained ones"
+        title += f", these six units have {free:.0f} % of their plasticity left"
     right = ", ".join(f"{100 * a:.0f}" for a in record["accuracies"])
     heading(
         fig,
@@ -155,7 +155,7 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     path.plot(steps, record["way"], color=ORANGE)
     path.plot(steps, bound, "--", color=INK, linewidth=1.1)
     path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Distance")
-    words(path, [("– CLASSP  ", text(ORANGE)), ("- - bound", INK)])
+    words(path, [("– CLASSP ", text(ORANGE)), ("- - bound", INK)])
     size = part(fig, "step", 484, 252, 174, 130, gap=32)
     every = -(-len(steps) // 60)  # means over this many steps, since single steps are noisy
     for name in ("paper", "adagrad", "sgd"):

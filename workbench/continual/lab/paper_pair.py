@@ -157,8 +157,8 @@ def draw_pair(records: Sequence[Record]) -> Figure:
     """
     labels = places(records, "label")
     judged = [r for r in judging_rows(records) if "matrix" in r]
-    ends = [{**r, "digits": r["matrix"][-1][0], "clothes": r["matrix"][-1][1]} for r in judged]
-    panels = [Panel(name, Measure(name, "final accuracy (%)", 100)) for name in ("digits", "clothes")]
+    ends = [{**r, "MNIST": r["matrix"][-1][0], "Fashion-MNIST": r["matrix"][-1][1]} for r in judged]
+    panels = [Panel(name, Measure(name, "final accuracy (%)", 100)) for name in ("MNIST", "Fashion-MNIST")]
     with figure() as fig:
         for number, axes in enumerate(rows(fig, ends, panels, STYLE, labels)):
             for label in labels:

@@ -22,15 +22,14 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
     task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
     told = (
         f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), "
-        f"the test accuracy on this task is {accuracies[task]:.1f} %"
+        f"the test accuracy is {accuracies[task]:.1f} % on this task"
     )
     if task and last["matrix"]:
         then = 100 * last["matrix"][0][0]
-        told += f"; on task 1 it is {accuracies[0]:.1f} %, and was {then:.1f} % at the end of task 1"
+        told += f" and {accuracies[0]:.1f} % on task 1 ({then:.1f} % when task 1 ended)"
     if "gauge" in last:
         told += (
-            f". The weights of the first layer can still move {100 * last['gauge'][0]:.0f} % as far as untrained weights "
-            "(plasticity left)"
+            f". First-layer weights can still move {100 * last['gauge'][0]:.0f} % as far as untrained weights (plasticity left)"
         )
     for name, rows in pinned[:1]:
         gap = 100 * (last["mean"] - rows[-1]["mean"])
@@ -61,12 +60,15 @@ def tell_history(records: Sequence[Record], config: Config, pinned: Pins = ()) -
     untouched = 100 * record["untouched"][0]
     told = (
         f"When {record['moment']}, {untouched:.0f} % of the weights of the first layer have received no gradient yet, "
-        "so they can move as far as untrained weights"
+        "so they are not slowed down"
     )
     if "free" in record:
         each = [np.mean(free) for free in record["free"]]
         least = record["units"][int(np.argmin(each))]
-        told += f". Of the six units shown, unit {least} is the most frozen, with {min(each):.0f} % of its plasticity left"
+        told += (
+            f". Of the six units shown, unit {least} is the most frozen: its weights can still move {min(each):.0f} % as far as "
+            "untrained weights (plasticity left)"
+        )
     return f"{told}."
 
 
@@ -90,7 +92,7 @@ def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     same = np.allclose(record["weight_paper"], record["weight_published"], atol=1e-12)
     return (
         f"The weight ends at {signed(ends['paper'], 3)} with CLASSP, {signed(ends['adagrad'], 3)} with AdaGrad, and "
-        f"{signed(ends['sgd'], 3)} with SGD. CLASSP moves it {100 * used:.0f} % of the distance that its bound allows. "
+        f"{signed(ends['sgd'], 3)} with SGD. CLASSP moves it by {100 * used:.0f} % of the distance that its bound allows. "
         f"{100 * record['passed']:.0f} % of the gradients are above the threshold. "
         f"The published program gives {'the same result as CLASSP' if same else 'another result'}."
     )
