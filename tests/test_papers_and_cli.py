@@ -11,7 +11,7 @@ from workbench.__main__ import app
 from workbench.experiment import get
 from workbench.intervals import Interval, exactly
 from workbench.knobs import KnobError
-from workbench.verdicts import Finding, verdict
+from workbench.verdicts import Finding, undecidable, verdict
 
 SMALL = ["--set", "model=tiny-llama", "--set", "block=0", "--set", "part=q_proj", "--set", "tokens=256"]
 
@@ -146,7 +146,7 @@ def test_claims_of_what_is_not_there():
     with pytest.raises(KnobError, match="no method 'knitting'"):
         papers.claims("knitting")
     with pytest.raises(ValueError, match="claim 'a' of toy is declared twice"):
-        papers.declare("toy", *[papers.Claim("a", "", "", "", "", papers.undecidable(""))] * 2)
+        papers.declare("toy", *[papers.Claim("a", "", "", "", "", undecidable(""))] * 2)
 
 
 def test_a_lab_without_claims_has_an_empty_ledger(monkeypatch):

@@ -75,6 +75,7 @@ def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]
             ends = [
                 (b.get_x() + b.get_width() / (2 if upright else 1), b.get_y() + b.get_height() / (1 if upright else 2))
                 for b in bars
+                if b.axes is axes  # a kept figure still lists bars that were removed
             ]
             if ends:
                 x, y = np.asarray(ends, float).T

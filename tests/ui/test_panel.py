@@ -83,7 +83,7 @@ def test_a_refused_value_stands_with_its_reason_and_the_rest_goes_on():
     assert panel.view["seq"] == 7
     assert "refused" in panel.view["stale"]
     panel.start()
-    assert "a knob is refused" in panel.view["message"]
+    assert "not run: “number of records”: steps=0: expected" in panel.view["message"]
     said(panel, do="set", seq=8, knobs={"steps": {"text": "5"}})
     assert not panel.view["errors"]
     assert panel.config.steps == 5

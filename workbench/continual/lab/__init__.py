@@ -1,4 +1,4 @@
-"""What one can do with continual learning: experiments, comparisons, figures, claims, exercises. Importing it declares them."""
+"""Experiments, comparisons, figures, claims and exercises on continual learning; importing this package registers them."""
 
 from workbench.continual.lab import anchor, claims, exercises, experiments, inside, paper_pair, studies
 

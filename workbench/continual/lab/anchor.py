@@ -1,9 +1,11 @@
-"""An outside anchor: twenty permuted tasks, CLASSP against Adam at one rate for both, as an independent study ran them.
+"""A comparison with an independent study of CLASSP and Adam on twenty permuted tasks, with one learning rate for both.
 
-ha0wan9/NMA-NeuroAI-Online-Learning-Project: MNIST, the identity and 19 ``torch.randperm`` of a generator with seed 0; pixels
-divided by 255; 784-256-256-10, batch 500, one pass; half the squared error, summed over batch and classes; lr 3e-4 for both,
-p = 2, threshold and eps 1e-5, decay on. Five seeds: CLASSP minus Adam is -15.3 points of final accuracy (deviation 2.8), -29.8
-online (0.6).
+The study is ha0wan9/NMA-NeuroAI-Online-Learning-Project. It uses MNIST with pixels divided by 255. The first task has the
+original order of the pixels; 19 further orders come from ``torch.randperm`` of a generator with seed 0. The network is a
+perceptron with layers 784-256-256-10. Training makes one pass in batches of 500. The loss is half the squared error, summed
+over the batch and the classes. The learning rate is 3e-4 for both methods. CLASSP has p = 2, threshold 1e-5, eps 1e-5, and
+decay on. Over five seeds, the study reports for CLASSP minus Adam -15.3 percentage points of final accuracy (standard
+deviation 2.8) and -29.8 percentage points of online accuracy (standard deviation 0.6).
 """
 
 from __future__ import annotations
@@ -28,26 +30,41 @@ from workbench.measures import sentence
 from workbench.plotting import figure, finish, point
 from workbench.runs import Run
 
-REPORTED = {"ACC": (-15.3, 2.8), "online": (-29.8, 0.6)}  # CLASSP minus Adam, points, and the deviation over five seeds
+REPORTED = {"ACC": (-15.3, 2.8), "online": (-29.8, 0.6)}  # CLASSP minus Adam: mean and standard deviation, % points
 SHARED = 3e-4
 RATE_NAMES = {"shared": "lr 3e-4", "own": "own rate"}
 
 
 class AnchorConfig(Config):
-    """Permuted pictures, one of two methods."""
+    """The knobs of one fit on the permuted stream."""
 
     title = "anchor"
-    data: Literal["mnist", "mnist-10k"] = knob("mnist", "pictures", "all 70,000, or the bundled 10,000", essential=True)
-    tasks: int = knob(20, "tasks", "orders of the pixels", low=2, high=50, essential=True)
-    method: Literal["classp", "adam"] = knob("classp", "method", "which learns")
-    lr: float = knob(SHARED, "learning rate", "of either", low=1e-5, high=1.0, log=True)
-    whole: bool = knob(True, "all to train on", "or a sixth set aside, by which a rate is chosen")
-    tested: int = knob(2000, "tested on", "test samples a task", low=100, high=10_000, log=True)
-    seed: int = knob(0, "seed", "first weights and order of the samples", low=0, high=10**6)
+    data: Literal["mnist", "mnist-10k"] = knob(
+        "mnist", "images", "All 70,000 images of MNIST (mnist), or only the bundled first 10,000 (mnist-10k).", essential=True
+    )
+    tasks: int = knob(
+        20, "tasks", "Number of tasks. Each task has its own fixed order of the pixels.", low=2, high=50, essential=True
+    )
+    method: Literal["classp", "adam"] = knob("classp", "method", "The optimizer that trains the network.")
+    lr: float = knob(
+        SHARED, "learning rate", "Learning rate of the chosen method (alpha of CLASSP). A larger rate changes the weights more.",
+        low=1e-5, high=1.0, log=True,
+    )  # fmt: skip
+    whole: bool = knob(
+        True, "train on all data", "Train on all training samples. If off, a sixth is set aside to choose the learning rate."
+    )
+    tested: int = knob(
+        2000, "test samples", "Test samples per task, at most. More samples make the accuracy more precise but take longer.",
+        low=100, high=10_000, log=True,
+    )  # fmt: skip
+    seed: int = knob(0, "seed", "Random seed of the initial weights and of the order of the samples.", low=0, high=10**6)
 
 
 def permuted(config: AnchorConfig) -> Stream:
-    """The stream, whose pictures are put into order as they are looked at: together they would take gigabytes."""
+    """Return the stream of permuted tasks.
+
+    The pixels are reordered only when a batch is read, since reordered copies of all images would take gigabytes.
+    """
     digits, generator = load_digits(config.data), torch.Generator().manual_seed(0)
     pixels = digits.x.shape[1]
     x, y = digits.x, digits.labels
@@ -70,7 +87,7 @@ def permuted(config: AnchorConfig) -> Stream:
 
 @fit("continual/permuted", version=1, inputs=lambda c: [datasets.ref(c.data)])
 def on_permuted(config: AnchorConfig, run: Run) -> Record:
-    """One method on the permuted stream, in the study's own setting but for its rate."""
+    """Train one method on the permuted stream, in the setting of the study except for the learning rate."""
     learner = Learner(
         permuted(config), config.method, lr=config.lr, hidden=(256, 256), batch=500, loss="summed squares", power=2.0,
         threshold=1e-5, eps=1e-5, seed=config.seed, watch=0,
@@ -82,18 +99,21 @@ RATES = {"classp": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (1e-5, 3e-5, 1e-4, 3
 
 
 class AnchorStudyConfig(ComparisonConfig, AnchorConfig):
-    """The study's rate for both, and each one's own."""
+    """The knobs of the comparison of both methods, at the learning rate of the study and at the best rate of each."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 1)
-    few: bool = knob(False, "two rates only", "of each, to choose from")
+    few: bool = knob(False, "only two rates", "Choose among two learning rates of each method instead of five. This is faster.")
 
 
 def draw_anchor(records: Sequence[Record]) -> Figure:
-    """Final and online accuracy of both, at the study's rate and at their own; hollow: what the study reports of CLASSP."""
+    """Draw the final and the online accuracy of both methods, at the learning rate of the study and at the best rate of each.
+
+    A hollow mark shows what the study reports for CLASSP, relative to Adam.
+    """
     kinds = list(dict.fromkeys((r["rates"], r["label"]) for r in records))
     with figure() as fig:
         grid = fig.subplots(1, 2, sharey=True)
-        for axes, measure, name in zip(grid, (ACCURACY, ONLINE), ("in the end", "online"), strict=True):
+        for axes, measure, name in zip(grid, (ACCURACY, ONLINE), ("after the last task", "online, before learning"), strict=True):
             table = measure.table(records, "rates")
             for _, row in table.iterrows():
                 point(axes, kinds.index((row["rates"], row["label"])), row, COLOURS[row["label"]], across=True)
@@ -113,9 +133,9 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
             (ACCURACY.lead(records, "classp", "adam", rates=rates), words)
             for rates, words in (("shared", "at lr 3e-4"), ("own", "each at its own rate"))
         ]
-        title = sentence("CLASSP minus Adam in the end, points: ", found, "An outside anchor", "{} {}")
-        note = f"digits, their pixels in an order of each task's own. {NOTE.of(records)}; "
-        return finish(fig, title, note + "hollow: Adam's mean here, and the difference that the study reports")
+        title = sentence("Final accuracy, CLASSP minus Adam in points: ", found, "Comparison with an independent study", "{} {}")
+        note = f"MNIST, each task with its own order of the pixels; {NOTE.of(records)}; "
+        return finish(fig, title, note + "hollow: the mean of Adam here plus the difference that the study reports")
 
 
 @comparison(
@@ -126,14 +146,14 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
     presets={
         "smoke": {"data": "mnist-10k", "tasks": 3, "tested": 500, "seeds": 2, "few": True},
         "laptop": {},
-        "paper": "the study's own size is scale laptop",
+        "paper": "scale laptop has the size of the study",
     },
     swept=("method", "lr", "whole"),
-    paper="not in the paper: the only CLASSP numbers of others within reach",
+    paper="not in the paper; an independent study with public results for CLASSP",
 )
 def anchor(config: AnchorStudyConfig) -> Iterator[Point]:
-    """Twenty permuted tasks: CLASSP and Adam at one rate, as an independent study ran them, and each at its own."""
+    """Compare CLASSP and Adam on twenty permuted tasks, at the learning rate of an independent study and at the best of each."""
     for method, rates in RATES.items():
-        yield Point(method, {"rates": "shared"}, {"method": method, "lr": SHARED}, why="the study's rate")
+        yield Point(method, {"rates": "shared"}, {"method": method, "lr": SHARED}, why="the study fixes the rate")
         settings = candidates(lr=rates[1:4:2] if config.few else rates)
         yield Point(method, {"rates": "own"}, {"method": method, "whole": False}, settings)

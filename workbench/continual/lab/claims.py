@@ -1,6 +1,6 @@
-"""What the paper claims, and what we add, tested on its streams; see data/papers/continual.csv.
+"""Claims of the paper and of this workbench, each with a check of the measurements; see data/papers/continual.csv.
 
-All points of one comparison are paired by seed: the same first weights, samples and order.
+All points of one comparison are paired by seed: they share the initial weights, the samples and their order.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
 Check = Callable[[list[Record]], Verdict]
 WORDS = {
-    "split-fashion": "clothes in 5 tasks",
-    "mnist-fashion": "digits, then clothes",
-    "fashion-mnist": "clothes, then digits",
-    "vader": "tweets to editorials",
-    "news-films": "news, then films",
-    "paper's net": "the same, paper's net",
+    "split-fashion": "Fashion-MNIST in 5 tasks",
+    "mnist-fashion": "MNIST then Fashion-MNIST",
+    "fashion-mnist": "Fashion-MNIST then MNIST",
+    "vader": "VADER, tweets to editorials",
+    "news-films": "news then film reviews",
+    "paper's net": "news then film reviews with the paper's network",
 }
 SENTENCES = ("vader", "news-films", "paper's net")
-PAIR = ("mnist-fashion",)  # the paper's
-CLOSE = 1.0  # points of accuracy that count as an advantage
-ABSENT = "not on these streams at this scale"
+PAIR = ("mnist-fashion",)  # the stream of the paper's vision experiment
+CLOSE = 1.0  # percentage points of accuracy that count as an advantage
+ABSENT = "not measured on these streams at this scale"
 
 
 def _beats(*rivals: str, among: tuple[str, ...] = PAIR, one: str = "classp") -> Check:
-    """Check: `one` is above each rival on each stream of `among`, each at its own chosen setting."""
+    """Return the check that `one` is more accurate than each rival on each stream of `among`, each at its chosen setting."""
     return better(ACCURACY, one, *rivals, say=_over, per="stream", among=among, absent=ABSENT)
 
 
 def _over(one: str, rival: str, stream: str) -> str:
     one, rival = ("CLASSP" if name == "classp" else name for name in (one, rival))
-    return f"{WORDS[stream]}: {one} over {rival}"
+    return f"{WORDS[stream]}: {one} minus {rival} (% points)"
 
 
 def _kib(records: list[Record], label: str, stream: str) -> float:
@@ -48,13 +48,13 @@ def _kib(records: list[Record], label: str, stream: str) -> float:
 
 
 def _memory(*rivals: str) -> Check:
-    """Check: CLASSP keeps fewer bytes than each rival, as measured."""
+    """Return the check that CLASSP stores fewer bytes than each rival; the bytes are measured."""
 
     def check(records: list[Record]) -> Verdict:
         stream = places(records, "stream")[0]
         ours = _kib(records, "classp", stream)
         found = [
-            Finding(f"KiB, {rival} minus CLASSP ({ours:.0f})", exactly(_kib(records, rival, stream) - ours), low=0)
+            Finding(f"memory in KiB, {rival} minus CLASSP ({ours:.0f})", exactly(_kib(records, rival, stream) - ours), low=0)
             for rival in rivals
         ]
         return verdict(*found)
@@ -63,70 +63,76 @@ def _memory(*rivals: str) -> Check:
 
 
 def _pixels(records: list[Record]) -> Verdict:
-    """A buffer of 200 pictures as bytes (a quarter of what our float32 buffer takes) against the sums."""
+    """Compare the memory of CLASSP with that of 200 images stored as bytes, a quarter of the float32 buffer used here."""
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
-    return verdict(Finding(f"KiB, 200 pictures as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0))
+    return verdict(Finding(f"memory in KiB, 200 images as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0))
 
 
 def _part(without: str, text: str) -> Check:
-    """Check: the part of CLASSP that is away in `without` brings something on each stream."""
+    """Return the check that CLASSP is more accurate on each stream than its variant `without` one part."""
     return better(ACCURACY, "CLASSP, p = 1", without, say=lambda *at: f"{WORDS[at[-1]]}: {text}", by="part", per="stream")
 
 
 def _threshold(records: list[Record]) -> Verdict:
-    """For some threshold, on each stream, accuracy is higher than without."""
+    """Judge whether some threshold gives a higher accuracy than no threshold, on each stream."""
     cases, words = [], []
     for part in ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5"):
         gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
         cases.append(verdict(*(Finding(f"{part}, {WORDS[s]}", interval(gain), low=0) for s, gain in gains.items())))
         words.append(f"{part}: {', '.join(str(interval(gain)) for gain in gains.values())}")
-    return verdict(*cases, any_of=True, measured=f"points brought, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}")
+    return verdict(*cases, any_of=True, measured=f"gain in % points, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}")
 
 
-SAID = {"threshold 1e-6": "% of weights moved, threshold 0 minus 1e-6", "decay off": "decay on minus off"}
-# the threshold lowers the share of weights that a task moves, and decay raises it over plain steps
+SAID = {
+    "threshold 1e-6": "share of weights changed by a task, threshold 0 minus 1e-6 (% points)",
+    "decay off": "the same share, decay on minus off (% points)",
+}
+# The claim holds if the threshold lowers the share of weights that a task changes and decay raises it over plain steps.
 _sparse = better(
     MOVED, "CLASSP, p = 1", *SAID, say=lambda one, other, stream: f"{WORDS[stream]}: {SAID[other]}", by="part", per="stream"
 )  # fmt: skip
 
 
 def _any_model(records: list[Record]) -> Verdict:
-    """Rows of failed fits that say a threshold stops everything: the published 0.5, read weight by weight."""
+    """Judge whether no fit learns with the published threshold of 0.5, compared with the squared gradient of each weight."""
     stopped = [r for r in judging_rows(records) if r["part"] == "threshold 0.5"]
     moved = sum(not r.get("failed") for r in stopped)
-    return verdict(Finding("fits that learn with a threshold of 0.5 on each weight", exactly(moved), high=0.5))
+    return verdict(Finding("number of fits that learn with a threshold of 0.5 on each weight:", exactly(moved), high=0.5))
 
 
 def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
-    """At equal learning, CLASSP's curve lies above that of SGD with its rate cut."""
+    """Judge whether CLASSP has a higher old-task accuracy than SGD with its rate cut, at equal new-task accuracy."""
     found = []
     for stream in places(records, "stream"):
         gain = equal_learning(records, "classp", "sgd-cut", stream)
         gain = gain if len(gain) else pd.Series([float("nan")], pd.Index([0], name="seed"))
-        found.append(Finding(f"{WORDS[stream]}: points kept more at equal learning", interval(gain), low=0))
+        found.append(
+            Finding(f"{WORDS[stream]}: old-task accuracy gained at equal new-task accuracy (% points)", interval(gain), low=0)
+        )
     return verdict(*found)
 
 
 def _anchor(records: list[Record]) -> Verdict:
-    measures = {"in the end": ACCURACY, "online": ONLINE}
+    measures = {"final accuracy": ACCURACY, "online accuracy": ONLINE}
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
-    shared = verdict(*(Finding(f"{words}, CLASSP minus Adam", interval(gap), high=0) for words, gap in gaps.items()))
+    shared = verdict(*(Finding(f"{words}, CLASSP minus Adam (% points)", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
-    return Verdict(shared.verdict, f"{shared.measured}; each at its own rate: {own}", shared.p, shared.findings)
+    measured = f"{shared.measured}; final accuracy, each at its own rate (% points) {own}"
+    return Verdict(shared.verdict, measured, shared.p, shared.findings)
 
 
 def _choice() -> str:
-    """What was refused where the settings of the paper's pair were chosen."""
+    """Candidates that failed on some seeds when the settings of the paper's pair were chosen, but were better on the others."""
     return refusals(papers.reference_records("continual/paper-choice") or [])
 
 
 OURS = "this workbench"
-NOT_PUBLIC = "better; its tables are not public"
+NOT_PUBLIC = "better; the paper's tables are not public"
 declare(
     "continual",
     *(
-        Claim(ids, f"CLASSP beats {name} in accuracy (vision)", "abstract", NOT_PUBLIC, "continual/rivals", _beats(*rivals))
+        Claim(ids, f"CLASSP is more accurate than {name} (vision)", "abstract", NOT_PUBLIC, "continual/rivals", _beats(*rivals))
         for ids, name, rivals in (
             ("ewc", "EWC", ("ewc", "ewc-online")),
             ("sgd", "SGD", ("sgd",)),
@@ -135,66 +141,66 @@ declare(
         )
     ),
     Claim(
-        "ewc-pair", "CLASSP beats EWC on its vision pair at the paper's size", "abstract", NOT_PUBLIC, "continual/paper-pair",
-        _beats("ewc-online"), _choice,
+        "ewc-pair", "CLASSP is more accurate than EWC at the paper's size (MNIST then Fashion-MNIST)", "abstract", NOT_PUBLIC,
+        "continual/paper-pair", _beats("ewc-online"), _choice,
     ),
     Claim(
-        "ewc-scripted", "and there beats EWC as the author's program has it", "abstract", NOT_PUBLIC, "continual/paper-pair",
-        _beats("ewc, as scripted"),
+        "ewc-scripted", "CLASSP is more accurate than EWC as in the author's program, at the paper's size", "abstract",
+        NOT_PUBLIC, "continual/paper-pair", _beats("ewc, as scripted"),
     ),
     Claim(
-        "pair", "Ours: at the paper's size it beats SGD, and SGD with its rate cut", OURS, "-", "continual/paper-pair",
-        _beats("sgd", "sgd-cut"),
+        "pair", "Ours: CLASSP is more accurate than SGD, and than SGD with its rate cut, at the paper's size", OURS, "-",
+        "continual/paper-pair", _beats("sgd", "sgd-cut"),
     ),
     Claim(
-        "reversed", "Ours: it beats EWC, SGD, Adam and AdaGrad in the other order too, clothes before digits", OURS, "-",
-        "continual/rivals", _beats("ewc-online", "sgd", "adam", "adagrad", among=("fashion-mnist",)),
+        "reversed", "Ours: CLASSP is more accurate than EWC, SGD, Adam and AdaGrad also in the order Fashion-MNIST then MNIST",
+        OURS, "-", "continual/rivals", _beats("ewc-online", "sgd", "adam", "adagrad", among=("fashion-mnist",)),
     ),
     Claim(
-        "ewc-sentiment", "CLASSP beats EWC in accuracy (sentiment)", "abstract", NOT_PUBLIC, "continual/sentiment",
+        "ewc-sentiment", "CLASSP is more accurate than EWC (sentiment)", "abstract", NOT_PUBLIC, "continual/sentiment",
         _beats("ewc-online", among=SENTENCES),
     ),
     Claim(
-        "sentiment", "CLASSP beats SGD, Adam and AdaGrad (sentiment)", "its summary", NOT_PUBLIC, "continual/sentiment",
-        _beats("sgd", "adam", "adagrad", among=SENTENCES),
+        "sentiment", "CLASSP is more accurate than SGD, Adam and AdaGrad (sentiment)", "summary of the paper", NOT_PUBLIC,
+        "continual/sentiment", _beats("sgd", "adam", "adagrad", among=SENTENCES),
     ),
     Claim(
-        "anchor", "Ours: on twenty permuted tasks at one rate for both, CLASSP ends below Adam, as an independent study found",
-        "ha0wan9/NMA-NeuroAI-Online-Learning-Project", "-15.3 ± 2.8 points", "continual/anchor", _anchor,
+        "anchor", "Ours: at one rate, CLASSP is less accurate than Adam on twenty permuted tasks, as an independent study found",
+        "ha0wan9/NMA-NeuroAI-Online-Learning-Project", "-15.3 ± 2.8 percentage points", "continual/anchor", _anchor,
     ),
     Claim(
         "memory-ewc", "CLASSP needs less memory than EWC", "abstract", "less", "continual/memory", _memory("ewc", "ewc-online")
     ),
     Claim(
-        "memory-buffer", "Ours: CLASSP needs less memory than a buffer of 200 pictures", OURS, "-", "continual/memory", _pixels
+        "memory-buffer", "Ours: CLASSP needs less memory than a buffer of 200 images", OURS, "-", "continual/memory", _pixels
     ),
     Claim(
-        "decay", "Decay helps: without it accuracy is lower", "ablation", "helps", "continual/ablations",
-        _part("decay off", "decay brings"),
+        "decay", "Decay helps: accuracy is lower without it", "ablation", "helps", "continual/ablations",
+        _part("decay off", "gain by decay (% points)"),
     ),
     Claim(
         "threshold", "The threshold helps: some threshold raises accuracy", "ablation", "helps", "continual/ablations", _threshold
     ),
     Claim(
-        "sparse", "The threshold makes updates sparse, where decay spreads them over more weights", "section 3",
+        "sparse", "The threshold makes updates sparse, and decay spreads them over more weights", "section 3",
         "promotes sparsity", "continual/ablations", _sparse,
     ),
     Claim(
-        "literal", "Ours: the published threshold of 0.5, read weight by weight as the paper says, stops all learning", OURS, "-",
-        "continual/ablations", _any_model,
+        "literal", "Ours: the published threshold of 0.5, applied to each weight as the paper says, stops all learning", OURS,
+        "-", "continual/ablations", _any_model,
     ),
-    Claim("cut", "Ours: CLASSP beats SGD with its rate cut after each task", OURS, "-", "continual/rivals",
+    Claim("cut", "Ours: CLASSP is more accurate than SGD with its rate cut after each task", OURS, "-", "continual/rivals",
           _beats("sgd-cut", among=tuple(WORDS))),
     Claim(
-        "retention", "Ours: at equal learning CLASSP keeps more than SGD with its rate cut", OURS, "-", "continual/retention",
-        _is_sgd_at_a_lower_rate,
+        "retention", "Ours: at equal new-task accuracy, CLASSP has a higher old-task accuracy than SGD with its rate cut", OURS,
+        "-", "continual/retention", _is_sgd_at_a_lower_rate,
     ),
-    Claim("state", "Ours: the sums must live through borders: reset there, accuracy falls", OURS, "-", "continual/ablations",
-          _part("sum reset at borders", "kept sums bring")),
-    Claim("replay", "Ours: a buffer of 200 pictures beats CLASSP", OURS, "-", "continual/rivals",
+    Claim("state", "Ours: accuracy falls if the sums are reset at task boundaries", OURS, "-", "continual/ablations",
+          _part("sum reset at borders", "gain by keeping the sums (% points)")),
+    Claim("replay", "Ours: replay with a buffer of 200 images is more accurate than CLASSP", OURS, "-", "continual/rivals",
           _beats("classp", among=tuple(WORDS), one="replay")),
     Claim(
-        "any-model", "It works with any model", "abstract", "model-agnostic", "",
-        undecidable("two kinds of network are tried here; no number of them decides it"),
+        "any-model", "CLASSP works with any model", "abstract", "model-agnostic", "",
+        undecidable("three kinds of network are tried here; no finite number of them can decide it"),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One colour a method in all pictures of continual learning, and its name in words."""
+"""The colour and the display name of each method, the names of the streams, and how their accuracy is shown."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ COLOURS = {
 }  # fmt: skip
 NAMES = {
     "classp": "CLASSP", "adagrad": "AdaGrad", "adagrad-reset": "AdaGrad, reset", "adam": "Adam", "sgd": "SGD",
-    "sgd-cut": "SGD, rate cut", "upgd": "UPGD", "ewc": "EWC, a term a task", "ewc-online": "EWC online", "l2": "L2 to anchor",
+    "sgd-cut": "SGD, rate cut", "upgd": "UPGD", "ewc": "EWC, per-task terms", "ewc-online": "EWC online", "l2": "L2 to anchor",
     "classp, published": "published program", "ewc, as scripted": "EWC as scripted",
     "si": "SI", "mas": "MAS", "lwf": "LwF", "replay": "replay", "a-gem": "A-GEM", "joint": "joint", "cumulative": "cumulative",
 }  # fmt: skip
 
 
 def branch_name(branch: str) -> str:
-    """A branch, METHOD@RATE, in words."""
+    """Return the display name of a branch, METHOD@RATE."""
     method, _, rate = branch.partition("@")
     return f"{NAMES[method]} at {rate}"
 
 
 STREAM_NAMES = {
-    "split-fashion": "clothes, 5 tasks", "split-mnist": "digits, 5 tasks", "permuted": "permuted digits",
-    "rotated": "turned digits", "mnist-fashion": "digits → clothes", "fashion-mnist": "clothes → digits",
-    "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "the same, paper's net",
+    "split-fashion": "Fashion, 5 tasks", "split-mnist": "MNIST, 5 tasks", "permuted": "permuted MNIST",
+    "rotated": "rotated MNIST", "mnist-fashion": "MNIST → Fashion", "fashion-mnist": "Fashion → MNIST",
+    "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "same, paper's network",
 }  # fmt: skip
 STYLE = SeriesStyle(NAMES, COLOURS)
 ACCURACY = Measure("ACC", "accuracy on all tasks (%)", 100)
-MOVED = Measure("moved", "weights a task moves (%)", 100)
-ONLINE = Measure("online", "accuracy (%)", 100)
+MOVED = Measure("moved", "changed weights (%)", 100)
+ONLINE = Measure("online", "online accuracy (%)", 100)
 NOTE = Note(
-    "test accuracy, each at the best of {tried} settings (chosen on validation samples); ",
-    "test accuracy, one setting each; ",
-    "a rate or strength chosen at an end of those tried",
+    "test accuracy of each method at the best of {tried} settings, chosen on validation samples; ",
+    "test accuracy, one setting per point; ",
+    "the chosen rate or strength is the smallest or the largest one tried",
 )

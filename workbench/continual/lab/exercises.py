@@ -1,4 +1,4 @@
-"""What to work out by oneself after `02-inside`."""
+"""Exercises of the notebook `02-inside`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _rule(**changes: object) -> Rule:
 
 
 def _left() -> float:
-    """0.01 * ln(1 + B / S) with B = S / 10, and eps far below S."""
+    """Return 0.01 * ln(1 + B / S) for B = S / 10; eps is negligible compared with S."""
     return 0.01 * math.log1p(0.1)
 
 
@@ -26,7 +26,7 @@ def _first_step() -> float:
     return -weight.item()
 
 
-# the lines of a program that somebody wrote
+# The lines of one step of CLASSP; one of them is wrong.
 LINES = {
     "a": "k = torch.where(g.square() > threshold, g, 0.0)",
     "b": "total += k.abs()",
@@ -36,7 +36,10 @@ LINES = {
 
 
 def _line() -> str:
-    """The line that makes a program with power 2 differ from `update`: found by putting each right in turn."""
+    """Return the name of the wrong line.
+
+    With the wrong line corrected, and no other line, the program with power 2 gives the same weight as `update`.
+    """
     series = 0.1 * torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     right = walk(series, _rule(power=2.0))["weight"][-1]
     for name in LINES:
@@ -47,29 +50,30 @@ def _line() -> str:
             weight -= 0.01 * k / (total + 1e-5) ** 0.5
         if math.isclose(weight, right, rel_tol=1e-9):
             return name
-    raise AssertionError("no line of these is the wrong one")
+    raise AssertionError("no corrected line of LINES gives the result of `update`; expected one wrong line: check LINES")
 
 
 declare(
     "continual",
     Exercise(
-        "p = 1, alpha = 0.01, eps next to nothing. The first gradient that a weight sees is 0.002. How far does it move?",
+        "CLASSP has p = 1, alpha = 0.01 and a negligible eps. The first gradient of a weight is 0.002. How far does it move?",
         _first_step,
-        "S already holds the gradient when it is divided (Algorithm 1)",
-        "alpha |g| / (|g| + eps): the whole alpha, whatever the gradient's size",
+        "Algorithm 1 adds the gradient to S before the division.",
+        "The step is alpha |g| / (|g| + eps). This is alpha, whatever the size of the gradient.",
     ),
     Exercise(
-        "p = 1, alpha = 0.01. A weight has S = 5; the next task brings it gradients of 0.5 in all. How far can it move at most?",
+        "CLASSP has p = 1 and alpha = 0.01. A weight has S = 5. In the next task, the absolute values of its gradients add up to "
+        "0.5. How far can the weight move at most?",
         _left,
-        "alpha ln((eps + S + B) / (eps + S))",
-        "0.01 ln(5.5 / 5): a twentieth of what it could have moved at S = 0.1",
+        "The bound is alpha ln((eps + S + B) / (eps + S)), with B = 0.5.",
+        "The bound is 0.01 ln(5.5 / 5). A weight with S = 0.1 could have moved almost twenty times as far.",
     ),
     Exercise(
-        "Find the bug. Somebody's CLASSP: "
+        "Find the bug. These lines are meant to be one step of CLASSP: "
         + "; ".join(f"({name}) {line}" for name, line in LINES.items())
-        + ". With power = 2 it is not AdaGrad. Which line is wrong? (a, b, c or d)",
+        + ". With power = 2 and threshold = 0 they should equal AdaGrad, but they do not. Which line is wrong? (a, b, c or d)",
         _line,
-        "which line should know the power, and does not?",
-        "the sum must be of |g|^p; the published program has the same line",
+        "Which line must depend on the power but does not?",
+        "The sum must be of |g|^p. The published program has the same wrong line.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What can be looked at live: one method on a stream, a fork at a border, a network's history, a threshold."""
+"""Live experiments: one method on a stream, a fork at a task boundary, the history of a network, and the threshold."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from workbench.runs import Run
 
 
 def warm_up() -> None:
-    """Compile CLASSP's step, which the first run would wait for."""
-    from workbench.continual import fused  # which asks for a cache folder
+    """Compile the fused step of CLASSP in advance, so that the first run starts without a delay."""
+    from workbench.continual import fused  # imported here, since the import prepares a cache folder
 
     fused.warm_up()
 
@@ -30,7 +30,7 @@ PRESETS = {"smoke": {"samples": 500, "every": 4}, "laptop": {"samples": 1400, "e
 
 
 class TrainConfig(ContinualConfig):
-    """One method on one stream, looked at while it learns."""
+    """The knobs of one training run that is shown while it learns."""
 
     every: int = EVERY
     presets = PRESETS
@@ -52,7 +52,7 @@ def _looks(config: TrainConfig) -> int:
     steps=_looks,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """One method learns task after task: accuracy on each, the matrix so far, how much its weights may still move."""
+    """Train one method task after task; show the accuracy on each task, the accuracy matrix and the plasticity left."""
     learner = config.learner(0)
     state = run.load()
     if state is not None:
@@ -78,9 +78,9 @@ def _look(learner: Learner, number: int) -> Record:
         "task": number,
         "names": [task.name for task in tasks],
         "accuracies": accuracies,
-        "mean": accuracies[:seen].mean(),  # on the tasks that have begun
+        "mean": accuracies[:seen].mean(),  # over the tasks whose training has begun
         "online": online / max(samples, 1),
-        # the row of the task under way is as it stands
+        # the last row is the current state of the task in training
         "matrix": torch.cat([learner.matrix[1 : learner.tasks_done + 1], accuracies[None]]) if step else [],
         "borders": learner.borders,
         "note": learner.stream.note,
@@ -101,7 +101,7 @@ def _look(learner: Learner, number: int) -> Record:
     steps=lambda c: len(c.branches) * Branches.looks(c),
 )
 def fork(config: ForkConfig, run: Run) -> Iterator[Record]:
-    """Task 1 is learnt once; from its border the stream goes on under several settings side by side."""
+    """Learn task 1 once, then continue with several methods and learning rates side by side."""
     branches = Branches(config)
     for looked in branches.go():
         for name, learner in looked.items():
@@ -121,29 +121,37 @@ def fork(config: ForkConfig, run: Run) -> Iterator[Record]:
 
 
 class HistoryConfig(ContinualConfig):
-    """A network at one moment of a run that is made once."""
+    """The knobs of a view of the network at one moment of a training run."""
 
     title: ClassVar[str] = "moment"
     moment: int = knob(
-        1, "moment", "0: first step; then the end of task 1, the first step of task 2, its end, ...", low=0,
+        1, "moment",
+        "The moment that is shown: 0 is the first step, 1 the end of task 1, 2 the first step of task 2, 3 its end, and so on.",
+        low=0,
         high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 4 if c.stream == "vader" else 2) - 1, essential=True,
     )  # fmt: skip
     presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
-    swept = ("strength", "estimator", "memory", "optimizer", "cut")  # of methods that keep no sums
+    swept = ("strength", "estimator", "memory", "optimizer", "cut")  # these knobs concern methods without sums
 
     @model_validator(mode="after")
     def _keeps_sums(self) -> Self:
         if self.method not in ("classp", "adagrad"):
-            raise ValueError(f"method={self.method!r}: keeps no sums to look at; expected classp or adagrad")
+            raise ValueError(
+                f"method={self.method!r}: the view shows sums of gradients, which this method lacks; expected classp or adagrad"
+            )
         return self
 
 
 class UnitsConfig(HistoryConfig):
-    """Its sums, rates and first weights."""
+    """The knobs of the view of the sums, the effective rates and the first-layer weights."""
 
     title: ClassVar[str] = "moment"
     units: int = knob(
-        0, "first unit shown", "of the first hidden layer; six are shown", low=0, high=lambda c: max(c.hidden[0] - 6, 0)
+        0,
+        "first unit shown",
+        "Number of the first of the six units shown. They are units of the first hidden layer.",
+        low=0,
+        high=lambda c: max(c.hidden[0] - 6, 0),
     )
 
 
@@ -161,7 +169,7 @@ def _run_of(config: ContinualConfig) -> Any:
     instant=True,
 )
 def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
-    """What a network remembers of its gradients: sums, effective rates, and how frozen each of its first weights is."""
+    """Show the sums of gradients, the effective rates, and how frozen each weight of the first layer is."""
     every, rule, names = _run_of(config)
     moment = every[config.moment]
     last = every[-1].layers
@@ -169,22 +177,22 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     found["sums"] = [histogram(layer.total, SUMS) for layer in moment.layers]
     found["rates"] = [histogram(rates(layer.total, rule), RATES) for layer in moment.layers]
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
-    mass = last[0].total / len(names)  # what a task brings, on average over the run
+    mass = last[0].total / len(names)  # what one task adds to the sums, on average over the run
     units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
-    if config.network == "perceptron" and config.stream not in TEXTS:  # whose inputs make no picture
+    if config.network == "perceptron" and config.stream not in TEXTS:  # other inputs are not images
         found |= first_weights(moment.layers, rule, mass, units)
     found["units"] = units
     yield found
 
 
 class ThresholdConfig(HistoryConfig):
-    """The squared gradients of one batch, and where the threshold cuts them."""
+    """The knobs of the view of the squared gradients of one batch, with a threshold."""
 
     title: ClassVar[str] = "moment"
     cut_at: float = knob(
         -7.0,
         "threshold, 10^x",
-        "on the squared gradient; the published 0.5 is -0.3",
+        "Exponent x of the threshold 10^x. A weight moves only if its squared gradient is larger. The published 0.5 is x = -0.3.",
         low=-16.0,
         high=0.0,
         step=0.1,
@@ -203,7 +211,7 @@ class ThresholdConfig(HistoryConfig):
     instant=True,
 )
 def threshold(config: ThresholdConfig, run: Any) -> Iterator[Record]:
-    """How many weights a threshold lets through: the squared gradients of one batch, over all weights."""
+    """Show the squared gradients of one batch for all weights, and which of the weights a threshold lets move."""
     every, _, names = _run_of(config)
     squares = every[config.moment].squares
     yield {

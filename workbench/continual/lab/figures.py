@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: one method on a stream, a fork at a border."""
+"""Live figures, drawn from records: one method on a stream, and a fork at a task boundary."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, RED, SKY)
 
 
 def colour_of(task: int) -> str:
-    """The colour of a task; those after the sixth stand back."""
+    """Return the colour of a task; tasks after the sixth are grey."""
     return TASK_COLOURS[task] if task < len(TASK_COLOURS) else GREY
 
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Accuracy on each task against the step, with borders; the matrix; how much the weights may still move."""
+    """Draw the accuracy on each task over the steps, the accuracy matrix, and the plasticity left in each layer."""
     last = records[-1]
     first = 100 * last["accuracies"][0]
     heading(
         fig,
-        f"{100 * last['mean']:.1f} % right on the tasks begun; {first:.1f} % on the first one",
-        f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; on samples not trained on",
+        f"Accuracy {100 * last['mean']:.1f} % on the tasks begun so far, {first:.1f} % on the first task",
+        f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; test accuracy",
     )
     _accuracies(part(fig, "accuracy", 46, 62, 372, 320), records, pinned)
     _matrix(part(fig, "matrix", 478, 62, 178, 150, gap=26), last)
@@ -51,18 +51,18 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         seen = steps >= begun
         axes.plot(steps[seen], values[seen, task], color=colour_of(task), linewidth=2.2 if task == 0 else 1.3)
     for task in range(min(last["task"] + 1, len(TASK_COLOURS))):
-        legend.append((f"{task + 1}: {last['names'][task][:12]}  ", text(colour_of(task))))
+        legend.append((f"{task + 1}: {last['names'][task][:12]} ", text(colour_of(task))))
     for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False):
         x = [r["step"] for r in rows]
         axes.plot(x, [100 * r["mean"] for r in rows], ":", color=shade, linewidth=1.6)
     axes.plot(steps, 100 * np.array([r["mean"] for r in records]), "--", color=INK, linewidth=1.2)
     low = max(0.0, min(values[steps > 0].min() if (steps > 0).any() else 0.0, 50.0) - 5)
-    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Right, %")
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Accuracy, %")
     words(axes, [*legend, ("- - mean", text(INK)), *([("⋯ pinned", FAINT)] if pinned else [])])
 
 
 def _matrix(axes: Axes, last: Record) -> None:
-    """Rows: after each task; columns: on each task."""
+    """Draw the accuracy on each task (columns) after each task (rows)."""
     rows, count = last["matrix"], len(last["names"])
     grid = np.zeros((count, count, 4))
     for i, row in enumerate(rows[:count]):
@@ -76,7 +76,11 @@ def _matrix(axes: Axes, last: Record) -> None:
         [-0.5, count - 0.5, count - 0.5, -0.5, -0.5], [-0.5, -0.5, count - 0.5, count - 0.5, -0.5], color=HAIR, linewidth=0.8
     )
     axes.set(
-        xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), xlabel="right on task, %", ylabel="after task", title="The matrix"
+        xlim=(-0.5, count - 0.5),
+        ylim=(count - 0.5, -0.5),
+        xlabel="evaluated on task",
+        ylabel="after task",
+        title="Accuracy matrix (%)",
     )
     every = 1 if count <= 10 else 5
     ticks = range(0, count, every)
@@ -86,7 +90,7 @@ def _matrix(axes: Axes, last: Record) -> None:
 
 
 def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """The plasticity left in each layer, full at the start; a tick where the pinned run stands."""
+    """Draw the plasticity left in each layer, 100 % at the start; a vertical mark shows the pinned run."""
     gauge = 100 * np.array(records[-1]["gauge"])
     places = np.arange(len(gauge))
     axes.hlines(places, 0, 100, color=HAIR, linewidth=12)
@@ -96,37 +100,43 @@ def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
             axes.plot(100 * np.array(rows[-1]["gauge"]), places, "|", color=FAINT, markersize=16)
     for place, value in zip(places, gauge, strict=True):
         axes.text(103, place, f"{value:.0f}", va="center", fontsize=8)
-    axes.set(xlim=(0, 118), ylim=(len(gauge) - 0.5, -0.5), xlabel="% of a fresh one's", title="Plasticity left")
+    axes.set(xlim=(0, 118), ylim=(len(gauge) - 0.5, -0.5), xlabel="% of an untrained layer", title="Plasticity left")
     axes.set_yticks(places, labels=[f"layer {k + 1}" for k in places])
     axes.set_xticks((0, 50, 100))
     axes.grid(visible=False)
 
 
 def _kept(axes: Axes, records: Sequence[Record]) -> None:
-    """A method without a history: what was right before each batch was learnt."""
+    """Draw the online accuracy (on each batch before it is learnt), for a method without sums."""
     steps, online = [r["step"] for r in records[1:]], [100 * r["online"] for r in records[1:]]
     axes.plot(steps, online, color=GREY)
-    axes.set(title="Right before learning", xlabel="step", ylabel="%", xlim=(0, max(records[-1]["step"], 1)), ylim=(0, 101))
+    axes.set(title="Online accuracy", xlabel="step", ylabel="%", xlim=(0, max(records[-1]["step"], 1)), ylim=(0, 101))
 
 
 @live
 def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
-    """Accuracy kept on the old against that on the new, a trajectory a branch; and the old one against the step."""
+    """Draw old-task against new-task accuracy, one curve per branch, and the old-task accuracy over the steps."""
     branches: dict[str, list[Record]] = {}
     for record in records:
         branches.setdefault(record["branch"], []).append(record)
     best = max(branches, key=lambda name: branches[name][-1]["old"] + branches[name][-1]["new"])
     last = branches[best][-1]
-    said = f"Best mean of both: {branch_name(best)}, {100 * last['old']:.1f} % on the old, {100 * last['new']:.1f} % on the new"
+    said = f"Best mean: {branch_name(best)}, {100 * last['old']:.1f} % on old tasks, {100 * last['new']:.1f} % on the new task"
     if last["step"] == last["border"]:
-        said = f"At the border: {100 * last['old']:.1f} % on what was learnt, {100 * last['new']:.1f} % on what comes"
-    heading(fig, said, f"task 1 learnt once; step {last['step']:,} of {last['of']:,}; grey: the same mean of both")
+        said = (
+            f"At the boundary: accuracy {100 * last['old']:.1f} % on task 1, {100 * last['new']:.1f} % on task 2, not learnt yet"
+        )
+    heading(
+        fig,
+        said,
+        f"task 1 is learnt once; step {last['step']:,} of {last['of']:,}; test accuracy; grey lines: equal mean of both",
+    )
     _plane(part(fig, "plane", 46, 62, 340, 320), branches)
     _old(part(fig, "old", 446, 62, 214, 320, gap=30), branches)
 
 
 def shade(branch: str, among: Sequence[str]) -> tuple[str, str]:
-    """Colour and line of a branch: its method's, dashed where another of the method stands before it."""
+    """Return the colour of a branch, that of its method, and its line style, which differs among branches of a method."""
     method = branch.partition("@")[0]
     before = [name for name in among if name.partition("@")[0] == method].index(branch)
     return COLOURS[method], ("-", "--", ":", "-.")[before % 4]
@@ -138,17 +148,17 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
     highest = max(100 * r["old"] for rows in branches.values() for r in rows)
     left = min(100 * r["new"] for rows in branches.values() for r in rows)
     right = max(100 * r["new"] for rows in branches.values() for r in rows)
-    for total in range(20, 200, 20):  # the same mean
+    for total in range(20, 200, 20):  # lines of equal mean accuracy
         axes.plot([0, total], [total, 0], color=HAIR, linewidth=0.8)
     for name, rows in branches.items():
         colour, line = shade(name, [*branches])
         axes.plot([100 * r["new"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8)
         axes.plot(100 * rows[-1]["new"], 100 * rows[-1]["old"], "o", color=colour, markersize=5.5)
     axes.plot(100 * start["new"], 100 * start["old"], "s", color=INK, markersize=5)
-    axes.annotate("border", (100 * start["new"], 100 * start["old"]), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    axes.annotate("boundary", (100 * start["new"], 100 * start["old"]), xytext=(6, 5), textcoords="offset points", fontsize=8)
     axes.set(
         xlim=(max(left - 5, 0), min(max(right + 6, 30), 101)), ylim=(max(lowest - 5, 0), min(highest + 4, 101)),
-        xlabel="right on the new, %", title="Right on the old, %",
+        xlabel="accuracy on the new task (%)", title="Accuracy on the old tasks (%)",
     )  # fmt: skip
     legend = [
         (f"{'– –' if shade(n, [*branches])[1] != '-' else '–'} {branch_name(n)}", text(shade(n, [*branches])[0]))
@@ -167,6 +177,6 @@ def _old(axes: Axes, branches: dict[str, list[Record]]) -> None:
         axes.plot([r["step"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8)
     first, last = next(iter(branches.values()))[0], next(iter(branches.values()))[-1]
     axes.set(
-        xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="The old, step by step, %",
+        xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="Old tasks: accuracy (%)",
         ylim=(0, 101),
     )  # fmt: skip

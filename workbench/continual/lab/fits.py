@@ -1,4 +1,4 @@
-"""What comparisons fit: one method on one stream; and the settings that each method may choose from."""
+"""The fits of the comparisons (one method on one stream each), and the settings that are tried for each method."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from workbench.runs import Run
 
 
 class FitConfig(ContinualConfig):
-    """One method on one stream, looked at on the way."""
+    """The knobs of one fit of a comparison."""
 
     title: ClassVar[str] = "looks"
-    looks: int = knob(20, "looks", "on the way, about", low=1, high=1000)
+    looks: int = knob(
+        20, "evaluations", "Approximate number of evaluations during training. More of them take longer.", low=1, high=1000
+    )
 
     def watched(self, stream: Stream, **more: Any) -> Learner:
-        """A fit of this config that is looked at about so many times; `more` are further knobs of `learner.fit`."""
+        """Return a learner of this config that is evaluated about `looks` times; `more` are further knobs of `learner.fit`."""
         learner = self.learner(1, stream, **more)
         learner.knobs["watch"] = max(1, learner.steps // self.looks)
         return learner
@@ -31,12 +33,16 @@ class FitConfig(ContinualConfig):
 
 @fit("continual/stream", version=1, inputs=inputs)
 def on_stream(config: FitConfig, run: Run) -> Record:
-    """One method on one stream: the matrix and its numbers, what was seen on the way, what is kept, what moved."""
+    """Train one method on one stream and return the measurements.
+
+    These are the accuracy matrix and its metrics, the accuracy during training, the bytes that the method stores, and the share
+    of the weights that it changes.
+    """
     return record_of(config.watched(config.loaded()))
 
 
 def record_of(learner: Learner, run: Run | None = None) -> Record:
-    """Train to the end; what was measured. With `run` a long fit keeps its state now and then."""
+    """Train to the end and return the measurements; with `run`, a long fit saves its state from time to time."""
     for _ in learner.run():
         if run is not None and learner.training.due():
             run.save(learner.state_dict())
@@ -48,7 +54,7 @@ def record_of(learner: Learner, run: Run | None = None) -> Record:
         "matrix": found.matrix,
         "names": [task.name for task in tasks],
         "counts": [len(task.x_train) for task in tasks],
-        "old": found.matrix[-1, :-1].mean(),  # accuracy in the end on all tasks but the last
+        "old": found.matrix[-1, :-1].mean(),  # final accuracy on all tasks but the last
         "new": found.matrix[-1, -1],
         "online": found.online,
         "anytime": found.anytime,
@@ -61,7 +67,7 @@ def record_of(learner: Learner, run: Run | None = None) -> Record:
     }
 
 
-# -- what each method may choose from: sixteen settings each at full budget ---------------------------------------------------
+# -- the settings that are tried for each method: sixteen at full budget --------------------------------------------------------
 
 RATES = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0)
 SMALL_RATES = (5e-6, 1e-5, 2e-5, 3e-5, 5e-5, 7e-5, 1e-4, 1.5e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 2e-3, 5e-3, 1e-2)
@@ -85,7 +91,7 @@ FULL: dict[str, list[Setting]] = {
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
 }
-# where one set follows another: moved to where the best lay at an end of the above
+# For streams of one data set after another. These grids replace those above whose best setting was at an end of the grid.
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.003, 0.01, 0.03, 0.1)),
@@ -97,38 +103,52 @@ PAIRS: dict[str, list[Setting]] = {
     "lwf": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(0.3, 1.0, 3.0, 10.0)),
 }
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
-# sentences
+# For streams of sentences.
 WORDS: dict[str, list[Setting]] = {"ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0))}
-PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has a schedule of its own
+PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has its own schedule
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
-    """Methods on streams: some seeds choose each one's rate and strength on validation samples, fresh ones judge."""
+    """The knobs of a comparison: some seeds choose the settings of each method on validation samples, other seeds judge."""
 
     title: ClassVar[str] = "budget"
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
-    budget: int = knob(16, "settings tried", "for each method", low=1, high=16, essential=True)
+    budget: int = knob(
+        16,
+        "settings tried",
+        "Number of settings tried for each method. More settings take longer.",
+        low=1,
+        high=16,
+        essential=True,
+    )
     streams: tuple[str, ...] = knob(
-        STREAMS, "streams", "gone through", choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)), essential=True
+        STREAMS,
+        "streams",
+        "The streams on which the methods are compared.",
+        choices=(STREAMS, ("split-fashion",), ("mnist-fashion",)),
+        essential=True,
     )
 
     def settings(self, every: Sequence[Setting]) -> list[Setting]:
-        """As many of a method's settings as the budget allows, from the middle of each stretch of them."""
+        """Return as many of the settings as the budget allows, evenly spaced."""
         count = min(self.budget, len(every))
         return [every[(2 * k + 1) * len(every) // (2 * count)] for k in range(count)]
 
     def point(self, method: str, at: dict[str, Any], label: str = "", **knobs: Any) -> Point:
-        """A method at one place, choosing from its settings."""
+        """Return the point of a method at one place, with the settings that it may choose from."""
         knobs = {**PLAIN, "method": method, **knobs}
         every = PAIRS.get(method, FULL[method]) if knobs["stream"] in STREAMS[1:] else FULL[method]
         return Point(label or method, at, knobs, self.settings(every))
 
     def place(self, stream: str) -> dict[str, Any]:
-        """The knobs of one stream: a set of ten classes has 8/3 of the samples of a task of two (8,000 to 3,000)."""
+        """Return the knobs of one stream.
+
+        A task of ten classes gets 8/3 times the samples of a task of two classes (8,000 instead of 3,000).
+        """
         return {"stream": stream, "samples": 8 * self.samples // 3 if stream in STREAMS[1:] else self.samples}
 
 
 JUDGED = {"samples": 200, "hidden": (30,), "seeds": 2, "choosing": 1, "budget": 2, "looks": 4}
 LAPTOP = {"samples": 3000, "data": "full"}
-NO_PAPER = "the paper's size is one comparison of its own: workbench run continual/paper-pair --scale laptop"
+NO_PAPER = "the paper's size is a separate comparison; run: workbench run continual/paper-pair --scale laptop"
 SCALES = {"smoke": JUDGED, "laptop": LAPTOP, "paper": NO_PAPER}

@@ -1,4 +1,4 @@
-"""A fork at a border: task 1 learnt once by plain steps, with everything kept that a branch may need to go on from it."""
+"""A fork at a task boundary: task 1 is learnt once by SGD, and all that a branch needs to continue from there is stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from workbench.training import TrainingError
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
 
 
-NO_PAPER = "the paper's own size is a comparison: workbench run continual/paper-pair --scale laptop"
+NO_PAPER = "the paper's size is a separate comparison; run: workbench run continual/paper-pair --scale laptop"
 BRANCHES = (
     ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
     ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
@@ -34,24 +34,43 @@ BRANCHES = (
 )
 
 
-EVERY = knob(10, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+EVERY = knob(
+    10, "evaluate every", "Steps between two evaluations. Smaller values give finer curves but take longer.", low=1, high=1000,
+    unit="steps",
+)  # fmt: skip
 
 
 class ForkConfig(StreamConfig):
-    """Task 1 learnt once, by SGD, and the rest of the stream under several settings side by side."""
+    """The knobs of a fork: task 1 is learnt once by SGD, then several methods learn the rest of the stream side by side."""
 
     title: ClassVar[str] = "branches"
     stream: Literal["mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"] = knob(
-        "mnist-fashion", "stream", "what is learnt in turn", essential=True
+        "mnist-fashion",
+        "stream",
+        "The sequence of tasks. All branches share task 1 and then learn the other tasks.",
+        essential=True,
     )
-    first_lr: float = vary(FIRST_LR, help="of SGD, for all branches", low=0.001, step=None, log=True, when=None)
+    first_lr: float = vary(
+        FIRST_LR, help="Learning rate of SGD on task 1, which all branches share.", low=0.001, step=None, log=True, when=None
+    )
     branches: tuple[str, ...] = knob(
-        BRANCHES[0], "branches", "METHOD@RATE: how each goes on after the border", essential=True, free=True, choices=BRANCHES
+        BRANCHES[0],
+        "branches",
+        "How each branch continues after task 1: METHOD@RATE, with RATE the learning rate. One to six branches.",
+        essential=True,
+        free=True,
+        choices=BRANCHES,
     )
-    power: float = vary(POWER, help="of CLASSP", when=None)
-    threshold: float = vary(THRESHOLD, help="of CLASSP, on squared gradients", choices=(), essential=False, when=None)
-    strength: float = vary(STRENGTH, 10.0, help="of penalties", when=None)
-    memory: int = vary(MEMORY, help="samples kept by replay and A-GEM", unit="", when=None)
+    power: float = vary(POWER, help="Exponent p of the sum of CLASSP and of its root. 2 is AdaGrad.", when=None)
+    threshold: float = vary(
+        THRESHOLD, help="Threshold of CLASSP. A weight moves only if its squared gradient is above it. 0 lets all weights move.",
+        choices=(), essential=False, when=None,
+    )  # fmt: skip
+    strength: float = vary(
+        STRENGTH, 10.0, help="Strength of the penalties of EWC, L2, SI, MAS and LwF. A larger value keeps more and learns less.",
+        when=None,
+    )  # fmt: skip
+    memory: int = vary(MEMORY, help="Number of samples that replay and A-GEM store.", unit="", when=None)
     every: int = EVERY
     presets = {"smoke": {"samples": 4000, "every": 10}, "laptop": {"samples": 8000, "every": 10}, "paper": NO_PAPER}
 
@@ -62,7 +81,7 @@ class ForkConfig(StreamConfig):
 
 
 class Watching(Rival):
-    """Sees the plain steps of task 1 as each branch would have: sums for any power, SI's books."""
+    """An observer of the SGD steps of task 1: it records the sums for each power, and the state of SI, for the branches."""
 
     def __init__(self, model: nn.Module, powers: Sequence[float]):
         self.model, self.si = model, SI(model, 0.0)
@@ -79,12 +98,12 @@ class Watching(Rival):
 
 
 class Branches:
-    """Branches by their names, METHOD@RATE, each a learner of its own that goes on from the border of task 1."""
+    """The branches by name, METHOD@RATE; each is a learner that continues from the end of task 1."""
 
     def __init__(self, config: ForkConfig):
         self.config = config
         self.stream = config.loaded()
-        self.failed: dict[str, str] = {}  # branches that flew off, and why
+        self.failed: dict[str, str] = {}  # branches whose training failed, and the error message
         self.trunk = self._learner("sgd", config.first_lr)
         self.border = config.passes * -(-len(self.stream.tasks[0].x_train) // config.batch)
         self.watching = Watching(self.trunk.model, sorted({config.power, 2.0}))
@@ -92,7 +111,7 @@ class Branches:
 
     @staticmethod
     def read(names: Sequence[str]) -> dict[str, tuple[str, float]]:
-        """Method and rate of each; raises ValueError for what is neither."""
+        """Return the method and the learning rate of each branch; raises ValueError for an invalid name."""
         found = {}
         for name in names:
             method, _, rate = name.partition("@")
@@ -102,16 +121,17 @@ class Branches:
                 number = -1.0
             if method not in FORKED or not 0 < number < float("inf"):
                 raise ValueError(
-                    f"branches: {name!r} is not METHOD@RATE; expected a method of {', '.join(FORKED)}, and a rate: classp@0.003"
+                    f"branches: {name!r} is not METHOD@RATE; expected one of the methods {', '.join(FORKED)} and a "
+                    "positive learning rate, as in classp@0.003"
                 )
             found[name] = method, number
         if not 1 <= len(found) == len(names) <= 6:
-            raise ValueError(f"branches: {', '.join(names) or 'none'}; expected one to six, each once")
+            raise ValueError(f"branches: {', '.join(names) or 'none'}; expected one to six different branches")
         return found
 
     @classmethod
     def looks(cls, config: ForkConfig) -> int:
-        """Looks at each branch."""
+        """Return the number of evaluations of each branch."""
         branches = cls(config)
         end, every = branches.trunk.steps, config.every
         return 1 + end // every - branches.border // every + (end % every > 0)
@@ -122,7 +142,7 @@ class Branches:
         return made.learner(0, self.stream)
 
     def go(self) -> Iterator[dict[str, Learner]]:
-        """Learn task 1, then all branches in step; yields them at the border and at each look."""
+        """Learn task 1, then train all branches step by step; yields them at the end of task 1 and at each evaluation."""
         steps = self.trunk.run()
         for _ in range(self.border):
             next(steps)
@@ -133,14 +153,17 @@ class Branches:
             for name, one in [*running.items()]:
                 try:
                     next(one)
-                except TrainingError as error:  # the others go on
+                except TrainingError as error:  # the other branches continue
                     self.failed[name] = str(error)
                     del running[name]
             if step % self.config.every == 0 or step == self.trunk.steps:
                 yield branches
 
     def _branch(self, method: str, rate: float) -> Learner:
-        """A learner that stands where the trunk stands, with what its own method would have kept until then."""
+        """Return a learner that continues from the current state of the trunk.
+
+        The sums of CLASSP and AdaGrad, the state of SI and the buffer of replay are filled as if the method had learnt task 1.
+        """
         learner = self._learner(method, rate)
         state, trunk = learner.state_dict(), copy.deepcopy(self.trunk.state_dict())
         own, common = state["training"], trunk.pop("training")

@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: a network's history, a threshold on its gradients, one weight."""
+"""Live figures, drawn from records: the history of a network, a threshold on its gradients, and one weight."""
 
 from __future__ import annotations
 
@@ -33,35 +33,39 @@ def _powers(axes: Axes, ends: tuple[float, float], every: int = 3) -> None:
 
 @live
 def draw_history(fig: Figure, records: Sequence[Record]) -> None:
-    """First-layer weights coloured by how frozen they are; histograms of the sums and of the effective rates, a layer each."""
+    """Draw first-layer weights coloured by how frozen they are, and histograms of the sums and effective rates of each layer."""
     record = records[-1]
     free = np.array(record.get("free", [[0]])).mean()
     title = f"When {record['moment']}"
     if "free" in record:
-        title += f", these six units may move {free:.0f} % as far as fresh ones"
+        title += f", these six units have {free:.0f} % of their plasticity left"
     right = ", ".join(f"{100 * a:.0f}" for a in record["accuracies"])
-    heading(fig, title, f"{record['tasks']} of {len(record['names'])} tasks learnt; right on each, learnt or not: {right} %")
+    heading(
+        fig,
+        title,
+        f"{record['tasks']} of {len(record['names'])} tasks learnt; test accuracy on each task, learnt or not: {right} %",
+    )
     if "free" in record:
         _pictures(part(fig, "weights", 8, 62, 654, 128), record)
     for name, left, key, ends, label in (
         ("sums", 46, "sums", SUMS, "sum S of |g|^p"),
-        ("rates", 392, "rates", RATES, "rate alpha / (eps + S)^(1/p)"),
+        ("rates", 392, "rates", RATES, "effective rate alpha / (eps + S)^(1/p)"),
     ):
         axes = part(fig, name, left, 232, 268, 150, gap=28)
         for layer, shares in enumerate(record[key]):
             _staircase(axes, shares, ends, LAYERS[layer % len(LAYERS)])
         _powers(axes, ends)
         axes.set(xlabel=label, ylim=(0, None))
-        axes.set_title("% of weights, by sum" if key == "sums" else "% of weights, by rate")
+        axes.set_title("Weights by sum (%)" if key == "sums" else "Weights by rate (%)")
         if key == "sums":
             none = ", ".join(f"{100 * share:.0f}" for share in record["untouched"])
-            axes.text(0.02, 0.97, f"0: {none} %", transform=axes.transAxes, va="top", fontsize=8, color=FAINT)
+            axes.text(0.02, 0.97, f"S = 0: {none} %", transform=axes.transAxes, va="top", fontsize=8, color=FAINT)
         if key == "rates":
             words(axes, [(f"– {k + 1} ", text(LAYERS[k % len(LAYERS)])) for k in range(len(record[key]))] + [("layer", FAINT)])
 
 
 def _pictures(axes: Axes, record: Record) -> None:
-    """Six units' incoming weights: strong where large, orange where free to move, blue where frozen."""
+    """Draw the incoming weights of six units: opaque if large, orange if free to move, blue if frozen."""
     side = round(len(record["weights"][0]) ** 0.5)
     warm, cold = np.array(to_rgb(ORANGE)), np.array(to_rgb(BLUE))
     for place, (weights, free) in enumerate(zip(record["weights"], record["free"], strict=True)):
@@ -72,24 +76,32 @@ def _pictures(axes: Axes, record: Record) -> None:
         left = 1.08 * place
         axes.imshow(shades, interpolation="nearest", extent=(left, left + 1, 0, 1))
         axes.text(left, 1.04, f"unit {record['units'][place]}: {np.mean(free):.0f} %", fontsize=8)
-    axes.text(1.08 * 6 - 0.08, -0.06, "orange: free, blue: frozen", ha="right", va="top", fontsize=8, color=FAINT)
+    axes.text(
+        1.08 * 6 - 0.08,
+        -0.06,
+        "percentage: plasticity left; orange: free to move, blue: frozen; opaque: large weight",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=FAINT,
+    )
     axes.set(xlim=(-0.01, 6.42), ylim=(-0.16, 1.16), aspect="auto")
     axes.set_axis_off()
 
 
 def power_of_ten(exponent: float) -> str:
-    """As it is written: 10 to a power of one decimal."""
+    """Return 10 to the power `exponent` as text, with the exponent in superscript digits (one decimal)."""
     small = f"{exponent:.1f}".removesuffix(".0").translate(str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{small}"
 
 
 @live
 def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
-    """Squared gradients of one batch over all weights, and the threshold: what lies right of it is let through."""
+    """Draw a histogram of the squared gradients of one batch over all weights; those above the threshold are filled."""
     record = records[-1]
     heading(
         fig, f"A threshold of {power_of_ten(record['cut_at'])} lets {100 * record['through']:.3g} % of the weights move",
-        f"when {record['moment']}: squared gradients of one batch of 32; the largest is {record['largest']:.2g}",
+        f"when {record['moment']}: squared gradients of one batch; the largest is {record['largest']:.2g}",
     )  # fmt: skip
     axes = part(fig, "squares", 46, 62, 612, 320)
     shares = 100 * np.array(record["histogram"])
@@ -102,9 +114,14 @@ def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
     axes.axvline(np.log10(0.5), color=FAINT, linestyle="--", linewidth=1.2)
     axes.text(np.log10(0.5) - 0.1, 0.97 * top, "published: 0.5", ha="right", va="top", fontsize=8, color=FAINT)
     _powers(axes, SQUARES, 2)
-    axes.set(ylim=(0, top), xlabel="squared gradient of a weight", title="% of weights")
+    axes.set(ylim=(0, top), xlabel="squared gradient of a weight", title="Weights (%)")
     words(
-        axes, [("▮ let through   ", text(ORANGE)), ("– held back   ", text(GREY)), (f"{100 * record['zero']:.0f} % are 0", FAINT)]
+        axes,
+        [
+            ("▮ above the threshold   ", text(ORANGE)),
+            ("– at or below it   ", text(GREY)),
+            (f"{100 * record['zero']:.0f} % are 0", FAINT),
+        ],
     )
 
 
@@ -114,13 +131,13 @@ SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": 
 
 @live
 def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
-    """One weight under four switches, its steps, and the bound on its way."""
+    """Draw one weight under four update rules, the distance that CLASSP moves it with its bound, and the mean step size."""
     record = records[-1]
     bound, way = record["bound"], record["way"][-1]
     heading(
-        fig, f"CLASSP has moved {way:.2g} in all; it may move at most {bound[-1]:.2g} (bound)",
-        f"{record['steps']} gradients, {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}, "
-        f"SGD's rate {record['sgd_lr']:g}",
+        fig, f"CLASSP moves the weight by {way:.2g} in total; its bound allows at most {bound[-1]:.2g}",
+        f"{record['steps']} gradients: {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}, "
+        f"learning rate of SGD {record['sgd_lr']:g}",
     )  # fmt: skip
     steps = np.arange(len(record["weight_paper"]))
     axes = part(fig, "weight", 46, 62, 372, 320)
@@ -130,17 +147,17 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     inside = np.concatenate([record["weight_paper"], record["weight_adagrad"]])
     span = max(inside.max() - inside.min(), 1e-9)
     low, high = inside.min() - 0.35 * span, inside.max() + 0.35 * span
-    axes.set(xlim=(0, steps[-1]), ylim=(low, high), xlabel="step", title="The weight")
+    axes.set(xlim=(0, steps[-1]), ylim=(low, high), xlabel="step", title="Weight")
     if record["border"]:
         axes.axvline(record["border"], color=HAIR, linewidth=1.4)
     words(axes, [(f"– {SWITCH_NAMES[n]} ", text(c)) for n, c in SWITCHES.items()])
     path = part(fig, "way", 484, 62, 174, 140, gap=32)
     path.plot(steps, record["way"], color=ORANGE)
     path.plot(steps, bound, "--", color=INK, linewidth=1.1)
-    path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Way")
-    words(path, [("– CLASSP  ", text(ORANGE)), ("- - bound", INK)])
+    path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Distance")
+    words(path, [("– CLASSP ", text(ORANGE)), ("- - bound", INK)])
     size = part(fig, "step", 484, 252, 174, 130, gap=32)
-    every = -(-len(steps) // 60)  # of so many steps the mean: single ones are noise
+    every = -(-len(steps) // 60)  # means over this many steps, since single steps are noisy
     for name in ("paper", "adagrad", "sgd"):
         moved = np.abs(np.diff(record[f"weight_{name}"]))
         means = np.array([part.mean() for part in np.array_split(moved, range(every, len(moved), every))])
@@ -148,4 +165,4 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     low, high = (round(end) for end in size.get_ylim())
     ticks = range(low, high + 1, max(1, (high - low) // 3))
     size.set_yticks(ticks, labels=[f"1e{tick}" for tick in ticks])
-    size.set(xlim=(0, steps[-1]), xlabel="step", title="Size of a step")
+    size.set(xlim=(0, steps[-1]), xlabel="step", title="Mean step size")

@@ -1,4 +1,4 @@
-"""One weight under a microscope, for the teaching notebook and its tests."""
+"""The experiment with a single weight, for the notebook `02-inside` and the tests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob, vary
 
 KINDS = {
-    "noise": "noise about a small push",
+    "noise": "noise with a small constant mean",
     "constant": "all equal",
-    "two tasks": "a push up, then a push down after the border",
-    "never, then often": "none before the border, noise after it",
+    "two tasks": "upward push in task 1, downward push in task 2",
+    "never, then often": "zero in task 1, noise in task 2",
 }
 
 
 def gradients(kind: str, steps: int, size: float, seed: int) -> Tensor:
-    """A series of gradients ``(steps,)`` of a weight, in float64, of about `size`."""
+    """Return a series of gradients ``(steps,)`` of one weight, in float64.
+
+    `size` is the constant gradient, or the standard deviation of the noise. The means are multiples of it.
+    """
     generator = torch.Generator().manual_seed(seed)
     noise = size * torch.randn(steps, generator=generator, dtype=torch.float64)
     half = torch.arange(steps) < steps // 2
@@ -35,7 +38,10 @@ def gradients(kind: str, steps: int, size: float, seed: int) -> Tensor:
 
 
 def walk(series: Tensor, rule: Rule) -> dict[str, list[float]]:
-    """Where `update` takes a weight that begins at 0: weight, way so far and sum, ``(steps + 1,)`` each."""
+    """Apply `update` to a weight that starts at 0, gradient after gradient.
+
+    Returns the weight, the distance moved so far (way) and the sum S, each with ``steps + 1`` values.
+    """
     weight, total = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     found: dict[str, list[float]] = {"weight": [0.0], "way": [0.0], "sum": [0.0]}
     for gradient in series:
@@ -48,7 +54,10 @@ def walk(series: Tensor, rule: Rule) -> dict[str, list[float]]:
 
 
 def at_once(series: Tensor, rule: Rule) -> dict[str, list[float]]:
-    """The same as `walk`, all steps in a few operations, since no gradient depends on the weight: for what follows a slider."""
+    """Return the same as `walk`, computed for all steps at once, which is fast enough to follow a slider.
+
+    This is possible because the gradients do not depend on the weight.
+    """
     k = gate(series, rule)
     total = (k.abs() if rule.mode == "repo" else k.abs() ** rule.power).cumsum(0)
     before = total if rule.order == "inclusive" else torch.cat([total.new_zeros(1), total[:-1]])
@@ -58,7 +67,7 @@ def at_once(series: Tensor, rule: Rule) -> dict[str, list[float]]:
 
 
 def follow(series: Tensor, make: Callable[[list[Tensor]], torch.optim.Optimizer]) -> float:
-    """Where an optimizer of torch's, made by ``make([weight])``, takes a weight that begins at 0."""
+    """Return the final value of a weight that starts at 0 and is moved by a torch optimizer, made by ``make([weight])``."""
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = make([weight])
     for gradient in series:
@@ -68,23 +77,45 @@ def follow(series: Tensor, make: Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
 class WeightConfig(Config):
-    """A series of gradients, and the rule that one weight follows."""
+    """The knobs of the single weight: the series of its gradients, and the update rule."""
 
-    kind: Literal[tuple(KINDS)] = knob("two tasks", "gradients", "what the weight sees", essential=True)
-    size: float = knob(0.01, "their size", "deviation of the gradients", low=1e-6, high=1.0, log=True, essential=True)
-    steps: int = knob(400, "steps", "in all; a border in the middle", low=20, high=600, step=20, essential=True)
-    lr: float = knob(0.01, "alpha", "in units of the weight", low=1e-4, high=1.0, log=True, essential=True)
-    sgd_lr: float = knob(0.1, "rate of SGD", "beside it", low=1e-4, high=10.0, log=True)
-    power: float = vary(POWER, help="of the sum and of its root", when=None)
-    threshold: float = vary(THRESHOLD, help="on the squared gradient", high=1.0, choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None)
+    kind: Literal[tuple(KINDS)] = knob(
+        "two tasks", "gradients", "The series of gradients that the weight receives.", essential=True
+    )
+    size: float = knob(
+        0.01, "gradient size", "Standard deviation of the noise, or the size of a constant gradient.", low=1e-6, high=1.0,
+        log=True,
+        essential=True,
+    )  # fmt: skip
+    steps: int = knob(
+        400,
+        "steps",
+        "Number of gradients in total. The task boundary is in the middle.",
+        low=20,
+        high=600,
+        step=20,
+        essential=True,
+    )
+    lr: float = knob(
+        0.01, "alpha", "Alpha of CLASSP and rate of AdaGrad, in units of the weight. The first step is about this long.",
+        low=1e-4, high=1.0, log=True, essential=True,
+    )  # fmt: skip
+    sgd_lr: float = knob(
+        0.1, "rate of SGD", "Learning rate of SGD, which is shown for comparison.", low=1e-4, high=10.0, log=True
+    )
+    power: float = vary(POWER, help="Exponent p of the sum S and of its root. 2 is AdaGrad.", when=None)
+    threshold: float = vary(
+        THRESHOLD, help="The weight moves only if its squared gradient is above the threshold. 0 lets it always move.", high=1.0,
+        choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None,
+    )  # fmt: skip
     eps: float = EPS
-    seed: int = knob(0, "seed", "of the gradients", low=0, high=10**6)
-    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
+    seed: int = knob(0, "seed", "Random seed of the gradients.", low=0, high=10**6)
+    presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such figure"}
 
 
 @experiment("continual/one-weight", version=1, figure=history_figures.draw_weight, story=stories.tell_weight, instant=True)
 def one_weight(config: WeightConfig, run: Any) -> Iterator[Record]:
-    """One weight under four switches: the paper's rule, the published program's, AdaGrad's, SGD's."""
+    """Move one weight by four update rules: those of the paper, of the published program, of AdaGrad and of SGD."""
     series = gradients(config.kind, config.steps, config.size, config.seed)
     common = (config.lr, config.power, config.threshold, config.eps, True)
     rules = {
@@ -112,5 +143,5 @@ def one_weight(config: WeightConfig, run: Any) -> Iterator[Record]:
 
 
 def _short(values: list[float]) -> list[float]:
-    """Six digits: enough to be drawn, and half the size."""
+    """Round to six significant digits, which suffice for drawing and halve the size of the record."""
     return [float(f"{value:.6g}") for value in values]

@@ -1,4 +1,4 @@
-"""What is read off an optimizer's history: sums, effective rates, plasticity left, gradients that a threshold lets through."""
+"""Quantities of an optimizer's history: sums of gradients, effective rates, the plasticity left, and squared gradients."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workbench.continual.rule import Rule, rates
 from workbench.experiment import Record
 
 BINS = 40
-SUMS = (-9.0, 3.0)  # log10 of the sums shown
-RATES = (-5.0, 3.0)  # of the effective rates
-SQUARES = (-16.0, 0.0)  # of the squared gradients
+SUMS = (-9.0, 3.0)  # range of log10 of the sums
+RATES = (-5.0, 3.0)  # range of log10 of the effective rates
+SQUARES = (-16.0, 0.0)  # range of log10 of the squared gradients
 
 
 class Layer(NamedTuple):
-    """A layer's weights and the sums of its gradients."""
+    """The weights of a layer, and the sum S of the gradients of each weight."""
 
     name: str
     weight: Tensor
@@ -31,7 +31,10 @@ class Layer(NamedTuple):
 
 
 def layers(learner: Learner) -> list[Layer]:
-    """The matrices and kernels of a network whose optimizer keeps sums (CLASSP, AdaGrad); none where it keeps none."""
+    """Return the matrices and kernels of the network with their sums (CLASSP, AdaGrad).
+
+    The list is empty if the optimizer stores no sums.
+    """
     found = []
     for p in learner.model.parameters():
         state = learner.optimizer.state.get(p, {})
@@ -42,7 +45,7 @@ def layers(learner: Learner) -> list[Layer]:
 
 
 def rule_of(learner: Learner) -> Rule:
-    """The rule by which its sums slow weights down, once decay is on."""
+    """Return the rule by which the sums slow the weights down once decay is on."""
     k = learner.knobs
     if isinstance(learner.optimizer, CLASSP):
         return checked({**learner.optimizer.param_groups[0], "lr": k["lr"], "decay": True})
@@ -50,43 +53,52 @@ def rule_of(learner: Learner) -> Rule:
 
 
 def gauges(learner: Learner) -> Record:
-    """Of each layer: the plasticity left, median and ends of the effective rate; the histograms of its sums."""
+    """Return the plasticity left, quantiles (1 %, 50 %, 99 %) of the effective rate, and the histogram of the sums of each layer.
+
+    The record is empty if the optimizer stores no sums.
+    """
     found, rule = layers(learner), rule_of(learner)
     tasks = max(learner.training.done / max(learner.steps, 1) * len(learner.stream.tasks), 1e-9)
     gauge, spread, sums = [], [], []
     for _, _, total in found:
-        # if the next task brings each weight as much gradient as a task has brought it so far
+        # assumes that the next task adds as much to each sum as a task has added so far, on average
         gauge.append(left(total, total / tasks, rule).mean().item())
         rate = rates(total, rule).flatten()
-        kept = rate[:: max(1, len(rate) // 10_000)]  # quantiles of ten thousand are near enough
+        kept = rate[:: max(1, len(rate) // 10_000)]  # ten thousand values give sufficiently exact quantiles
         spread.append(torch.quantile(kept, torch.tensor([0.01, 0.5, 0.99])).tolist())
         sums.append(histogram(total, SUMS))
     return {"gauge": gauge, "rates": spread, "sums": sums} if found else {}
 
 
 def histogram(values: Tensor, ends: tuple[float, float], bins: int = BINS) -> list[float]:
-    """Share of positive `values` in each bin of their log10; what lies outside is in the end bins, zeros are left out."""
+    """Return the share of `values` in each of `bins` bins of log10, between `ends`.
+
+    Values outside are counted in the first or last bin. Zeros are in no bin, but count in the total.
+    """
     positive = values[values > 0]
     logs = positive.log10().clamp(*ends).float()
     return (torch.histc(logs, bins, *ends) / max(values.numel(), 1)).tolist()
 
 
-# -- moments of a run that is made once and looked at from all sides ----------------------------------------------------------
+# -- moments of a training run, which is computed once for all views ------------------------------------------------------------
 
 
 class Moment(NamedTuple):
-    """A network at one moment: its layers, the squared gradients of its next batch, accuracy on each task."""
+    """A network at one moment: its layers, the squared gradients of one batch, and the accuracy on each task."""
 
     name: str
     layers: list[Layer]
     squares: Tensor
     accuracies: list[float]
-    tasks: int  # learnt so far
+    tasks: int  # number of tasks learnt so far
 
 
 @lru_cache(maxsize=4)
 def moments(text: str) -> tuple[list[Moment], Rule, list[str]]:
-    """The moments of the run of a config (as JSON): its first step, then the end and the new task's first step at each border."""
+    """Train by a config, given as JSON, and return the moments of the run, the rule, and the names of the tasks.
+
+    The moments are the first step of the run, the end of each task, and the first step of each later task.
+    """
     config = ContinualConfig.model_validate_json(text)
     learner = config.learner(0)
     found: list[Moment] = []
@@ -109,7 +121,10 @@ def _moment(learner: Learner, name: str, tasks: int) -> Moment:
 
 
 def first_weights(model_layers: list[Layer], rule: Rule, mass: Tensor, units: list[int]) -> dict[str, Any]:
-    """Of some units of the first layer: their incoming weights (in percent of the largest), and the plasticity left in each."""
+    """Return the incoming weights of some units of the first layer, and the plasticity left in each weight, both in percent.
+
+    A weight is relative to the largest weight of its unit. `mass` is what the next task is assumed to add to the sums.
+    """
     _, weight, total = model_layers[0]
     chosen, share = weight[units], left(total[units], mass[units], rule)
     most = chosen.abs().amax(1, keepdim=True).clamp(min=1e-12)

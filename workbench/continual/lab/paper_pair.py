@@ -1,7 +1,8 @@
-"""The paper's vision pair at its own size: MNIST, then Fashion-MNIST, with the network and the schedule of the author's program.
+"""The paper's vision experiment at its own size: MNIST, then Fashion-MNIST, with the network of the author's program.
 
-Four passes over MNIST and one over Fashion-MNIST in batches of 32, pixels normalised by MNIST's mean and deviation. Settings are
-chosen on 8,000 pictures a set (`paper-choice`); the pair itself takes them as they were chosen there.
+As in that program, training makes four passes over MNIST and one over Fashion-MNIST in batches of 32, and pixels are normalised
+by the mean and standard deviation of MNIST. Settings are chosen on 8,000 images of each set (`paper-choice`); `paper-pair` uses
+the settings chosen there.
 """
 
 from __future__ import annotations
@@ -30,22 +31,27 @@ from workbench.plotting import figure, finish, published
 from workbench.runs import Run
 from workbench.training import Batches, mixed
 
-MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's pixels, for both sets
-SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda 5000 without the half that ours has
+MEAN, DEVIATION = 0.1307, 0.3081  # mean and standard deviation of the pixels of MNIST, used for both sets
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 there; the penalty here has a factor of 1/2
 
 
 class PaperConfig(FitConfig):
-    """The pair with the paper's network."""
+    """The knobs of one fit on both image sets with the paper's network."""
 
     title: ClassVar[str] = "pair"
-    first_passes: int = knob(4, "passes over MNIST", "over Fashion-MNIST it is one", low=1, high=20)
-    tested: int = knob(10_000, "tested on", "samples of a set, at most", low=50, high=10_000, log=True)
-    scripted: bool = knob(False, "EWC as scripted", "anchor and Fisher of another network, as in the author's program")
+    first_passes: int = knob(4, "passes over MNIST", "Number of passes over MNIST, the first task.", low=1, high=20)
+    tested: int = knob(
+        10_000, "test samples", "Test samples of each set, at most. More samples make the accuracy more precise but take longer.",
+        low=50, high=10_000, log=True,
+    )  # fmt: skip
+    scripted: bool = knob(
+        False, "EWC as scripted", "Use the weights and the Fisher information of another network, as in the author's program."
+    )
 
 
 @fit("continual/paper-net", version=1, inputs=inputs)
 def on_pair(config: PaperConfig, run: Run) -> Record:
-    """One method on the pair; killed and started anew it goes on."""
+    """Train one method on both sets; an interrupted fit resumes from its saved state."""
     stream = config.loaded()
     stream = Stream(stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs)
     learner = config.watched(stream, first_passes=config.first_passes)
@@ -64,7 +70,10 @@ def _normalised(task: Task, most: int) -> Task:
 
 
 def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> Record:
-    """What the author's program prints: accuracy on training pictures, with dropout on; here on the first ten thousand."""
+    """Return the accuracy that the author's program prints: on training images, with dropout active.
+
+    Only the first `most` images of each set are used.
+    """
     learner.model.train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -73,7 +82,10 @@ def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> 
 
 
 class Scripted(EWC):
-    """EWC of the author's program: from the second pass on a pull towards another network's weights, by that one's Fisher."""
+    """EWC as in the author's program: from the second pass on, weights are pulled towards those of another network.
+
+    The pull is weighted with the Fisher information of that other network.
+    """
 
     def __init__(self, model: torch.nn.Module, strength: float, other: list, after: int):
         super().__init__(model, strength, online=True)
@@ -85,7 +97,7 @@ class Scripted(EWC):
             super().before_step()
 
     def end_task(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Nothing: its anchor was there before."""
+        """Do nothing, since the anchor is fixed from the start."""
 
     def state_dict(self) -> dict[str, Any]:  # noqa: D102
         return {**super().state_dict(), "seen": self.seen}
@@ -96,7 +108,10 @@ class Scripted(EWC):
 
 
 def scripted(learner: Learner, stream: Stream, config: PaperConfig) -> Scripted:
-    """Train another network for one pass, and take its weights and the sum of its squared batch gradients, over the samples."""
+    """Train another network for one pass; return EWC with its weights as the anchor.
+
+    As Fisher information it uses the sum of the squared batch gradients of that pass, divided by the number of samples.
+    """
     task = stream.tasks[0]
     other = PaperNet(config.seed + 1_000_003, stream.outputs)
     optimizer = torch.optim.SGD(other.parameters(), config.lr)
@@ -136,11 +151,14 @@ KNOBS = ("stream", "network", "method", "lr", "first_lr", "threshold", "mode", "
 
 
 def draw_pair(records: Sequence[Record]) -> Figure:
-    """Accuracy in the end of every row on either set, and what the author's program would print of it (hollow)."""
+    """Draw the final accuracy of each method on each set.
+
+    Hollow marks show the accuracy that the author's program would print.
+    """
     labels = places(records, "label")
     judged = [r for r in judging_rows(records) if "matrix" in r]
-    ends = [{**r, "digits": r["matrix"][-1][0], "clothes": r["matrix"][-1][1]} for r in judged]
-    panels = [Panel(name, Measure(name, "accuracy in the end (%)", 100)) for name in ("digits", "clothes")]
+    ends = [{**r, "MNIST": r["matrix"][-1][0], "Fashion-MNIST": r["matrix"][-1][1]} for r in judged]
+    panels = [Panel(name, Measure(name, "final accuracy (%)", 100)) for name in ("MNIST", "Fashion-MNIST")]
     with figure() as fig:
         for number, axes in enumerate(rows(fig, ends, panels, STYLE, labels)):
             for label in labels:
@@ -148,20 +166,22 @@ def draw_pair(records: Sequence[Record]) -> Figure:
                 if printed:
                     published(axes, [np.mean(printed)], [labels.index(label)], COLOURS[label])
         found = [(ACCURACY.lead(records, "classp", over), words) for over, words in OVER.items()]
-        title = sentence("CLASSP, digits and then clothes, points: ", found, "The paper's vision pair", "{} over {}")
-        note = "hollow: on training pictures with dropout on, as the author's program measures"
+        title = sentence("CLASSP on MNIST, then Fashion-MNIST, in points: ", found, "The paper's vision experiment", "{} over {}")
+        note = "hollow: accuracy on training images with dropout active, as the author's program measures it"
         return finish(fig, title, f"{NOTE.of(records)}; {note}")
 
 
 OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
-OWN_SIZE = "scale laptop is the paper's own size"
+OWN_SIZE = "scale laptop has the size of the paper"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 
 
 class ChoiceConfig(StudyConfig, PaperConfig):
-    """How settings are chosen: on fewer pictures."""
+    """The knobs of the choice of settings, on fewer images."""
 
-    samples: int = vary(StudyConfig.model_fields["samples"], 8000, label="samples a set", help="training pictures")
+    samples: int = vary(
+        StudyConfig.model_fields["samples"], 8000, label="samples per set", help="Training images of each set, at most."
+    )
     budget: int = vary(StudyConfig.model_fields["budget"], 6, high=6)
 
 
@@ -172,18 +192,20 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     figure=draw_pair,
     presets={"smoke": {**SMALL, "choosing": 1, "budget": 1}, "laptop": {"data": "full", "tested": 2000}, "paper": OWN_SIZE},
     swept=(*KNOBS, "streams"),
-    paper="the vision pair with the paper's network, on 8,000 pictures a set: by it the pair's settings are chosen",
+    paper="the vision experiment with the paper's network on 8,000 images of each set, to choose the settings of paper-pair",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
-    """The paper's network on 8,000 pictures a set: which rate, threshold and strength each method wants."""
+    """Choose rate, threshold and strength of each method, with the paper's network on 8,000 images of each set."""
     for label, (knobs, settings) in CHOICE.items():
         yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
 
 
 class PairConfig(StudyConfig, PaperConfig):
-    """The whole pair."""
+    """The knobs of the comparison on both whole sets."""
 
-    samples: int = vary(StudyConfig.model_fields["samples"], 60_000, label="samples a set", help="training pictures")
+    samples: int = vary(
+        StudyConfig.model_fields["samples"], 60_000, label="samples per set", help="Training images of each set, at most."
+    )
 
 
 @comparison(
@@ -196,7 +218,7 @@ class PairConfig(StudyConfig, PaperConfig):
     paper="MNIST, then Fashion-MNIST: the paper's vision experiment",
 )
 def paper_pair(config: PairConfig) -> Iterator[Point]:
-    """The paper's vision pair at its size, each method at the setting chosen on 8,000 pictures; EWC also as it was scripted."""
+    """Compare methods on the paper's vision experiment at its size, with chosen settings; EWC also as in the author's program."""
     settings = chosen_settings() if config.samples >= 8000 else {}
     for label, (knobs, every) in CHOICE.items():
         setting = settings.get(label, every[len(every) // 2])
@@ -206,7 +228,10 @@ def paper_pair(config: PairConfig) -> Iterator[Point]:
 
 
 def chosen_settings() -> dict[str, Setting]:
-    """What `paper-choice` chose: of your own run at this scale, or else of the committed reference."""
+    """Return the settings that `paper-choice` chose, from your own run at scale laptop, or else from the committed reference.
+
+    Raises KnobError if neither exists.
+    """
     choice = get("continual/paper-choice")
     records = runs.find(choice, choice.config.at("laptop")) or papers.reference_records(choice.name)
     if records is None:

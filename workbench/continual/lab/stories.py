@@ -1,4 +1,4 @@
-"""Records in, one sentence out: the present state of what is looked at live; and what to guess at before it is run."""
+"""Stories (the text above a live picture that describes its current state), and questions to answer before a run."""
 
 from __future__ import annotations
 
@@ -15,70 +15,86 @@ from workbench.live import Pins
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """What is known of each task, what was lost, and what may still move."""
+    """Describe the accuracy on the current and the first task, and the plasticity left in the first layer."""
     last = records[-1]
     if not last["step"]:
-        return "Nothing is learnt yet: what is right is right by chance."
+        return "Training has not started yet, so the accuracy on every task is at chance level."
     task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
-    told = f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), {accuracies[task]:.1f} % of it are right"
+    told = (
+        f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), "
+        f"the test accuracy is {accuracies[task]:.1f} % on this task"
+    )
     if task and last["matrix"]:
         then = 100 * last["matrix"][0][0]
-        told += f"; of the first task {accuracies[0]:.1f} %, which was {then:.1f} % when it ended"
+        told += f" and {accuracies[0]:.1f} % on task 1 ({then:.1f} % when task 1 ended)"
     if "gauge" in last:
-        told += f". The first layer has {100 * last['gauge'][0]:.0f} % of a fresh one's plasticity left"
+        told += (
+            f". First-layer weights can still move {100 * last['gauge'][0]:.0f} % as far as untrained weights (plasticity left)"
+        )
     for name, rows in pinned[:1]:
         gap = 100 * (last["mean"] - rows[-1]["mean"])
-        told += f". On average {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} the pinned ({name})"
+        told += f". Mean accuracy is {abs(gap):.1f} percentage points {'above' if gap >= 0 else 'below'} the pinned run ({name})"
     return f"{told}. {last['note'].capitalize()}".strip().removesuffix(".") + "."
 
 
 def tell_fork(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """How much each branch has kept and learnt."""
+    """Describe the accuracy of each branch on the old tasks and on the new task."""
     ends: dict[str, Record] = {record["branch"]: record for record in records}
     if all(r["step"] == r["border"] for r in ends.values()):
-        return "All branches stand at the border: the same network, the same samples to come, other ways to go on."
+        return (
+            "All branches start here, at the end of task 1, from the same network. "
+            "They will see the same samples, and differ only in the method and its learning rate."
+        )
     told = [
-        f"{branch_name(name)} flew off: {r['failed'].partition(':')[0]}"
+        f"{branch_name(name)} failed ({r['failed'].partition(':')[0]})"
         if r["failed"]
-        else f"{branch_name(name)} {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
+        else f"{branch_name(name)}: {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
         for name, r in ends.items()
     ]
-    return f"Right on the old and on the new: {'; '.join(told)}."
+    return f"Test accuracy on the old tasks and on the new task. {'; '.join(told)}."
 
 
 def tell_history(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """How many weights no gradient has reached, and how wide the rates are spread."""
+    """Describe how many weights have received no gradient yet, and which of the units shown is the most frozen."""
     record = records[-1]
     untouched = 100 * record["untouched"][0]
-    told = f"When {record['moment']}, {untouched:.0f} % of the first layer's weights have seen no gradient and are wholly free"
+    told = (
+        f"When {record['moment']}, {untouched:.0f} % of the weights of the first layer have received no gradient yet, "
+        "so they are not slowed down"
+    )
     if "free" in record:
         each = [np.mean(free) for free in record["free"]]
         least = record["units"][int(np.argmin(each))]
-        told += f". Of the six units shown, unit {least} is the most frozen ({min(each):.0f} % left)"
+        told += (
+            f". Of the six units shown, unit {least} is the most frozen: its weights can still move {min(each):.0f} % as far as "
+            "untrained weights (plasticity left)"
+        )
     return f"{told}."
 
 
 def tell_threshold(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """What the threshold lets through, and what the published one would."""
+    """Describe how many weights the threshold lets move, and whether the published threshold lets any move."""
     record = records[-1]
     through = 100 * record["through"]
     published = "none" if record["largest"] <= 0.5 else "some"
     return (
-        f"When {record['moment']}, {through:.3g} % of the weights have squared gradients above {power_of_ten(record['cut_at'])}; "
-        f"half of all lie below {record['median']:.1g}. The published 0.5, taken weight by weight, would let {published} move."
+        f"When {record['moment']}, {through:.3g} % of the weights have a squared gradient above the threshold "
+        f"{power_of_ten(record['cut_at'])}, so only these would move. The median is {record['median']:.1g}. "
+        f"The published threshold of 0.5, applied to each weight, would let {published} move."
     )
 
 
 def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Where the weight ends under each switch, and how much of its bound it has used."""
+    """Describe where the weight ends under each update rule, and how much of its bound CLASSP has used."""
     record = records[-1]
     ends = {name: record[f"weight_{name}"][-1] for name in ("paper", "adagrad", "sgd")}
     used = record["way"][-1] / max(record["bound"][-1], 1e-300)
     same = np.allclose(record["weight_paper"], record["weight_published"], atol=1e-12)
     return (
-        f"CLASSP ends at {signed(ends['paper'], 3)}, AdaGrad at {signed(ends['adagrad'], 3)}, SGD at {signed(ends['sgd'], 3)}. "
-        f"CLASSP's way is {100 * used:.0f} % of what its bound allows; {100 * record['passed']:.0f} % of the gradients "
-        f"passed the threshold. The published program does {'the same as CLASSP' if same else 'otherwise'}."
+        f"The weight ends at {signed(ends['paper'], 3)} with CLASSP, {signed(ends['adagrad'], 3)} with AdaGrad, and "
+        f"{signed(ends['sgd'], 3)} with SGD. CLASSP moves it by {100 * used:.0f} % of the distance that its bound allows. "
+        f"{100 * record['passed']:.0f} % of the gradients are above the threshold. "
+        f"The published program gives {'the same result as CLASSP' if same else 'another result'}."
     )
 
 

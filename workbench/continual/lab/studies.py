@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods on streams, retention at equal learning, what single parts of CLASSP bring."""
+"""The comparisons behind the figures: methods on streams, old-task against new-task accuracy, and ablations of CLASSP."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ONE_STREAM = (*SWEPT, "streams")
     figure=figures.draw_rivals,
     presets={**SCALES, "smoke": {**JUDGED, "streams": STREAMS[:1]}},
     swept=SWEPT,
-    paper="CLASSP against EWC, AdaGrad, SGD and Adam on the vision pair",
+    paper="CLASSP against EWC, AdaGrad, SGD and Adam (vision)",
 )
 def rivals(config: StudyConfig) -> Iterator[Point]:
-    """Every method on three streams, each at the rate and strength that validation chooses for it."""
+    """Compare all methods on three streams, each at the rate and strength chosen on validation samples."""
     for stream in config.streams:
         for method in METHODS:
             yield config.point(method, {"stream": stream}, **config.place(stream))
@@ -35,19 +35,19 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
 memory = view(
     "continual/memory", of=rivals, figure=figures.draw_memory, swept=("streams",),
     only=lambda place: place["stream"] == STREAMS[0],
-    about="The same fits: accuracy against the bytes that each method keeps besides weights and gradients, on the split stream.",
+    about="Compare the accuracy and the memory besides weights and gradients of all methods, on Fashion-MNIST in 5 tasks.",
     paper="CLASSP's memory against EWC's",
 )  # fmt: skip
 FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
 matrices = view(
     "continual/matrices", of=rivals, figure=figures.draw_matrices,
     swept=("streams",), only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
-    about="The same fits of five methods: accuracy on each task (columns) after each task (rows), on the split stream.",
+    about="Show the accuracy on each task after each task for five methods, on Fashion-MNIST in 5 tasks.",
     paper="not in the public text: accuracy on each task after each task",
 )  # fmt: skip
 
 
-# rates of the second task, from where all begin alike: SGD at 0.1 on the first; Adam has one rate for both
+# Learning rates on the second task. SGD, Adam and replay use the same rate on the first task, the others SGD at 0.1.
 SECOND = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "sgd": ({"method": "sgd"}, (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)),
@@ -67,10 +67,10 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     figure=figures.draw_retention,
     presets={"smoke": {**JUDGED, "streams": STREAMS[1:2]}, "laptop": {**LAPTOP, "streams": STREAMS[1:]}, "paper": NO_PAPER},
     swept=SWEPT,
-    paper="accuracy on both tasks of the vision pair; its own rule, to stop at equal accuracy on the second, is one cut",
+    paper="accuracy on both tasks (vision); its rule, to stop at equal accuracy on the second, is a vertical line in this figure",
 )
 def retention(config: StudyConfig) -> Iterator[Point]:
-    """Old-task against new-task accuracy as each method's rate varies: only a curve above SGD's is a gain."""
+    """Compare old-task and new-task accuracy as the rate of each method varies; only a curve above that of SGD is a gain."""
     for stream in config.streams:
         for label, (knobs, rates) in RETENTION.items():
             for rate in rates[:: 1 if config.budget > 2 else 3]:
@@ -78,7 +78,7 @@ def retention(config: StudyConfig) -> Iterator[Point]:
                 settings = candidates(strength=strengths) if len(strengths) > 1 else [{}]
                 at = {"stream": stream, "rate": rate}
                 given = {**PLAIN, **config.place(stream), **knobs, "lr": rate}
-                yield Point(label, at, given, settings, why="only EWC has a strength")
+                yield Point(label, at, given, settings, why="only EWC has a strength to choose")
 
 
 OWN = candidates(lr=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
@@ -107,10 +107,10 @@ PARTS: dict[str, dict[str, Any]] = {
     figure=figures.draw_ablations,
     presets={"smoke": {**JUDGED, "streams": STREAMS[:1]}, "laptop": {**LAPTOP, "streams": STREAMS[:2]}, "paper": NO_PAPER},
     swept=(*SWEPT, "threshold", "reset", "mode"),
-    paper="the ablations of decay and threshold",
+    paper="the ablations of decay and of the threshold",
 )
 def ablations(config: StudyConfig) -> Iterator[Point]:
-    """What the parts of CLASSP bring: one changed at a time, each at its own rate; the published program beside it."""
+    """Change one part of CLASSP at a time, each at its own rate; also show the published program."""
     for stream in config.streams:
         for label, knobs in PARTS.items():
             at = {"stream": stream, "part": label}
@@ -127,7 +127,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     paper="not in the public text: p and alpha together",
 )
 def power_map(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy over p and alpha: which power wants which rate, and what either is worth."""
+    """Measure the accuracy over the power p and the rate alpha."""
     for power in (0.5, 1.0, 1.5, 2.0, 4.0):
         for rate in (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)[:: 1 if config.budget > 2 else 2]:
             at = {"power": power, "rate": rate}
@@ -135,7 +135,7 @@ def power_map(config: StudyConfig) -> Iterator[Point]:
             yield Point("classp", at, knobs)
 
 
-# the paper's network takes a quarter of a minute a fit: four settings a method, of fewer methods
+# A fit of the paper's network takes about 15 s, so fewer methods are compared, with four settings each.
 NETWORK = "paper's net"
 SENTENCES = {
     "vader": {"stream": "vader", "features": "words", "samples": 60_000, "hidden": (32,), "passes": 4},
@@ -153,10 +153,14 @@ OF_NETWORK: dict[str, list[Setting]] = {
 
 
 class SentimentConfig(StudyConfig):
-    """Methods on sentences."""
+    """The knobs of a comparison of methods on streams of sentences."""
 
     streams: tuple[str, ...] = knob(
-        tuple(SENTENCES), "streams", "gone through", choices=(tuple(SENTENCES), ("vader",), ("news-films",)), essential=True
+        tuple(SENTENCES),
+        "streams",
+        "The streams on which the methods are compared.",
+        choices=(tuple(SENTENCES), ("vader",), ("news-films",)),
+        essential=True,
     )
 
 
@@ -168,13 +172,13 @@ class SentimentConfig(StudyConfig):
     presets={
         "smoke": {k: v for k, v in JUDGED.items() if k != "hidden"} | {"streams": ("vader",)},
         "laptop": {},
-        "paper": "width 600 takes 8 s a CPU step; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
+        "paper": "at width 600 a CPU step takes 8 s; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
     },
     swept=(*SWEPT, "features", "network", "hidden", "passes", "batch"),
-    paper="CLASSP against EWC, AdaGrad, SGD and Adam on the sentiment pair",
+    paper="CLASSP against EWC, AdaGrad, SGD and Adam (sentiment)",
 )
 def sentiment(config: SentimentConfig) -> Iterator[Point]:
-    """Methods on sentences: four domains, and the paper's pair, as bags of words and with its own network at width 60."""
+    """Compare methods on sentences: VADER's four domains, and the paper's two sets, also with its network at width 60."""
     for stream in config.streams:
         knobs = SENTENCES[stream]
         if config.budget < 4:
@@ -182,7 +186,9 @@ def sentiment(config: SentimentConfig) -> Iterator[Point]:
         for method in OF_NETWORK if stream == NETWORK else SPOKEN:
             settings = OF_NETWORK[method] if stream == NETWORK else config.settings(WORDS.get(method, FULL[method]))
             given = {**PLAIN, "method": method, **knobs}
-            yield Point(method, {"stream": stream}, given, settings, why="the paper's network takes longer")
+            yield Point(
+                method, {"stream": stream}, given, settings, why="the paper's network takes longer, so fewer settings are tried"
+            )
 
 
 SPOKEN = ("sgd", "sgd-cut", "adam", "adagrad", "classp", "ewc-online", "replay", "joint")

@@ -1,4 +1,4 @@
-"""Rows of comparisons in, matplotlib figures out: every method at the setting that validation chose for it."""
+"""Figures of the comparisons, drawn from their rows, with each method at the setting chosen on validation samples."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ ALL_TASKS = ("joint", "cumulative")
 
 
 def draw_rivals(records: Sequence[Record]) -> Figure:
-    """Accuracy in the end of every method, a column a stream; and how the CLASSP chosen stands to SGD with its rate cut."""
+    """Draw the final accuracy of each method, one panel per stream; the title compares CLASSP with SGD with its rate cut."""
     streams = places(judging_rows(records), "stream")
     with figure() as fig:
         rows(fig, records, [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams], STYLE)
         leads = [(ACCURACY.lead(records, "classp", "sgd-cut", stream=s), STREAM_NAMES[s]) for s in streams]
-        title = sentence("CLASSP over SGD with its rate cut: ", leads, "Methods on streams")
+        title = sentence("CLASSP minus SGD with its rate cut, in points: ", leads, "Methods on streams")
         return finish(fig, title, f"{NOTE.of(records)}. {is_adagrad(records)}")
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
-    """Where the chosen CLASSP is AdaGrad: power 2 and threshold 0."""
+    """Return a sentence that names the streams on which the chosen CLASSP has the rule of AdaGrad (power 2), or ""."""
     powers = {r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
-    said = "The CLASSP chosen has AdaGrad's rule (p = 2, threshold 0; where the two differ, so do their rates) on"
+    said = "The settings chosen give CLASSP the rule of AdaGrad (p = 2, threshold 0), with a rate of its own, on"
     return f"{said}: {', '.join(same)}" if same else ""
 
 
 def draw_memory(records: Sequence[Record]) -> Figure:
-    """Accuracy against what each method keeps besides weights and gradients; methods that keep nothing stand at the left."""
+    """Draw accuracy against the memory that each method needs besides weights and gradients.
+
+    Methods that need no such memory are at the left.
+    """
     sizes = {r["label"]: r["state_bytes"] / 1024 for r in judging_rows(records) if "state_bytes" in r}
     table = ACCURACY.table(records)
     found = [(sizes[row["label"]], row) for _, row in table.iterrows() if row["label"] in sizes and row["label"] not in ALL_TASKS]
@@ -51,7 +54,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
         spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in found])
         most = max((size for size, _ in found), default=1000.0)
         ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000) if none < tick < 1.5 * most]
-        axes.set(xscale="log", xlabel="kept besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most))
+        axes.set(xscale="log", xlabel="memory besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most))
         axes.set_xticks([none, *ticks], labels=["0", *(f"{tick:,}" for tick in ticks)])
         axes.minorticks_off()
         axes.set_ylabel("accuracy on all tasks (%)")
@@ -61,8 +64,8 @@ def draw_memory(records: Sequence[Record]) -> Figure:
             ours, online, buffer = (
                 f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
             )
-            title = f"CLASSP keeps {ours}, EWC online {online}, a buffer of 200 pictures {buffer}"
-            note += f". {STREAM_NAMES[STREAM]}; float32 as measured: a buffer that keeps pictures as bytes needs a quarter"
+            title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay of 200 images {buffer}"
+            note += f". {STREAM_NAMES[STREAM]}; memory in float32, as measured (a buffer of images as bytes would need a quarter)"
         return finish(fig, title, note)
 
 
@@ -70,7 +73,7 @@ STREAM = "split-fashion"
 
 
 def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside their points, moved apart upwards where they would overlap."""
+    """Write the names beside their points; names that would overlap are moved up."""
     if not places:
         return
     values = [y for _, y, _ in places]
@@ -84,7 +87,7 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
 
 
 def draw_matrices(records: Sequence[Record]) -> Figure:
-    """Mean accuracy on each task (columns) after each task (rows), a map a method."""
+    """Draw the mean accuracy on each task (columns) after each task (rows), one map per method."""
     judged = [r for r in judging_rows(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
@@ -92,20 +95,20 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
             rows = [r for r in judged if r["label"] == label]
             mean = 100 * np.mean([r["matrix"] for r in rows], axis=0)
             names = [str(k + 1) for k in range(mean.shape[1])]
-            shade = GREY if COLOURS[label] == INK else COLOURS[label]  # on which numbers can be read
+            shade = GREY if COLOURS[label] == INK else COLOURS[label]  # numbers on black would be unreadable
             cells(axes, pd.DataFrame(mean, index=["–", *names], columns=names), 100.0, shade)
             axes.set(title=NAMES[label], xlabel="on task")
         fig.axes[0].set_ylabel("after task")
         forgot = {label: 100 * np.mean([r["F"] for r in judged if r["label"] == label]) for label in labels}
         words = "; ".join(f"{NAMES[label]}: {value:.1f}" for label, value in forgot.items())
         seeds, streams = {r["seed"] for r in judged}, {STREAM_NAMES[r["stream"]] for r in judged}
-        note = f"{', '.join(streams)}: test accuracy in %, mean over seeds ({len(seeds)}), each method at its best setting; "
-        note += "–: before training"
-        return finish(fig, f"Points forgotten of the best. {words}" if words else "Matrices", note)
+        note = f"{', '.join(streams)}: test accuracy (%), mean over {len(seeds)} seeds, each method at its chosen setting; "
+        note += "row –: before training"
+        return finish(fig, f"Forgetting: best minus final accuracy, in points. {words}" if words else "Accuracy matrices", note)
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
-    """Old-task against new-task accuracy as each method's rate varies, a panel an order of the pair."""
+    """Draw old-task against new-task accuracy as the rate of each method varies, one panel per order of the two sets."""
     streams = list(dict.fromkeys(r["stream"] for r in records))
     words = []
     with figure() as fig:
@@ -114,22 +117,25 @@ def draw_retention(records: Sequence[Record]) -> Figure:
             for label, found in curves.items():
                 if len(found):
                     axes.plot(found["new"], found["old"], "-o", color=COLOURS[label], markersize=3.5, label=label)
-            axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new set (%)")
+            axes.set(title=STREAM_NAMES[stream], xlabel="accuracy on the new task (%)")
             if gain := ahead(equal_learning(records, "classp", "sgd-cut", stream), 1):
                 axes.axvspan(*_both_reach([frontier(curves[label]) for label in ("classp", "sgd-cut")]), color=FAINT, alpha=0.1)
                 words.append(f"{gain} ({STREAM_NAMES[stream]})")
-        fig.axes[0].set_ylabel("accuracy kept on the old set (%)")
+        fig.axes[0].set_ylabel("accuracy on the old task (%)")
         labels = dict.fromkeys(r["label"] for r in records)
-        said = f"At equal learning CLASSP keeps this much more than SGD with its rate cut: {'; '.join(words)}"
+        said = f"Old-task accuracy at equal new-task accuracy, CLASSP minus SGD with its rate cut, in points: {'; '.join(words)}"
         seeds = {r["seed"] for r in judging_rows(records)}
-        note = "A mark is a rate on the second task; on the first, SGD, Adam and replay have the same, the others SGD at 0.1. "
-        note += f"Test accuracy, mean over seeds ({len(seeds)}). Shaded: what both learn, over which their gap is averaged"
-        title = said if words else "Retention at equal learning: at these few rates, no learning that both reach"
+        note = "A mark is a rate on the new task. On the old one, SGD, Adam and replay use the same rate, the others SGD at 0.1. "
+        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: new-task accuracy that both reach"
+        title = said if words else "Old-task against new-task accuracy: at these few rates, the curves have no common range"
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
-    """Accuracy in percent on the new and the old task for each rate of a method, in the order of the rates."""
+    """Return the accuracy (%) of a method on the new and the old task, with one row per rate, in ascending order.
+
+    Without `seed`, it is the mean over seeds.
+    """
     rows = pd.DataFrame([r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r])
     if seed is not None and len(rows):
         rows = rows[rows["seed"] == seed]
@@ -137,7 +143,10 @@ def curve(records: Sequence[Record], label: str, stream: str, seed: int | None =
 
 
 def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
-    """Points that one method's curve lies above another's, over the new-task accuracies that both reach; a value a seed."""
+    """Return by how many percentage points the curve of `one` is above that of `other`, with one value per seed.
+
+    The difference in old-task accuracy is averaged over the new-task accuracies that both reach. Seeds without any are left out.
+    """
     found = {}
     for seed in dict.fromkeys(r["seed"] for r in judging_rows(records)):
         curves = [frontier(curve(records, label, stream, seed)) for label in (one, other)]
@@ -151,12 +160,12 @@ def equal_learning(records: Sequence[Record], one: str, other: str, stream: str)
 
 
 def _both_reach(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """The least and the most accuracy on the new task that lies on all of these curves."""
+    """Return the lowest and the highest new-task accuracy that all of these curves reach."""
     return max(c["new"].min() for c in curves), min(c["new"].max() for c in curves)
 
 
 def frontier(found: pd.DataFrame) -> pd.DataFrame:
-    """The points of a curve that no other one beats in both, from little learning to much."""
+    """Return the points of a curve that no other point beats in both accuracies, in ascending order of the new-task accuracy."""
     kept = [
         p for p in found.itertuples() if not ((found["new"] >= p.new) & (found["old"] >= p.old) & (found.index != p.Index)).any()
     ]
@@ -164,7 +173,7 @@ def frontier(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_ablations(records: Sequence[Record]) -> Figure:
-    """Accuracy with one part of CLASSP changed at a time, and the share of weights that a task moves."""
+    """Draw the accuracy with one part of CLASSP changed at a time, and the share of weights that a task changes."""
     streams = places(records, "stream")
     panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
     panels.append(Panel(STREAM_NAMES[STREAM], MOVED, {"stream": STREAM}))
@@ -175,18 +184,18 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
             gains = [part_gain(records, at, stream).dropna() for stream in streams]
             if all(len(gain) for gain in gains):
                 words.append((f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}", ""))
-        begins = f"Points brought on {' and '.join(STREAM_NAMES[s] for s in streams)}: "
-        title = sentence(begins, words, "What the parts of CLASSP bring", "{}")
+        begins = f"Gain in points on {' and '.join(STREAM_NAMES[s] for s in streams)}: "
+        title = sentence(begins, words, "Ablations of CLASSP", "{}")
         return finish(fig, title, NOTE.of(records))
 
 
 def part_gain(records: Sequence[Record], without: str, stream: str) -> pd.Series:
-    """Points that CLASSP as it is lies above CLASSP with one part changed, a value a seed."""
+    """Return the accuracy of CLASSP minus that of CLASSP with one part changed, in percentage points, one value per seed."""
     return ACCURACY.gap(records, "CLASSP, p = 1", without, "part", stream=stream)
 
 
 def draw_map(records: Sequence[Record]) -> Figure:
-    """Mean accuracy over p and alpha."""
+    """Draw the mean accuracy over the power p and the rate alpha; a frame marks the best."""
     rows = pd.DataFrame([{**r, "ACC": 100 * r["ACC"]} for r in records if "ACC" in r])
     with figure() as fig:
         axes = fig.subplots()
@@ -202,7 +211,7 @@ def draw_map(records: Sequence[Record]) -> Figure:
             axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor=INK, linewidth=1.4))
             axes.set(xlabel="alpha, the rate after task 1", ylabel="power p")
             axes.set_xticks(range(table.shape[1]), labels=[f"{rate:g}" for rate in table.columns])
-            title = f"Best: {table.max().max():.1f} % at p = {best[0]:g}, alpha = {best[1]:g}"
+            title = f"Best accuracy: {table.max().max():.1f} % at p = {best[0]:g}, alpha = {best[1]:g}"
         seeds = len({r["seed"] for r in records})
-        note = f"test accuracy on all tasks of {STREAM_NAMES[STREAM]}, %; SGD at 0.1 on task 1; mean of {seeds} seeds"
+        note = f"test accuracy (%) on all tasks of {STREAM_NAMES[STREAM]}; SGD at 0.1 on task 1; mean over {seeds} seeds"
         return finish(fig, title, note)

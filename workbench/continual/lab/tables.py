@@ -1,4 +1,4 @@
-"""All measures of a comparison's methods in one table."""
+"""A table of all measures of the methods of a comparison."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ SHARES = ("ACC", "BWT", "F", "FWT", "LA", "online", "anytime", "lowest", "moved"
 
 
 def measures(records: Sequence[Record], stream: str) -> pd.DataFrame:
-    """One row a method, means over judging seeds: shares in percent; intransigence against joint; what is kept, in KiB.
+    """Return a table with one row per method: means over the judging seeds on one stream.
 
-    ACC, BWT, F, FWT, LA: `accuracy_metrics`. online: right before learning; anytime: right on the tasks seen, on average over
-    time; lowest: of each old task after it was learnt. moved: of all weights, by a task; overlap: of the weights that either of
-    two tasks moved, by both.
+    All columns but the last are in percent or percentage points:
+
+    - ACC, BWT, F, FWT, LA: see `accuracy_metrics`.
+    - online: accuracy on each batch before it is learnt.
+    - anytime: accuracy on the tasks seen so far, averaged over training.
+    - lowest: lowest accuracy on an old task after it was learnt, averaged over the old tasks.
+    - moved: share of all weights that a task changes; never_moved: share that no task changes.
+    - overlap: of the weights that either of two tasks changes, the share that both change.
+    - intransigence: accuracy of joint training minus accuracy just after learning a task (if the method joint was run).
+    - kept, KiB: memory stored besides weights and gradients, in KiB.
     """
     rows = [r for r in judging_rows(records) if r["stream"] == stream and "ACC" in r]
     joint = [r["matrix"][-1] for r in rows if r["label"] == "joint"]
