@@ -54,7 +54,7 @@ def draw_answers(records: Sequence[Record]) -> Figure:
         begun = 100 * np.mean([r["answered"][0][1] for r in judged]) if judged else 0.0
         return finish(
             fig,
-            f"Sums that {model} answers exactly: {begun:.0f} % before training; {said} after training" if said else "Answers",
+            f"Sums answered exactly by {model}: {begun:.0f} % before training; {said} after training" if said else "Answers",
             f"sums of two and three numbers; thin lines: one seed, thick lines: mean of {seeds} seeds; star: test questions",
             {label: STYLE.name(label) for label in labels},
             {label: STYLE.colour(label) for label in labels},

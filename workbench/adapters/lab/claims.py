@@ -20,7 +20,7 @@ Check = Callable[[list[Record]], Verdict]
 
 
 def _said(one: str, over: str, place: str | None) -> str:
-    return f"advantage of {NAMES[one]} over {NAMES[over]} (test loss)"
+    return f"advantage of {NAMES[one]} over {NAMES[over]} (test loss):"
 
 
 def _below(one: str, over: str, rates: str | None = None) -> Check:
@@ -33,15 +33,15 @@ def _faster(records: list[Record]) -> Verdict:
     share = share_of_steps(records, "miss", "lora")
     if not len(share):
         return Verdict("open", "no loss curves were recorded")
-    return verdict(Finding("share of the steps until MiSS reaches LoRA's final loss", interval(share), high=1.0))
+    return verdict(Finding("share of the steps until MiSS reaches LoRA's final loss:", interval(share), high=1.0))
 
 
 def _memory(records: list[Record]) -> Verdict:
     """Check that MiSS keeps fewer bytes for the backward pass than LoRA, and has a lower peak, at about as many parameters."""
     found = []
-    for column, words in (("kept_bytes", "kept for the backward pass"), ("peak_bytes", "peak memory")):
+    for column, words in (("kept_bytes", "memory kept for the backward pass"), ("peak_bytes", "peak memory")):
         lora, miss = (scores(records, column, label=label, rates="own") / 2**20 for label in ("lora", "miss"))
-        found.append(Finding(f"{words}, MiB: LoRA minus MiSS (MiSS: {miss.mean():.1f})", interval(lora - miss), low=0))
+        found.append(Finding(f"MiB of {words}, LoRA minus MiSS (MiSS: {miss.mean():.1f}):", interval(lora - miss), low=0))
     return verdict(*found)
 
 
@@ -53,7 +53,7 @@ def _start(*others: str) -> Check:
         for other in others:
             times = [scores(records, "init_seconds", label=label, rates="own") for label in (other, "miss")]
             ratio = np.log(times[0] / times[1])
-            found.append(Finding(f"ln(start time of {NAMES[other]} / MiSS)", interval(ratio), low=0))
+            found.append(Finding(f"ln(start time of {NAMES[other]} / MiSS):", interval(ratio), low=0))
         return verdict(*found)
 
     return check
@@ -71,19 +71,19 @@ def _step(records: list[Record]) -> Verdict:
 def _gradient(records: list[Record]) -> Verdict:
     """Check that the norm of the first gradient is larger for MiSS than for LoRA."""
     norms = {label: scores(records, "first_gradient", label=label, rates="own") for label in ("miss", "lora")}
-    return verdict(Finding("ln(first gradient norm of MiSS / LoRA)", interval(np.log(norms["miss"] / norms["lora"])), low=0))
+    return verdict(Finding("ln(first gradient norm of MiSS / LoRA):", interval(np.log(norms["miss"] / norms["lora"])), low=0))
 
 
 def _forgets(rates: str) -> Check:
     """Return a check that the prose loss rises more with MiSS than with LoRA; `rates` is "shared" or "own"."""
-    said = "rise of the prose loss, nats per token: MiSS minus LoRA"
+    said = "rise of the prose loss in nats per token, MiSS minus LoRA:"
     return better(FORGETTING, "lora", "miss", say=lambda *at: said, rates=rates)
 
 
 def _answers(records: list[Record]) -> Verdict:
     """Check that the model trained with MiSS answers more than a quarter of the test sums exactly."""
     right = scores(records, "exact", label="miss")
-    return verdict(Finding("share of sums answered exactly", interval(right), low=0.25))
+    return verdict(Finding("share of sums answered exactly:", interval(right), low=0.25))
 
 
 def _more_rank(records: list[Record]) -> Verdict:
@@ -91,7 +91,7 @@ def _more_rank(records: list[Record]) -> Verdict:
     ranks = sorted({r["rank"] for r in records})
     low, high = (scores(at(records, rank=r), "loss", label="miss") for r in (ranks[0], ranks[-1]))
     return verdict(
-        Finding(f"test loss of MiSS, nats per token: rank {ranks[0]} minus rank {ranks[-1]}", interval(low - high), low=0)
+        Finding(f"test loss of MiSS in nats per token, rank {ranks[0]} minus rank {ranks[-1]}:", interval(low - high), low=0)
     )
 
 

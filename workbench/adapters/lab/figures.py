@@ -23,12 +23,12 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
     share = 100 * last["trained"] / last["whole"]
     heading(
         fig,
-        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered right",
+        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered exactly",
         f"step {last['step']:,} of {last['of']:,}; {last['trained']:,} trained parameters, {share:.1f} % of the layers' weights",
     )
     _loss(part(fig, "loss", 36, 62, 172, 160), records, pinned)
     _path(part(fig, "gradient", 246, 62, 92, 66), records, pinned, "gradient", 1, "Gradient norm")
-    _path(part(fig, "move", 246, 154, 92, 68), records, pinned, "move", 1000, "Step size, × 1,000")
+    _path(part(fig, "move", 246, 154, 92, 68), records, pinned, "move", 1000, "Step, × 1,000")
     _update(part(fig, "update", 390, 62, 126, 126, gap=18), last)
     _values(part(fig, "values", 556, 62, 104, 160, gap=28), last, pinned)
     layer_map(part(fig, "moved", 60, 284, 232, 106, gap=50), last["modules"], last["moved"], "Moved, % of the weight")
@@ -157,7 +157,7 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
     first, last = records[0], records[-1]
     axes.set(xlim=(0, 1), ylim=(5, 0), title="Answers" + ("" if last["told"] and last["step"] else ": shown after the last step"))
     columns = (0.0, 0.37, 0.5, 0.76)
-    for place, name in zip(columns, ("question", "correct", "before", "now"), strict=True):
+    for place, name in zip(columns, ("question", "right", "before", "now"), strict=True):
         axes.text(place, 0.5, name, fontsize=8, color=FAINT, va="center")
     now = last["told"] if last["step"] and last["told"] else [""] * len(first["asked"])
     for row, found in enumerate(zip(first["asked"], first["right"], first["told"], now, strict=False), 1):

@@ -142,7 +142,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     heading(
         fig,
-        f"First step of AdamW at one rate: LoRA moves a weight {moved['lora'] / moved['miss']:.2g} times as far as MiSS",
+        f"First AdamW step at one rate: LoRA moves a weight {moved['lora'] / moved['miss']:.2g} times as far as MiSS",
         "one layer of the tiny llama, random targets; dashed: full fine-tuning; ring: theory for LoRA",
     )
     for name, left, title, theory in (
@@ -167,7 +167,7 @@ def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
     last = records[-1]
     heading(
         fig,
-        f"Rounding error: {last['lost']:.2g} % of the update; {last['unchanged']:.2g} % of the weight entries do not change",
+        f"Rounding error: {last['lost']:.2g} % of the update; {last['unchanged']:.2g} % of the entries unchanged",
         f"merge into a {last['dtype']} weight with root mean square {last['rms']:.2g}; left: {len(last['asked'])} of its entries",
     )
     axes = part(fig, "entries", 66, 72, 270, 270, gap=40)

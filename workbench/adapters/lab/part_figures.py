@@ -18,20 +18,24 @@ def draw_controls(records: Sequence[Record]) -> Figure:
     """Draw the test loss of MiSS, Bat-row and their controls, and how much better each control is than its method."""
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
-    panels = [Panel("", LOSS), Panel("better than its method", LOSS, {}, "advantage, nats per token, by seed", whole)]
+    panels = [Panel("", LOSS), Panel("advantage over its method", LOSS, {}, "nats per token", whole)]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         found = [
             (LOSS.lead(records, one, over), words)
             for one, over, words in (
-                ("miss", "orthogonal A", "MiSS over a random orthogonal A:"),
-                ("bat-row", "W permuted", "Bat-row over permuted W:"),
-                ("bat-row", "without W", "Bat-row over no W:"),
+                ("miss", "orthogonal A", "of a tiled over an orthogonal A:"),
+                ("bat-row", "W permuted", "of W over a permuted W:"),
+                ("bat-row", "without W", "of W over no W:"),
             )
         ]
-        said = sentence("advantage, nats per token: ", found, "Effect of the parts", "{1} {0}")
-        return finish(fig, said[:1].upper() + said[1:], f"sums of two and three numbers; {NOTE.of(records)}")
+        said = sentence("advantage in nats per token ", found, "Effect of the parts", "{1} {0}")
+        return finish(
+            fig,
+            said[:1].upper() + said[1:],
+            f"sums of two and three numbers; advantage: lower loss at the same seed; {NOTE.of(records)}",
+        )
 
 
 def draw_ranks(records: Sequence[Record]) -> Figure:
