@@ -12,7 +12,7 @@ from workbench.exercises import Exercise, declare
 
 
 def _numbers() -> float:
-    """Return the trained parameters of MiSS with r = 64 on Mistral-7B, in millions: 64 for each output of each layer."""
+    """Return the number of parameters of MiSS with r = 64 on Mistral-7B, in millions: 64 for each output of each layer."""
     return count(MODELS["Mistral-7B"], "miss", 64)
 
 

@@ -37,7 +37,7 @@ def named(model: str) -> str:
 
 
 def warm_up() -> None:
-    """Import transformers ahead of the first run, which takes seconds."""
+    """Import transformers, which takes seconds, before the first run needs it."""
     models.warm_up()
 
 
