@@ -1,4 +1,4 @@
-"""What one can do with adapters: experiments, comparisons, claims."""
+"""Experiments, comparisons, claims and exercises on adapters."""
 
 from workbench.adapters.lab import answers, claims, exercises, experiments, inside, microscope, sizes, studies, toy
 

@@ -1,4 +1,4 @@
-"""Sums answered exactly, on the way: SmolLM2, trained for longer than its comparison has time for."""
+"""The comparison adapters/answers: how many sums SmolLM2-135M answers exactly during a longer training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from workbench.knobs import knob
 from workbench.models import SMOLLM2
 from workbench.plotting import figure, finish
 
-PANELS = {"curve": "loss on held-out questions", "answered": "answered exactly, %"}
+PANELS = {"curve": "held-out loss, nats per token", "answered": "answered exactly, %"}
 
 TESTED = {"curve": "loss", "answered": "exact"}
 
 
 def draw_answers(records: Sequence[Record]) -> Figure:
-    """Loss, and share of held-out questions answered exactly, against the step; a seed a thin line, the mean a thick one."""
+    """Draw the loss and the share of exactly answered held-out questions against the step.
+
+    Thin lines show single seeds and thick lines their mean. A star shows the mean on the test questions after the last step.
+    """
     judged = [r for r in judging_rows(records) if r.get("answered")]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
@@ -51,22 +54,24 @@ def draw_answers(records: Sequence[Record]) -> Figure:
         begun = 100 * np.mean([r["answered"][0][1] for r in judged]) if judged else 0.0
         return finish(
             fig,
-            f"Sums that {model} answers exactly: {begun:.0f} % before, and after: {said}" if said else "Answers",
-            f"sums of two and three numbers; held-out questions, thin: a seed, thick: mean ({seeds}); star: test",
+            f"Sums answered exactly by {model}: {begun:.0f} % before training; {said} after training" if said else "Answers",
+            f"sums of two and three numbers; thin lines: one seed, thick lines: mean of {seeds} seeds; star: test questions",
             {label: STYLE.name(label) for label in labels},
             {label: STYLE.colour(label) for label in labels},
         )
 
 
-CHOICE = ("budget", "choosing")  # was made before
-# the best for 300 to 400 steps on SmolLM2; a shorter training wants a lower one of MiSS
+CHOICE = ("budget", "choosing")  # knobs without effect here, since each method has one fixed rate
+# The best rates for 300 to 400 steps on SmolLM2-135M. For a shorter training, the best rate of MiSS is lower.
 RATES = {"lora": 2e-3, "miss": 5e-4}
 
 
 class AnswersConfig(StudyConfig):
-    """Fewer methods, more steps."""
+    """A study of few methods that are trained for more steps."""
 
-    methods: tuple[str, ...] = knob(("lora", "miss"), "methods", "compared", choices=(("lora", "miss"), FIVE), free=True)
+    methods: tuple[str, ...] = knob(
+        ("lora", "miss"), "methods", "The methods that are compared.", choices=(("lora", "miss"), FIVE), free=True
+    )
 
 
 @comparison(
@@ -83,10 +88,10 @@ class AnswersConfig(StudyConfig):
         "paper": NO_PAPER,
     },
     swept=(*KNOBS, "peft", *CHOICE),
-    paper="not in the paper: how a small model comes to answer at all",
+    paper="not in the paper: how many training steps a small model needs until it answers sums exactly",
 )  # fmt: skip
 def answers(config: AnswersConfig) -> Iterator[Point]:
-    """SmolLM2-135M, trained until it answers: LoRA and MiSS, each at one rate."""
+    """SmolLM2-135M, trained until it answers many sums exactly, with LoRA and MiSS at one fixed rate each."""
     for method in config.methods:
         settings = config.settings(method)
         setting = settings[len(settings) // 2]

@@ -1,4 +1,4 @@
-"""One colour a method in all pictures of adapters, and its name in words."""
+"""Colours, markers and display names of the methods in all figures on adapters, and the measures that these figures show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COLOURS = {
     "olora": GREEN, "lora-ga": GREEN, "dora": PINK, "lora-fa": GREY, "hira": GREY, "full": INK,
     "orthogonal A": SKY, "W permuted": PINK, "without W": GREY, "without I": GREEN, "frozen": FAINT,
 }  # fmt: skip
-MARKERS = {"mini": "^", "bat-row": "s", "lora+": "^", "olora": "^", "lora-ga": "s", "hira": "^"}  # where a colour is shared
+MARKERS = {"mini": "^", "bat-row": "s", "lora+": "^", "olora": "^", "lora-ga": "s", "hira": "^"}  # where methods share a colour
 NAMES = {
     "miss": "MiSS", "mini": "mini", "bat-col": "Bat-col", "bat-row": "Bat-row", "lora": "LoRA", "rslora": "rsLoRA",
     "lora+": "LoRA+", "pissa": "PiSSA", "olora": "OLoRA", "lora-ga": "LoRA-GA", "dora": "DoRA", "lora-fa": "LoRA-FA",
@@ -22,9 +22,9 @@ NAMES = {
 
 MODEL_NAMES = {"tiny-llama": "tiny llama", "tiny-rwkv6": "tiny RWKV-6", "smollm2-135m": "SmolLM2-135M"}
 STYLE = SeriesStyle(NAMES, COLOURS, MARKERS)
-LOSS = Measure("loss", "loss on test questions", digits=3, lower=True)
-FORGETTING = Measure("forgetting", "rise of the loss on prose", digits=3, lower=True)
+LOSS = Measure("loss", "test loss, nats per token", digits=3, lower=True)
+FORGETTING = Measure("forgetting", "rise of the prose loss, nats per token", digits=3, lower=True)
 NOTE = Note(
-    "own rate: the best of {tried} on held-out data; ", "", "at an end of the rates tried",
-    ", all of them at rates that were not chosen",
+    "own rate: the best of {tried} rates on held-out data; ", "", "the chosen rate is the lowest or the highest tried",
+    ", none of them at a chosen rate",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Adapters that lack one part of a method, so that what the part does can be measured."""
+"""Control methods: each changes or removes one part of MiSS or Bat-row, to measure the effect of that part."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from workbench.adapters.lora import LoRA
 
 
 class Orthogonal(LoRA):
-    """MiSS with another frozen A, of random orthogonal rows as long as those of its tiled identity.
+    """MiSS with a random frozen A, whose rows are orthogonal and as long as those of the tiled identity ``[I I ...]``.
 
-    Does the tiling matter? ``W + B A``, scale 1; B learns as MiSS's shard does.
+    It measures whether the tiling matters. The weight is ``W + B A`` with scale 1, and B is trained like the shard of MiSS.
     """
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
@@ -26,7 +26,7 @@ class Orthogonal(LoRA):
 
 
 class Permuted(BatRow):
-    """Bat-row guided by a weight whose entries are shuffled: as large, and about nothing."""
+    """Bat-row guided by a copy of W whose entries are shuffled: of the same norm, but unrelated to the layer."""
 
     needs_weight = True
 
@@ -46,7 +46,7 @@ class Permuted(BatRow):
 
 
 class Unguided(BatRow):
-    """Bat-row without W: ``Delta[a, b] = B[b]``, the same block in every row of blocks."""
+    """Bat-row without W: ``Delta[a, b] = B[b]``, so that all rows of blocks are equal."""
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: D102
         return family.bat_row_delta(self.shard, torch.zeros_like(weight))

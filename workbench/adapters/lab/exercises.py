@@ -1,4 +1,4 @@
-"""What to work out by oneself after `02-inside`."""
+"""Exercises on adapters, shown at the end of the notebook `02-inside`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from workbench.exercises import Exercise, declare
 
 
 def _numbers() -> float:
-    """64 rows of D, as wide as each layer's output, over 32 blocks, in millions."""
+    """Return the number of parameters of MiSS with r = 64 on Mistral-7B, in millions: 64 for each output of each layer."""
     return count(MODELS["Mistral-7B"], "miss", 64)
 
 
 def _first_step() -> float:
-    """``s sqrt(2 r / (3 pi in))`` for r = 36, alpha = 72, 4096 inputs."""
+    """Return ``s sqrt(2 r / (3 pi in))`` for r = 36, alpha = 72 and 4096 inputs."""
     return 2 * math.sqrt(2 * 36 / (3 * math.pi * 4096))
 
 
-# the lines of a program that somebody wrote; x is (tokens, in), B (in/r, r, r)
+# The lines of a wrong implementation of Bat-row; x is (tokens, in), B is (in/r, r, r).
 LINES = {
     "a": "blocks = x.unflatten(-1, (-1, r))",
     "b": 'u = einsum("bij,tbj->tbi", B, blocks)',
@@ -31,7 +31,7 @@ LINES = {
 
 
 def _line() -> str:
-    """The line that makes it differ from `family.bat_row_output`: found by putting each right in turn."""
+    """Return the name of the wrong line: the one whose correction gives the output of `family.bat_row_output`."""
     g = torch.Generator().manual_seed(0)
     r, rows, columns = 2, 6, 4
     x, W, B = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((3, columns), (rows, columns), (2, r, r)))
@@ -43,31 +43,34 @@ def _line() -> str:
         y = y + (s.repeat(1, rows // r) if name == "d" else s.repeat_interleave(rows // r, dim=-1))
         if torch.allclose(y, right):
             return name
-    raise AssertionError("no line of these is the wrong one")
+    raise AssertionError("no correction of a single line gives the output of family.bat_row_output")
 
 
 declare(
     "adapters",
     Exercise(
-        "Mistral-7B has 32 blocks; a block's seven layers have 4096, 1024, 1024, 4096, 14336, 14336 and 4096 outputs. How many "
-        "numbers, in millions, does MiSS train at r = 64? (The paper prints 87.0.)",
+        "Mistral-7B has 32 blocks. The seven linear layers of a block have 4096, 1024, 1024, 4096, 14336, 14336 and 4096 "
+        "outputs. How many parameters, in millions, does MiSS train at r = 64? (The paper prints 87.0.)",
         _numbers,
-        "r numbers for each output of each layer",
-        "64 x 43,008 x 32: version 12 prints LLaMA's count; version 4 had 88.1",
+        "MiSS trains r parameters for each output of each layer.",
+        "64 x 43,008 x 32. Version 12 of the paper prints the count of LLaMA2-7B; version 4 prints 88.1.",
     ),
     Exercise(
-        "LoRA at r = 36, alpha = 72 on a layer of 4096 inputs. By which share of the rate does AdamW's first step move a "
-        "weight, on average? (MiSS: by 1.)",
+        "LoRA with r = 36 and alpha = 72 is trained by AdamW on a layer with 4096 inputs. How far does the first step move a "
+        "weight on average, as a fraction of the learning rate? (For MiSS this fraction is 1.)",
         _first_step,
-        "B moves by the rate, A's entries have the variance 1 / (3 in): what is the mean of the size of a sum of r of them?",
-        "s sqrt(2 r / (3 pi in)) with s = 2: at the paper's one rate MiSS takes steps eleven times as long",
+        "Each entry of B moves by the learning rate, and the entries of A have variance 1 / (3 in), in = 4096. What is the "
+        "mean absolute value of a sum of r entries of A?",
+        "s sqrt(2 r / (3 pi in)) with s = 2. So at the one rate of the paper, the first step of MiSS is more than eleven times "
+        "as long.",
     ),
     Exercise(
-        "Find the bug. Somebody's Bat-row: "
+        "Find the bug. This is an implementation of Bat-row, where B has the shape (in/r, r, r): "
         + "; ".join(f"({name}) {line}" for name, line in LINES.items())
-        + ". It is not the layer's output with Bat's update. Which line is wrong? (a, b, c or d)",
+        + ". Its result is not the output of the layer with Bat's update. Which line is wrong? (a, b, c or d)",
         _line,
-        "the identity stands in every block: which output gets s[0]?",
-        "s repeats as a whole (s0 s1 s0 s1 ...), since output o gets s[o mod r]; repeat_interleave makes s0 s0 ... s1 s1",
+        "Every block of T = [I I ...] is an identity. To which outputs is s[0], the first entry of s = u.sum(-2), added?",
+        "s is repeated as a whole (s0 s1 s0 s1 ...), since s[o mod r] is added to output o. repeat_interleave gives "
+        "s0 s0 ... s1 s1 instead.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What can be looked at live: an adapter that learns, and what the model says with it."""
+"""Live experiments: the training of an adapter, and the answers of a model with and without it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from workbench.knobs import knob
 from workbench.runs import Run
 
 NO_PAPER = (
-    "the paper's models have 3 to 13 billion weights and its data 395,000 questions: give model=, data= and a GPU (device=cuda); "
-    "its rate is 2e-5, cosine, batch 64, MiSS at r = 64 against LoRA at r = 36"
+    "the models of the paper have 3 to 13 billion weights and its data 395,000 questions; set model=, data= and device=cuda. It "
+    "uses lr=2e-5, schedule=cosine and batch=64, with r=64 for MiSS and r=36 for LoRA"
 )
-HELD_OUT = 32  # held-out questions, at each look
+HELD_OUT = 32  # held-out questions in each evaluation
 PRESETS: dict[str, Any] = {
     "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
     "laptop": {"model": models.SMOLLM2, "lr": 5e-4, "steps": 100, "every": 5, "batch": 8, "dtype": "auto", "samples": 2000},
@@ -32,24 +32,32 @@ PRESETS: dict[str, Any] = {
 
 
 def named(model: str) -> str:
-    """A model's name in words; of a file or a folder its last part."""
+    """Return the display name of a model; for a file or a folder, this is its last part."""
     return MODEL_NAMES.get(model, Path(model).name)
 
 
 def warm_up() -> None:
-    """Import transformers, which the first run would wait for."""
+    """Import transformers, which takes seconds, before the first run needs it."""
     models.warm_up()
 
 
 class TrainConfig(TuningConfig):
-    """One adapter, looked at while it learns."""
+    """An adapter that is observed while it is trained."""
 
     title: ClassVar[str] = "look"
-    every: int = knob(5, "look every", "steps between two looks", low=1, high=1000, unit="steps")
+    every: int = knob(
+        5,
+        "evaluate every",
+        "Training steps between two evaluations, each of which draws a picture.",
+        low=1,
+        high=1000,
+        unit="steps",
+    )
     shown: int = knob(
         0,
         "layer shown",
-        "its number, in the order of the model (0 is q of the first block); the last, where there are fewer",
+        "Number of the adapted layer whose update is drawn, in the order of the model: 0 is q of the first block. If the number "
+        "is too large, the last layer is drawn.",
         low=0,
         high=2000,
     )
@@ -73,7 +81,7 @@ def _looks(config: TrainConfig) -> int:
     code=peft_code.in_peft,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """One adapter learns: loss, gradient, size of a step; the update as a matrix, its singular values, what moved where."""
+    """Train one adapter: loss, gradient norm, step size, update matrix, singular values and change of each layer."""
     tuner = Tuner(config)
     held_out = tuner.problems.validation[:HELD_OUT]
     state = run.load()
@@ -91,7 +99,7 @@ def train(config: TrainConfig, run: Run) -> Iterator[Record]:
             told = None
             if step == last:
                 told = looking.answers(tuner, held_out[: looking.ASKED])
-                # the artefacts are a folder that PEFT loads
+                # PEFT can load the folder of the artefacts.
                 save_adapter(tuner.model, run.path("adapter_config.json").parent)
             yield _look(tuner, losses, tuner.judge(held_out), told, before)
             losses = []
@@ -104,7 +112,11 @@ def train(config: TrainConfig, run: Run) -> Iterator[Record]:
 def _look(
     tuner: Tuner, losses: list[float], judged: dict[str, float], told: list[str] | None, before: Tensor | None = None
 ) -> Record:
-    """What there is to see after a step; `before`: the shown layer's update before it."""
+    """Return the record of one evaluation.
+
+    `losses` are the batch losses since the previous evaluation, `judged` the result of `Tuner.judge`, and `told` the answers
+    of the model, if it was asked. `before` is the update of the shown layer before the last step.
+    """
     path, layer = looking.layer_at(tuner.model, tuner.config.shown)
     update = looking.update_of(layer)
     held_out = tuner.problems.validation[: looking.ASKED]
@@ -136,7 +148,7 @@ def _look(
 
 
 def trained_adapter(config: TrainConfig) -> Path:
-    """The folder of the adapter that a training with these knobs has left; it is trained first where it was not."""
+    """Return the folder of the adapter that was trained with these knobs; train it first if there is no such run."""
     training, knobs = get("adapters/train"), config.of(TrainConfig)
     for _ in runs.stream(training, knobs):
         pass
@@ -144,13 +156,17 @@ def trained_adapter(config: TrainConfig) -> Path:
 
 
 class AskConfig(TrainConfig):
-    """A question to the model as it was, and as it is with the adapter of a run."""
+    """A question that the model answers without and with the adapter of a run."""
 
     title: ClassVar[str] = "question"
     question: str = knob(
-        "23 + 48 =", "your question", "anything; it was trained on questions of one kind", free=True, essential=True
+        "23 + 48 =",
+        "your question",
+        "Any text. The adapter was trained on one kind of question only, so it answers other questions in the same way.",
+        free=True,
+        essential=True,
     )
-    tokens: int = knob(12, "tokens", "of the answer, at most", low=1, high=200)
+    tokens: int = knob(12, "answer length", "The model generates at most this many tokens.", low=1, high=200)
     presets = PRESETS
 
 
@@ -164,7 +180,7 @@ class AskConfig(TrainConfig):
     steps=lambda config: 1,
 )
 def ask(config: AskConfig, run: Run) -> Iterator[Record]:
-    """Ask the model, before and after: the adapter is that of the training above, or is trained first."""
+    """Ask the model a question without and with the adapter of adapters/train, which is trained first if necessary."""
     folder = trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     text = qa.prompt(config.question, config.prompt)

@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: an adapter that learns, and what the model says."""
+"""Figures of the live experiments: the training of an adapter, and the answers of the model. They take records."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Loss, gradient's norm, size of a step; a corner of one layer's update; its singular values; what moved; answers."""
+    """Draw loss, gradient norm, step size, a corner of one update, its singular values, the change of each layer, and answers."""
     last = records[-1]
     share = 100 * last["trained"] / last["whole"]
     heading(
         fig,
-        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered right",
-        f"step {last['step']:,} of {last['of']:,}; {last['trained']:,} numbers trained, {share:.1f} % of the layers' weights",
+        f"{NAMES[last['method']]}: loss {last['held_out']:.3f} on held-out questions, {right(last)} answered exactly",
+        f"step {last['step']:,} of {last['of']:,}; {last['trained']:,} trained parameters, {share:.1f} % of the layers' weights",
     )
     _loss(part(fig, "loss", 36, 62, 172, 160), records, pinned)
-    _path(part(fig, "gradient", 246, 62, 92, 66), records, pinned, "gradient", 1, "Gradient's norm")
+    _path(part(fig, "gradient", 246, 62, 92, 66), records, pinned, "gradient", 1, "Gradient norm")
     _path(part(fig, "move", 246, 154, 92, 68), records, pinned, "move", 1000, "Step, × 1,000")
     _update(part(fig, "update", 390, 62, 126, 126, gap=18), last)
     _values(part(fig, "values", 556, 62, 104, 160, gap=28), last, pinned)
@@ -36,12 +36,12 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
 
 
 def right(record: Record) -> str:
-    """How many of the held-out questions were answered exactly."""
+    """Return how many of the held-out questions were answered exactly, as text: ``3 of 32``."""
     return f"{round(record['exact'] * record['judged'])} of {record['judged']}"
 
 
 def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """On the batches as they come (thin) and on held-out questions, with those of pinned runs."""
+    """Draw the loss on the training batches (thin) and on held-out questions (thick), and the held-out loss of pinned runs."""
     last = records[-1]
     colour = COLOURS[last["method"]]
     steps = [r["step"] for r in records]
@@ -55,14 +55,14 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     low, high = min(values), max(values)
     rim = 0.05 * (high - low) + 0.01
     end = max(steps[-1] * 1.02, 0.1 * last["of"])
-    axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats")
+    axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats per token")
     said = (("held out", text(colour)), ("thin: batches", FAINT), *([("dotted: pinned", FAINT)] if pinned else ()))
-    for row, (words, shade) in enumerate(said):  # where a loss that falls leaves room
+    for row, (words, shade) in enumerate(said):  # in the upper right corner, which a falling loss leaves free
         axes.text(0.98, 0.97 - 0.09 * row, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=shade)
 
 
 def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:
-    """A number at each look, with those of pinned runs; from zero."""
+    """Draw a column of the records against the step, multiplied by `times`, for this run and for pinned runs; from zero."""
     runs = [(rows, shade, ":") for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False)]
     highest = 0.0
     for rows, shade, style in (*runs, (records, COLOURS[records[-1]["method"]], "-")):
@@ -72,13 +72,13 @@ def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, time
             highest = max(highest, *(value for _, value in found))
     axes.set(xlim=(0, max(records[-1]["step"] * 1.02, 0.1 * records[-1]["of"])), ylim=(0, 1.1 * highest or 1), title=title)
     axes.locator_params(nbins=3)
-    axes.tick_params(labelbottom=column == "move")  # of the two, the lower has the steps
+    axes.tick_params(labelbottom=column == "move")  # only the lower of the two panels shows the steps
     if column == "move":
         axes.set_xlabel("step")
 
 
 def tinted(values: np.ndarray, up: str = ORANGE, down: str = BLUE) -> np.ndarray:
-    """Numbers from -1 to 1 as colours with transparency, which the page shows through."""
+    """Return numbers from -1 to 1 as RGBA colours; the opacity is the absolute value, so that zero has the page's colour."""
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = np.where(values[..., None] < 0, to_rgb(down), to_rgb(up))
     shades[..., 3] = np.abs(values).clip(0, 1)
@@ -86,7 +86,7 @@ def tinted(values: np.ndarray, up: str = ORANGE, down: str = BLUE) -> np.ndarray
 
 
 def _update(axes: Axes, last: Record) -> None:
-    """The corner of the shown layer's update; equal shards are seen as a repeated pattern."""
+    """Draw the upper left corner of the shown layer's update; thin lines separate the blocks of MiSS, mini and Bat."""
     values = np.array(last["update"]) / 99
     axes.imshow(tinted(values), aspect="auto", interpolation="nearest")
     rows, columns = values.shape
@@ -98,7 +98,7 @@ def _update(axes: Axes, last: Record) -> None:
                 axes.axhline(edge - 0.5, color=HAIR, linewidth=0.7)
     block, _, module = last["layer"].partition(" ")
     axes.set(title=f"Update: {module.rpartition('.')[2].removesuffix('_proj')} of block {block}",
-             xlabel=f"inputs 1 to {columns} of {last['shape'][1]}\nstrongest: {last['most']:.2g}",
+             xlabel=f"inputs 1 to {columns} of {last['shape'][1]}\nlargest entry: {last['most']:.2g}",
              ylabel=f"outputs 1 to {rows} of {last['shape'][0]}")  # fmt: skip
     axes.xaxis.set_label_coords(0.5, -0.03)
     axes.set_xticks([])
@@ -112,25 +112,28 @@ def _values(axes: Axes, last: Record, pinned: Pins) -> None:
 
 
 def spectrum(axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()) -> None:
-    """Singular values as shares of their whole, down to a thousandth; the dashed line is r."""
+    """Draw singular values divided by the norm of the update, down to 0.001; a dashed line marks r."""
     for found, colour, style in ((values, shade, "-"), *((other, pin, ":") for other, pin in others)):
         found = np.array(found)
         axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
     axes.axvline(r + 0.5, color=FAINT, linestyle="--", linewidth=1)
-    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="dashed: r", title="Singular values")
+    axes.set(yscale="log", ylim=(1e-3, 1.3), xlim=(0.5, len(values) + 0.5), xlabel="index (dashed: r)", title="Singular values")
     axes.set_yticks((1e-3, 1e-2, 1e-1, 1), labels=("0.001", "0.01", "0.1", "1"))
     axes.minorticks_off()
 
 
 def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> None:
-    """A number a layer: modules down, blocks across; written in its cell where there are few, else their range in the title."""
+    """Draw one number for each layer: a row for each module, a column for each block.
+
+    Each number is written in its cell if there are at most 40 cells; otherwise the title gives their range.
+    """
     blocks = max(len(row) for row in rows)
     grid = np.full((len(rows), blocks), np.nan)
     for place, row in enumerate(rows):
         grid[place, : len(row)] = row
     most = np.nanmax(grid)
     shares = np.nan_to_num(grid / most) if most else np.zeros_like(grid)
-    # more than 0.55, and the dark theme's ink cannot be read on it
+    # Text is not readable on a more opaque cell in the dark theme.
     axes.imshow(tinted(0.55 * shares), aspect="auto", interpolation="nearest")
     axes.set_xlabel("block")
     axes.set_yticks(range(len(modules)), labels=[m.rpartition(".")[2].removesuffix("_proj") for m in modules])
@@ -149,10 +152,10 @@ def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]
 
 
 def _answers(axes: Axes, records: Sequence[Record]) -> None:
-    """A few questions, what the untrained model wrote and what it writes now."""
+    """Write a few questions, the right answers, and the answers of the model before training and now."""
     axes.set_axis_off()
     first, last = records[0], records[-1]
-    axes.set(xlim=(0, 1), ylim=(5, 0), title="Asked" + ("" if last["told"] and last["step"] else ": answers come at the end"))
+    axes.set(xlim=(0, 1), ylim=(5, 0), title="Answers" + ("" if last["told"] and last["step"] else ": shown after the last step"))
     columns = (0.0, 0.37, 0.5, 0.76)
     for place, name in zip(columns, ("question", "right", "before", "now"), strict=True):
         axes.text(place, 0.5, name, fontsize=8, color=FAINT, va="center")
@@ -166,18 +169,18 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
 
 
 def _cut(said: str, width: int) -> str:
-    """A text of a model, short enough for its place."""
+    """Return a text on one line, cut to `width` characters."""
     said = " ".join(said.split())
     return said if len(said) <= width else said[: width - 1] + "…"
 
 
 @live
 def draw_ask(fig: Figure, records: Sequence[Record]) -> None:
-    """A question, and what the model wrote to it before and after."""
+    """Write a question, the right answer if it is known, and the answers of the model before and after training."""
     last = records[-1]
     heading(
         fig,
-        "Asked before and after",
+        "Answers before and after training",
         f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; at most {last['tokens']} tokens",
     )
     axes = part(fig, "said", 20, 70, 630, 340)

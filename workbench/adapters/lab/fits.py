@@ -1,4 +1,4 @@
-"""What comparisons fit: one adapter trained on one set of questions; and the rates that each method may choose from."""
+"""The fit of the comparisons, which trains one adapter on one set of questions, and the learning rates of each method."""
 
 from __future__ import annotations
 
@@ -21,23 +21,33 @@ PEFT_EXAMPLE = '{"peft_type": "VERA", "r": 64}'
 
 
 class FitConfig(TuningConfig):
-    """One adapter on one set of questions, looked at on the way."""
+    """One adapter that is trained on one set of questions and evaluated during the training."""
 
     title: ClassVar[str] = "looks"
-    looks: int = knob(8, "looks", "at the loss on held-out questions, on the way", low=1, high=100)
-    held_out: int = knob(64, "looked at", "held-out questions, at each look", low=1, high=300)
-    tested: int = knob(500, "tested on", "questions of each held-out part, at most", low=1, high=500)
-    prose: int = knob(4096, "prose", "by which forgetting is measured", low=256, high=100_000, log=True, unit="tokens")
-    control: str = knob("", "control", "a variant of the method, which takes one part of it away", choices=("", *CONTROLS))
+    looks: int = knob(8, "evaluations", "How often the held-out questions are evaluated during a training.", low=1, high=100)
+    held_out: int = knob(64, "held-out questions", "Number of questions in each of these evaluations.", low=1, high=300)
+    tested: int = knob(
+        500, "test questions", "Largest number of questions in the final validation and in the test.", low=1, high=500
+    )
+    prose: int = knob(
+        4096,
+        "prose",
+        "Length of the held-out prose whose loss measures forgetting.",
+        low=256,
+        high=100_000,
+        log=True,
+        unit="tokens",
+    )
+    control: str = knob("", "control", "A variant of the method that changes or removes one part of it.", choices=("", *CONTROLS))
     peft: str = knob(
-        "", "PEFT's config", "of a further point, as JSON: any adapter of PEFT, where it is installed", free=True,
-        choices=("", PEFT_EXAMPLE),
+        "", "PEFT config", "An adapter of PEFT that joins the comparison, as a config in JSON. It needs the package peft.",
+        free=True, choices=("", PEFT_EXAMPLE),
     )  # fmt: skip
 
 
 @fit("adapters/tune", version=3, inputs=inputs, higher=False)
 def on_questions(config: FitConfig, run: Run) -> Record:
-    """One adapter on one set of questions; killed and started anew it goes on."""
+    """Train one adapter on one set of questions and measure it; an interrupted fit continues from its last checkpoint."""
     tuner = PeftTuner(config) if config.peft else Tuner(config, kind=CONTROLS.get(config.control))
     state, seen = run.load(), {"curve": [], "answered": [], "first": {}, "seconds": 0.0, "prose": 0.0}
     if state is not None:
@@ -49,7 +59,7 @@ def on_questions(config: FitConfig, run: Run) -> Record:
 
 
 def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
-    """Train to the end; what was measured. `seen` is what was seen before a cut."""
+    """Train to the last step and return the record. `seen` holds the measurements made before an interruption."""
     config, every = tuner.config, max(1, tuner.config.steps // tuner.config.looks)
     held_out = tuner.problems.validation[: config.held_out]
 
@@ -92,17 +102,19 @@ def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
 
 
 def first_step(tuner: Tuner) -> dict[str, float]:
-    """What a first step does, and what two hold, then undone.
+    """Measure the first step, and the memory of the first two steps, then restore the state before them.
 
-    kept: bytes, for the gradient; step: mean move of a weight, as a share of the rate; gradient: its norm; peak: bytes that the
-    two hold at most, with gradients and AdamW's state, beside the model.
+    Returns `kept`, the bytes that the forward pass stores for the backward pass; `peak`, the largest number of bytes in use
+    during the two steps besides the model, with gradients and the state of AdamW; `step`, the mean absolute change of a
+    weight in the first step divided by the learning rate (None for an adapter of PEFT); `gradient`, the norm of the first
+    gradient.
     """
     rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
     start, before, alive = copy.deepcopy(tuner.state_dict()), tuner.updates(), Alive()
     with alive:
         kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
     after, gradient = tuner.updates(), tuner.gradient_norm
-    with alive:  # a second, beside what the first has left
+    with alive:  # a second step: now the state of AdamW exists, too
         for _ in tuner.run(min(2, tuner.config.steps)):
             pass
     tuner.load_state_dict(start)
@@ -115,17 +127,17 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     }
 
 
-# -- what each method may choose from: as many rates each, around where its best was found -----------------------------------
+# -- the learning rates of each method: equally many, around the best rate that was found before -----------------------------
 
-STEP = 10**0.25  # four rates a decade
+STEP = 10**0.25  # four rates in a decade
 
 
 def rates(middle: float, count: int) -> list[Setting]:
-    """So many rates around `middle`, each 1.8 times the one before."""
+    """Return `count` learning rates around `middle`, each 1.8 times the one before."""
     return candidates(lr=[float(f"{middle * STEP ** (k - count // 2):.2g}") for k in range(count)])
 
 
-MIDDLE: dict[str, dict[str, float]] = {  # of each model
+MIDDLE: dict[str, dict[str, float]] = {  # by model and method
     "tiny-llama": {
         "full": 8e-4, "lora": 4e-3, "rslora": 2.5e-3, "lora+": 7e-4, "pissa": 4e-3, "olora": 4e-3, "lora-ga": 1e-3, "dora": 4e-3,
         "lora-fa": 1.2e-2, "hira": 4.5e-2, "miss": 3.5e-3, "mini": 2.5e-3, "bat-col": 3e-3, "bat-row": 3e-3,
@@ -133,25 +145,28 @@ MIDDLE: dict[str, dict[str, float]] = {  # of each model
     "tiny-rwkv6": {"full": 3e-3, "lora": 7e-3, "pissa": 7e-3, "miss": 4e-3, "bat-row": 9e-3},
     "smollm2-135m": {"full": 3.16e-5, "lora": 2e-3, "pissa": 1.58e-4, "miss": 1.58e-4, "bat-row": 2.81e-4},
 }  # fmt: skip
-# the ranks nearest to MiSS's numbers at r = 16: LoRA's kind has in and out, LoRA-FA and MiSS one of them; Bat's must divide both
+# These ranks give about as many parameters as MiSS with r = 16. A layer has r (in + out) of them in LoRA and most of its
+# variants, but only r out in MiSS and LoRA-FA. The r of Bat must divide the inputs and the outputs of every layer.
 RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "lora-fa": 16, "mini": 46, "full": 1}
 OF_LORA = 8
-OF_MINI = 64  # its q, which divides every layer's outputs
+OF_MINI = 64  # the width q of mini, which divides the outputs of every layer
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
-    """Methods on questions: some seeds choose each one's rate by held-out questions, fresh ones judge on test questions."""
+    """A comparison of methods: some seeds choose the rate of each on held-out questions, others judge on test questions."""
 
     title: ClassVar[str] = "budget"
-    budget: int = knob(5, "rates tried", "for each method", low=1, high=8, essential=True)
+    budget: int = knob(
+        5, "rates tried", "Number of learning rates from which each method chooses its own.", low=1, high=8, essential=True
+    )
 
     def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
-        """A method at the common budget of parameters."""
+        """Return the knobs of a method at the common number of parameters."""
         found: dict[str, Any] = {"method": method, "r": RANKS.get(method, OF_LORA), "model": model or self.model, "peft": ""}
         return found | ({"q": OF_MINI} if method == "mini" else {})
 
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
-        """The rates that it may choose from; `higher`: so many of them further up, for a variant whose best lies there."""
+        """Return the rates that a method may choose from, shifted up by `higher` rates for a variant with a higher best rate."""
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
         return rates(middle * STEP**higher, self.budget)
 

@@ -1,4 +1,4 @@
-"""One layer at a time, redrawn at each move of a slider: the update of each method, what it costs, its first step, its merge."""
+"""Instant experiments on one layer, which are computed again at each move of a slider: update, cost, first step and merge."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from workbench.adapters.lab.looking import shades, singular_values
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
 
-NO_PAPER = "one layer of the bundled model shows all of it"
+NO_PAPER = "this experiment needs only one layer of the bundled model"
 PRESETS: dict[str, Any] = {"smoke": {}, "laptop": {}, "paper": NO_PAPER}
 LAYER = "model.layers.1.mlp.up_proj"  # of tiny-llama: 384 outputs, 128 inputs
-ROWS, COLUMNS = 48, 64  # of it that are used where the whole is drawn
+ROWS, COLUMNS = 48, 64  # the part of the layer that adapters/shards uses and draws as a whole
 
 
 @lru_cache(maxsize=1)
 def layer_weight() -> Tensor:
-    """A layer's weight ``(384, 128)``."""
+    """Return the weight ``(384, 128)`` of the layer `LAYER`."""
     return models.shared(models.TINY).model.get_submodule(LAYER).weight.detach().clone()
 
 
 def a_layer(rows: int, columns: int) -> nn.Linear:
-    """The upper left corner of that layer."""
+    """Return a frozen linear layer with the upper left ``(rows, columns)`` corner of the weight of `LAYER`."""
     layer = nn.Linear(columns, rows, bias=False)
     layer.weight.data = layer_weight()[:rows, :columns].clone()
     return layer.requires_grad_(False)
 
 
 class Rounded(nn.Module):
-    """A layer of 4-bit codes, a scale a row: it has no weight, only a forward."""
+    """A layer quantized to 4 bits, with one scale for each row: it has a forward pass, but no weight matrix."""
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -50,12 +50,15 @@ class Rounded(nn.Module):
         self.codes = (weight.detach() / self.scale).round().to(torch.int8)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output ``(..., out)``."""
+        """Return the output ``(..., out)``."""
         return x @ (self.codes * self.scale).T.to(x.dtype)
 
 
 def an_update(config: AdapterConfig, base: nn.Linear, size: float, kind: type[Adapter] | None = None, seed: int = 0) -> Adapter:
-    """An adapter on this layer, whose trained numbers are moved by noise of this size."""
+    """Return an adapter on the layer `base`, with Gaussian noise of standard deviation `size` added to its parameters.
+
+    `kind` replaces the class of the adapter (see `controls`).
+    """
     generator = torch.Generator().manual_seed(seed)
     gradient = torch.randn(base.weight.shape, generator=generator)
     update = (kind or KINDS[config.method])(config, base, generator, gradient)
@@ -69,13 +72,18 @@ class ShardsConfig(Config):
     """The update of one method on a small layer."""
 
     method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = knob(
-        "lora", "method", "LoRA with three kinds of A, and Bone's family", essential=True
+        "lora", "method", "LoRA with one of three matrices A, or a method of Bone's family.", essential=True
     )
-    r: Literal[2, 4, 8, 16] = knob(8, "rank r", "or side of a block", essential=True)
+    r: Literal[2, 4, 8, 16] = knob(
+        8, "rank r", "The rank of LoRA, the number of rows of MiSS's shard, or the side of a block of Bat.", essential=True
+    )
     q: Literal[4, 8, 16, 24, 48] = knob(
-        16, "width q", "of mini", essential=True, when=(lambda c: c.method == "mini", "only mini has it")
+        16, "width q", "The number of columns of mini's shard.", essential=True,
+        when=(lambda c: c.method == "mini", "only mini has a width q"),
+    )  # fmt: skip
+    seed: int = knob(
+        0, "seed", "Seed of the noise that is used here in place of trained parameters.", low=0, high=100, essential=True
     )
-    seed: int = knob(0, "seed", "of what was learnt: noise here", low=0, high=100, essential=True)
     presets = PRESETS
 
 
@@ -83,7 +91,7 @@ class ShardsConfig(Config):
     "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=stories.SHARDS
 )
 def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
-    """From LoRA to MiSS by choosing A, and on to Bat: the update as a matrix, its blocks, its singular values, its numbers."""
+    """Compare the updates of LoRA, MiSS and Bat: the matrix, its blocks, its singular values, the number of parameters."""
     base, name = a_layer(ROWS, COLUMNS), config.method.partition(":")[0]
     given = AdapterConfig(
         method=name, r=config.r, alpha=config.r if name == "lora" else None, q=config.q if name == "mini" else None
@@ -111,23 +119,26 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
 
 
 class CostConfig(Config):
-    """What an update costs beside the frozen layer."""
+    """A layer and a batch for which the cost of each update is counted."""
 
-    tokens: int = knob(256, "tokens", "of a batch", low=1, high=8192, log=True, essential=True)
-    columns: int = knob(1024, "inputs", "of the layer", low=64, high=8192, log=True, essential=True)
-    rows: int = knob(1024, "outputs", "of the layer", low=64, high=8192, log=True, essential=True)
-    r: int = knob(
-        64, "rank r", "of MiSS and Bat; LoRA has half of it, for as many numbers", low=2, high=512, log=True, essential=True
+    tokens: int = knob(
+        256, "tokens", "Tokens in a batch. A small number is typical of generation.", low=1, high=8192, log=True, essential=True
     )
+    columns: int = knob(1024, "inputs", "Number of inputs of the layer.", low=64, high=8192, log=True, essential=True)
+    rows: int = knob(1024, "outputs", "Number of outputs of the layer.", low=64, high=8192, log=True, essential=True)
+    r: int = knob(
+        64, "rank r", "Rank of MiSS and block side of Bat. LoRA and DoRA have half of it, so they train as many parameters.",
+        low=2, high=512, log=True, essential=True,
+    )  # fmt: skip
     presets = PRESETS
 
 
 @experiment("adapters/cost", version=3, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
 def cost(config: CostConfig, run: Any) -> Iterator[Record]:
-    """Multiply-adds of a forward pass and numbers kept for the gradient, for each form: which side you multiply decides."""
+    """Count the multiply-adds that each update adds to a forward pass, and the memory that it keeps for the backward pass."""
     T, I, O, r = config.tokens, config.columns, config.rows, config.r  # noqa: E741
     half = max(r // 2, 1)
-    forms = {  # extra multiply-adds, numbers kept beside the layer's own parameters
+    forms = {  # additional multiply-adds, and numbers kept for the backward pass (without parameters of the layer)
         "lora": (T * half * (I + O), T * I + T * half),
         "dora": (T * half * (I + O) + half * I * O, T * I + T * half + 2 * T * O),
         "miss": (T * I + T * r * O, T * r),
@@ -148,18 +159,21 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
 
 
 class StepConfig(Config):
-    """One step of AdamW."""
+    """A layer on which one step of AdamW is made."""
 
-    width: Literal[32, 64, 128] = knob(128, "inputs", "of the layer", essential=True)
-    r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "of all methods", essential=True)
-    alpha: float = knob(16.0, "alpha", "of LoRA's kind: its scale is alpha / r", low=1.0, high=256.0, log=True, essential=True)
-    seed: int = knob(0, "seed", "of the inputs and A", low=0, high=100)
+    width: Literal[32, 64, 128] = knob(128, "inputs", "Number of inputs of the layer.", essential=True)
+    r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "Rank of all methods.", essential=True)
+    alpha: float = knob(
+        16.0, "alpha", "The scale of LoRA and its variants is alpha / r (alpha / sqrt(r) for rsLoRA). A larger alpha makes their "
+        "step longer.", low=1.0, high=256.0, log=True, essential=True,
+    )  # fmt: skip
+    seed: int = knob(0, "seed", "Seed of the inputs, the targets and the matrix A.", low=0, high=100)
     presets = PRESETS
 
 
 @experiment("adapters/step", version=1, figure=figures.draw_step, story=stories.tell_step, instant=True)
 def step(config: StepConfig, run: Any) -> Iterator[Record]:
-    """How far one step of AdamW moves a weight, and how large its first gradient is, for each method at one rate."""
+    """Measure how far one step of AdamW moves a weight, and the norm of the first gradient, for each method at one rate."""
     base = a_layer(128, config.width)
     generator = torch.Generator().manual_seed(config.seed)
     x, target = (torch.randn(256, n, generator=generator) for n in (config.width, 128))
@@ -187,26 +201,26 @@ def step(config: StepConfig, run: Any) -> Iterator[Record]:
 
 
 class MergeConfig(Config):
-    """An update merged into a weight of few bits."""
+    """An update that is merged into a weight of low precision."""
 
     size: float = knob(
         -3.0,
         "update, 10^x",
-        "root mean square of its entries; the weight's is about 0.1",
+        "Exponent x of the root mean square (RMS) of the update, which is 10^x. The RMS of the weight is about 0.05.",
         low=-6.0,
         high=-1.0,
         step=0.1,
         essential=True,
     )
     dtype: Literal["bfloat16", "float16", "float32"] = knob(
-        "bfloat16", "dtype", "of the weight that is merged into", essential=True
+        "bfloat16", "dtype", "Number format of the weight into which the update is merged.", essential=True
     )
     presets = PRESETS
 
 
 @experiment("adapters/merge", version=1, figure=figures.draw_merge, story=stories.tell_merge, instant=True)
 def merge(config: MergeConfig, run: Any) -> Iterator[Record]:
-    """What is left of an update when it is merged into a weight of few bits: every method alike."""
+    """Measure how much of an update is lost by rounding when it is merged into a weight; this is the same for all methods."""
     dtype = getattr(torch, config.dtype)
     weight = layer_weight().to(dtype)
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
@@ -230,7 +244,7 @@ def merge(config: MergeConfig, run: Any) -> Iterator[Record]:
 
 
 def _merged(weight: Tensor, update: Tensor) -> tuple[float, float]:
-    """Relative error of the merged update, and share of entries that stay as they were, both in percent."""
+    """Return the relative error of the merged update, and the share of weight entries that do not change, both in percent."""
     merged = (weight.float() + update).to(weight.dtype)
     error = (merged.float() - weight.float() - update).norm() / update.norm()
     return float(100 * error), float(100 * (merged == weight).float().mean())

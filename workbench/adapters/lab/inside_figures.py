@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: one layer's update, its cost, its first step, its merge."""
+"""Figures of the experiments on one layer: its update, the cost of an update, the first step, a merge. They take records."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from workbench.live import heading, live, part, words
 
 
 def colour_of(label: str) -> str:
-    """The colour of a method, or of a variant of it (what stands before a comma or colon)."""
+    """Return the colour of a method, or of a variant, whose label begins with the method and a comma or colon."""
     return COLOURS.get(label.partition(",")[0].partition(":")[0], GREY)
 
 
-CELL = 4.6  # pixels of a weight
+CELL = 4.6  # pixels for each weight
 FORMULAS = {"lora": "s B A", "miss": "D' [I I …]", "mini": "[D' D' …] [I I …]", "bat-row": "(W + [I I …]) B, by columns",
             "bat-col": "(W + [I I …]) B, by rows"}  # fmt: skip
 
 
 @live
 def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
-    """The update; above it and left of it, aligned with its columns and rows, what it is made of; its singular values."""
+    """Draw an update, the matrices that form it (aligned with its rows and columns), and its singular values."""
     last = records[-1]
     method, r = last["method"].partition(":")[0], last["r"]
     heading(
         fig,
-        f"{method_name(last['method'])}: {last['numbers']:,} numbers for {last['weight']:,} weights, "
+        f"{method_name(last['method'])}: {last['numbers']:,} parameters for {last['weight']:,} weights, "
         f"an update of rank {last['rank']}",
-        "noise stands for what is learnt (training begins at no update); orange above 0, blue below, grey: fixed",
+        "noise in place of trained parameters (training starts at zero); orange: above 0, blue: below, grey: frozen",
     )
     parts = [np.array(values) / 99 for values in last["parts"]]
     delta = np.array(last["update"]) / 99
@@ -64,7 +64,7 @@ def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def _around(method: str, parts: list[np.ndarray], tiles: np.ndarray) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """What stands above the update and what left of it, each with its name."""
+    """Return the matrix to draw above the update and the one to draw left of it, each with its name; ("", None): none."""
     if method == "lora":
         return ("A", parts[0]), ("B", parts[1])
     if method in ("miss", "mini"):
@@ -76,7 +76,7 @@ def _around(method: str, parts: list[np.ndarray], tiles: np.ndarray) -> tuple[tu
 
 
 def _edges(axes: Axes, last: Record, shape: tuple[int, int]) -> None:
-    """Where a shard begins anew."""
+    """Draw thin lines between the blocks of MiSS, mini and Bat."""
     if not last["is_miss"] and not last["method"].startswith(("mini", "bat")):
         return
     for edge in range(last["r"], shape[1], last["r"]):
@@ -94,19 +94,19 @@ def _bare(axes: Axes) -> None:
 
 @live
 def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
-    """Multiply-adds of a forward pass over the layer's own, and mebibytes kept for the gradient, a row a form."""
+    """Draw for each update the multiply-adds of a forward pass, in percent of the layer's own, and the MiB kept for backward."""
     last = records[-1]
     adds = {label: f"{100 * value:.3g} %" for label, value in zip(last["labels"], last["adds"], strict=True)}
     heading(
         fig,
-        f"Bat-row adds {adds['bat-row']} to the layer's work, Bat-col {adds['bat-col, as a weight']}",
-        f"a forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
+        f"Bat-row adds {adds['bat-row']} to the layer's multiply-adds, Bat-col {adds['bat-col, as a weight']}",
+        f"one forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
     )
     labels = [method_name(label) for label in last["labels"]]
     labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]
     for name, left, title, values, said, line in (
-        ("adds", 156, "Extra work, %", [100 * v for v in last["adds"]], list(adds.values()), 100),
-        ("kept", 432, "Kept for the gradient, MiB", last["kept"], [_figure(v) for v in last["kept"]], last["weight"]),
+        ("adds", 156, "Extra multiply-adds, %", [100 * v for v in last["adds"]], list(adds.values()), 100),
+        ("kept", 432, "Kept for backward, MiB", last["kept"], [_figure(v) for v in last["kept"]], last["weight"]),
     ):
         axes = part(fig, name, left, 66, 184, 320)
         axes.axvline(line, color=INK, linestyle="--", linewidth=1)
@@ -114,20 +114,20 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
             axes.plot(value, place, "o", color=colour_of(label), markersize=6)
             _beside(axes, place, number)
         axes.set(xscale="log", xlim=(min(values) / 3, 3 * max(*values, line)), ylim=(len(values) - 0.5, -0.5), title=title,
-                 xlabel="logarithmic")  # fmt: skip
+                 xlabel="logarithmic scale")  # fmt: skip
         axes.minorticks_off()
-        axes.xaxis.set_major_formatter("{x:g}")  # powers set as mathematics take a third of the drawing
+        axes.xaxis.set_major_formatter("{x:g}")  # plain text, since mathtext takes a third of the drawing time
         axes.set_yticks(range(len(values)), labels=labels if name == "adds" else [""] * len(values))
 
 
 def method_name(label: str) -> str:
-    """A form in words: a method, and behind a comma or colon what is special about it."""
+    """Return the display name of a label such as ``bat-col, built twice``: the method's name and the rest unchanged."""
     name = re.split("[,:]", label)[0]
     return NAMES[name] + label.removeprefix(name)
 
 
 def _beside(axes: Axes, place: float, number: str) -> None:
-    """A row's number, at the right of the axes."""
+    """Write the number of a row to the right of the axes."""
     axes.text(1.03, place, number, fontsize=8, va="center", color=INK, transform=axes.get_yaxis_transform())
 
 
@@ -137,17 +137,17 @@ def _figure(value: float) -> str:
 
 @live
 def draw_step(fig: Figure, records: Sequence[Record]) -> None:
-    """How far a weight moves in the first step of AdamW over the rate, and the gradient's norm over that of full fine-tuning."""
+    """Draw the weight change in AdamW's first step over the rate, and the gradient norm over that of full fine-tuning."""
     last = records[-1]
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     heading(
         fig,
-        f"AdamW's first step at one rate: LoRA moves a weight {moved['lora'] / moved['miss']:.2g} as far as MiSS does",
-        "a layer of the tiny llama, a random target; dashed: full fine-tuning; ring: what theory says of LoRA",
+        f"First AdamW step at one rate: LoRA moves a weight {moved['lora'] / moved['miss']:.2g} times as far as MiSS",
+        "one layer of the tiny llama, random targets; dashed: full fine-tuning; ring: theory for LoRA",
     )
     for name, left, title, theory in (
-        ("moved", 80, "Mean move of a weight, over the rate", "theory"),
-        ("gradient", 410, "First gradient's norm, over full's", "gradient_theory"),
+        ("moved", 80, "Mean weight change / rate", "theory"),
+        ("gradient", 410, "First gradient norm / that of full", "gradient_theory"),
     ):
         axes, values = part(fig, name, left, 66, 220, 310), last[name]
         for place, (label, value) in enumerate(zip(last["labels"], values, strict=True)):
@@ -163,12 +163,12 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
 
 @live
 def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
-    """Asked against got, an entry a dot; and the rounding error at each size of the update."""
+    """Draw the actual against the intended change of single entries, and the rounding error against the size of the update."""
     last = records[-1]
     heading(
         fig,
-        f"Rounding takes {last['lost']:.2g} % of the update; {last['unchanged']:.2g} % of the entries stay as they were",
-        f"merged into a weight of {last['dtype']}, root mean square {last['rms']:.2g}; left: {len(last['asked'])} of its entries",
+        f"Rounding error: {last['lost']:.2g} % of the update; {last['unchanged']:.2g} % of the entries unchanged",
+        f"merge into a {last['dtype']} weight with root mean square {last['rms']:.2g}; left: {len(last['asked'])} of its entries",
     )
     axes = part(fig, "entries", 66, 72, 270, 270, gap=40)
     asked, got = np.array(last["asked"]), np.array(last["got"])
@@ -179,15 +179,21 @@ def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
     axes.plot(asked[got != 0], got[got != 0], ".", color=ORANGE, markersize=4)
     axes.plot(asked[got == 0], got[got == 0], ".", color=BLUE, markersize=4)
     unit = f"10{str(power).translate(RAISED)}"
-    axes.set(xlim=(-most, most), ylim=(-most, most), xlabel=f"asked for, {unit}", ylabel=f"got, {unit}", title="Entries")
-    words(axes, [("as they were  ", text(BLUE)), ("line: exact", FAINT)])
+    axes.set(
+        xlim=(-most, most),
+        ylim=(-most, most),
+        xlabel=f"intended change, {unit}",
+        ylabel=f"actual change, {unit}",
+        title="Entries",
+    )
+    words(axes, [("unchanged  ", text(BLUE)), ("line: exact", FAINT)])
     axes = part(fig, "sizes", 400, 72, 254, 270, gap=30)
     axes.plot(last["sizes"], last["lost_at"], color=ORANGE)
     axes.plot(last["sizes"], last["unchanged_at"], ":", color=BLUE, linewidth=2)
     axes.axvline(last["size"], color=INK, linestyle="--", linewidth=1)
-    axes.set(xlim=(-6, -1), ylim=(-2, 102), xlabel="size of the update (root mean square)", ylabel="%")
+    axes.set(xlim=(-6, -1), ylim=(-2, 102), xlabel="root mean square of the update", ylabel="%")
     axes.set_xticks(range(-6, 0), labels=[f"10{str(k).translate(RAISED)}" for k in range(-6, 0)])
-    words(axes, [("rounding error   ", text(ORANGE)), ("⋯ entries unchanged  ", text(BLUE)), ("- - here", FAINT)])
+    words(axes, [("rounding error   ", text(ORANGE)), ("⋯ entries unchanged  ", text(BLUE)), ("- - this update", FAINT)])
 
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -1,4 +1,4 @@
-"""Records in, one sentence out, for what is looked at one layer at a time; and what to guess at."""
+"""Stories (short summaries of the records) and questions of the experiments on one layer."""
 
 from __future__ import annotations
 
@@ -10,46 +10,50 @@ from workbench.live import Pins
 
 
 def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """What the update is."""
+    """Describe the update: its number of parameters, its rank and its form."""
     last = records[-1]
     share = 100 * last["numbers"] / last["weight"]
-    trained = f"{last['numbers']:,} numbers are trained in place of {last['weight']:,} ({share:.0f} %)"
+    trained = f"{last['numbers']:,} parameters are trained instead of {last['weight']:,} weights ({share:.0f} %)"
     told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
-        told += f". Its {last['r']} columns repeat: it is MiSS's, whether it was made by a tiled A or by a shard"
+        told += (
+            f". It repeats its first {last['r']} columns, so it is a MiSS update, made from a shard or from LoRA with a tiled A"
+        )
     elif last["method"].startswith("bat"):
-        told += ": each block is W's own block, turned by a small matrix"
+        told += ". Each of its blocks is the sum of the same block of W and an identity, multiplied by a small trained matrix"
     return f"{told}."
 
 
 def tell_cost(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """The cheap form and the dear one."""
+    """Compare the cost of Bat-row, of two forms of Bat-col, and of MiSS."""
     last = records[-1]
     adds, kept = (dict(zip(last["labels"], last[name], strict=True)) for name in ("adds", "kept"))
     row, built, weight = "bat-row", "bat-col, built twice", "bat-col, as a weight"
     return (
-        f"Bat-row adds {100 * adds[row]:.3g} % of the layer's work and keeps {kept[row]:.3g} MiB. Bat-col adds "
-        f"{100 * adds[built]:.3g} %, and keeps {kept[weight]:.3g} MiB, or {kept[built]:.3g} and builds its weight again in the "
-        f"backward pass. MiSS keeps {kept['miss']:.3g} MiB: its gradient needs the folded input alone."
+        f"Bat-row adds {100 * adds[row]:.3g} % to the layer's multiply-adds and keeps {kept[row]:.3g} MiB for the backward pass. "
+        f"Bat-col adds {100 * adds[built]:.3g} % and keeps {kept[weight]:.3g} MiB, or {kept[built]:.3g} MiB if the backward pass "
+        f"builds its weight again. MiSS keeps {kept['miss']:.3g} MiB, since its gradient needs only the folded input."
     )
 
 
 def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """The confound of one rate for all."""
+    """Compare the first steps of MiSS and LoRA at one learning rate."""
     last = records[-1]
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     return (
-        f"In its first step MiSS moves each weight by {moved['miss']:.2f} of the rate, as full fine-tuning does, LoRA by "
-        f"{moved['lora']:.2f} (theory {last['theory']:.2f}): at one rate for all, methods do not have an equal chance."
+        f"In the first step of AdamW, MiSS changes a weight by {moved['miss']:.2f} times the learning rate on average, like full "
+        f"fine-tuning, and LoRA by {moved['lora']:.2f} times (theory: {last['theory']:.2f}). At one learning rate, the methods "
+        "do not make equal steps."
     )
 
 
 def tell_merge(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """What the merge loses."""
+    """Report the rounding error of the merge."""
     last = records[-1]
     return (
-        f"Of an update of {10 ** last['size']:.1g} on weights of {last['rms']:.2g}, {last['lost']:.2g} % is rounding in "
-        f"{last['dtype']}, and {last['unchanged']:.2g} % of the entries stay as they were."
+        f"An update with root mean square {10 ** last['size']:.1g} is merged into a {last['dtype']} weight with root mean square "
+        f"{last['rms']:.2g}. The rounding error is {last['lost']:.2g} % of the update, and {last['unchanged']:.2g} % of the "
+        "weight entries do not change."
     )
 
 

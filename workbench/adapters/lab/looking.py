@@ -1,4 +1,4 @@
-"""What is looked at while an adapter learns: a layer's update, its singular values, how much every layer has moved."""
+"""Measurements on a model with adapters: updates and their singular values, change of each layer, memory, answers."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from workbench.models import LanguageModel
 
 CROP = 64  # rows and columns of an update that are shown
 VALUES = 64  # singular values that are shown
-ASKED = 4  # questions asked before and after
+ASKED = 4  # questions that the model is asked before and after training
 
 
 def layer_names(model: Any) -> list[str]:
-    """The adapted layers as ``block.module``: ``0 self_attn.q_proj``."""
+    """Return the short names of the adapted layers, such as ``0 self_attn.q_proj``."""
     return [short(path) for path in adapted(model)]
 
 
 def short(path: str) -> str:
-    """A layer's block and its name there."""
+    """Return the number of a layer's block and its path in the block: ``model.layers.0.mlp.up_proj`` is ``0 mlp.up_proj``."""
     parts = path.split(".")
     number = next((k for k, part in enumerate(parts) if part.isdigit()), -1)
     return f"{parts[number]} {'.'.join(parts[number + 1 :])}" if number >= 0 else path
 
 
 def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
-    """The adapted layer of this number and its path; the last, where there are fewer."""
+    """Return the path and the adapted layer of this number, or the last layer if there are fewer."""
     layers = [*adapted(model).items()]
     return layers[min(number, len(layers) - 1)]
 
 
 @torch.no_grad()
 def update_of(layer: Adapted) -> Tensor:
-    """The update of a layer's first active adapter, ``(out, in)``."""
+    """Return the update ``(out, in)`` of a layer's first active adapter."""
     return layer.adapters[layer.active[0]].delta(layer.own[0].float())
 
 
 def crop(update: Tensor) -> dict[str, Any]:
-    """The upper left corner of an update as whole numbers from -99 to 99, and what 99 is."""
+    """Return the upper left corner of an update as integers from -99 to 99, and as `most` the value that 99 stands for."""
     part = update[:CROP, :CROP]
     return {"update": shades(part), "most": part.abs().max().item()}
 
 
 def shades(part: Tensor) -> list[list[int]]:
-    """Numbers as whole ones from -99 to 99 of the largest."""
+    """Return the entries as integers from -99 to 99, in units of 1/99 of the largest absolute value."""
     return (part / part.abs().max().clamp_min(1e-12) * 99).round().int().tolist()
 
 
 def moved(model: Any) -> dict[str, Any]:
-    """``||Delta|| / ||W||`` of every adapted layer, in percent: a row a module, a value a block."""
+    """Return ``||Delta|| / ||W||`` of every adapted layer in percent: a row for each module, a value for each block."""
     found: dict[str, list[float]] = {}
     for path, layer in adapted(model).items():
         share = update_of(layer).norm() / layer.own[0].float().norm()
@@ -69,14 +69,14 @@ def moved(model: Any) -> dict[str, Any]:
 
 
 def singular_values(update: Tensor) -> list[float]:
-    """The largest ones, as shares of their whole (squares sum to one)."""
+    """Return the largest `VALUES` singular values, divided by the norm of the update (the squares of all of them sum to 1)."""
     values = torch.linalg.svdvals(update.double())
     whole = values.norm().item()
     return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]
 
 
 def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
-    """Bytes that a forward pass keeps for the gradient, besides these tensors."""
+    """Return the bytes that a forward pass stores for the backward pass, without the tensors in `own`."""
     kept: dict[int, int] = {}
 
     def keep(t: Tensor) -> Tensor:
@@ -84,14 +84,14 @@ def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        alive = forward()  # what it keeps must not be freed before it is counted
+        alive = forward()  # holds the saved tensors until all of them are counted: a freed address may be used again
     places = {p.untyped_storage().data_ptr() for p in own}
     del alive
     return sum(size for place, size in kept.items() if place not in places)
 
 
 class Alive(TorchDispatchMode):
-    """Inside it the bytes of tensors that live at once are counted; ``most`` is their peak, over what there was before."""
+    """A context that counts the bytes of tensors created in it; ``now`` is the current total and ``most`` its peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,23 +114,23 @@ class Alive(TorchDispatchMode):
 
 
 def storages(values: Any) -> list[torch.UntypedStorage]:
-    """Of all tensors in there."""
+    """Return the storages of all tensors in a nested structure of tuples, lists and dicts."""
     return [t.untyped_storage() for t in tree_leaves(values) if isinstance(t, Tensor)]
 
 
 def answers(tuner: Tuner, part: Sequence[qa.Pair]) -> list[str]:
-    """What the model writes to each question, greedily, up to a line."""
-    phases.say("asking the model")
+    """Return the first line of the model's answer to each question, decoded greedily."""
+    phases.say("generating answers")
     return [first_line(tuner.lm, qa.prompt(p.question, tuner.config.prompt)) for p in part]
 
 
 def total(question: str) -> str | None:
-    """The answer to a sum such as ``23 + 48 =``; None to any other question."""
+    """Return the answer to a sum such as ``23 + 48 =``, or None for any other question."""
     if not re.fullmatch(r"\s*-?\d+(\s*[+-]\s*\d+)*\s*=\s*", question):
         return None
     return str(sum(int(part.replace(" ", "")) for part in re.findall(r"[+-]?\s*\d+", question)))
 
 
 def first_line(lm: LanguageModel, text: str, most: int = 12) -> str:
-    """The first line of the greedy continuation of a text."""
+    """Return the first line of the greedy continuation of a text, of at most `most` tokens."""
     return generate(lm, text, most).text.strip().partition("\n")[0]

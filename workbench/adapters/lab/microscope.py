@@ -1,4 +1,4 @@
-"""An adapter microscope: what the update of every layer is made of, of any adapter in a folder."""
+"""The experiment adapters/microscope, which analyses the update of every layer of a trained or a saved adapter."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from workbench.knobs import knob
 from workbench.live import Pins, heading, live, part
 from workbench.runs import Run
 
-STRONGEST = 32  # of W's singular directions, in which the update is looked for
+STRONGEST = 32  # number of the strongest singular directions of W onto which the update is projected
 
 
 class MicroscopeConfig(TrainConfig):
-    """Which adapter is looked at."""
+    """The adapter that is analysed."""
 
     title: ClassVar[str] = "microscope"
     folder: str = knob(
-        "", "adapter's folder", "that PEFT or save_adapter wrote, for the model above; none: the one trained above", free=True,
-        essential=True,
+        "", "adapter folder", "Folder of an adapter for this model, written by PEFT or save_adapter. If empty, the adapter is "
+        "trained with the knobs of this panel.", free=True, essential=True,
     )  # fmt: skip
     presets = PRESETS
 
@@ -50,11 +50,16 @@ def _inputs(config: MicroscopeConfig) -> list[str]:
 
 @torch.no_grad()
 def examine(layer: Adapted) -> Record:
-    """What the update of one layer is made of.
+    """Analyse the update of one layer; the squared norm of the update is called its square.
 
-    norm and share (percent of W's norm); effective rank (exp of the entropy of the squared singular values); the ranks that
-    hold 90 and 99 percent of its square; percent of its square outside W's strongest directions, and what lies along them over
-    what does of a random update; and of a merge in bfloat16 the relative error and the percent of entries it leaves as they were.
+    Returns a record with
+
+    - `norm`, and `share`, the norm in percent of the norm of W;
+    - `rank`, the effective rank: exp of the entropy of the squared singular values;
+    - `rank90` and `rank99`: the smallest ranks that hold 90 and 99 percent of the square;
+    - `new`: the percentage of the square outside W's strongest directions;
+    - `along`: the share of the square inside these directions, divided by that of a random update;
+    - `lost` and `unchanged`: for a merge in bfloat16, the relative error and the share of unchanged entries, in percent.
     """
     update = layer.adapters[layer.active[0]]
     weight = layer.own[0].float()
@@ -91,7 +96,10 @@ def examine(layer: Adapted) -> Record:
 
 
 def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
-    """The squared singular values, from the largest: of the small core where the update is a product, else of its Gram matrix."""
+    """Return the squared singular values in descending order.
+
+    They are those of a small core matrix if the update is a product of two factors, else the eigenvalues of the Gram matrix.
+    """
     parts = factors_of(update, layer.in_features, layer.out_features)
     if parts is not None:
         A, B = (part.double() for part in parts)
@@ -102,7 +110,7 @@ def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
 
 
 def _inside(weight: Tensor, delta: Tensor) -> float:
-    """``||U' Delta V||^2`` with W's strongest singular directions U and V, by two steps of subspace iteration."""
+    """Return ``||U' Delta V||^2``, where two steps of subspace iteration give U and V, W's strongest singular directions."""
     rank = min(STRONGEST, *weight.shape)
     V = torch.linalg.qr(weight.T @ torch.randn(weight.shape[0], rank, generator=torch.Generator().manual_seed(0))).Q
     for _ in range(2):
@@ -113,14 +121,14 @@ def _inside(weight: Tensor, delta: Tensor) -> float:
 
 @live
 def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Six maps, a cell a layer: how far it moved, three kinds of rank, how much lies along W's own directions, rounding."""
+    """Draw six maps with a cell for each layer: relative update, share along W's directions, rounding error, three ranks."""
     last = records[-1]
     ranks = [r["rank99"] for r in records]
     heading(
         fig,
         f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
-        f"{NAMES[last['method']]}, {last['trained']:,} numbers, on {last['model']}; "
-        f"in W's {STRONGEST} strongest directions a random update has 1",
+        f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
+        f"in W's strongest: share in W's {STRONGEST} strongest directions (random update: 1)",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)
@@ -144,12 +152,13 @@ MAPS = {
 
 
 def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """The sums over layers."""
+    """Report the range of the relative update and of the rounding error over the layers."""
     shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
     deepest = max(records, key=lambda r: r["share"])
     return (
-        f"The update is {min(shares):.2g} to {max(shares):.2g} % of a layer's weight, most in block {deepest['block']} "
-        f"{deepest['module'].rpartition('.')[2]}; a merge into bfloat16 rounds off {min(lost):.2g} to {max(lost):.2g} % of it."
+        f"The norm of the update is {min(shares):.2g} to {max(shares):.2g} % of that of a layer's weight (largest in block "
+        f"{deepest['block']}, {deepest['module'].rpartition('.')[2]}). A merge into bfloat16 has a rounding error of "
+        f"{min(lost):.2g} to {max(lost):.2g} % of the update."
     )
 
 
@@ -157,7 +166,7 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
     "adapters/microscope", version=3, inputs=_inputs, figure=draw_microscope, story=tell_microscope, prepare=warm_up, threads=2
 )
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
-    """Every layer of an adapter: how far it moved, how many directions, how new to W, what a bfloat16 merge loses."""
+    """Analyse each layer of an adapter: relative update, ranks, overlap with W's directions, rounding of a bfloat16 merge."""
     folder = Path(config.folder).expanduser() if config.folder else trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     phases.say("reading the adapter")

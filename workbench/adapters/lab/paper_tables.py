@@ -1,4 +1,7 @@
-"""The paper's tables of results (version 12) beside ours: other models and other tasks, so what may be compared is the order."""
+"""The result tables of the paper (version 12) above ours.
+
+Models and tasks differ, so only the order of the methods can be compared.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ RATES = {"shared": "one rate", "own": "own rates"}
 
 
 def results() -> pd.DataFrame:
-    """Table 5: four methods, percent right of the paper's models; of ours loss on sums, and percent answered exactly.
+    """Return Table 5 for four methods: the paper's accuracy in percent; our test loss on sums and percentage of exact answers.
 
-    ``ahead`` is the best of a row, whatever its uncertainty: the paper gives none, and ours is in the figures.
+    The column `ahead` names the best method of a row. It ignores the uncertainty, which the paper does not report and our
+    figures show.
     """
     ours = []
     for name in ("methods", "rwkv", "smollm2", "answers"):
@@ -37,7 +41,7 @@ def results() -> pd.DataFrame:
 
 
 def ranks() -> pd.DataFrame:
-    """Table 7: MiSS against its rank; percent right of the paper's, loss on sums of ours, each rank at its own rate."""
+    """Return Table 7, MiSS at different ranks: the paper's accuracy in percent; our test loss, each rank at its own rate."""
     rows = [r for r in judging_rows(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
     ours = _means(rows, "loss", "loss on sums, own rates", lambda r: str(r["rank"]))
     return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
@@ -46,7 +50,7 @@ def ranks() -> pd.DataFrame:
 def _means(
     records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
 ) -> list[dict[str, object]]:
-    """Means over judging seeds, a row a place."""
+    """Return means over the judging seeds, one row for each model and place (a column of the table)."""
     found: dict[tuple[str, str], list[float]] = {}
     for r in records:
         if r.get(column) is not None:
@@ -58,7 +62,7 @@ def _means(
 
 
 def _beside(number: int, ours: Sequence[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    """The paper's table of this number, and ours below it."""
+    """Return the paper's table of this number with our rows below it."""
     path: Path = methods.data_folder("adapters") / "papers" / "adapters-tables.csv"
     paper = pd.read_csv(path, dtype={"column": str}).query("table == @number").assign(**{"from": "paper"})
     table = pd.concat([paper, pd.DataFrame(ours, columns=["from", "model", "task", "column", "value"])])
@@ -68,5 +72,5 @@ def _beside(number: int, ours: Sequence[dict[str, object]], columns: Sequence[st
 
 
 def _said(table: pd.DataFrame) -> pd.DataFrame:
-    """As it is shown: three digits, and a dash where there is nothing."""
+    """Return the table as it is displayed: with three decimals, and a dash for a missing value."""
     return table.round(3).astype(object).where(table.notna(), "-")

@@ -1,4 +1,4 @@
-"""Figures of what single parts of Bone bring, and what the rank does."""
+"""Figures on the effect of single parts of MiSS and Bat-row, and on the effect of the rank."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ from workbench.plotting import figure, finish, series
 
 
 def draw_controls(records: Sequence[Record]) -> Figure:
-    """Loss of MiSS and Bat-row, and of each with one part taken away or replaced; and what that part brings, seed by seed."""
+    """Draw the test loss of MiSS, Bat-row and their controls, and how much better each control is than its method."""
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
-    panels = [Panel("", LOSS), Panel("below its method (dashed)", LOSS, {}, "its method's loss minus its, same seed", whole)]
+    panels = [Panel("", LOSS), Panel("advantage over its method", LOSS, {}, "nats per token", whole)]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         found = [
             (LOSS.lead(records, one, over), words)
             for one, over, words in (
-                ("miss", "orthogonal A", "the tiling brings"),
-                ("bat-row", "W permuted", "where W's entries stand brings"),
-                ("bat-row", "without W", "that it has W at all brings"),
+                ("miss", "orthogonal A", "of a tiled over an orthogonal A:"),
+                ("bat-row", "W permuted", "of W over a permuted W:"),
+                ("bat-row", "without W", "of W over no W:"),
             )
         ]
-        said = sentence("", found, "What the parts bring", "{1} {0}")
-        return finish(fig, said[:1].upper() + said[1:], f"sums of two and three numbers; {NOTE.of(records)}")
+        said = sentence("advantage in nats per token ", found, "Effect of the parts", "{1} {0}")
+        return finish(
+            fig,
+            said[:1].upper() + said[1:],
+            f"sums of two and three numbers; advantage: lower loss at the same seed; {NOTE.of(records)}",
+        )
 
 
 def draw_ranks(records: Sequence[Record]) -> Figure:
-    """First gradient norm, and loss, against the rank."""
+    """Draw the norm of the first gradient, and the test loss, against the rank."""
     ranks = sorted({r["rank"] for r in records})
     with figure() as fig:
         for axes, (column, name) in zip(
-            fig.subplots(1, 2), (("first_gradient", "first gradient's norm"), ("loss", "loss on test questions")), strict=True
+            fig.subplots(1, 2), (("first_gradient", "norm of first gradient"), ("loss", "test loss, nats per token")), strict=True
         ):
             table = summary(records, column, "rank")
             series(axes, table, "rank", COLOURS, markers=MARKERS)
@@ -56,6 +60,6 @@ def draw_ranks(records: Sequence[Record]) -> Figure:
             for label in labels
         ]
         said = ", ".join(f"{STYLE.name(label)} {interval(gap.dropna())}" for label, gap in found if len(gap.dropna()))
-        title = f"What rank {ranks[-1]} has gained over rank {ranks[0]}: {said}" if said else "Against the rank"
-        note = f"at one rank LoRA has about twice the numbers of the others; {NOTE.of(records)}"
+        title = f"Advantage of rank {ranks[-1]} over rank {ranks[0]}, nats per token: {said}" if said else "Effect of the rank"
+        note = f"at the same rank, LoRA has about twice as many parameters as the others; {NOTE.of(records)}"
         return named(fig, title, note, labels)

@@ -1,4 +1,4 @@
-"""The adapter of a panel's knobs as a program with PEFT."""
+"""The program that makes the adapter of a panel with PEFT."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OF_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 OF_RWKV6 = ("receptance", "key", "value", "gate", "output")
 GRADIENTS = """\
 # {scale}
-preprocess_loraga(model, config, train_step)  # train_step(): loss and backward of the batches that it begins from
+preprocess_loraga(model, config, train_step)  # train_step(): compute the loss of the first batches and call backward()
 """
 FROZEN_A = """\
 for name, parameter in model.named_parameters():
     if "lora_A" in name:
-        parameter.requires_grad = False  # PEFT's create_lorafa_optimizer would also correct B's gradient
+        parameter.requires_grad = False  # create_lorafa_optimizer of PEFT would also correct the gradient of B
 """
 TWO_RATES = """\
 optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, loraplus_lr_ratio={ratio:g}, weight_decay={decay:g})
@@ -31,7 +31,7 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, lorap
 
 
 def in_peft(config: Any) -> str:
-    """The same adapter with PEFT, as a program; "" where PEFT has no such method."""
+    """Return a program that makes the same adapter with PEFT; a comment or "" if PEFT does not have this method."""
     c = config
     if c.method in ("bat-row", "full"):
         return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
@@ -40,9 +40,9 @@ def in_peft(config: Any) -> str:
     lines = [f"config = {made}", "model = get_peft_model(model, config)"]
     if c.method == "lora-ga":
         names += ["LoraGAConfig", "preprocess_loraga"]
-        scale = "this scale is PEFT's own: it departs from that of the authors' program"
+        scale = "the scale of PEFT differs from that of the authors' program, which the panel uses"
         if c.compat == "peft":
-            scale = "the scale is PEFT's own, as here"
+            scale = "the scale is that of PEFT, as here"
         lines.insert(1, GRADIENTS.format(scale=scale).strip())
     imports = [f"from peft import {', '.join(sorted(names))}"]
     if c.method == "lora-fa":
@@ -54,7 +54,7 @@ def in_peft(config: Any) -> str:
 
 
 def _config(c: Any) -> str:
-    """PEFT's config, as one calls it."""
+    """Return the call that makes PEFT's config."""
     given = {"r": c.r}
     kind, more = "LoraConfig", STARTS.get(c.method, "")
     if c.method in LORAS:
@@ -79,7 +79,7 @@ def _targets(c: Any) -> str:
     if c.targets:
         return repr([*c.targets])
     if c.model == checkpoints.TINY_RWKV6 or c.model.endswith(".pth"):
-        return repr([*OF_RWKV6])  # "all-linear" is for models of transformers
-    if c.method == "lora-ga":  # its gradients are taken before PEFT knows what "all-linear" is
+        return repr([*OF_RWKV6])  # PEFT resolves "all-linear" only for models of transformers
+    if c.method == "lora-ga":  # its gradients are computed before PEFT resolves "all-linear"
         return repr([*OF_LLAMA])
     return '"all-linear"'

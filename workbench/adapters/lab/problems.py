@@ -1,17 +1,19 @@
-"""Questions to fine-tune on, with the answers to be written, and how a written answer is judged.
+"""Sets of questions and answers for fine-tuning, and the rules that judge an answer.
 
-============== ========================================================== =======================================
-name           what                                                       judged by
-============== ========================================================== =======================================
-sums           15 - 43 - 75 =                                             the whole answer
-mixed          Calculate -33 / 11 + -22.                                  the whole answer
-word-problems  a worked answer that ends in ``#### 28080``                its last number
-svamp          one-step word problems (your folder)                       the whole answer
-gsm8k          grade-school word problems, worked (your folder)           its last number
-math-500       problems of MATH, worked (your folder)                     its boxed answer, normalised
-a file or id   .jsonl, .csv or .parquet of yours, or a data set of the    its boxed answer or last number where the
-               hub, with a question and an answer column                  answers have such, else the whole answer
-============== ========================================================== =======================================
+A worked answer contains the steps of the solution. The sets marked with * are read from your data folder.
+
+============== ========================================================== =============================================
+name           questions, or an example                                   judged part of the answer
+============== ========================================================== =============================================
+sums           ``15 - 43 - 75 =``                                         the whole answer
+mixed          ``Calculate -33 / 11 + -22.``                              the whole answer
+word-problems  with a worked answer that ends in ``#### 28080``           the last number
+svamp *        one-step word problems                                     the whole answer
+gsm8k *        grade-school word problems with worked answers             the last number
+math-500 *     problems of MATH with worked answers                       the boxed answer, normalised
+a file or id   your .jsonl, .csv or .parquet file, or a data set of the   the boxed answer or the number after ``####``
+               hub, with a question column and an answer column           if all answers have one, else the whole answer
+============== ========================================================== =============================================
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ FOLDER = {"svamp": ("svamp",), "gsm8k": ("gsm8k-train", "gsm8k-test"), "math-500
 
 @dataclass(frozen=True)
 class Problems:
-    """A set of them in three parts; ``final`` gives of an answer what is judged, None where it is the whole."""
+    """A set of questions in three parts; ``final(answer)`` returns the judged part, and None means the whole answer."""
 
     name: str
     train: tuple[Pair, ...]
@@ -48,7 +50,7 @@ class Problems:
 
 @lru_cache(maxsize=8)
 def load(name: str) -> Problems:
-    """The set of this name; raises DataError where it is not to be had."""
+    """Return the set of this name; raises DataError if it is not available."""
     if name in BUNDLED:
         rows = [row for row in datasets.load("arithmetic") if row["task"] == name]
         parts = [
@@ -70,7 +72,7 @@ def load(name: str) -> Problems:
 
 
 def inputs(name: str) -> list[str]:
-    """References of the data that a set is made of, for a run's identity."""
+    """Return references (name and checksum) of the data of a set, which are part of the identity of a run."""
     if name in BUNDLED:
         return [datasets.ref("arithmetic")]
     if name in FOLDER:
@@ -81,21 +83,21 @@ def inputs(name: str) -> list[str]:
 
 
 def _plain(worked: str) -> str:
-    """Without the marks of GSM8K's calculator."""
+    """Return a worked answer without the calculator annotations of GSM8K."""
     return re.sub(r"<<.*?>>", "", worked)
 
 
 def _split(name: str, rows: Sequence[Pair], final: Callable[[str], str] | None) -> Problems:
-    """Seven tenths to train on, one to choose by, two to test on, in an order that does not change."""
+    """Split shuffled questions into 70 % training, 10 % validation and 20 % test; the order is always the same."""
     mixed = random.Random(0).sample(list(rows), len(rows))
     if len(mixed) < 10:
-        raise DataError(f"{name} has {len(mixed)} questions; expected ten at least")
+        raise DataError(f"{name} has {len(mixed)} questions; expected at least 10")
     first, second = 7 * len(mixed) // 10, 8 * len(mixed) // 10
     return Problems(name, tuple(mixed[:first]), tuple(mixed[first:second]), tuple(mixed[second:]), final)
 
 
 def _own(name: str) -> list[Pair]:
-    """The questions in a file of yours, or in a data set of the hub."""
+    """Return the questions of a local file or of a data set of the hub."""
     return [pair for path in _tables(name) for pair in qa.read(path)]
 
 
@@ -107,13 +109,16 @@ def _tables(name: str) -> list[Path]:
 
 
 def last_number(text: str) -> str:
-    """The number after ``####``, or else the last one, without commas and without ``.0``; "" where there is none."""
+    """Return the last number after ``####``, or of the whole text, without commas and a final ``.0``; "" if there is none."""
     found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text.rpartition("####")[2] if "####" in text else text)
     return re.sub(r"\.0+$", "", found[-1].replace(",", "")) if found else ""
 
 
 def boxed(text: str) -> str:
-    r"""The last ``\boxed{...}``, as it is compared: without spaces, sizes of brackets and units. "" where there is none."""
+    r"""Return the content of the last ``\boxed{...}`` in normal form, or "" if there is none.
+
+    The normal form has no spaces, no bracket sizes, no units and no leading ``x=``, and it writes ``\frac`` with braces.
+    """
     start = text.rfind("\\boxed{")
     if start < 0:
         return ""
@@ -133,9 +138,10 @@ def boxed(text: str) -> str:
 
 
 def guess(train: Sequence[Encoded], test: Sequence[Encoded]) -> float:
-    """Nats a token of the test answers for one who knows how often each token stands at each place of an answer, no question.
+    """Return the test loss, in nats per token, of a guess that ignores the question.
 
-    Counted on the training answers, one more for every token (Laplace): what a model must undercut to have learnt the task.
+    The guess predicts a token by its frequency at the same position of the training answers, with Laplace smoothing (every
+    count is increased by one). A model has learnt the task only if its loss is lower.
     """
     counts: dict[int, Counter[int]] = {}
     for sample in train:

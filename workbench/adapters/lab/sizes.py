@@ -1,4 +1,4 @@
-"""What an adapter costs on one layer, against the layer's size: time to begin, time of a step, numbers kept for the gradient."""
+"""The comparison adapters/sizes: start time, step time and kept memory of each method on single layers of several widths."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from workbench.training import drawn
 
 
 class SizeConfig(Config):
-    """One method on one layer of as many inputs as outputs."""
+    """One method on one square layer."""
 
     title: ClassVar[str] = "layer"
-    method: Literal[METHODS] = knob("miss", "method", "as in training")
+    method: Literal[METHODS] = knob("miss", "method", "The method of the adapter, as in adapters/train.")
     r: int = knob(
-        16, "rank r", "of MiSS, Bat, LoRA-FA; LoRA's kind has half of it, for as many numbers", low=2, high=512, log=True
-    )
-    width: int = knob(1024, "width", "inputs, and outputs", low=16, high=8192, log=True)
-    tokens: int = knob(256, "tokens", "of a batch", low=1, high=8192, log=True)
-    repeats: int = knob(12, "repeats", "of the step; the median counts", low=1, high=1000, log=True)
-    seed: int = knob(0, "seed", "of the weight and the inputs", low=0, high=10**6)
+        16, "rank r", "Rank of MiSS, Bat and LoRA-FA. The other methods have half of it, so that they train as many parameters.",
+        low=2, high=512, log=True,
+    )  # fmt: skip
+    width: int = knob(1024, "width", "Number of inputs and of outputs of the layer.", low=16, high=8192, log=True)
+    tokens: int = knob(256, "tokens", "Number of tokens in a batch.", low=1, high=8192, log=True)
+    repeats: int = knob(12, "repeats", "Number of timed steps. Their median is reported.", low=1, high=1000, log=True)
+    seed: int = knob(0, "seed", "Seed of the weight, the inputs and the adapter.", low=0, high=10**6)
 
 
 @fit("adapters/layer", version=3, score="step_ratio", higher=False)
 def on_layer(config: SizeConfig, run: Run) -> Record:
-    """Put one adapter on a layer; forward and backward, turn by turn with the frozen layer alone; CPU time of one thread."""
+    """Measure the CPU time to make an adapter and of its forward and backward pass, in turns with the frozen layer alone."""
     with drawn(config.seed):
         base = nn.Linear(config.width, config.width, bias=False).requires_grad_(False)
-        x = torch.randn(config.tokens, config.width).requires_grad_()  # layers below may be adapted, too
+        x = torch.randn(config.tokens, config.width).requires_grad_()  # as if earlier layers were adapted too
         wished = torch.randn(config.tokens, config.width)
     halved = config.method not in (*FAMILY, "full", "lora-fa")
     given = AdapterConfig(method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed)
@@ -65,14 +66,14 @@ def on_layer(config: SizeConfig, run: Run) -> Record:
 
 
 def _gradient(base: nn.Linear, x: Tensor, wished: Tensor) -> Tensor:
-    """The gradient that LoRA-GA begins from, of the squared distance to `wished`."""
+    """Return the gradient for the start of LoRA-GA, here that of the mean squared error to `wished`."""
     weight = base.weight.detach().clone().requires_grad_()
     loss = (nn.functional.linear(x.detach(), weight) - wished).square().mean()
     return torch.autograd.grad(loss, weight)[0]
 
 
 def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
-    """The median CPU time of each, in seconds, turn by turn; the first turn does not count."""
+    """Call the functions in turns; return the median CPU time of each in seconds, without the first turn."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for run, into in zip(runs, times, strict=True):
@@ -83,11 +84,11 @@ def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
     return [statistics.median(each) for each in times]
 
 
-PANELS = {"init_seconds": "CPU seconds to begin", "step_ratio": "step / frozen layer's", "kept": "kept, MiB"}
+PANELS = {"init_seconds": "start, CPU seconds", "step_ratio": "step / frozen step", "kept": "kept, MiB"}
 
 
 def draw_sizes(records: Sequence[Record]) -> Figure:
-    """The three costs against the width."""
+    """Draw start time, step time and kept memory against the width of the layer."""
     with figure() as fig:
         for axes, (column, name) in zip(fig.subplots(1, 3), PANELS.items(), strict=True):
             series(axes, summary(records, column, "width"), "width", COLOURS, markers=MARKERS)
@@ -100,29 +101,31 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
                 log_ticks(axes.yaxis)
         labels = list(dict.fromkeys(r["label"] for r in records))
         note = (
-            "forward and backward of one layer in float32, one thread, as many numbers trained; kept: for the gradient; "
+            "one layer in float32, one thread, equal numbers of parameters; step: forward and backward; kept: for backward; "
             + marks(records)
         )
         return named(fig, _finding(records), note, labels)
 
 
 def _finding(records: Sequence[Record]) -> str:
-    """What stands out at the largest width."""
+    """Return the title: the time of a step at the largest width, relative to that of the frozen layer."""
     widest = max(r["width"] for r in records)
     means = summary([r for r in records if r["width"] == widest], "step_ratio").set_index("label")["mean"]
     said = [f"{NAMES[label]} {means[label]:.2f}" for label in ("miss", "lora", "bat-row", "bat-col") if label in means]
-    return f"At width {widest:,} a step takes this much of the frozen layer's: {', '.join(said)}"
+    return f"Time of a step at width {widest:,}, relative to the frozen layer: {', '.join(said)}"
 
 
 class SizesConfig(ComparisonConfig, SizeConfig):
-    """Widths and methods."""
+    """A comparison of methods on layers of several widths."""
 
     title: ClassVar[str] = "sizes"
-    widths: tuple[int, ...] = knob((128, 256, 512, 1024, 2048), "widths", "of the layer", low=16, high=8192, essential=True)
+    widths: tuple[int, ...] = knob(
+        (128, 256, 512, 1024, 2048), "widths", "Widths of the layer.", low=16, high=8192, essential=True
+    )
     methods: tuple[str, ...] = knob(
         ("lora", "dora", "pissa", "olora", "lora-ga", "lora-fa", "hira", "miss", "bat-row", "bat-col"),
         "methods",
-        "compared",
+        "The methods that are compared.",
         free=True,
     )
 
@@ -141,12 +144,12 @@ SMALL: dict[str, Any] = {
     version=2,
     fit=on_layer,
     figure=draw_sizes,
-    presets={"smoke": SMALL, "laptop": {}, "paper": "one layer, whatever its size, is of no paper's scale"},
+    presets={"smoke": SMALL, "laptop": {}, "paper": "the paper does not measure single layers"},
     swept=("method", "width", "choosing"),
-    paper="Figure 2 (time to begin) and Table 8 (memory), on one layer",
+    paper="Figure 2 (start time) and Table 8 (memory), on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Ten methods on one layer, from 128 to 2,048 wide: time to begin, time of a step, what is kept for the gradient."""
+    """Ten methods on one layer of width 128 to 2,048: start time, time of a step, memory kept for the backward pass."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

@@ -1,4 +1,4 @@
-"""Records in, one sentence out: what an adapter has learnt; and what to guess at before it is run."""
+"""Stories (short summaries of the records) of the live experiments, and the questions that are asked before a run."""
 
 from __future__ import annotations
 
@@ -13,30 +13,34 @@ from workbench.live import Pins
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """What was learnt, how far the weights moved, how it stands against the pinned run."""
+    """Report the loss, the answers, the largest change of a layer, and the difference in loss to a pinned run."""
     last = records[-1]
-    answered = f"{right(last)} held-out questions are answered right"
+    answered = f"{right(last)} held-out questions are answered exactly"
     if not last["step"]:
-        return f"Nothing is changed yet: {NAMES[last['method']]} begins as no update at all, and {answered}."
+        return f"Before training, the update of {NAMES[last['method']]} is zero, so the model is unchanged; {answered}."
     deepest = max(max(row) for row in last["moved"])
     told = (
-        f"After step {last['step']:,} the loss is {last['held_out']:.2f} (it began at {records[0]['held_out']:.2f}) and "
-        f"{answered}; the layer that moved most did so by {deepest:.2g} % of its weight"
+        f"After step {last['step']:,} the held-out loss is {last['held_out']:.2f} nats per token (before training: "
+        f"{records[0]['held_out']:.2f}), and {answered}. In the layer that changed most, the norm of the update is "
+        f"{deepest:.2g} % of that of the weight"
     )
     for name, rows in pinned[:1]:
         gap = last["held_out"] - rows[-1]["held_out"]
-        told += f". The loss is {abs(gap):.2f} {'above' if gap > 0 else 'below'} the pinned ({name})"
+        told += f". The loss is {abs(gap):.2f} nats per token {'above' if gap > 0 else 'below'} that of the pinned run ({name})"
     return f"{told}."
 
 
 def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Whether the answer changed."""
+    """Report whether the answers are right, or, if the right answer is not known, whether training changed the answer."""
     last = records[-1]
     if last["right"] is None:
         same = last["before"] == last["after"]
-        return f"{NAMES[last['method']]} {'left the answer as it was' if same else 'changed the answer'}."
+        return f"Training with {NAMES[last['method']]} {'left the answer as it was' if same else 'changed the answer'}."
     before, after = ("right" if last[name] == last["right"] else "wrong" for name in ("before", "after"))
-    return f"{last['right']} is right: the answer before was {before}, and after {last['steps']:,} steps it is {after}."
+    return (
+        f"The right answer is {last['right']}. The model's answer is {before} before training, and {after} after "
+        f"{last['steps']:,} steps."
+    )
 
 
 def _lower(records: list[Record], rival: list[Record]) -> int:

@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods at one rate and at their own, what single parts of Bone bring, ranks."""
+"""The comparisons behind the figures: methods at a shared rate and at their own rates, controls, ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.comparison import Point, comparison, view
 from workbench.knobs import knob
 from workbench.models import SMOLLM2
 
-SHARED = 1e-3  # the rate that all have where all have one
+SHARED = 1e-3  # the learning rate of all methods at the places "shared"
 FIVE = ("full", "lora", "pissa", "miss", "bat-row")
 KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
 TINY_SIZE = {"steps": 300, "batch": 16}
@@ -23,15 +23,15 @@ SCALES = {"smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")}, "laptop":
 
 
 class MethodsConfig(StudyConfig):
-    """Every method on one model."""
+    """A comparison of methods on one model."""
 
-    methods: tuple[str, ...] = knob(METHODS, "methods", "compared", choices=(METHODS, FIVE), free=True)
+    methods: tuple[str, ...] = knob(METHODS, "methods", "The methods that are compared.", choices=(METHODS, FIVE), free=True)
 
 
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
-    """Each method at its own rate, which held-out questions choose, and at the shared one."""
+    """Yield each method at its own rate, which is chosen on held-out questions, and at the shared rate."""
     series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
-    if config.peft:  # its own rank stands in PEFT's config
+    if config.peft:  # the PEFT config contains the rank
         knobs = {**config.knobs_of("lora"), "peft": config.peft}
         series.append((peft_point.label(config.peft), knobs, config.settings("lora")))
     for label, knobs, settings in series:
@@ -46,27 +46,27 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     figure=figures.draw_methods,
     presets=SCALES,
     swept=KNOBS,
-    paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each at its own",
+    paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
-    """Fourteen methods on the tiny llama, sums of two and three numbers: all at one rate, and each at its own."""
+    """Fourteen methods on the tiny llama, sums of two and three numbers: all at one rate, and each at its own rate."""
     yield from both_rates(config, config.methods)
 
 
 sweep = view(
     "adapters/sweep", of=methods, figure=figures.draw_sweep,
-    about="The same fits: loss on held-out questions at every rate that was tried.",
+    about="The fits of adapters/methods: loss on held-out questions at every learning rate that was tried.",
     paper="not in the paper: loss against the rate, and against the size of the first step",
 )  # fmt: skip
 curves = view(
     "adapters/curves", of=methods, figure=figures.draw_curves,
-    about="The same fits: loss on held-out questions on the way, at the shared rate and at each one's own.",
+    about="The fits of adapters/methods: loss on held-out questions during training, at the shared rate and at own rates.",
     paper="Figure 5, and Figure 1 of version 4: loss against the step",
 )  # fmt: skip
 forgetting = view(
     "adapters/forgetting", of=methods, figure=figures.draw_forgetting,
-    about="The same fits: what each has learnt, against what it has forgotten of prose.",
-    paper="not in the paper; PEFT's comparison of July 2026 measures it at one rate",
+    about="The fits of adapters/methods: test loss against forgetting, which is the rise of the loss on prose.",
+    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting at one rate",
 )  # fmt: skip
 
 
@@ -88,10 +88,10 @@ forgetting = view(
         "paper": NO_PAPER,
     },
     swept=KNOBS,
-    paper="Table 5, RWKV-6: the same on the second architecture",
+    paper="Table 5, RWKV-6: the same comparison on the second architecture",
 )
 def rwkv(config: MethodsConfig) -> Iterator[Point]:
-    """Five methods on the tiny RWKV-6: all at one rate, and each at its own."""
+    """Five methods on the tiny RWKV-6, sums of two and three numbers: all at one rate, and each at its own rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -103,7 +103,7 @@ def rwkv(config: MethodsConfig) -> Iterator[Point]:
     presets={
         "smoke": {**JUDGED, "methods": ("lora", "miss")},  # on the tiny llama
         "laptop": {
-            "model": SMOLLM2, "methods": FIVE, "dtype": "bfloat16",  # not auto: everybody's reference is of the same fits
+            "model": SMOLLM2, "methods": FIVE, "dtype": "bfloat16",  # not "auto", which depends on the machine
             "steps": 100, "batch": 16, "seeds": 3, "choosing": 1,
             "budget": 5, "looks": 5, "held_out": 32, "tested": 200, "prose": 2048,
         },
@@ -113,7 +113,7 @@ def rwkv(config: MethodsConfig) -> Iterator[Point]:
     paper="Table 5: on a real language model, three judging seeds",
 )  # fmt: skip
 def smollm2(config: MethodsConfig) -> Iterator[Point]:
-    """Five methods on SmolLM2-135M, sums of two and three numbers: all at one rate, and each at its own."""
+    """Five methods on SmolLM2-135M, sums of two and three numbers: all at one rate, and each at its own rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -134,10 +134,10 @@ PARTS: dict[str, dict[str, Any]] = {
     figure=part_figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
-    paper="not in the paper: whether MiSS's tiling and Bat's weight guide do anything",
+    paper="not in the paper: whether the tiling of MiSS and the weight guide of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """MiSS with another frozen A of the same norm, and Bat-row with W shuffled, without W, without the identity."""
+    """MiSS and MiSS with an orthogonal A; Bat-row and Bat-row with W shuffled, without W, and without the identity."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)
@@ -156,7 +156,7 @@ RANKS = (4, 8, 16, 32, 64)
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
 )
 def ranks(config: StudyConfig) -> Iterator[Point]:
-    """First gradient and loss against the rank, each rank at its own rate."""
+    """Norm of the first gradient and test loss against the rank of LoRA, MiSS and Bat-row, each rank at its own rate."""
     for method in ("lora", "miss", "bat-row"):
         for r in RANKS if config.budget > 2 else RANKS[1::2]:
             settings = config.settings(method, higher=-1 if r == 64 and method in ("lora", "miss") else 0)

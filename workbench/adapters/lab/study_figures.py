@@ -1,4 +1,4 @@
-"""Rows of comparisons in, matplotlib figures out: every method at the rate that held-out questions chose for it."""
+"""Figures of the comparisons of methods. At its own rate means: at the rate chosen for the method on held-out questions."""
 
 from __future__ import annotations
 
@@ -20,36 +20,40 @@ from workbench.plotting import figure, finish
 
 
 def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = LOSS) -> list[tuple[str, str]]:
-    """`Measure.lead` at the one rate and at each one's own, for `sentence`."""
-    words = {"shared": "at one rate", "own": "each at its own"}
+    """Return `Measure.lead` at the shared rate and at own rates, each with its place in words, as `sentence` takes them."""
+    words = {"shared": "at one rate", "own": "each at its own rate"}
     return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
 
 
 def in_order(records: Sequence[Record]) -> list[str]:
-    """The labels of these rows, in the order that all pictures have; others (points of PEFT's) come last."""
+    """Return the labels of these rows in the common order of the figures; other labels (points of PEFT) come last."""
     found = dict.fromkeys(r["label"] for r in records)
     return [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
-    """Loss at the one rate and at each one's own, and there how far each is below LoRA, seed by seed."""
+    """Draw the test loss at the shared rate, at own rates, and there the advantage of each method over LoRA, seed by seed."""
     labels, own = in_order(records), {"rates": "own"}
     panels = [
         Panel("all at one rate", LOSS, {"rates": "shared"}),
-        Panel("each at its own", LOSS, own),
-        Panel("below LoRA (dashed)", LOSS, own, "LoRA's loss minus its, own rate", dict.fromkeys(labels, "lora")),
+        Panel("each at its own rate", LOSS, own),
+        Panel("advantage over LoRA", LOSS, own, "nats per token, own rates", dict.fromkeys(labels, "lora")),
     ]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         model = next((f"{MODEL_NAMES.get(r['model'], r['model'])}, " for r in records if "model" in r), "")
-        guesses = (f"; guessing without the question costs {r['guess']:.2f}" for r in records if r.get("guess"))
-        title = sentence("MiSS's loss below LoRA's: ", at_both(records, "miss", "lora"), "Methods", "{} {}")
-        return finish(fig, title, f"{model}sums of two and three numbers{next(guesses, '')}; {NOTE.of(records)}")
+        guesses = (f"; loss of a guess without the question: {r['guess']:.2f}" for r in records if r.get("guess"))
+        title = sentence("Advantage of MiSS over LoRA, nats per token: ", at_both(records, "miss", "lora"), "Methods", "{} {}")
+        return finish(
+            fig,
+            title,
+            f"{model}sums of two and three numbers{next(guesses, '')}; advantage: lower loss, same seed; {NOTE.of(records)}",
+        )
 
 
 def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Sequence[str]) -> None:
-    """One that lies so far off that the others could not be told apart is written at the edge."""
+    """Reduce the ticks; write a label whose loss is far above the others at the edge, so that the others stay distinguishable."""
     axes.locator_params(axis="x", nbins=4)
     if panel.over is None:
         table = panel.measure.table(at(records, **panel.where))
@@ -57,7 +61,7 @@ def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Seque
 
 
 def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
-    """The last of the rows is written at the edge where it lies more than twice as far off as the others spread."""
+    """Write the largest mean at the edge of the axes if it is further from the others than twice their spread."""
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
@@ -68,18 +72,18 @@ def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
-    """Learning against forgetting: loss on test questions, and the rise of the loss on prose; also at every rate tried."""
+    """Draw forgetting (the rise of the loss on prose) against the test loss: shared rate, own rates, all rates tried."""
     labels = [label for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full") if at(records, label=label)]
     with figure() as fig:
         *judged, path = fig.subplots(1, 3, sharey=True)
-        for axes, rates, name in zip(judged, ("shared", "own"), ("all at one rate", "each at its own"), strict=True):
+        for axes, rates, name in zip(judged, ("shared", "own"), ("all at one rate", "each at its own rate"), strict=True):
             for label in labels:
                 rows = [r for r in judging_rows(at(records, label=label, rates=rates)) if "forgetting" in r]
                 if rows:
                     x, y = np.array([(r["loss"], r["forgetting"]) for r in rows]).T
                     axes.plot(x, y, ".", color=STYLE.colour(label), markersize=4, alpha=0.6)
                     axes.plot(x.mean(), y.mean(), STYLE.marker(label), color=STYLE.colour(label), markersize=7)
-            axes.set(title=name, xlabel="loss on test questions")
+            axes.set(title=name, xlabel="test loss, nats per token")
             rows = [r for r in at(records, rates=rates) if r["label"] in labels]
             heights = summary(rows, "forgetting").set_index("label")["mean"].to_dict()
             _at_the_edge(axes, summary(rows, "loss").dropna(subset="mean"), heights)
@@ -95,30 +99,30 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
                     color=STYLE.colour(label),
                     linewidth=_width(label),
                 )
-        path.set(title="at every rate, from below", xlabel="loss on test questions", xlim=(low - 0.03, low + 0.3))
-        judged[0].set(ylabel="rise of the loss on prose", yscale="log")
+        path.set(title="at every rate tried", xlabel="test loss, nats per token", xlim=(low - 0.03, low + 0.3))
+        judged[0].set(ylabel="rise of the prose loss, nats per token", yscale="log")
         log_ticks(judged[0].yaxis)
         found = at_both(records, "lora", "miss", FORGETTING)
-        title = sentence("MiSS forgets more than LoRA by ", found, "Learning and forgetting", "{} {}")
-        note = NOTE.of(records, "small: a seed; large: their mean; right: of the choosing seeds; lower left is better")
+        title = sentence("MiSS forgets more than LoRA, nats per token: ", found, "Learning and forgetting", "{} {}")
+        note = NOTE.of(records, "small: one seed; large: mean; right: means of the choosing seeds; lower left is better")
         if any((r.get("forgetting") or 0) < 0 for r in records):
-            note += "; what fell is not drawn"
+            note += "; negative values are not drawn"
         return named(fig, title, note, labels)
 
 
 def _width(label: str) -> float:
-    """Of a line: LoRA's is the widest, since DoRA's mostly lies on it."""
+    """Return the width of a line; that of LoRA is the widest, since the line of DoRA mostly covers it."""
     return 3 if label == "lora" else 1.3
 
 
 def named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
-    """`finish` with every method's colour and marker."""
+    """Call `finish` with a legend of these methods, each with its colour and marker."""
     names, colours = ({label: of(label) for label in labels} for of in (STYLE.name, STYLE.colour))
     return finish(fig, title, note, names, colours, MARKERS)
 
 
 def log_ticks(axis: Axis) -> None:
-    """Few plain numbers on a logarithmic axis: 1, 2, 5; over more than a decade or so 1, 3; over many the decades alone."""
+    """Set few plain ticks on a logarithmic axis: 1, 2, 5 in each decade; 1, 3 for a wider range; 1 for more than 4 decades."""
     low, high = axis.get_view_interval()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 2, 5) if high < 20 * low else (1, 3) if len(decades) <= 4 else (1,)
@@ -127,11 +131,11 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-SHOWN = ("lora", "lora+", "pissa", "hira", "miss", "bat-row", "full")  # in colour, where all would be too many
+SHOWN = ("lora", "lora+", "pissa", "hira", "miss", "bat-row", "full")  # drawn in colour; the other methods are grey
 
 
 def draw_sweep(records: Sequence[Record]) -> Figure:
-    """Loss on held-out questions against the rate, and against the size of the first step that it makes."""
+    """Draw the loss on held-out questions against the learning rate, and against the size of the first step at this rate."""
     tried = [r for r in records if r.get("phase") == "choose" and r.get("validation") is not None and not r.get("failed")]
     sizes = {r["label"]: r["step_size"] for r in records if r.get("step_size") is not None}
     labels = list(dict.fromkeys(r["label"] for r in tried))
@@ -148,36 +152,36 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
                     axes.plot(rows.index * size, rows, **look)
                     if label in SHOWN:
                         axes.plot(best[label] * size, rows.min(), STYLE.marker(label), markersize=6, **look)
-        for axes, name in ((left, "learning rate"), (right, "first step: mean move of a weight")):
+        for axes, name in ((left, "learning rate"), (right, "first step: mean weight change")):
             axes.set(xscale="log", xlabel=name)
             log_ticks(axes.xaxis)
-        left.set_ylabel("loss on held-out questions")
+        left.set_ylabel("held-out loss, nats per token")
         low = min((r["validation"] for r in tried), default=0.0)
         left.set_ylim(low - 0.05, low + 0.5)
         both = [label for label in ("miss", "lora") if label in best and label in sizes]
-        title = "Best rate (and the first step it makes): " + ", ".join(
+        title = "Best learning rate (first step: mean weight change): " + ", ".join(
             f"{STYLE.name(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
         )
         seeds = len({r["seed"] for r in tried})
-        note = f"marks: the best; mean over the choosing seeds ({seeds}); what lies above {low + 0.5:.1f} is cut off"
+        note = f"marks: best rate; lines: mean of {seeds} choosing seeds, cut off above {low + 0.5:.1f}"
         if others := len({*labels} - {*SHOWN}):
             steps = [best[label] * sizes[label] for label in best if label in sizes]
-            note += f"; thin: {others} others; best rates of all lie {_apart([*best.values()])} apart, "
-            note += f"their first steps {_apart(steps)}"
+            note += f"; thin: {others} others; over all methods, the best rates span a factor of {_apart([*best.values()])} and "
+            note += f"their first steps one of {_apart(steps)}"
         return named(fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN])
 
 
 def _apart(values: Sequence[float]) -> str:
-    return f"{max(values) / min(values):.2g}-fold"
+    return f"{max(values) / min(values):.2g}"
 
 
 def draw_curves(records: Sequence[Record]) -> Figure:
-    """Loss on held-out questions on the way, at the shared rate and at each one's own."""
+    """Draw the loss on held-out questions during training, at the shared rate and at own rates."""
     judged = [r for r in judging_rows(records) if r.get("curve")]
     labels = [label for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full") if at(judged, label=label)]
     with figure() as fig:
         for axes, (rates, name) in zip(
-            fig.subplots(1, 2, sharey=True), (("shared", "all at one rate"), ("own", "each at its own")), strict=True
+            fig.subplots(1, 2, sharey=True), (("shared", "all at one rate"), ("own", "each at its own rate")), strict=True
         ):
             for label in labels:
                 curves = np.array([r["curve"] for r in at(judged, label=label, rates=rates)])
@@ -192,19 +196,22 @@ def draw_curves(records: Sequence[Record]) -> Figure:
                         label=label,
                     )
             axes.set(title=name, xlabel="step")
-        fig.axes[0].set_ylabel("loss on held-out questions")
+        fig.axes[0].set_ylabel("held-out loss, nats per token")
         share, tuned = share_of_steps(judged, "miss", "lora"), at(judged, label="lora", rates="own")
-        title = "Loss on the way"
+        title = "Loss during training"
         if len(share):
-            title = f"Each at its own rate, MiSS reaches LoRA's last loss (dashed) after {interval(share)} of the steps"
+            title = f"At own rates, MiSS reaches LoRA's final loss (dashed) after the fraction {interval(share)} of the steps"
             last = np.mean([r["curve"][-1][1] for r in tuned])
             fig.axes[1].axhline(last, color=INK, linestyle="--", linewidth=1.1)
-        note = f"mean over seeds ({len({r['seed'] for r in judged})}), after the first look; the rate falls to zero at the end"
+        note = f"mean of {len({r['seed'] for r in judged})} seeds; the loss before training is not drawn; the rate decays to zero"
         return named(fig, title, note, labels)
 
 
 def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
-    """Steps to the other's last loss at its own rate, over all steps, a value a seed: linear between looks; 1 where never."""
+    """Return for each seed the share of the steps that `one` needs to reach the final loss of `than`, both at own rates.
+
+    The loss between two evaluations is interpolated linearly. The share is 1 if the loss is never reached.
+    """
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):
         other = next((r for r in at(judging_rows(records), label=than, rates="own") if r["seed"] == mine["seed"]), None)

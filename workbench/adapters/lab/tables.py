@@ -1,4 +1,4 @@
-"""The paper's parameter counts, recomputed from the models' shapes, and what a comparison's methods measured, as tables."""
+"""Tables: the parameter counts of the paper, recomputed from the shapes of the models, and the measures of a comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.intervals import judging_rows
 
 
 class Shapes(NamedTuple):
-    """Blocks of a model, and the outputs and inputs of the linear layers of one."""
+    """The number of blocks of a model, and the shapes ``(outputs, inputs)`` of the linear layers in each block."""
 
     blocks: int
     layers: tuple[tuple[int, int], ...]
@@ -33,14 +33,14 @@ def _rwkv6(blocks: int, width: int) -> Shapes:
     return Shapes(blocks, ((width, width),) * 6 + ((hidden, width), (width, hidden)))
 
 
-MODELS = {  # of their config files
+MODELS = {  # shapes from the config files of the models
     "LLaMA2-7B": _llama(32, 4096, 4096, 11008),
     "Mistral-7B": _llama(32, 4096, 1024, 14336),
     "RWKV6-7B": _rwkv6(32, 4096),
     "Qwen3-4B": _llama(36, 2560, 1024, 9728, query=4096),
     "LLaMA2-13B": _llama(40, 5120, 5120, 13824),
 }
-PRINTED = {  # LoRA's rank and count, MiSS's rank and count: version 12, tables 5 and 10
+PRINTED = {  # rank and parameters in millions of LoRA, then of MiSS, as printed in version 12, tables 5 and 10
     "LLaMA2-7B": (36, 89.9, 64, 87.0),
     "Mistral-7B": (36, 94.4, 64, 87.0),
     "RWKV6-7B": (32, 88.1, 64, 88.1),
@@ -50,13 +50,16 @@ PRINTED = {  # LoRA's rank and count, MiSS's rank and count: version 12, tables 
 
 
 def count(shapes: Shapes, method: str, r: int) -> float:
-    """Numbers that are trained, in millions: LoRA ``r (in + out)`` a layer, MiSS and Bat-col ``r out``, Bat-row ``r in``."""
+    """Return trained parameters in millions; each layer has r (in + out) in LoRA, r out in MiSS and Bat-col, r in in Bat-row."""
     each = {"lora": lambda o, i: o + i, "miss": lambda o, i: o, "bat-col": lambda o, i: o, "bat-row": lambda o, i: i}[method]
     return shapes.blocks * r * sum(each(o, i) for o, i in shapes.layers) / 1e6
 
 
 def parameters() -> pd.DataFrame:
-    """The paper's counts and ours, in millions; `differs` names what is not as printed (by more than the last digit)."""
+    """Return the paper's parameter counts and ours, in millions.
+
+    The column `differs` names the methods whose printed count differs from ours by more than 0.35 million.
+    """
     rows = {}
     for name, (lora, lora_printed, miss, miss_printed) in PRINTED.items():
         ours = {kind: count(MODELS[name], kind, lora if kind == "lora" else miss) for kind in ("lora", "miss", "bat-row")}
@@ -91,12 +94,18 @@ REACHED = "to LoRA's loss"
 
 
 def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
-    """One row a method, means over judging seeds (of times medians), at each one's own rate (or the shared one).
+    """Return a row for each method: means over the judging seeds (medians for times), at own rates or at the shared rate.
 
-    loss and exact: on test questions (final: the last number or boxed answer of worked ones); forgetting: rise of the loss on
-    prose; first gradient: its norm; step / rate: mean move of a weight in the first step; kept: for the gradient of one batch;
-    peak: with gradients and AdamW's state; start: putting the adapter on; to LoRA's loss: the share of the steps after which
-    LoRA's last loss at its own rate is reached. What was not measured has no column.
+    - loss, exact, final: loss in nats per token, and percentages of right answers, on the test questions. `exact` counts
+      whole answers, `final` only the last number or the boxed answer of worked answers;
+    - forgetting: rise of the loss on prose, in nats per token;
+    - first gradient: norm of the first gradient; step / rate: mean weight change in the first step over the learning rate;
+    - trained: number of trained parameters;
+    - kept, peak: memory stored for the backward pass of one batch, and peak memory with gradients and the state of AdamW;
+    - start, training: time to add the adapter, and time of the training;
+    - to LoRA's loss: share of the steps after which LoRA's final loss at its own rate is reached (1: never).
+
+    A quantity that was not measured has no column.
     """
     judged = [r for r in judging_rows(records) if r.get("rates", rates) == rates and r.get("loss") is not None]
     found = {}
@@ -105,7 +114,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            middle = np.median if column.endswith("seconds") else np.mean  # a machine may be busy once
+            middle = np.median if column.endswith("seconds") else np.mean  # a median, since the machine may be busy once
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row

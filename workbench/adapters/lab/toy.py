@@ -1,6 +1,7 @@
-"""The paper's toy (version 12, appendix C): a small perceptron that knows one wave and is to learn another, by few numbers.
+"""The toy problem of the paper (version 12, appendix C): a small network trained on one function is adapted to another.
 
-The paper does not say how one number becomes 64 inputs: here a first layer spreads it, and two layers of 64 x 64 are adapted.
+The paper does not state how one number becomes 64 inputs. Here, a first layer maps it to 64 numbers, and adapters are added
+to the two layers of 64 x 64 that follow.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from workbench.training import drawn, mixed
 
 
 class Perceptron(nn.Module):
-    """1 - 64 - 64 - 64 - 1 with tanh; the two middle layers are the blocks."""
+    """A multilayer perceptron of widths 1, 64, 64, 64, 1 with tanh; its two 64 x 64 layers get the adapters."""
 
     def __init__(self, seed: int):
         super().__init__()
@@ -38,7 +39,7 @@ class Perceptron(nn.Module):
             self.head = nn.Linear(64, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of numbers ``(n, 1)``."""
+        """Map ``(n, 1)`` inputs to ``(n, 1)`` outputs."""
         x = torch.tanh(self.spread(x))
         for block in self.blocks:
             x = torch.tanh(block(x))
@@ -46,29 +47,34 @@ class Perceptron(nn.Module):
 
 
 def wave(x: Tensor, shifted: bool) -> Tensor:
-    """``sin(2 pi x)``, and in the second phase ``+ 0.3 cos(3 pi x)``."""
+    """Return ``sin(2 pi x)``; if `shifted`, as in the second phase, ``+ 0.3 cos(3 pi x)``."""
     y = torch.sin(2 * torch.pi * x)
     return y + 0.3 * torch.cos(3 * torch.pi * x) if shifted else y
 
 
 class ToyConfig(AdapterConfig):
-    """One method on the toy."""
+    """One method on the toy problem."""
 
     title: ClassVar[str] = "toy"
-    lr: float = knob(1e-3, "learning rate", "AdamW's, in the second phase", low=1e-6, high=1.0, log=True)
-    epochs: int = knob(100, "epochs", "of the second phase, 50 points each", low=1, high=10_000, log=True)
+    lr: float = knob(1e-3, "learning rate", "Learning rate of AdamW in the second phase.", low=1e-6, high=1.0, log=True)
+    epochs: int = knob(
+        100, "epochs", "Epochs of the second phase; each is one step on all 50 points.", low=1, high=10_000, log=True
+    )
 
 
 @fit("adapters/toy-fit", version=1, higher=False)
 def on_toy(config: ToyConfig, run: Run) -> Record:
-    """250 epochs on one wave, all weights; then on the other, the adapter alone: squared error on points between."""
+    """Train all weights on the first function for 250 epochs, then the adapter on the second; measure its squared error.
+
+    `validation` and `loss` are mean squared errors without noise, on two grids of points between the training points.
+    """
     generator = torch.Generator().manual_seed(mixed(config.seed, 7))
     x = torch.linspace(-1, 1, 50)[:, None]
     noise = 0.05 * torch.randn(50, 1, generator=generator)
     model = Perceptron(config.seed)
     _learn(model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0), x, wave(x, False) + noise, 250)
     if config.method == "lora-ga":
-        raise ValueError("lora-ga needs a model that returns a loss")
+        raise ValueError("method='lora-ga' needs a model that returns a loss, which this toy does not; choose another method")
     add_adapter(model, config.of(AdapterConfig))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.lr), weight_decay=0.0)
     _learn(model, optimizer, x, wave(x, True) + noise, config.epochs)
@@ -87,27 +93,29 @@ def _learn(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, epochs: int) 
 
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-# the paper's, and as many numbers
+# The ranks of the paper, or ranks that give about as many parameters.
 RANKS = {"full": 1, "lora": 2, "pissa": 2, "dora": 1, "olora": 2, "hira": 2, "miss": 4, "bat-row": 4}
 
 
 class ToyStudyConfig(ComparisonConfig, ToyConfig):
-    """The toy's methods, seeds and rates."""
+    """A comparison of methods on the toy problem."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
-    few: bool = knob(False, "few", "two methods, and two rates to choose from")
+    few: bool = knob(False, "fewer fits", "Compare only LoRA and MiSS, with two learning rates each to choose from.")
 
 
 def draw_toy(records: Sequence[Record]) -> Figure:
-    """Squared error at the paper's rate, and at each one's own."""
-    error = replace(LOSS, axis="squared error between the points")
+    """Draw the mean squared error at the shared rate of the paper, and at own rates."""
+    error = replace(LOSS, axis="mean squared error")
     panels = [Panel(name, error, {"rates": rates}) for rates, name in RATES_NAMED.items()]
     with figure() as fig:
         for axes in rows(fig, records, panels, STYLE, figures.in_order(records), missing=" "):
             axes.locator_params(axis="x", nbins=4)
             axes.set_xscale("log")
             figures.log_ticks(axes.xaxis)
-        title = sentence("MiSS's error above LoRA's: ", figures.at_both(records, "lora", "miss"), "The toy", "{} {}")
+        title = sentence(
+            "Advantage of LoRA over MiSS in squared error: ", figures.at_both(records, "lora", "miss"), "The toy", "{} {}"
+        )
         return finish(fig, title, NOTE.of(records))
 
 
@@ -122,13 +130,13 @@ RATES_NAMED = {"shared": "all at 0.001", "own": "each at its own rate"}
     presets={
         "smoke": {"seeds": 2, "choosing": 1, "few": True},
         "laptop": {"seeds": 10},
-        "paper": "the paper's own size is scale laptop",
+        "paper": "the scale laptop has the size of the paper's toy",
     },
     swept=("method", "r", "alpha", "q", "lr", "form", "dropout", "iterations", "compat", "ratio", "targets"),
     paper="Figure 2 and appendix C: the toy function",
 )
 def toy(config: ToyStudyConfig) -> Iterator[Point]:
-    """The paper's toy: all at its rate of 0.001, and each at its own."""
+    """The toy problem of the paper: all methods at its learning rate of 0.001, and each at its own rate."""
     for method, r in RANKS.items():
         if config.few and method not in ("lora", "miss"):
             continue

@@ -1,4 +1,4 @@
-"""Fine-tuning: one adapter, one set of questions, the loss on the answers alone."""
+"""Fine-tuning of one adapter on one set of questions; the loss is that of the tokens of the answers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from workbench.qa import Batch, Encoded, Pair
 from workbench.training import Batches, Training, TrainingError, enough_memory, mixed
 
 MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
-PROSE = "prose-evaluation"  # by which forgetting is measured
-EARLY = 20  # steps within which a run that flies off is told
+PROSE = "prose-evaluation"  # the text whose loss measures forgetting
+EARLY = 20  # in these first steps, divergence raises an error, and adapters without a gradient give a warning
 
 
 @lru_cache
 def faster_dtype(model: str) -> str:
-    """``bfloat16`` where this machine multiplies it at least a quarter faster than float32, by a probe of a layer's size."""
+    """Return ``bfloat16`` if this machine needs less than 80 % of float32's time for a product of a layer's size.
+
+    Otherwise, return ``float32``.
+    """
     width = checkpoints.sizes(model).get("hidden_size", 512)
     took = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -45,55 +48,75 @@ def faster_dtype(model: str) -> str:
 
 
 class TuningConfig(AdapterConfig):
-    """One adapter, trained on questions and answers."""
+    """One adapter that is trained on questions and answers."""
 
     title: ClassVar[str] = "training"
     model: str = knob(
-        models.TINY, "model", "bundled, of the hub, a folder, or a file of RWKV-6", choices=MODELS, free=True, essential=True
-    )
+        models.TINY, "model", "A bundled model, a model of the Hugging Face hub, a local folder, or a file of RWKV-6 weights.",
+        choices=MODELS, free=True, essential=True,
+    )  # fmt: skip
     data: str = knob(
-        "sums", "questions", "what is learnt; or a file of yours, or a hub id", free=True, essential=True,
-        choices=(*problems.BUNDLED, *problems.FOLDER),
+        "sums", "questions", "Questions on which the adapter is trained: a set from the list, a file of yours, or a data set of "
+        "the Hugging Face hub.", free=True, essential=True, choices=(*problems.BUNDLED, *problems.FOLDER),
     )  # fmt: skip
     prompt: Literal["plain", "alpaca"] = knob(
-        "plain", "prompt", "the question as it is, or in Alpaca's words, as in the paper's scripts"
+        "plain", "prompt", "Use the question as it is (plain), or in the prompt of Alpaca, as the scripts of the paper do."
     )
-    lr: float = knob(0.003, "learning rate", "AdamW's", low=1e-7, high=1.0, log=True, essential=True)
-    steps: int = knob(200, "steps", "of training", low=1, high=100_000, log=True, essential=True)
-    batch: int = knob(16, "batch size", "questions a step", low=1, high=512, log=True)
-    samples: int = knob(4000, "questions used", "to train on, at most", low=1, high=1_000_000, log=True)
-    length: int = knob(256, "longest", "question with answer; what is longer is cut", low=8, high=4096, log=True, unit="tokens")
-    schedule: Literal["cosine", "constant"] = knob("cosine", "schedule", "of the rate: to zero, or none")
-    warmup: float = knob(0.0, "warm-up", "share of the steps over which the rate rises", low=0.0, high=0.5, step=0.01)
+    lr: float = knob(
+        0.003, "learning rate", "Learning rate of AdamW. Training diverges if it is too large.",
+        low=1e-7, high=1.0, log=True, essential=True,
+    )  # fmt: skip
+    steps: int = knob(200, "steps", "Number of training steps.", low=1, high=100_000, log=True, essential=True)
+    batch: int = knob(16, "batch size", "Number of questions in each training step.", low=1, high=512, log=True)
+    samples: int = knob(4000, "training questions", "Largest number of questions to train on.", low=1, high=1_000_000, log=True)
+    length: int = knob(
+        256,
+        "maximal length",
+        "A question with its answer is cut after this many tokens.",
+        low=8,
+        high=4096,
+        log=True,
+        unit="tokens",
+    )
+    schedule: Literal["cosine", "constant"] = knob(
+        "cosine", "schedule", "The learning rate decays to zero along a cosine, or stays constant."
+    )
+    warmup: float = knob(
+        0.0, "warm-up", "Fraction of the steps in which the learning rate rises linearly.", low=0.0, high=0.5, step=0.01
+    )
     weight_decay: float = knob(
         0.0,
         "weight decay",
-        "of what is trained: of MiSS, Bat and LoRA that pulls the update to zero, of full the weight",
+        "Weight decay of AdamW on the trained parameters. It pulls the update to zero for MiSS, Bat and LoRA, but the weight "
+        "itself for full.",
         low=0.0,
         high=1.0,
     )
     dtype: Literal["float32", "bfloat16"] = knob(
         "float32",
         "base dtype",
-        "of the frozen weights; auto: whichever this machine is faster with",
+        "Number format of the frozen weights. The choice auto takes the one that is faster on this machine.",
         choices=("float32", "bfloat16", "auto"),
     )
-    device: Literal["cpu", "cuda"] = knob("cpu", "device", "where it runs")
+    device: Literal["cpu", "cuda"] = knob("cpu", "device", "Device of the training: the processor, or an NVIDIA GPU (cuda).")
 
     @field_validator("dtype", mode="before")
     @classmethod
     def _resolved(cls, value: Any, info: Any) -> Any:
-        """`auto` is measured here, so that the config, and with it a run's identity and checkpoint, holds what is used."""
+        """Replace ``auto`` by the measured format, so that the config, and thus the identity of a run, holds what is used."""
         return faster_dtype(info.data.get("model", models.TINY)) if value == "auto" else value
 
 
 def inputs(config: TuningConfig) -> list[str]:
-    """References of model and data."""
+    """Return references (name and checksum) of the model and of the data."""
     return [models.ref(config.model), *problems.inputs(config.data), datasets.ref(PROSE)]
 
 
 class Tuner:
-    """A fine-tuning under way: ``for step, loss in tuner.run(until)``; its state is all that a cut run goes on from."""
+    """A fine-tuning in progress: ``for step, loss in tuner.run(until)`` trains it.
+
+    An interrupted run continues exactly from the result of `state_dict`. Keyword arguments are passed to `add_adapter`.
+    """
 
     @enough_memory()
     def __init__(self, config: TuningConfig, **more: Any):
@@ -101,11 +124,11 @@ class Tuner:
         self.lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype), config.device))
         self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
-        qa.head_alone_gives_logits(self.model)  # found out while nothing is on the model
-        self._idle: dict[str, Adapted] = {}  # layers with adapters that no gradient has reached yet
+        qa.head_alone_gives_logits(self.model)  # must be determined before the model has adapters
+        self._idle: dict[str, Adapted] = {}  # layers with adapters that have not received a gradient yet
         start = perf_counter()
         groups = self.put_on(**more)
-        self.start_seconds = perf_counter() - start  # of what a method does before the first step
+        self.start_seconds = perf_counter() - start  # time to add the adapter, for example for the SVD of PiSSA
         self.batches = Batches(len(self.train), min(config.batch, len(self.train)), mixed(config.seed, 1))
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
@@ -114,14 +137,14 @@ class Tuner:
         self.gradient_norm, self.first_loss = 0.0, math.nan
 
     def put_on(self, **more: Any) -> list[dict[str, Any]]:
-        """Put the adapter on the model; returns what is trained, as groups for the optimizer."""
+        """Add the adapter to the model; return the trained parameters as groups for the optimizer."""
         gradient = [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
         add_adapter(self.model, self.config.of(AdapterConfig), batches=gradient, **more)
         self._idle = adapted(self.model)
         return parameter_groups(self.model, self.config.lr)
 
     def encoded(self, part: Sequence[Pair]) -> list[Encoded]:
-        """Questions and answers as tokens."""
+        """Return questions and answers as tokens."""
         c = self.config
         return qa.encode(self.lm, part, c.prompt, c.length)
 
@@ -136,7 +159,7 @@ class Tuner:
         return qa.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
 
     def _labelled(self, number: int) -> dict[str, Tensor]:
-        """A batch as the model itself takes it, for LoRA-GA's gradient."""
+        """Return a batch in the form of the model's own arguments, for the gradient of LoRA-GA."""
         size = min(self.config.batch, len(self.train))
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mixed(self.config.seed, 2)))
         batch = self._batch(order.roll(-number * size)[:size])
@@ -145,13 +168,13 @@ class Tuner:
         return {"input_ids": batch.ids, "labels": labels}
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train up to step `until`; yields each step's number, from 1, and its loss.
+        """Train up to step `until` (None: to the last step); yield the number of each step, from 1, and its loss.
 
-        Raises TrainingError where the loss is not finite, or flies off, or where memory does not suffice.
+        Raises TrainingError if the loss is not finite or diverges, or if the memory is not sufficient.
         """
 
         def loss_of(step: int) -> Tensor:
-            if not self.model.training:  # it was looked at
+            if not self.model.training:  # an evaluation has changed the mode
                 self.model.train()
             batch = self._batch(self.batches(step))
             return qa.answer_loss(self.model, batch)
@@ -162,8 +185,8 @@ class Tuner:
                     self.first_loss = loss
                 elif step <= EARLY and loss > self.first_loss + 10:
                     raise TrainingError(
-                        f"the loss rose from {self.first_loss:.3g} to {loss:.3g} by step {step}: "
-                        f"take a lower rate than {self.config.lr:g}"
+                        f"the training diverges: the loss has risen from {self.first_loss:.3g} to {loss:.3g} nats per token by "
+                        f"step {step}; set a lower learning rate than {self.config.lr:g}"
                     )
                 yield step, loss
 
@@ -175,7 +198,7 @@ class Tuner:
             self._see_who_is_reached()
 
     def _see_who_is_reached(self) -> None:
-        """Warn of adapters without a gradient in the first steps: the model does not use their layers."""
+        """Warn if some adapters receive no gradient in the first steps, since the model does not use their layers."""
         self._idle = {
             path: layer for path, layer in self._idle.items() if all(p.grad is None for p in layer.adapters.parameters())
         }
@@ -188,24 +211,27 @@ class Tuner:
             self._idle = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What is trained, optimizer, schedule, steps."""
+        """Return the state of the training: trained parameters, optimizer, schedule, number of steps, first loss."""
         return {"training": self.training.state_dict(), "first_loss": self.first_loss}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore a state that `state_dict` returned, so that the training continues from it."""
         self.training.load_state_dict(state["training"])
         self.first_loss = state["first_loss"]
 
     def judge(self, part: Sequence[Pair]) -> dict[str, float]:
-        """`qa.judge` on these questions; without gradients there is room for twice the batch."""
+        """Return the result of `qa.judge` on these questions, in batches of twice the size, since there are no gradients."""
         return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
     def final_answers(self, part: Sequence[Pair], most: int = 200) -> float:
-        """The share of worked answers, written greedily, whose last number (or boxed answer) is right."""
+        """Return the share of questions whose generated answer (greedy, at most `most` tokens) ends in the right result.
+
+        The result is the last number or the boxed answer. Raises ValueError if the set has no worked answers.
+        """
         final = self.problems.final
         if final is None:
-            raise ValueError(f"{self.problems.name} has no worked answers: judge them by `judge`")
+            raise ValueError(f"{self.problems.name} has no worked answers, which final_answers needs; use judge instead")
         right = 0
         for problem in part:
             said = generate(self.lm, qa.prompt(problem.question, self.config.prompt), most).text
@@ -214,22 +240,22 @@ class Tuner:
 
     @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
-        """Nats a token on held-out prose: what it rises by in training is what was forgotten."""
+        """Return the loss on `tokens` tokens of held-out prose, in nats per token; its rise in training is the forgetting."""
         self.model.eval()
         return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
     @enough_memory()
     def updates(self) -> dict[str, Tensor]:
-        """Each layer's update as it stands, ``(out, in)``."""
+        """Return the present update ``(out, in)`` of each layer, by the path of the layer."""
         with torch.no_grad():
             return {path: layer.adapters["default"].delta(layer.own[0].float()) for path, layer in adapted(self.model).items()}
 
     @property
     def model(self) -> Any:
-        """The model with the adapter: a copy of its own, which shares the base's weights."""
+        """The model with the adapter, a copy that shares the weights of the base model."""
         return self.lm.model
 
     @property
     def trained(self) -> int:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
