@@ -72,8 +72,8 @@ class SolverConfig(GridConfig):
     method: Method = knob(
         "gptaq+rescomp",
         "method",
-        "How rounding errors are compensated: not at all (rtn), by one of the published methods, or towards the exact "
-        "target (exact). foem is the same as gptq+rescomp.",
+        "How errors are compensated: not at all, by rounding to nearest (rtn); as in GPTQ, GPTAQ, ResComp or FOEM; or after a shift "
+        "of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
         essential=True,
     )
     damping: float = knob(
@@ -132,8 +132,8 @@ class SolverConfig(GridConfig):
     beta: float = knob(
         0.25,
         "strength of r2",
-        "beta: the fraction of r2, the compensation-aware error (W0 - W) Xref, that is compensated (ResComp). 0 compensates "
-        "nothing of it, 1 all of it.",
+        "beta: the fraction of r2, the compensation-aware error, that is compensated (ResComp). r2 is (W0 - W) Xref with the "
+        "original weight W0, the current weight W and the full-precision input Xref. 0 compensates nothing of it, 1 all of it.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -156,7 +156,8 @@ class SolverConfig(GridConfig):
     r2_part: Literal["full", "x", "dx"] = knob(
         "full",
         "part of r2",
-        "The part of r2 that is compensated: all of it (full), (W0 - W) X (x), or (W0 - W) (Xref - X) (dx).",
+        "The part of r2 that is compensated: all of it (full), its X part (W0 - W) X (x), or its dX part (W0 - W) (Xref - X) (dx). "
+        "X is the quantized input of the layer, Xref the full-precision input.",
         when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is compensated"),
     )
     compat: Literal["clean", "published"] = knob(

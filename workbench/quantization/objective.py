@@ -53,7 +53,7 @@ class Objective:
         return self._relative(squared)
 
     def best_weight(self) -> Tensor:
-        """Return W* ``(out, in)``: the real-valued weight with the least error, and with the least norm among such."""
+        """Return W* ``(out, in)``: the real-valued weight with the least error (if it is not unique, the one closest to W0)."""
         return self._w0 + self._target @ torch.linalg.pinv(self.hessian, hermitian=True)
 
     def floor_and_rounding(self, weight: Tensor) -> tuple[float, float]:
