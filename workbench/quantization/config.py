@@ -72,8 +72,8 @@ class SolverConfig(GridConfig):
     method: Method = knob(
         "gptaq+rescomp",
         "method",
-        "How errors are compensated: not at all, by rounding to nearest (rtn); as in GPTQ, GPTAQ, ResComp or FOEM; or after a shift "
-        "of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
+        "How rounding errors are compensated: not at all (rtn, rounding to nearest), as in GPTQ, GPTAQ, ResComp or FOEM, or as in "
+        "GPTQ after a shift of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
         essential=True,
     )
     damping: float = knob(
@@ -156,8 +156,8 @@ class SolverConfig(GridConfig):
     r2_part: Literal["full", "x", "dx"] = knob(
         "full",
         "part of r2",
-        "The part of r2 that is compensated: all of it (full), its X part (W0 - W) X (x), or its dX part (W0 - W) (Xref - X) (dx). "
-        "X is the quantized input of the layer, Xref the full-precision input.",
+        "The part of r2 that is compensated: all of it (full), its X part (W0 - W) X (x), or its dX part (W0 - W) (Xref - X) "
+        "(dx). X is the quantized input of the layer, Xref the full-precision input.",
         when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is compensated"),
     )
     compat: Literal["clean", "published"] = knob(
