@@ -72,8 +72,8 @@ class SolverConfig(GridConfig):
     method: Method = knob(
         "gptaq+rescomp",
         "method",
-        "How rounding errors are compensated: not at all (rtn, rounding to nearest), as in GPTQ, GPTAQ, ResComp or FOEM, or as in "
-        "GPTQ after a shift of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
+        "How rounding errors are compensated: not at all (rtn, rounding to nearest), as in GPTQ, GPTAQ, ResComp or FOEM, or as "
+        "in GPTQ after a shift of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
         essential=True,
     )
     damping: float = knob(
