@@ -49,7 +49,7 @@ def test_a_layer_that_no_token_reached_is_rounded(method):
     zero = torch.zeros(48, 48, dtype=torch.float64)
     r = quantize_layer(layer.weight, zero, zero, method=method)
     assert torch.equal(r.weight, quantize(layer, method="rtn").weight)
-    assert method == "rtn" or "no input reached this layer" in r.notes[0]
+    assert method == "rtn" or "all inputs of this layer are zero" in r.notes[0]
 
 
 @pytest.mark.parametrize("damping", [0.0, 1e-9, 0.01])
@@ -59,7 +59,7 @@ def test_too_few_tokens_climb_the_damping_ladder(damping):
     assert torch.isfinite(r.weight).all()
     if damping < 1e-8:
         assert r.damping > damping
-        assert f"damping raised from {damping:g}" in r.notes[0]
+        assert f"the damping was raised from {damping:g}" in r.notes[0]
     else:
         assert r.damping == damping
         assert r.notes == ()
@@ -78,14 +78,14 @@ def test_non_finite_values_are_named_before_any_solve(name, value, monkeypatch):
     layer = make_layer()
     getattr(layer, name)[2, 5] = value
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda *a: pytest.fail("solved before checking"))
-    with pytest.raises(ValueError, match=rf"{name} holds 1 non-finite values, the first, {value}, at \(2, 5\)"):
+    with pytest.raises(ValueError, match=rf"{name} has 1 non-finite values, the first of which is {value} at \(2, 5\)"):
         quantize(layer)
 
 
 def test_non_finite_inputs_are_named():
     layer = make_layer()
     layer.x[7, 1] = float("inf")
-    with pytest.raises(ValueError, match=r"inputs holds 1 non-finite.*\(7, 1\)"):
+    with pytest.raises(ValueError, match=r"inputs has 1 non-finite.*\(7, 1\)"):
         layer_statistics(layer.x)
 
 
@@ -93,7 +93,7 @@ def test_streams_must_hold_the_same_tokens():
     layer = make_layer()
     with pytest.raises(ValueError, match=r"reference_inputs has shape \(399, 48\), inputs \(400, 48\)"):
         layer_statistics(layer.x, layer.reference[:-1])
-    with pytest.raises(ValueError, match="flatten batch and position"):
+    with pytest.raises(ValueError, match="flatten batch and position into one dimension"):
         layer_statistics(layer.x[None])
 
 
@@ -159,7 +159,7 @@ def test_sixteen_bits_change_nothing(method):
     r = quantize(layer, method=method, bits=16)
     assert torch.equal(r.weight, layer.weight)
     assert r.codes is None
-    assert r.notes == ("16 bits: unchanged",)
+    assert r.notes == ("with 16 bits, the layer is unchanged",)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -310,7 +310,7 @@ def test_damping_is_raised_tenfold_and_no_further_than_it_must(asked, least, use
     weight = torch.randn(4, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     r = quantize_layer(weight, (hessian + hessian.T) / 2, method="gptq", damping=asked)
     assert r.damping == pytest.approx(used)
-    assert f"damping raised from {asked:g} to {used:g}" in r.notes[0]
+    assert f"the damping was raised from {asked:g} to {used:g}" in r.notes[0]
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "rtn"])

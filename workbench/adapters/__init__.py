@@ -1,4 +1,4 @@
-"""Adapters: Bone's family (MiSS, Bat, mini), LoRA's, and what they are put on."""
+"""Adapters for linear layers: the Bone family (MiSS, mini, Bat), LoRA and its variants, HiRA, and full fine-tuning."""
 
 from workbench.adapters.attach import add_adapter, merge, parameter_groups, set_adapter, unload, unmerge
 from workbench.adapters.config import METHODS, AdapterConfig

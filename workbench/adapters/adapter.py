@@ -1,4 +1,4 @@
-"""The update of one linear layer: what all methods share, and Bone's family as modules."""
+"""The update of one linear layer: the base class of all methods, and the modules of the Bone family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.adapters.config import AdapterConfig
 
 
 class Linear(Protocol):
-    """What an adapter sits on: a linear layer, or one with adapters already on it. Some have a forward only."""
+    """A layer that can have an adapter: a linear layer, with or without other adapters, or a quantized linear layer."""
 
     in_features: int
     out_features: int
@@ -26,21 +26,21 @@ class Linear(Protocol):
 
 
 def weight_of(base: Any) -> Tensor | None:
-    """The weight ``(out, in)`` that a layer multiplies with; None where it has a forward only (a quantized one)."""
+    """Return the weight ``(out, in)`` of a layer; None if it has no plain weight matrix, for example if it is quantized."""
     weight = getattr(base, "weight", None)
     plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.shape == (base.out_features, base.in_features)
     return weight if plain else None
 
 
 class Adapter(nn.Module, ABC):
-    """What is trained for one layer, and how it acts there; it begins as no change at all.
+    """Base class: the trainable update of one linear layer. The update is zero before training.
 
-    A subclass gives ``delta``, the update of a weight ``(out, in)``, and ``act``, the layer's output without that update being
-    built. Parameters are float32, or wider where the layer is. ``shift``: what is added to the layer's bias, where that is
-    trained too.
+    A subclass implements `delta`, which returns the update Delta of a weight ``(out, in)``, and `act`, which computes the
+    output of the layer without building Delta. The parameters are float32, or float64 if the layer is float64. If the bias of
+    the layer is trained too, `shift` ``(out,)`` is added to that bias; otherwise `shift` is None.
     """
 
-    needs_weight: ClassVar[bool] = False  # the layer's own weight, besides its forward
+    needs_weight: ClassVar[bool] = False  # whether the activation form, too, needs the weight of the layer
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__()
@@ -50,8 +50,8 @@ class Adapter(nn.Module, ABC):
         weight = weight_of(base)
         if weight is None and (self.needs_weight or self.form != "activation"):
             raise ValueError(
-                f"{config.method} ({self.form}) needs the weight of the layer, and {type(base).__name__} has a forward only; "
-                "take miss, mini, bat-row, lora, rslora, lora+ or lora-fa in their activation form"
+                f"{config.method} ({self.form}) needs the weight of the layer, but {type(base).__name__} has no plain weight "
+                "matrix; use miss, mini, bat-row, lora, rslora, lora+ or lora-fa in the activation form"
             )
         here = weight if weight is not None else next(iter([*getattr(base, "parameters", list)(), torch.zeros(1)]))
         dtype = torch.promote_types(here.dtype, torch.float32) if here.is_floating_point() else torch.float32
@@ -59,18 +59,18 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
-        """The update of this weight, ``(out, in)``."""
+        """Return the update Delta of this weight, ``(out, in)``."""
 
     @abstractmethod
     def act(self, x: Tensor, base: Linear) -> Tensor:
-        """``base(x) + Delta x`` for x ``(..., in)``."""
+        """Return ``base(x) + Delta x``, ``(..., out)``, for x ``(..., in)``."""
 
     def forward(self, x: Tensor, base: Linear) -> Tensor:
-        """The layer's output with this update, in the layer's dtype."""
+        """Return the output ``(..., out)`` of the layer with this update, in the dtype of x."""
         if self.form == "activation":
             y = self.act(x, base)
         elif self.form == "checkpointed":
-            # never the reentrant kind: with a frozen input it loses the gradient
+            # reentrant checkpointing would lose the gradient if the input does not require one
             y = checkpoint(self._as_weight, x, base, use_reentrant=False)
         else:
             y = self._as_weight(x, base)
@@ -80,38 +80,41 @@ class Adapter(nn.Module, ABC):
         return F.linear(x, self.updated(base.weight).to(x.dtype), base.bias)
 
     def learn_bias(self, base: Linear, bias: Tensor | None = None) -> None:
-        """Train the bias of the layer too, from what it is, or from `bias` ``(out,)``; raises ValueError where it has none."""
+        """Train the bias of the layer too, starting from its own value, or from `bias` ``(out,)`` if given.
+
+        Raises ValueError if the layer has no bias, or if `bias` has another shape.
+        """
         own = getattr(base, "bias", None)
         if own is None:
-            raise ValueError("it has no bias to train")
+            raise ValueError("the layer has no bias to train; expected a layer with a bias")
         if bias is not None and bias.shape != own.shape:
-            raise ValueError(f"the bias is {tuple(bias.shape)}; expected {tuple(own.shape)}")
+            raise ValueError(f"the bias has shape {tuple(bias.shape)}; expected {tuple(own.shape)}")
         own = own.detach().to(**self.like)
         self.shift = nn.Parameter(torch.zeros_like(own) if bias is None else bias.to(**self.like) - own)
 
     def updated(self, weight: Tensor) -> Tensor:
-        """``weight + Delta``, in the adapter's dtype."""
+        """Return ``weight + Delta``, ``(out, in)``, in the dtype of the adapter."""
         weight = weight.to(self.like["dtype"])
         return weight + self.delta(weight)
 
 
 class Shard(Adapter):
-    """Bone's family: one tensor, from zero."""
+    """Base class of the Bone family: one trainable tensor, the shard, which starts at zero."""
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         rows, columns = base.out_features, base.in_features
         if config.r > columns:
-            raise ValueError(f"r={config.r} is above its input width: expected 1 to {columns}")
+            raise ValueError(f"r={config.r} is larger than the input width of the layer; expected 1 to {columns}")
         self.shard = nn.Parameter(torch.zeros(self.shape(config, rows, columns), **self.like))
 
     @abstractmethod
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:
-        """The shape of the shard; raises ValueError for a layer that cannot have one."""
+        """Return the shape of the shard; raises ValueError if the shape of the layer does not allow one."""
 
 
 class MiSS(Shard):
-    """`family.miss_delta`."""
+    """The method MiSS; see `family.miss_delta`."""
 
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:  # noqa: D102
         return config.r, rows
@@ -124,12 +127,12 @@ class MiSS(Shard):
 
 
 class Mini(Shard):
-    """`family.mini_delta`."""
+    """The method mini, a smaller form of MiSS; see `family.mini_delta`."""
 
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:  # noqa: D102
         q = config.q or config.r
         if rows % q:
-            raise ValueError(f"q={q} does not divide its {rows} outputs; expected a divisor of them")
+            raise ValueError(f"q={q} does not divide the {rows} outputs of the layer; expected a divisor")
         return config.r, q
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: D102
@@ -140,7 +143,7 @@ class Mini(Shard):
 
 
 class BatRow(Shard):
-    """`family.bat_row_delta`."""
+    """The method Bat-row; see `family.bat_row_delta`."""
 
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:  # noqa: D102
         _divided(config, rows, columns)
@@ -154,7 +157,7 @@ class BatRow(Shard):
 
 
 class BatCol(Shard):
-    """`family.bat_col_delta`."""
+    """The method Bat-col; see `family.bat_col_delta`."""
 
     needs_weight = True
 
@@ -172,6 +175,6 @@ class BatCol(Shard):
 def _divided(config: AdapterConfig, rows: int, columns: int) -> None:
     if rows % config.r or columns % config.r:
         raise ValueError(
-            f"{config.method} cuts its weight into blocks of {config.r} x {config.r}, and {rows} x {columns} cannot be cut so; "
-            "expected an r that divides both"
+            f"{config.method} divides the weight into blocks of {config.r} x {config.r}, but the weight is {rows} x {columns}; "
+            "expected an r that divides both dimensions"
         )

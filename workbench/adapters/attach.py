@@ -80,7 +80,7 @@ def _check_name(model: nn.Module, name: str) -> None:
     """Raise ValueError if the name is not valid or already in use, or if an adapter is merged."""
     if not isinstance(name, str) or not name or "." in name or hasattr(nn.ModuleDict(), name):
         raise ValueError(
-            f"name={name!r}: expected a nonempty string without dots that is no attribute of torch.nn.ModuleDict "
+            f"name={name!r}: expected a nonempty string without dots that is not an attribute of torch.nn.ModuleDict "
             "(keys, type, ...)"
         )
     layers = [layer for layer in modules(model).values() if isinstance(layer, Adapted)]

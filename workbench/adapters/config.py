@@ -1,4 +1,4 @@
-"""What an adapter is, declared once: the method, its rank, what it is put on."""
+"""The settings of an adapter: the method, its rank, the layers that get it, and the settings of single methods."""
 
 from __future__ import annotations
 
@@ -11,97 +11,119 @@ from workbench.knobs import Config, knob
 FAMILY = ("miss", "mini", "bat-col", "bat-row")
 LORAS = ("lora", "rslora", "lora+", "pissa", "olora", "lora-ga", "dora", "lora-fa")
 METHODS = (*FAMILY, *LORAS, "hira", "full")
-BARE = (*FAMILY, "hira", "full")  # without a scale
-FORMS = {  # the first is the method's own
+BARE = (*FAMILY, "hira", "full")  # methods without a scale
+FORMS = {  # the forms of a method, its default first; other methods have those in ANY_FORM
     "bat-col": ("checkpointed", "materialised", "activation"),
     "hira": ("checkpointed", "materialised"),
     "full": ("activation",),
 }
-UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # whose update has no input of its own
+UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # without dropout: the update has no separate input
 ANY_FORM = ("activation", "materialised", "checkpointed")
 
 
 class AdapterConfig(Config):
-    """One method on the linear layers of a model.
+    """The settings of one adapter on the linear layers of a model.
 
-    ``alpha=None`` is the papers': 2r, but r for PiSSA, OLoRA and LoRA-GA; the scale is alpha / r, for rsLoRA and LoRA-GA
-    alpha / sqrt(r). ``q=None`` is r. ``targets``: names of layers or the ends of their names; None: every linear of the blocks.
+    LoRA and its variants multiply the update by a scale: ``alpha / sqrt(r)`` for rsLoRA and LoRA-GA, and ``alpha / r`` for the
+    others. ``alpha=None`` means the value of the papers: r for PiSSA, OLoRA and LoRA-GA, and 2r for the others. ``q=None``
+    means r. ``targets`` are names of linear layers, or the ends of their names; None means all linear layers in the blocks.
     """
 
     title: ClassVar[str] = "adapter"
     method: Literal[METHODS] = knob(  # type: ignore[valid-type]
-        "miss", "method", "Bone's family (miss, mini, bat-col, bat-row), LoRA's, HiRA, or the layers themselves (full)",
+        "miss", "method",
+        "The adapter method: the Bone family (miss, mini, bat-col, bat-row), LoRA and its variants, HiRA (hira), or full "
+        "fine-tuning of the layers (full).",
         essential=True,
     )  # fmt: skip
     r: int = knob(
-        16, "rank r", "rows of a shard, side of a block, rank of LoRA's product", low=1, high=4096, log=True, essential=True,
-        when=(lambda c: c.method != "full", "full fine-tuning has no rank"),
+        16, "rank r",
+        "The rank of the product B A (LoRA and its variants, HiRA), the number of rows of the shard (miss, mini), or the block "
+        "size (Bat). A larger r trains more parameters.",
+        low=1, high=4096, log=True, essential=True, when=(lambda c: c.method != "full", "full fine-tuning has no rank"),
     )  # fmt: skip
     alpha: float | None = knob(
-        None, "alpha", "numerator of LoRA's scale; none: 2r (r for PiSSA, OLoRA, LoRA-GA)", low=0.0, high=10_000.0,
-        when=(lambda c: c.method in LORAS, "only LoRA's kind has a scale"),
+        None, "alpha",
+        "The numerator of the scale of LoRA's update. A larger alpha makes the update larger. none: 2r (r for PiSSA, OLoRA and "
+        "LoRA-GA).",
+        low=0.0, high=10_000.0, when=(lambda c: c.method in LORAS, "only LoRA and its variants have a scale"),
     )  # fmt: skip
     q: int | None = knob(
-        None, "width q", "columns of mini's shard, a divisor of every layer's output; none: r", low=1, high=65_536,
-        when=(lambda c: c.method == "mini", "only mini has it"),
+        None, "width q",
+        "The number of columns of mini's shard, which must divide the output width of each layer. A smaller q trains fewer "
+        "parameters. none: r.",
+        low=1, high=65_536, when=(lambda c: c.method == "mini", "only mini has a width q"),
     )  # fmt: skip
     targets: tuple[str, ...] | None = knob(
-        None, "only these layers", "names or ends of names, such as q_proj, v_proj; none: every linear of the blocks", free=True,
-        choices=(None, ("q_proj", "v_proj"), ("up_proj", "down_proj")),
+        None, "target layers",
+        "The linear layers that get an adapter: their names or the ends of their names, such as q_proj, v_proj. none: all "
+        "linear layers in the blocks.",
+        free=True, choices=(None, ("q_proj", "v_proj"), ("up_proj", "down_proj")),
     )  # fmt: skip
     form: Literal[ANY_FORM] | None = knob(  # type: ignore[valid-type]
-        None, "form", "how the update acts: on activations, as a weight, as a weight that is built twice; none: the cheapest",
-        when=(lambda c: c.method != "full", "full fine-tuning has one"),
+        None, "form of the update",
+        "How the update is computed: without building its matrix (activation), as a matrix that is added to the weight "
+        "(materialised), or as a matrix that the backward pass builds again to save memory (checkpointed). none: the default of "
+        "the method.",
+        when=(lambda c: c.method != "full", "full fine-tuning has only one form"),
     )  # fmt: skip
     dropout: float = knob(
-        0.0, "dropout", "on the update's input", low=0.0, high=0.9, step=0.05,
-        when=(lambda c: c.method not in UNDROPPED, "its update has no input of its own"),
+        0.0, "dropout", "The probability that an input of the update is set to 0 during training. 0 switches dropout off.",
+        low=0.0, high=0.9, step=0.05,
+        when=(lambda c: c.method not in UNDROPPED, "the update of this method has no separate input"),
     )  # fmt: skip
     iterations: int | None = knob(
-        None, "fast SVD", "iterations of PiSSA's randomised SVD; none: the exact one", low=1, high=64,
-        when=(lambda c: c.method == "pissa", "only PiSSA begins with an SVD of the weight"),
+        None, "SVD iterations",
+        "The number of iterations of PiSSA's randomised singular value decomposition (SVD). More iterations take longer and are "
+        "more accurate. none: the exact SVD.",
+        low=1, high=64, when=(lambda c: c.method == "pissa", "only PiSSA starts from an SVD of the weight"),
     )  # fmt: skip
     compat: Literal["authors", "peft"] = knob(
-        "authors", "LoRA-GA's scale", "of the authors' program, or as PEFT 0.21 has it",
-        when=(lambda c: c.method == "lora-ga", "only LoRA-GA has two"),
+        "authors", "scale of LoRA-GA",
+        "The scale of LoRA-GA's initial A and B: as in the authors' program (authors), or as in version 0.21 of the library "
+        "PEFT (peft).",
+        when=(lambda c: c.method == "lora-ga", "only LoRA-GA has this choice"),
     )  # fmt: skip
     ratio: float = knob(
-        16.0, "rates B / A", "LoRA+'s", low=1.0, high=1000.0, log=True,
-        when=(lambda c: c.method == "lora+", "only LoRA+ has two rates"),
+        16.0, "LR ratio of B to A", "The learning rate (LR) of B in LoRA+, divided by that of A. 1 gives LoRA.",
+        low=1.0, high=1000.0, log=True, when=(lambda c: c.method == "lora+", "only LoRA+ uses two learning rates"),
     )  # fmt: skip
-    seed: int = knob(0, "seed", "of what is drawn at the start", low=0, high=10**6)
+    seed: int = knob(0, "seed", "The seed of the random numbers, such as the initial values of A.", low=0, high=10**6)
 
     @model_validator(mode="after")
     def _fits_its_method(self) -> Self:
         if self.alpha is not None and self.method in BARE:
-            raise ValueError(f"alpha={self.alpha:g}: {self.method} has no scale; leave it out (only LoRA's kind takes one)")
+            raise ValueError(
+                f"alpha={self.alpha:g}: {self.method} has no scale; leave alpha out (only LoRA and its variants use it)"
+            )
         if self.q is not None and self.method != "mini":
-            raise ValueError(f"q={self.q}: only mini has it; leave it out for {self.method}")
+            raise ValueError(f"q={self.q}: only mini has a width q; leave q out for {self.method}")
         if self.targets is not None and not self.targets:
-            raise ValueError("targets=(): expected names of linear layers, or none for every one of the blocks")
+            raise ValueError("targets=(): expected names of linear layers, or none for all linear layers in the blocks")
         if self.form is not None and self.form not in FORMS.get(self.method, ANY_FORM):
-            raise ValueError(f"form={self.form!r}: {self.method} has {', '.join(FORMS[self.method])}")
+            raise ValueError(f"form={self.form!r}: expected none or one of {', '.join(FORMS[self.method])} for {self.method}")
         if self.dropout and (self.method in UNDROPPED or self.acts_as != "activation"):
             raise ValueError(
-                f"dropout={self.dropout:g}: {self.method} as {self.acts_as} has no input of its own to drop; set it to 0"
+                f"dropout={self.dropout:g}: {self.method} in the {self.acts_as} form does not support dropout, since its update "
+                "has no separate input; set dropout=0"
             )
         return self
 
     @property
     def acts_as(self) -> str:
-        """The form that is used."""
+        """The form of the update that is used: `form`, or the default of the method."""
         return self.form or FORMS.get(self.method, ANY_FORM)[0]
 
     @property
     def scale(self) -> float:
-        """What LoRA's product is multiplied by."""
+        """The factor of the product B A; 1 for methods without a scale."""
         if self.method not in LORAS:
             return 1.0
         return self.numerator / (self.r**0.5 if self.method in ("rslora", "lora-ga") else self.r)
 
     @property
     def numerator(self) -> float:
-        """Alpha, the papers' where none is given."""
+        """The value of alpha; that of the papers if `alpha` is None."""
         if self.alpha is not None:
             return self.alpha
         return self.r if self.method in ("pissa", "olora", "lora-ga") else 2 * self.r

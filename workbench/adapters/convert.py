@@ -1,4 +1,8 @@
-"""Any adapter as LoRA: exactly where its update is a product of two factors, else by a truncated singular value decomposition."""
+"""Convert any adapter to LoRA.
+
+The conversion is exact if the update is a product of two factors (MiSS, mini, LoRA and most of its variants). For other
+updates it uses a truncated singular value decomposition (SVD).
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,10 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def factors_of(update: Adapter, columns: int, rows: int) -> tuple[Tensor, Tensor] | None:
-    """``(A, B)``, ``(rank, in)`` and ``(out, rank)``, with ``Delta = B A``; None where the update is no such product.
+    """Return A ``(rank, in)`` and B ``(out, rank)`` with ``Delta = B A``; None if the update has no such low-rank factors.
 
-    MiSS is LoRA with a frozen A of tiled identities, ``B = D'`` and scale 1; mini has B's rows tiled too.
+    MiSS with the shard D is LoRA with scale 1 and ``B = D'``, and its A is frozen and consists of repeated identity matrices.
+    For mini, the rows of B are repeated as well. `columns` and `rows` are the input and output width of the layer.
     """
     if isinstance(update, (MiSS, Mini)):
         r, q = update.shard.shape
@@ -36,9 +41,10 @@ def factors_of(update: Adapter, columns: int, rows: int) -> tuple[Tensor, Tensor
 
 @torch.no_grad()
 def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, float]:
-    """``(A, B, error)`` of the active adapters' update together: of this rank, or of that which is exact (see `to_lora`).
+    """Return ``(A, B, error)`` for Delta, the combined update of the active adapters of one layer.
 
-    The error is ``||Delta - B A|| / ||Delta||`` (Frobenius), 0 for an update that is zero.
+    With `rank`, the product ``B A`` has at most this rank. With None, the conversion is exact. The error is
+    ``||Delta - B A|| / ||Delta||`` in the Frobenius norm, or 0 if Delta is zero.
     """
     found = [factors_of(layer.adapters[name], layer.in_features, layer.out_features) for name in layer.active]
     parts = [part for part in found if part is not None]
@@ -59,16 +65,25 @@ def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, f
 
 
 def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, float]]:
-    """A copy of the model whose active adapters are one LoRA, and the relative error of each layer's update.
+    """Return a copy of the model with its active adapters converted to one LoRA, and the relative error of each layer.
 
-    The copy shares the base weights. ``rank=None`` is the rank at which nothing is lost for MiSS, mini and LoRA's kind (2r where
-    a start is subtracted), and r for Bat, DoRA, HiRA and full, whose updates are not of low rank. Raises ValueError for a model
-    without an adapter, or a merged one.
+    Args:
+        model: a model with active, unmerged adapters. The copy shares its base weights.
+        rank: the rank of the LoRA. With None, the conversion of MiSS, mini, LoRA and its variants except DoRA is exact. Its
+            rank is then the sum of the ranks of the active adapters; PiSSA, OLoRA and LoRA-GA count as 2r, since their initial
+            product is subtracted. The updates of Bat, DoRA, HiRA and full have no low rank; for them None means the r of
+            the first active adapter.
+
+    Returns:
+        The copy, and ``||Delta - B A|| / ||Delta||`` by layer name (see `low_rank`).
+
+    Raises:
+        ValueError: if the model has no adapter, if none is active, or if the adapters are merged.
     """
     layers = adapted(model)
     active = list(dict.fromkeys(name for layer in layers.values() for name in layer.active))
     if not active or any(layer.merged for layer in layers.values()):
-        raise ValueError("no adapter is active, or they are merged; expected active, unmerged adapters: set_adapter, unmerge")
+        raise ValueError("no adapter is active, or the adapters are merged; call set_adapter or unmerge first")
     ours = {id(part) for layer in layers.values() for part in (*layer.adapters.parameters(), *layer.adapters.buffers())}
     shared = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in ours}
     other, errors = copy.deepcopy(model, shared), {}
@@ -89,11 +104,11 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
 
 
 def _plain(rank: int) -> AdapterConfig:
-    return AdapterConfig(method="lora", r=rank, alpha=rank)  # a scale of 1
+    return AdapterConfig(method="lora", r=rank, alpha=rank)  # alpha / r = 1
 
 
 def _as_lora(layer: Adapted, A: Tensor, B: Tensor) -> LoRA:
-    """A LoRA module with these factors."""
+    """Return a LoRA adapter with these factors, and with the sum of the bias shifts of the active adapters."""
     update = LoRA(_plain(len(A)), layer.base, torch.Generator())
     update.A.data, update.B.data = A.to(**update.like).contiguous(), B.to(**update.like).contiguous()
     shifts = [layer.adapters[name].shift for name in layer.active if layer.adapters[name].shift is not None]

@@ -1,19 +1,22 @@
-"""Bone's family: one small matrix, used for every block of a weight.
+"""The Bone family of adapters: a small trainable tensor, the shard, determines the update of a whole weight.
 
-W is ``(out, in)``; ``W[a, b]`` is its ``(r, r)`` block in block row a and block column b.
+The weight W is ``(out, in)``; o is an output index and i an input index. ``W[a, b]`` is the ``(r, r)`` block of W in block row
+a and block column b, and I is the identity. The shard starts at zero.
 
-======== ============================ ==================================== =============================
-name     trained, from zero           update Delta of W                    also called
-======== ============================ ==================================== =============================
-miss     D ``(r, out)``               ``Delta[o, i] = D[i mod r, o]``      Bone (v4), DiSHA; rank at most r
-mini     D ``(r, q)``                 ``D[i mod r, o mod q]``              rank at most min(r, q)
-bat-col  B ``(out/r, r, r)``          ``Delta[a, b] = (W[a, b] + I) B[a]`` Bone (v1 to v3); PEFT's ``bat``
-bat-row  B ``(in/r, r, r)``           ``Delta[a, b] = (W[a, b] + I) B[b]`` Bone (v1 to v3) of RWKV-PEFT
-======== ============================ ==================================== =============================
+======== ============================ ===================================== =============================
+method   shard                        update Delta of W                     other names, rank
+======== ============================ ===================================== =============================
+miss     D ``(r, out)``               ``Delta[o, i] = D[i mod r, o]``       Bone (v4), DiSHA; rank at most r
+mini     D ``(r, q)``                 ``Delta[o, i] = D[i mod r, o mod q]`` rank at most min(r, q)
+bat-col  B ``(out/r, r, r)``          ``Delta[a, b] = (W[a, b] + I) B[a]``  Bone (v1 to v3); PEFT's ``bat``
+bat-row  B ``(in/r, r, r)``           ``Delta[a, b] = (W[a, b] + I) B[b]``  Bone (v1 to v3) in RWKV-PEFT
+======== ============================ ===================================== =============================
 
-Source: arXiv 2409.15371, whose versions gave these methods four names. MiSS's index is ``i mod r`` in the authors' code and in
-equations 4 to 6 of version 12; its text describes another layout. The first four functions are these formulas; the four after
-them give the layer's output without Delta, where the sums over equal blocks can be taken first.
+Source: arXiv 2409.15371, which named the methods differently in its versions. MiSS uses the index ``i mod r`` in the authors'
+code and in equations 4 to 6 of version 12, but the text of that version describes another layout.
+
+The functions ``*_delta`` return Delta. The functions ``*_output`` return the output of the layer without building Delta.
+MiSS, mini and Bat-row need few operations for this, since equal blocks allow them to add up the inputs or outputs first.
 """
 
 from __future__ import annotations
@@ -27,33 +30,33 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def miss_delta(shard: Tensor, columns: int) -> Tensor:
-    """Delta ``(out, columns)`` of D ``(r, out)``: the same r columns again and again, the last copy cut off."""
+    """Return Delta ``(out, columns)`` for D ``(r, out)``: its r columns are repeated, and the last copy may be incomplete."""
     return shard.T.repeat(1, -(-columns // len(shard)))[:, :columns]
 
 
 def mini_delta(shard: Tensor, rows: int, columns: int) -> Tensor:
-    """Delta ``(rows, columns)`` of D ``(r, q)``; q divides the rows."""
+    """Return Delta ``(rows, columns)`` for D ``(r, q)``; q must divide `rows`."""
     return miss_delta(shard.repeat(1, rows // shard.shape[1]), columns)
 
 
 def bat_col_delta(shard: Tensor, weight: Tensor) -> Tensor:
-    """Delta ``(out, in)`` of B ``(out/r, r, r)``: one matrix for each row of blocks."""
+    """Return Delta ``(out, in)`` for B ``(out/r, r, r)``, which has one matrix for each block row of W."""
     return torch.einsum("akbi,aij->akbj", _guide(weight, shard.shape[-1]), shard).reshape(weight.shape)
 
 
 def bat_row_delta(shard: Tensor, weight: Tensor) -> Tensor:
-    """Delta ``(out, in)`` of B ``(in/r, r, r)``: one matrix for each column of blocks."""
+    """Return Delta ``(out, in)`` for B ``(in/r, r, r)``, which has one matrix for each block column of W."""
     return torch.einsum("akbi,bij->akbj", _guide(weight, shard.shape[-1]), shard).reshape(weight.shape)
 
 
 def _guide(weight: Tensor, r: int) -> Tensor:
-    """``W + [I I ...]``, the weight with an identity added to each block, as ``(out/r, r, in/r, r)``."""
+    """Return the weight with the identity added to each block, as ``(out/r, r, in/r, r)``."""
     rows, columns = weight.shape
     return weight.view(rows // r, r, columns // r, r) + torch.eye(r, dtype=weight.dtype, device=weight.device)[:, None]
 
 
 def fold(x: Tensor, r: int) -> Tensor:
-    """``s[j]``, the sum of all ``x[i]`` with ``i mod r = j``: ``(..., in)`` to ``(..., r)``; the last copy may be incomplete."""
+    """Return s ``(..., r)``, where ``s[j]`` is the sum of all ``x[i]`` with ``i mod r = j``, for x ``(..., in)``."""
     lacking = -x.shape[-1] % r
     if lacking:
         x = torch.nn.functional.pad(x, (0, lacking))
@@ -61,24 +64,24 @@ def fold(x: Tensor, r: int) -> Tensor:
 
 
 def tile(s: Tensor, y: Tensor) -> Tensor:
-    """Add `s` ``(..., r)`` to each r-wide part of `y` ``(..., out)``."""
+    """Return `y` ``(..., out)`` with `s` ``(..., r)`` added to each of its ``out/r`` parts."""
     return (y.unflatten(-1, (-1, s.shape[-1])) + s.unsqueeze(-2)).flatten(-2)
 
 
 def miss_output(x: Tensor, y: Tensor, shard: Tensor) -> Tensor:
-    """``y + Delta x``: x is folded into r numbers, so neither Delta nor x is kept for the gradient."""
+    """Return ``y + Delta x``. Only the r sums of `fold` are stored for the backward pass, neither Delta nor x."""
     return y + fold(x, len(shard)) @ shard
 
 
 def mini_output(x: Tensor, y: Tensor, shard: Tensor) -> Tensor:
-    """``y + Delta x``, by the same fold, and a tile of what comes out."""
+    """Return ``y + Delta x``: fold the input, multiply by D, and tile the q outputs."""
     return tile(fold(x, len(shard)) @ shard, y)
 
 
 def bat_row_output(x: Tensor, linear: Linear, shard: Tensor) -> Tensor:
-    """``linear(x) + Delta x = linear(x + u) + tile(sum of u)`` with ``u[b] = B[b] x[b]``: the frozen layer is only called.
+    """Return ``linear(x) + Delta x`` without access to W: ``linear(x + u) + tile(sum of u)`` with ``u[b] = B[b] x[b]``.
 
-    Since ``Delta = (W + [I I ...]) blockdiag(B)``: what the columns of blocks share stands at the right, next to x.
+    This works since ``Delta = (W + [I I ...]) blockdiag(B)``: the matrix of B is the right factor, which is applied to x first.
     """
     blocks = x.unflatten(-1, (-1, shard.shape[-1]))
     u = torch.einsum("bij,...bj->...bi", shard, blocks)
@@ -86,7 +89,11 @@ def bat_row_output(x: Tensor, linear: Linear, shard: Tensor) -> Tensor:
 
 
 def bat_col_output(x: Tensor, y: Tensor, weight: Tensor, shard: Tensor) -> Tensor:
-    """``y + Delta x``; here B stands between W and x: a product for each pair of blocks, cheaper than Delta for few tokens."""
+    """Return ``y + Delta x``. Unlike Bat-row, this needs W.
+
+    Each block row has its own matrix, so ``B[a] x[b]`` is computed for each pair of blocks. For few tokens, this needs fewer
+    operations than building Delta.
+    """
     r = shard.shape[-1]
     moved = torch.einsum("aij,...bj->...abi", shard, x.unflatten(-1, (-1, r)))
     return y + torch.einsum("akbi,...abi->...ak", _guide(weight, r), moved).flatten(-2)

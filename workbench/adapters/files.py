@@ -1,9 +1,12 @@
-"""Adapters on disk, in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+"""Save and load adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-What PEFT has is written so that PEFT loads it: MiSS, mini, Bat-col (as its ``bat``), LoRA, rsLoRA, DoRA, HiRA; LoRA+ and
-LoRA-FA as the LoRA that they are; PiSSA, OLoRA and LoRA-GA as LoRA of rank 2r on the original weights (B, -B0 beside each other).
-What it has not (Bat-row, full) gets a type of its own, which PEFT refuses. ``workbench.json`` beside them holds our config.
-Read are also PEFT's own files of these methods, and of BONE (its name for MiSS and Bat-col until 0.19).
+PEFT can load these adapters: MiSS, mini, Bat-col (``bat`` in PEFT), LoRA, rsLoRA, DoRA and HiRA. LoRA+ and LoRA-FA are saved
+as LoRA, which they are after training. PiSSA, OLoRA and LoRA-GA are saved as LoRA of rank 2r on the original weights: the factor
+B is ``[B, -B0]``, since the initial product is subtracted. PEFT lacks Bat-row and full; they are saved with a type that PEFT
+refuses. The file ``workbench.json`` in the same folder holds the `AdapterConfig`.
+
+Adapters of these methods that PEFT wrote can be loaded too, and those of type BONE (until PEFT 0.19 the name of MiSS and
+Bat-col).
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from workbench.atomic import write_atomic
 from workbench.datasets import DataError
 
 Model = TypeVar("Model", bound=nn.Module)
-STARTED = ("pissa", "olora", "lora-ga")  # whose start is subtracted
+STARTED = ("pissa", "olora", "lora-ga")  # methods that subtract their initial product
 
 
 def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
@@ -188,7 +191,7 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
         if config.method in ("pissa", "olora") and not scale > 0:
             raise ValueError(f"lora_alpha={alpha:g}: expected a number above 0 for {config.method}")
         update = _filled(KINDS[config.method](config.replace(r=rank, alpha=own), base, generator), parts)
-        if config.method == "olora":  # PEFT takes s Q R from the weight
+        if config.method == "olora":  # PEFT subtracts s Q R from the weight
             update.A0 *= update.scale
     update.scale = scale
     filled: Adapter = update
@@ -198,7 +201,7 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
 def _filled(update: Adapter, parts: Mapping[str, Tensor]) -> Adapter:
     own = dict(update.named_parameters())
     if own.keys() != parts.keys():
-        raise ValueError(f"it has {', '.join(sorted(parts))}; expected {', '.join(sorted(own))}")
+        raise ValueError(f"the file has the tensors {', '.join(sorted(parts))}; expected {', '.join(sorted(own))}")
     for name, tensor in parts.items():
         if own[name].shape != tensor.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)}")

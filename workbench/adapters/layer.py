@@ -1,4 +1,4 @@
-"""A linear layer with adapters on it, in the place of the layer itself."""
+"""The module that replaces a linear layer when it gets adapters."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from workbench.adapters.adapter import Adapter, weight_of
 
 
 class Adapted(nn.Module):
-    """``base`` with adapters by name, of which the active ones act in their order, each on the layer as those before leave it.
+    """A linear layer `base` with named adapters.
 
-    The base layer's weight is never changed: to merge is to put a new one in its place, to unmerge to put the old one back.
+    The active adapters are applied in order: each one updates the layer that the previous ones have already updated. The
+    weight tensor of the base layer is never modified. Merging replaces it by a new tensor, and unmerging restores it.
     """
 
     def __init__(self, base: Any):
         super().__init__()
         self.base = base
-        self.adapters: Any = nn.ModuleDict()  # of `Adapter`, by name
+        self.adapters: Any = nn.ModuleDict()  # name to `Adapter`
         self.active: tuple[str, ...] = ()
-        self._aside: tuple[Any, Any] | None = None  # weight and bias, while others stand in their place
+        self._aside: tuple[Any, Any] | None = None  # the original weight and bias while adapters are merged
 
     @property
     def in_features(self) -> int:
-        """Width of the input."""
+        """The width of the input."""
         return self.base.in_features
 
     @property
     def out_features(self) -> int:
-        """Width of the output."""
+        """The width of the output."""
         return self.base.out_features
 
     @property
@@ -58,11 +59,11 @@ class Adapted(nn.Module):
 
     @property
     def merged(self) -> bool:
-        """Whether the active adapters stand in the weight."""
+        """Whether the active adapters are merged into the weight."""
         return self._aside is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's output ``(..., out)``."""
+        """Return the output ``(..., out)`` with the active adapters applied, for x ``(..., in)``."""
         return self._linear()(x)
 
     def _linear(self) -> Any:
@@ -74,14 +75,17 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def updated(self) -> Tensor:
-        """The weight with the active adapters in it, in the adapters' dtype (at least float32)."""
+        """Return the original weight ``(out, in)`` with the active adapters applied, in their dtype (at least float32)."""
         weight = self.own[0]
         for name in self.active:
             weight = self.adapters[name].updated(weight)
         return weight
 
     def merge(self) -> None:
-        """Put the active adapters into the weight; raises ValueError, and changes nothing, where that cannot be done."""
+        """Merge the active adapters into the weight and the bias.
+
+        Raises ValueError, and changes nothing, if the layer has no plain weight matrix, or if the result is not finite.
+        """
         weight = weight_of(self.base)
         if weight is None:
             raise ValueError(
@@ -90,14 +94,16 @@ class Adapted(nn.Module):
             )
         updated, bias = self.updated().to(weight.dtype), self.bias
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
-            raise ValueError("the merged weight would not be finite; check the adapter for NaN or inf, or load an earlier one")
+            raise ValueError(
+                "the merged weight or bias would not be finite; check the adapter for NaN or inf, or load an earlier adapter"
+            )
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)
         if bias is not None:
             self.base.bias = nn.Parameter(bias.detach(), requires_grad=False)
 
     def unmerge(self) -> None:
-        """Put weight and bias back, bit for bit."""
+        """Restore the weight and the bias from before `merge`, bit for bit."""
         if self._aside is not None:
             self.base.weight, bias = self._aside
             if bias is not None:
@@ -106,7 +112,7 @@ class Adapted(nn.Module):
 
 
 class _Under:
-    """A linear layer with one adapter, as the next adapter sees it."""
+    """A linear layer with one adapter applied: the base layer of the next adapter."""
 
     def __init__(self, adapter: Adapter, base: Any):
         self.adapter, self.base = adapter, base
@@ -121,5 +127,5 @@ class _Under:
 
 
 def _shifted(bias: Tensor | None, adapter: Adapter) -> Tensor | None:
-    """A bias with what an adapter adds to it."""
+    """Return the bias plus the shift of an adapter, if it has one."""
     return bias if adapter.shift is None else bias + adapter.shift

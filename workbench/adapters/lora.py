@@ -1,20 +1,26 @@
-"""LoRA and what came of it, full fine-tuning, and HiRA, in the same frame.
+"""LoRA and its variants, HiRA, and full fine-tuning, as subclasses of `Adapter`.
+
+W is the frozen weight ``(out, in)``, A ``(r, in)`` and B ``(out, r)`` are trained, s is the scale, and A0 and B0 are the initial
+values of A and B. ``o`` is the entrywise product. Numbers in parentheses are arXiv numbers.
 
 =========== =================================== ==========================================================================
-lora        W + s B A                           A uniform in +-1/sqrt(in), B zero (arXiv 2106.09685); s = alpha / r
-rslora      the same                            s = alpha / sqrt(r) (2312.03732)
-lora+       the same                            B learns at a higher rate (2402.12354); see `parameter_groups`
-lora-fa     the same                            A stays as it was drawn (2308.03303)
-pissa       W + s (B A - B0 A0)                 B0, A0 of the r largest singular values of W (2404.02948)
-olora       the same                            B0 A0 of W's QR decomposition (2406.01775)
-lora-ga     the same                            B0, A0 of the singular vectors of a gradient of W (2407.05000)
-dora        m (W + s B A) / ||W + s B A||       norms of rows, which take no gradient; m from the norms of W (2402.09353)
-hira        W + W o (B A)                       entry by entry; A as LoRA's, B zero
-full        the weight itself
+method      effective weight                    initial values and settings
+=========== =================================== ==========================================================================
+lora        W + s B A                           A uniform in +-1/sqrt(in), B = 0; s = alpha / r (2106.09685)
+rslora      W + s B A                           as lora, but s = alpha / sqrt(r) (2312.03732)
+lora+       W + s B A                           as lora, but B has a higher learning rate: `parameter_groups` (2402.12354)
+lora-fa     W + s B A                           as lora, but A is not trained (2308.03303)
+pissa       W + s (B A - B0 A0)                 A0, B0 from the r largest singular values of W (2404.02948)
+olora       W + s (B A - B0 A0)                 A0, B0 from the QR decomposition of W (2406.01775)
+lora-ga     W + s (B A - B0 A0)                 A0, B0 from singular vectors of the gradient of W (2407.05000)
+dora        m (W + s B A) / ||W + s B A||       ||.|| are row norms, treated as constants; m starts as ||W|| (2402.09353)
+hira        W + W o (B A)                       A as in lora, B = 0
+full        a trained copy of W                 the copy starts as W
 =========== =================================== ==========================================================================
 
-PiSSA, OLoRA and LoRA-GA are published as ``(W - s B0 A0) + s B A`` with the first part in W's place. Here W stays as it is, so
-that switching the adapter off, a second adapter, and a quantized base need no care: the start is subtracted in the product.
+The papers of PiSSA, OLoRA and LoRA-GA replace the frozen weight W by ``W - s B0 A0`` and then add ``s B A``. Here W is not
+changed, and the initial product is subtracted from the update. So the adapter can be switched off, combined with other adapters,
+and used on a quantized layer without special treatment.
 """
 
 from __future__ import annotations
@@ -28,13 +34,13 @@ from workbench.adapters.config import AdapterConfig
 
 
 class LoRA(Adapter):
-    """``W + s B A``, A ``(r, in)``, B ``(out, r)``; less ``s B0 A0`` where the start is not zero."""
+    """LoRA: the effective weight ``W + s B A``, or ``W + s (B A - B0 A0)`` if the initial value of B is not zero."""
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
         most = min(base.in_features, base.out_features)
         if config.r > most:
-            raise ValueError(f"r={config.r} is above the rank that its weight can have: expected 1 to {most}")
+            raise ValueError(f"r={config.r} is larger than the largest possible rank of the weight; expected 1 to {most}")
         self.scale, self.frozen_A = config.scale, config.method == "lora-fa"
         A, B = self.start(config, base, generator, gradient)
         self.A = nn.Parameter(A.to(**self.like).contiguous(), requires_grad=not self.frozen_A)
@@ -45,18 +51,18 @@ class LoRA(Adapter):
     def start(
         self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """A and B before the first step."""
+        """Return the initial A ``(r, in)`` and B ``(out, r)``; `gradient` is that of the weight, for LoRA-GA."""
         bound = base.in_features**-0.5
         A = torch.empty(config.r, base.in_features).uniform_(-bound, bound, generator=generator)
         return A, torch.zeros(base.out_features, config.r)
 
     @property
     def from_zero(self) -> bool:
-        """Whether B begins at zero, so that nothing is subtracted."""
+        """Whether the initial product ``B0 A0`` is zero, so that it need not be subtracted."""
         return not hasattr(self, "B0")
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """``(A, B)`` with ``Delta = s B A``; of rank 2r where the start is subtracted."""
+        """Return ``(A, B)`` with ``Delta = s B A``; they have rank 2r if the initial product is subtracted."""
         if self.from_zero:
             return self.A, self.B
         return torch.cat([self.A, self.A0]), torch.cat([self.B, -self.B0], dim=1)
@@ -72,12 +78,12 @@ class LoRA(Adapter):
         return base(x) + moved
 
     def _product(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        """``s B A x`` in x's dtype, as autocast would: the weights that are trained stay float32."""
+        """Return ``s B A x`` in the dtype of x. As with autocast, the trained parameters stay in float32."""
         return self.scale * F.linear(F.linear(x, A.to(x.dtype)), B.to(x.dtype))
 
 
 class PiSSA(LoRA):
-    """Starts with the r largest singular values, half in A and half in B."""
+    """PiSSA: A and B start from the r largest singular values of W, each divided evenly between both factors."""
 
     needs_weight = True
 
@@ -92,7 +98,10 @@ class PiSSA(LoRA):
 
 
 class OLoRA(LoRA):
-    """Starts with the first r columns of Q and rows of R. PEFT does not divide by s, which is another start where s is not 1."""
+    """OLoRA: A starts as the first r rows of R divided by s, and B as the first r columns of Q, with ``W = Q R``.
+
+    PEFT does not divide by s, so its initial product differs if s is not 1.
+    """
 
     needs_weight = True
 
@@ -102,20 +111,25 @@ class OLoRA(LoRA):
 
 
 class LoRAGA(LoRA):
-    """Starts with singular vectors of the loss's gradient: the first r on the input's side, the next r on the output's."""
+    """LoRA-GA: A and B start from singular vectors of the gradient of the loss with respect to the weight.
+
+    A starts from the first r right singular vectors, and B from the next r left singular vectors.
+    """
 
     needs_weight = True
-    GAMMA = 16  # the authors'
+    GAMMA = 16  # gamma of the authors' program
 
     def start(self, config, base, generator, gradient):  # noqa: D102
         if gradient is None:
             raise ValueError(
-                "lora-ga starts from gradients: give add_adapter some batches (batches=[{'input_ids': ..., 'labels': ...}])"
+                "lora-ga starts from a gradient of the loss, but no batches were given; pass some to add_adapter, such as "
+                "batches=[{'input_ids': ..., 'labels': ...}]"
             )
         r, (rows, columns) = config.r, gradient.shape
         if 2 * r > min(rows, columns):
             raise ValueError(
-                f"r={r}: lora-ga takes 2r singular vectors of a gradient of {rows} x {columns}; expected at most half of that"
+                f"r={r}: lora-ga needs 2r singular vectors, but the gradient is {rows} x {columns}; expected an r of at most "
+                "half the smaller dimension"
             )
         U, S, V = _fast_svd(gradient.to(self.like["dtype"]), min(4 * r, rows, columns), 4, generator)
         A, B = V[:, :r].T, U[:, r : 2 * r]
@@ -124,7 +138,7 @@ class LoRAGA(LoRA):
 
 
 class DoRA(LoRA):
-    """Length and direction of each row apart: LoRA turns it, m is its length."""
+    """DoRA: LoRA changes the direction of each row of the weight, and the trained magnitude m ``(out,)`` sets its norm."""
 
     needs_weight = True
 
@@ -144,7 +158,10 @@ class DoRA(LoRA):
 
     @torch.no_grad()
     def _norm(self, weight: Tensor) -> Tensor:
-        """Norms of the rows of ``W + s B A`` without building it: by its three products, the largest of them ``(out, r)``."""
+        """Return the norms ``(out,)`` of the rows of ``W + s B A`` without building this matrix.
+
+        The squared norm is expanded into three terms. The largest intermediate result of the products is ``(out, r)``.
+        """
         weight = weight.to(self.A.dtype)
         crossed = (self.B * (weight @ self.A.T)).sum(1)
         added = (self.B @ (self.A @ self.A.T) * self.B).sum(1)
@@ -152,7 +169,10 @@ class DoRA(LoRA):
 
 
 class HiRA(LoRA):
-    """``W o (B A)``, an update whose rank can be as high as W's; it has no form without a weight-sized tensor."""
+    """HiRA: the update ``W o (B A)``, where ``o`` is the entrywise product.
+
+    The rank of the update can be as high as min(out, in). The update cannot be applied without a weight-sized tensor.
+    """
 
     needs_weight = True
 
@@ -161,7 +181,7 @@ class HiRA(LoRA):
 
 
 class Full(Adapter):
-    """The weight itself, trained as a copy of its own: the layer's stays as it was."""
+    """Full fine-tuning: a copy of the weight is trained, and the weight of the layer is not changed."""
 
     needs_weight = True
 
@@ -182,7 +202,10 @@ def _svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fast_svd(weight: Tensor, rank: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest singular values by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), from a drawn start."""
+    """Return U, S and V of the `rank` largest singular values, computed by subspace iteration from a random start.
+
+    Source: Halko, Martinsson and Tropp 2011, algorithm 4.4.
+    """
     sides = torch.randn(weight.shape[1], rank, generator=generator, dtype=weight.dtype).to(weight.device)
     Q = torch.linalg.qr(weight @ sides).Q
     for _ in range(iterations):

@@ -41,14 +41,14 @@ class PeftConfig(BaseModel):
     layers_pattern: Names = None
     r: Count | None = None
     rank_pattern: Annotated[dict[str, Count], BeforeValidator(_or_empty)] = {}
-    # LoRA's
+    # fields of LoRA
     lora_alpha: Number = 8
     alpha_pattern: Annotated[dict[str, Number], BeforeValidator(_or_empty)] = {}
     lora_dropout: Number = 0.0
     init_lora_weights: bool | str | None = True
     use_rslora: bool = False
     use_dora: bool = False
-    # MiSS's and HiRA's
+    # fields of MiSS and HiRA
     init_weights: bool | str | None = True
     mini_r: Annotated[int, Field(strict=True, ge=0)] | None = None
     miss_dropout: Number = 0.0
@@ -65,7 +65,7 @@ class PeftConfig(BaseModel):
     def targets(self, layers: Iterable[str]) -> list[str]:
         """Return those of `layers` to which PEFT would add the adapter; none if the file does not determine them."""
         if self.target_modules is None or self.target_modules == "all-linear":
-            return []  # the file does not say which layers these are
+            return []  # the file does not list the layers
         return [layer for layer in layers if self._is_target(layer)]
 
     def _is_target(self, layer: str) -> bool:
@@ -135,7 +135,7 @@ def _named(names: str | list[str], layer: str) -> bool:
 
 
 def matched(how: Callable[..., Any], pattern: str, layer: str) -> Any:
-    """Match a layer's name with a pattern; raises DataError if it is no regular expression, or takes too long."""
+    """Match a layer's name with a pattern; raises DataError if the pattern is not valid or the match takes too long."""
     try:
         return how(pattern, layer, timeout=PATIENCE)
     except regex.error as error:

@@ -1,4 +1,7 @@
-"""Compensation-based quantization of a layer: RTN, GPTQ, GPTAQ, ResComp, the exact target. To read first: `column_loop`."""
+"""Quantize a linear layer with rounding to nearest (RTN), GPTQ, GPTAQ, ResComp, or the exact target.
+
+The module `column_loop` is the shortest description of the methods. Read it first.
+"""
 
 from workbench.quantization.column_loop import column_loop
 from workbench.quantization.config import METHODS, SolverConfig

@@ -1,15 +1,23 @@
-"""Read this first: RTN, GPTQ, GPTAQ, ResComp and the exact target as one column loop and three scalars.
+"""Read this module first: RTN, GPTQ, GPTAQ, ResComp and the exact target as one loop over columns with three scalars.
 
-Column q of the layer, after all compensation so far, is w; its rounded value is w^; w0 is the original column. With
-``(H + lam I)^-1 = U'U`` and ``P = striu(D U') U`` every method is the same update of the columns F still free::
+H ``(in, in)`` is the Hessian and D ``(in, in)`` the cross statistics of `layer_statistics`; lam is the damping. U is the upper
+triangular matrix with ``(H + lam I)^-1 = U'U``, and ``P = striu(D U') U``, in which striu is the strictly upper triangular part.
+The loop quantizes one column of the weight W ``(out, in)`` after another. In step q, w is column q with the compensation of all
+earlier columns, w^ is its rounded value, and w0 is the original column. F are the columns after q, which are still free.
+Rounding to nearest (RTN) leaves F unchanged. All other methods compensate with the same update::
 
     e = ((w - w^) + b_x (w0 - w)) / U[q, q]        s = a w + b_dx (w0 - w)
     W[:, F] -= e U[q, F] - s P[q, F]
 
-GPTQ (arXiv 2210.17323, sec. 3): a = b = 0.  GPTAQ (2504.02692, eqs. 9 to 18): a.  ResComp (2604.07955, sec. 3): b on top of
-either, b_dx only with GPTAQ. Its own second matrix and product are not needed, since ``P2 = P + I - diag(U)^-1 U``
-(02-inside, step 5). FOEM's error term is ``gptq+rescomp``. ``exact`` shifts the weights once, to ``W + rho W D (H + lam I)^-1``,
-and is GPTQ from there: the minimiser of ``||QX - W0 Xref||`` column by column.
+They differ in the scalars a, b_x and b_dx:
+
+- GPTQ (arXiv 2210.17323, section 3) sets all three to 0.
+- GPTAQ (arXiv 2504.02692, equations 9 to 18) adds a > 0.
+- ResComp (arXiv 2604.07955, section 3) extends GPTQ by b_x > 0, and GPTAQ by b_x and b_dx > 0. The second matrix P2 of the paper
+  and its product are not needed, since ``P2 = P + I - diag(U)^-1 U`` (step 5 of the notebook 02-inside).
+- The error term of FOEM is that of ``gptq+rescomp``.
+- ``exact`` first shifts the weight to ``W + rho W D (H + lam I)^-1``, and then runs GPTQ. This minimises ``||QX - W0 Xref||``
+  column by column, for the quantized weight Q, the quantized stream X and the full-precision stream Xref.
 """
 
 from __future__ import annotations
@@ -22,10 +30,15 @@ from workbench.quantization.grids import fit_grid
 
 
 def column_loop(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig) -> Tensor:
-    """The quantized weight ``(out, in)``, as slow as it reads; in the dtype of `weight`, best float64.
+    """Return the quantized weight ``(out, in)`` in the dtype of `weight`. This function is slow; use `fast_solver` instead.
 
-    `weight` is ``(out, in)``, `hessian` and `cross` ``(in, in)`` as from `layer_statistics`. Columns are taken in their own
-    order, groups are fitted when their first column is reached; all columns must be alive. `fast_solver` is the one to use.
+    Columns are quantized in their own order, and the grid of a group is fitted when its first column is reached.
+
+    Args:
+        weight: the weight ``(out, in)``, preferably in float64.
+        hessian: the Hessian ``(in, in)`` from `layer_statistics`. Its diagonal must not contain zeros (dead columns).
+        cross: the cross statistics ``(in, in)`` from `layer_statistics`, or None if both streams are equal.
+        config: the method and its settings.
     """
     columns = len(hessian)
     group_size, (alpha, beta_x, beta_dx) = config.group_size or columns, config.strengths()

@@ -1,4 +1,4 @@
-"""The knobs of the layer solver, declared once for `quantize_layer`, the panels, the sweeps and the command line."""
+"""The settings of the layer solver, shared by `quantize_layer`, the panels, the sweeps and the command line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import field_validator, model_validator
 from workbench.knobs import Config, knob
 
 Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp", "exact"]
-# each method once, to compare them all: foem is gptq+rescomp under another name
+# for comparisons of all methods: without foem, which is the same as gptq+rescomp
 METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 REPAYS_R2 = ("gptq+rescomp", "gptaq+rescomp", "foem")
 
 
 def _upstream(config: Any) -> bool:
-    """Whether layers before this one, if the config has any, are quantized by GPTQ, which some of these knobs reach too."""
+    """Return whether the config also quantizes the layers before this one with GPTQ, which uses some of these knobs too."""
     return getattr(config, "upstream", "none") == "gptq"
 
 
@@ -23,42 +23,64 @@ def _damped(config: Any) -> bool:
     return config.method != "rtn" or (_upstream(config) and config.upstream_damping is None)
 
 
-ROUNDS = "rounding to nearest compensates nothing"
+ROUNDS = "rounding to nearest (rtn) compensates no errors"
 COMPENSATES = (lambda c: c.method != "rtn", ROUNDS)
 
 
 class GridConfig(Config):
-    """Which values the weights may take."""
+    """The grid: the values that quantized weights can take."""
 
     title: ClassVar[str] = "grid"
-    bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(3, "bits per weight", "16 leaves the layer as it is", essential=True)
+    bits: Literal[2, 3, 4, 5, 6, 7, 8, 16] = knob(
+        3,
+        "bits per weight",
+        "The number of bits of a quantized weight. Fewer bits give a larger error; 16 leaves the layer unchanged.",
+        essential=True,
+    )
     group_size: int | None = knob(
         None,
         "group size",
-        "input columns that share a scale; none: the whole row",
+        "The number of consecutive input columns that share one scale in each row. Small groups follow the weights more closely "
+        "but need more scales. none: one scale for the whole row.",
         low=1,
         choices=(None, 16, 32, 64, 96, 128),
         essential=True,
     )
-    symmetric: bool = knob(True, "symmetric", "whether the grid is symmetric about zero")
+    symmetric: bool = knob(
+        True,
+        "symmetric grid",
+        "Use a grid that is symmetric about zero. Off: the grid covers the range from the lowest to the highest weight.",
+    )
     grid: Literal["quarot", "ist"] = knob(
         "quarot",
         "grid convention",
-        "of symmetric grids: QuaRot and GPTAQ's, or IST-DASLab's",
-        when=(lambda c: c.symmetric, "there is one asymmetric grid only"),
+        "The convention for symmetric grids: that of QuaRot and GPTAQ (quarot), or that of IST-DASLab's GPTQ (ist).",
+        when=(lambda c: c.symmetric, "there is only one convention for asymmetric grids"),
     )
-    clip_search: bool = knob(False, "clipping search", "search the clipping range with the least |q - w|^2.4")
+    clip_search: bool = knob(
+        False,
+        "clipping search",
+        "Search for a smaller range of the grid that gives a smaller rounding error (the sum of |q - w|^2.4 for weights w and "
+        "rounded weights q). Off: the grid covers the full range of the weights.",
+    )
 
 
 class SolverConfig(GridConfig):
-    """How a layer is quantized."""
+    """The settings with which a layer is quantized."""
 
     title: ClassVar[str] = "solver"
-    method: Method = knob("gptaq+rescomp", "method", "foem's error term is gptq+rescomp under another name", essential=True)
+    method: Method = knob(
+        "gptaq+rescomp",
+        "method",
+        "How rounding errors are compensated: not at all (rtn, rounding to nearest), as in GPTQ, GPTAQ, ResComp or FOEM, or as "
+        "in GPTQ after a shift of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
+        essential=True,
+    )
     damping: float = knob(
         0.01,
         "damping",
-        "added to the Hessian's diagonal, as a share of its mean",
+        "The number that is added to the diagonal of the Hessian, as a fraction of its mean. More damping makes the compensation "
+        "more stable, but weaker.",
         low=0.0,
         high=1.0,
         log=True,
@@ -67,44 +89,51 @@ class SolverConfig(GridConfig):
     act_order: bool = knob(
         False,
         "activation order",
-        "quantize the columns with the largest inputs first",
+        "Quantize the columns with the largest mean squared inputs first. Off: columns are quantized in their own order.",
         when=(lambda c: c.method != "rtn" or _upstream(c), ROUNDS),
     )
     static_groups: bool = knob(
         False,
         "static groups",
-        "fit all groups before the first column, in the original order",
-        when=(lambda c: c.group_size is not None and c.method != "rtn", "whole rows and plain rounding know no other"),
+        "Fit the grids of all groups before the first column is quantized, with groups in the original column order. Off: the "
+        "grid of a group is fitted when its first column is reached.",
+        when=(
+            lambda c: c.group_size is not None and c.method != "rtn",
+            "without groups, or with rounding to nearest, it changes nothing",
+        ),
     )
     block_size: int = knob(
         128,
         "block size",
-        "columns between two lazy updates of the rest",
+        "The number of columns that are quantized before all later columns are updated (lazy update). In the published form, the "
+        "result depends on it.",
         low=1,
         high=65536,
         choices=(1, 16, 32, 64, 128, 256),
         when=(
             lambda c: c.compat == "published" and c.method != "rtn",
-            "in the clean form, and in plain rounding, it changes only the speed",
+            "in the clean form, and with rounding to nearest, it changes only the speed",
         ),
     )
     alpha: float = knob(
         0.25,
         "strength of r1",
-        "alpha: the share of the stream difference that each column repays (GPTAQ)",
+        "alpha: the fraction of r1, the output error from the quantized layers before this one, that is compensated (GPTAQ). 0 "
+        "compensates nothing of it, 1 all of it.",
         low=0.0,
         high=1.0,
         step=0.05,
         essential=True,
         when=(
             lambda c: c.method.startswith("gptaq") and getattr(c, "upstream", "") != "none",
-            "only GPTAQ has this term, and only where the streams differ",
+            "only GPTAQ has this term, and only if the two streams differ",
         ),
     )
     beta: float = knob(
         0.25,
         "strength of r2",
-        "beta: the share of the compensation-aware error that each column repays (ResComp)",
+        "beta: the fraction of r2, the compensation-aware error, that is compensated (ResComp). r2 is (W0 - W) Xref with the "
+        "original weight W0, the current weight W and the full-precision input Xref. 0 compensates nothing of it, 1 all of it.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -114,23 +143,28 @@ class SolverConfig(GridConfig):
     rho: float = knob(
         1.0,
         "shift to the target",
-        "how far exact shifts the weights to the full-precision target",
+        "How far the method exact shifts the weights towards the full-precision target before it quantizes them. 0: not at all "
+        "(as GPTQ), 1: fully.",
         low=0.0,
         high=1.0,
         step=0.05,
         when=(
             lambda c: c.method == "exact" and getattr(c, "upstream", "") != "none",
-            "only the exact target shifts, and only where the streams differ",
+            "only the method exact shifts the weights, and only if the two streams differ",
         ),
     )
     r2_part: Literal["full", "x", "dx"] = knob(
         "full",
         "part of r2",
-        "which is repaid: all, its X part, its dX part",
-        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is repaid"),
+        "The part of r2 that is compensated: all of it (full), its X part (W0 - W) X (x), or its dX part (W0 - W) (Xref - X) "
+        "(dx). X is the quantized input of the layer, Xref the full-precision input.",
+        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is compensated"),
     )
     compat: Literal["clean", "published"] = knob(
-        "clean", "form", "clean, or the published program code for code", when=COMPENSATES
+        "clean",
+        "form of the program",
+        "The equations of the papers (clean), or the published programs with their deviations from the papers (published).",
+        when=COMPENSATES,
     )
 
     @field_validator("compat", mode="before")
@@ -143,13 +177,13 @@ class SolverConfig(GridConfig):
         group, block = self.group_size, self.block_size
         if self.compat == "published" and group and group % block and block % group:
             raise ValueError(
-                f"group_size={group}, block_size={block}: expected one to divide the other with compat='published', "
-                "where the grid would otherwise depend on the block; use block_size=128, or compat='clean'"
+                f"group_size={group}, block_size={block}: expected one to divide the other with compat='published', since "
+                "the grids would otherwise depend on where blocks end; change block_size, or use compat='clean'"
             )
         return self
 
     def strengths(self) -> tuple[float, float, float]:
-        """(r1, X part of r2, dX part of r2): the three scalars that tell the methods apart."""
+        """Return the three scalars in which the methods differ: a (for r1), b_x (X part of r2) and b_dx (dX part of r2)."""
         alpha = self.alpha if self.method.startswith("gptaq") else 0.0
         beta = self.beta if self.method in REPAYS_R2 else 0.0
         x, dx = (beta if self.r2_part in ("full", part) else 0.0 for part in ("x", "dx"))

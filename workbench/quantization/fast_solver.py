@@ -1,13 +1,14 @@
-"""The fast twin of `column_loop`, which is the one to read: the same codes, in blocks.
+"""A fast solver, which quantizes in blocks and gives the same codes as `column_loop`. Read `column_loop` first for the method.
 
-What it does otherwise:
+The differences from `column_loop` are:
 
-- Columns are rows here, ``(in, out)``, permuted by `act_order`, so that each is contiguous.
-- ``U`` comes from one Cholesky factorisation of the reversed Hessian; no inverse is formed (`statistics.factor_hessian`).
-- A column tells its error only to the columns of its own half of the block; halves, and then blocks, tell the rest by one
-  matrix product. What each column sends is kept, so neither halving nor `block_size` changes a result beyond rounding.
-- Both terms, e with U and s with P, are stacked: two terms, one product.
-- Dead columns, a Hessian that cannot be factored, static groups and traces are seen to.
+- Weights are stored transposed, ``(in, out)``, so that each column is contiguous. `act_order` permutes the columns.
+- U comes from one Cholesky factorisation of the reversed Hessian; no inverse is formed (`statistics.factor_hessian`).
+- Updates are lazy. A column updates only the columns in its own part of the block. A finished half of a block updates the other
+  half, and a finished block all later columns, with one matrix product each. Apart from floating-point rounding, neither the
+  halving nor `block_size` changes the result.
+- The rows of U and P, and the terms e and s, are stacked, so that one matrix product applies both terms.
+- The solver also handles dead columns, a Hessian that cannot be factored, static groups and traces.
 """
 
 from __future__ import annotations
@@ -22,43 +23,43 @@ from workbench.quantization.config import SolverConfig
 from workbench.quantization.grids import Grid, fit_grid, least_range
 from workbench.quantization.statistics import factor_hessian, propagation, require_finite
 
-LEAF = 16  # columns updated one by one; wider ranges are halved and joined by one matrix product
+LEAF = 16  # ranges of up to this many columns are updated column by column; wider ranges are halved
 
 
 @dataclass
 class Trace:
-    """What happened at each column, in the original column order; all ``(out, in)``."""
+    """The record of each column's quantization, in the original column order; all tensors are ``(out, in)``."""
 
-    before: Tensor  # the weight just before its own rounding
-    error: Tensor  # e: what is spread over the free columns; without damping GPTQ's sum of squares is its objective
-    shift: Tensor  # s: the share of the stream difference repaid with the column
+    before: Tensor  # the compensated weight just before it is rounded
+    error: Tensor  # e, which is distributed over the free columns; for GPTQ without damping, its sum of squares is the objective
+    shift: Tensor  # s, the part of the compensation that is distributed with P (GPTAQ); 0 for other methods
 
 
 @dataclass
 class LayerResult:
-    """A quantized layer, original column order.
+    """A quantized layer, in the original column order.
 
-    ``weight == scale[:, group] * (codes - zero[:, group])``, then cast to the dtype of the input.
+    ``weight`` is ``scale[:, group] * (codes - zero[:, group])``, cast to the dtype of the input weight.
     """
 
-    weight: Tensor  # (out, in), the dtype of the input
-    codes: Tensor | None  # (out, in) int16; None where nothing was quantized (16 bits)
+    weight: Tensor  # (out, in), in the dtype of the input weight
+    codes: Tensor | None  # (out, in) int16; None if nothing was quantized (16 bits)
     scale: Tensor | None  # (out, groups)
     zero: Tensor | None  # (out, groups)
-    group: Tensor | None  # (in,) index of each column's group
-    permutation: Tensor  # (in,) order in which the columns were quantized
-    damping: float  # damping used, which may be higher than asked for
+    group: Tensor | None  # (in,), the index of each column's group
+    permutation: Tensor  # (in,), the order in which the columns were quantized
+    damping: float  # the damping used, which may be higher than the damping in the config
     notes: tuple[str, ...] = ()
     trace: Trace | None = None
 
 
 class LayerSolver:
-    """Quantizes one layer block by block; made by `layer_solver`.
+    """A solver that quantizes one layer block by block; create it with `layer_solver`.
 
-    Columns live transposed and permuted, ``(in, out)``, so that a column is contiguous.
+    Tensors of weights inside the solver are transposed, ``(in, out)``, and in the order of quantization.
     """
 
-    _floor = 0.0  # lower bound on the range of a group's grid
+    _floor = 0.0  # lower bound on the range of a group's grid; 0: none
 
     def __init__(self, weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False):
         # the weight may be a Parameter, and the statistics may require gradients
@@ -72,8 +73,8 @@ class LayerSolver:
         columns = weight.shape[1]
         self.permutation = torch.arange(columns, device=weight.device)
         self.group_size = min(config.group_size or columns, columns)
-        self._ordered = False  # whether the columns are in another order
-        # one group a row is fitted before the loop either way
+        self._ordered = False  # whether the columns are permuted
+        # a single group per row is always fitted before the first column is quantized
         self._static = config.static_groups or self.group_size == columns
         if config.bits < 16:
             self._prepare(weight, hessian, cross)
@@ -91,15 +92,15 @@ class LayerSolver:
             cross = None if cross is None else cross[order][:, order]
         largest, least = live.abs().amax(0), self._floor or least_range(dtype)
         if tiny := int(((largest > 0) & (largest < least)).sum()):
-            self.notes.append(f"{tiny} output rows have only weights below {least:.2g} in size; they are set to 0")
+            self.notes.append(f"{tiny} output rows have only weights below {least:.2g} in absolute value; they are set to 0")
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
-        # rows a column: U's, or U's and P's
+        # rows of `_rows` per column: 1 (of U), or 2 (of U and P)
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
         self._live = live
-        self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed by r2 alone
+        self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed only for r2
         columns = self.permutation if self._static else torch.arange(len(live), device=live.device)
         sent = min(self.config.block_size, len(live)) * self._width
-        self._sent = live.new_empty(sent, live.shape[1])  # a block's e, or e and s in turn
+        self._sent = live.new_empty(sent, live.shape[1])  # e of each column in the block, or e and s alternately
         self._columns_group = (columns // self.group_size).tolist()
         self._grids: list[Grid] = []
         if self._static:
@@ -111,31 +112,37 @@ class LayerSolver:
             return hessian, cross
         if dead.all():
             self.method = "rtn"
-            self.notes.append("no input reached this layer (its Hessian is zero): rounded to nearest instead")
+            self.notes.append("all inputs of this layer are zero (so is its Hessian); the layer is rounded to nearest instead")
             return hessian, cross
-        self.notes.append(f"{int(dead.sum())} dead input columns (zero Hessian diagonal): their weights are set to 0")
+        self.notes.append(
+            f"{int(dead.sum())} dead input columns (zero on the diagonal of the Hessian); their weights are set to 0"
+        )
         live[dead] = 0
         hessian = hessian.clone()
         hessian.diagonal()[dead] = self._dead_diagonal(hessian.diagonal()[~dead])
         return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
 
     def _dead_diagonal(self, live: Tensor) -> float:
-        """What stands for a dead column's zero: their mean leaves the mean, which damping is a share of, as it is."""
+        """Return the value that replaces the zero diagonal entries of dead columns.
+
+        It is the mean of the other entries, so that the dead columns do not change the mean, on which the damping is based.
+        """
         return live.mean().item()
 
     def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
-        """The rows that carry errors onwards, None for RTN: U[q] / U[q, q], or those and -P[q] in turn.
+        """Return the rows that distribute the errors of the columns; None if the layer is rounded to nearest.
 
-        ``(in, in)``, or ``(2 in, in)``: two terms, but one product an update.
+        The result is ``(in, in)`` with the rows U[q] / U[q, q], or ``(2 in, in)`` with these rows and -P[q] alternately, so that
+        one product applies both terms. For the method exact, `live` is shifted in place.
         """
         factor = factor_hessian(hessian, self.config.damping)
         if factor is None:
             self.method = "rtn"
-            self.notes.append("the Hessian is not positive definite even with damping 1: rounded to nearest instead")
+            self.notes.append("the Hessian is not positive definite even with damping 1; the layer is rounded to nearest instead")
             return None
         upper, self.damping = factor
         if self.damping > self.config.damping:
-            self.notes.append(f"damping raised from {self.config.damping:g} to {self.damping:g} to factor the Hessian")
+            self.notes.append(f"the damping was raised from {self.config.damping:g} to {self.damping:g} to factor the Hessian")
         alpha, _, beta_dx = self._strengths
         if cross is not None and self.method == "exact":
             live += self.config.rho * (upper.T @ (upper @ (cross.T @ live)))
@@ -146,7 +153,7 @@ class LayerSolver:
         return torch.stack([scaled, -propagation(cross, upper)], 1).flatten(0, 1)
 
     def steps(self) -> Iterator[int]:
-        """Quantize block after block; yields the number of columns done, all others being up to date."""
+        """Quantize one block after another. Yield the number of quantized columns after each, when all others are up to date."""
         low, n = 0, 0 if self.config.bits >= 16 else len(self._live)
         while low < n:
             high = self._block_end(low, n)
@@ -156,7 +163,11 @@ class LayerSolver:
             low = high
 
     def _block_end(self, low: int, n: int) -> int:
-        """Blocks respect groups: a group's grid is fitted when all its columns are up to date."""
+        """Return the end of the block that starts at `low`.
+
+        Unless the grids are fitted first, blocks are aligned with groups. So all columns of a group are up to date when its grid
+        is fitted.
+        """
         block, group = self.config.block_size, self.group_size
         if self._static:
             return min(low + block, n)
@@ -168,7 +179,7 @@ class LayerSolver:
         self._halve(low, high, low)
 
     def _halve(self, low: int, high: int, start: int) -> None:
-        """Quantize columns low..high of the block that begins at `start`; those after high are not told yet."""
+        """Quantize the columns low to high - 1 of the block that begins at `start`; later columns are not updated yet."""
         cut = self._cut(low, high)
         if cut is None:
             for j in range(low, high):
@@ -179,7 +190,7 @@ class LayerSolver:
         self._halve(cut, high, start)
 
     def _cut(self, low: int, high: int) -> int | None:
-        """Where to halve a range: on a group's first column if one lies inside; None for a leaf."""
+        """Return the column at which a range is halved, the first of a group if one starts inside; None for a leaf."""
         half, group = low + (high - low) // 2, self.group_size
         first = (low // group + 1) * group
         if first < high and not self._static:
@@ -187,14 +198,14 @@ class LayerSolver:
         return half if high - low > LEAF else None
 
     def _send(self, low: int, high: int, start: int, first: int, last: int) -> None:
-        """Columns first..last learn what low..high passed on: one product for both terms."""
+        """Update the columns first to last - 1 with the errors of the columns low to high - 1, by one product for both terms."""
         if first < last and self._rows is not None:
             k = self._width
             rows = self._rows[low * k : high * k, first:last]
             self._live[first:last].addmm_(rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1)
 
     def _column(self, j: int, high: int, start: int) -> None:
-        """Round column j and update the columns j+1..high."""
+        """Round column j and update the columns j + 1 to high - 1."""
         if not self._static and j % self.group_size == 0:
             self._grids.append(self._fit(self._group_weights(j)))
         self._grid = self._grids[self._columns_group[j]]
@@ -208,7 +219,7 @@ class LayerSolver:
         self._send(j, j + 1, start, j + 1, high)
 
     def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
-        """Store what column j sends: (w-q) + b_x (w0-w), times the rows of U; a w + b_dx (w0-w), times those of P."""
+        """Store the errors of column j: (w - w^) + b_x (w0 - w) for the row of U, and a w + b_dx (w0 - w) for the row of P."""
         alpha, beta_x, beta_dx = self._strengths
         if beta_x:
             torch.lerp(w, self._start[j], beta_x, out=self._sent[at]).sub_(rounded)
@@ -225,7 +236,7 @@ class LayerSolver:
             self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
 
     def _group_weights(self, j: int) -> Tensor:
-        """The columns that the grid of the group starting at j is fitted on: all up to date."""
+        """Return the columns to which the grid of the group starting at j is fitted; they are up to date."""
         return self._live[j : j + self.group_size]
 
     def _fit(self, part: Tensor) -> Grid:
@@ -238,24 +249,26 @@ class LayerSolver:
         return torch.empty_like(columns).index_copy_(0, self.permutation, columns)
 
     def current(self) -> Tensor:
-        """The layer so far, ``(out, in)``: columns done are rounded, the others compensated."""
+        """Return the current weight ``(out, in)``: quantized columns are rounded, and the others are compensated."""
         return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
 
     def trace(self) -> Trace:
-        """What happened at each column done so far; raises ValueError if the solver was not made with ``trace=True``."""
+        """Return the trace of the columns quantized so far; raises ValueError if the solver was created with trace=False."""
         if self._trace is None:
-            raise ValueError("this solver keeps no trace; expected one that was made with trace=True")
+            raise ValueError("this solver has no trace; create it with layer_solver(..., trace=True)")
         return Trace(*(self._unpermuted(t).T for t in self._trace))
 
     def levels(self, row: int) -> Tensor:
-        """The levels that the last column of output `row` was rounded to."""
+        """Return the levels of output `row` on the grid of the last quantized column."""
         found: Tensor = self._grid.levels(row)
         return found
 
     def result(self) -> LayerResult:
-        """The quantized layer, after `steps` has ended."""
+        """Return the quantized layer; call this after `steps` has finished."""
         if self.config.bits >= 16:
-            return LayerResult(self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("16 bits: unchanged",))
+            return LayerResult(
+                self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("with 16 bits, the layer is unchanged",)
+            )
         weight = self.current()
         scale, zero = (torch.stack([getattr(g, part) for g in self._grids], 1) for part in ("scale", "zero"))
         group = self._unpermuted(torch.tensor(self._columns_group, device=weight.device))
@@ -274,7 +287,7 @@ class LayerSolver:
 
 
 def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
-    """Name what is wrong before any work starts."""
+    """Raise ValueError if a tensor has a wrong shape or dtype, or a value that is not finite."""
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (out, in), both at least 1")
     square = (weight.shape[1],) * 2

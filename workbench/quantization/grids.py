@@ -1,17 +1,19 @@
-"""Quantization grids: which values a group of weights may take, by the name of the convention.
+"""Quantization grids: the values (levels) that the weights of a group can take.
 
-Three conventions are in use and differ much at 2 bits, so the name is always stated:
+The level of a code is ``scale * (code - zero)``. Three conventions are in use. They differ strongly at 2 bits, so they are
+distinguished by name. b is the number of bits; lo and hi are the lowest and the highest weight:
 
 ========  ==========================================  =============================================
-name      codes                                       scale, zero
+name      codes (used by)                             scale, zero
 ========  ==========================================  =============================================
 quarot    -2^(b-1) .. 2^(b-1)-1 (QuaRot, GPTAQ)       max|w| / (2^(b-1)-1), 0
 ist       0 .. 2^b-1            (IST-DASLab, GPTQ)    (hi-lo) / (2^b-1) with hi=-lo=max|w|, 2^(b-1)
 asym      0 .. 2^b-1            (all)                 (hi-lo) / (2^b-1), round(-lo/scale)
 ========  ==========================================  =============================================
 
-``quarot`` and ``ist`` are symmetric; ``symmetric=False`` always means ``asym``.
-Everything here works on transposed weights, ``(in, out)``: one column of the layer is one contiguous row.
+``quarot`` and ``ist`` are symmetric. ``symmetric=False`` always means ``asym``.
+
+All functions work on transposed weights, ``(in, out)``, so that each column of the layer is one contiguous row.
 """
 
 from typing import NamedTuple
@@ -21,38 +23,38 @@ from torch import Tensor
 
 # the search tries p = 1.00 .. 0.21 with the error |q - w|^2.4 (GPTQ's mse option)
 CLIP_STEPS, CLIP_GRID, CLIP_NORM = 80, 100, 2.4
-# lower bound on a group's range in the published programs; it does not depend on the unit of the weights
+# lower bound on a group's range in the published programs, an absolute number
 PUBLISHED_FLOOR = 1e-5
 
 
 class Grid(NamedTuple):
-    """The levels of one group of input columns: ``scale`` and ``zero`` are ``(out,)``."""
+    """The grid of one group of input columns; ``scale`` and ``zero`` are ``(out,)``, `low` and `high` are codes."""
 
     scale: Tensor
     zero: Tensor
     low: int
     high: int
-    centred: bool  # zero is 0 throughout, and need not be added
+    centred: bool  # whether `zero` is 0 in every row, and need not be added
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """The level nearest to each `weight` ``(..., out)``; ties go to the even code."""
+        """Return the level nearest to each `weight` ``(..., out)``; ties go to the even code."""
         codes = torch.div(weight, self.scale).round_()
         if self.centred:
             return codes.clamp_(self.low, self.high).mul_(self.scale)
         return codes.add_(self.zero).clamp_(self.low, self.high).sub_(self.zero).mul_(self.scale)
 
     def levels(self, row: int) -> Tensor:
-        """All levels of output `row`, rising."""
+        """Return all levels of output `row` in ascending order."""
         codes = torch.arange(self.low, self.high + 1, device=self.scale.device)
         return (codes - self.zero[row]) * self.scale[row]
 
     def range(self) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest level, each ``(out,)``."""
+        """Return the lowest and the highest level, each ``(out,)``."""
         return (self.low - self.zero) * self.scale, (self.high - self.zero) * self.scale
 
 
 def code_range(bits: int, symmetric: bool, grid: str) -> tuple[int, int]:
-    """Lowest and highest code of the convention."""
+    """Return the lowest and the highest code of a convention."""
     if symmetric and grid == "quarot":
         return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return 0, 2**bits - 1
@@ -61,12 +63,12 @@ def code_range(bits: int, symmetric: bool, grid: str) -> tuple[int, int]:
 def fit_grid(
     weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False, floor: float = 0.0
 ) -> Grid:
-    """Fit the grid of one group of columns, `weight` ``(in, out)``, one scale an output channel.
+    """Fit the grid of one group of columns, `weight` ``(in, out)``, with one scale for each output channel.
 
     `clip_search` also tries ranges shrunk by p = 0.99 .. 0.21 and keeps, for each output, the first p with
     the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs). The scale is proportional to the
     weights, so the codes do not depend on the unit of the weights. `floor` is a lower bound on the range, as in the
-    published programs.
+    published programs (0: none).
     """
     low, high = code_range(bits, symmetric, grid)
     bottom, top = weight.amin(0).clamp_(max=0), weight.amax(0).clamp_(min=0)

@@ -1,7 +1,7 @@
-"""One objective for all methods: ``||Q X - W0 Xref||``, its floor, its rounding part, and its residual's parts.
+"""The objective ``||Q X - W0 Xref||`` for all methods: its lower bound, its rounding part, and the parts of its residual.
 
-A program's printed loss is GPTQ's objective only for GPTQ; this one is what GPTAQ and ResComp set out to minimise,
-reported alike for every method, on calibration and on held-out tokens.
+The loss that the published programs print is the objective only for GPTQ. This module computes the objective that GPTAQ and
+ResComp minimise. It applies to every method, on calibration tokens and on held-out tokens.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Residual:
-    """Norms, relative to ``||W0 Xref||``, of a residual and of its part that no free column can repay."""
+    """Norms, relative to ``||W0 Xref||``, of a residual and of its part that changes of the free columns cannot compensate."""
 
     norm: float
     orthogonal: float
 
 
 class Objective:
-    """Relative output errors of one layer on one set of tokens, from second moments in float64.
+    """Relative output errors of one layer on one set of tokens, computed from second moments in float64.
 
-    With X the quantized stream, Xref the full-precision one and W0 the original weight:
-    ``error(Q) = ||Q X - W0 Xref|| / ||W0 Xref||``. The best real-valued weight is ``W* = W0 (I + D H^-1)``; its error
-    is the floor, and ``error(Q)^2 = floor^2 + rounding(Q)^2`` (Pythagoras, exact).
+    X is the input of the layer in the quantized stream, Xref its input in the full-precision stream, and W0 the original weight.
+    The error of a weight Q is ``error(Q) = ||Q X - W0 Xref|| / ||W0 Xref||``. H and D are the matrices of `layer_statistics`.
+    The real-valued weight with the least error is ``W* = W0 (I + D H^-1)``, and its error is called the floor. Exactly,
+    ``error(Q)^2 = floor^2 + rounding(Q)^2``.
+
+    Args:
+        weight: W0, ``(out, in)``.
+        inputs: X, ``(tokens, in)``.
+        full_precision: Xref, ``(tokens, in)``.
     """
 
     def __init__(self, weight: Tensor, inputs: Tensor, full_precision: Tensor):
@@ -41,26 +47,27 @@ class Objective:
         self._output = max(output, torch.finfo(torch.float64).tiny)
 
     def error(self, weight: Tensor) -> float:
-        """Relative error of `weight` ``(out, in)`` against the full-precision target."""
+        """Return the relative error of `weight` ``(out, in)`` against the full-precision output ``W0 Xref``."""
         change = weight.double() - self._w0
         squared = _inner(change @ self.hessian, change) - 2 * _inner(change, self._target) + self._constant
         return self._relative(squared)
 
     def best_weight(self) -> Tensor:
-        """W*: the real-valued weight with the least error (least squares, minimum norm where inputs are few)."""
+        """Return W* ``(out, in)``: the real-valued weight with the least error (if it is not unique, the one closest to W0)."""
         return self._w0 + self._target @ torch.linalg.pinv(self.hessian, hermitian=True)
 
     def floor_and_rounding(self, weight: Tensor) -> tuple[float, float]:
-        """Relative error of W*, and relative distance of `weight`'s output from W*'s: the two sides of the error."""
+        """Return the floor, and the relative distance between the outputs of `weight` and W*, which is the rounding part."""
         if not hasattr(self, "_best"):
             self._best = self.best_weight()
         gap = weight.double() - self._best
         return self.error(self._best), self._relative(_inner(gap @ self.hessian, gap))
 
     def residuals(self, weight: Tensor, free: Tensor) -> tuple[Residual, Residual]:
-        """r1 = W (Xref - X) and r2 = (W0 - W) Xref for a half-done `weight`; `free` are the columns still free.
+        """Return the residuals r1 = W (Xref - X) and r2 = (W0 - W) Xref of a partly quantized `weight` W.
 
-        The part orthogonal to the free columns' inputs is lost for good, the rest may still be repaid.
+        `free` holds the indices of the columns that are not quantized yet. Changes of these columns can compensate a residual,
+        except for the part that is orthogonal to their inputs.
         """
         w = weight.double()
         moved = self._w0 - w

@@ -1,8 +1,8 @@
-"""The published programs' block loop, code for code: for parity with published programs, not for use.
+"""A solver that gives the same codes as the published programs. Use it for comparisons with them, not to quantize models.
 
-GPTAQ's and ResComp's programs (list0830/ResComp, commit 354a962, read and not copied) depart from their papers:
-a group that starts inside a block is fitted on weights that lack the block's own updates, and the lazy update
-pushes other columns through P than the update inside the block does. Their results depend on the block size.
+The programs of GPTAQ and ResComp (list0830/ResComp, commit 354a962; read, not copied) deviate from their papers in two points.
+The grid of a group that starts inside a block is fitted to weights without the updates from the same block. And the lazy update
+multiplies P by other values of the columns than the update inside the block does. So the results depend on the block size.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from workbench.quantization.grids import PUBLISHED_FLOOR
 
 
 class PublishedSolver(LayerSolver):
-    """`LayerSolver` with the authors' blocks and their lower bound on the range of a group."""
+    """A `LayerSolver` with the block loop of the published programs and their lower bound on the range of a group."""
 
     _floor = PUBLISHED_FLOOR
 
     def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
         super()._prepare(weight, hessian, cross)
-        if self.group_size == weight.shape[1] and self.method != "exact":  # which is not in the programs
-            # the programs fit whole rows before they clear the dead columns
+        if self.group_size == weight.shape[1] and self.method != "exact":  # the programs do not have exact
+            # the programs fit grids of whole rows before they set dead columns to 0
             self._grids = [self._fit(weight.to(self._live.dtype).T)]
 
     def _dead_diagonal(self, live: Tensor) -> float:
-        return 1.0  # as the GPTQ programs do: it counts in the mean, so that the common scale of the statistics matters
+        return 1.0  # as in the GPTQ programs: it changes the mean, so the common factor of the statistics affects the damping
 
     def _block_end(self, low: int, n: int) -> int:
         return min(low + self.config.block_size, n)
 
     def _block(self, low: int, high: int) -> None:
         self._low, self._stale = low, self._live[low:high].clone()
-        self._before = torch.empty_like(self._stale)  # the block's columns just before their own rounding
+        self._before = torch.empty_like(self._stale)  # the block's columns just before they are rounded
         for j in range(low, high):
             self._column(j, high, low)
         if self._rows is not None:
@@ -44,10 +44,10 @@ class PublishedSolver(LayerSolver):
         super()._pass_on(j, at, w, rounded)
 
     def _change_to_lazy(self, low: int, high: int) -> None:
-        """Replace w, in what the block sends to the columns after it, by what the programs take for it there.
+        """Change the stored errors of the block to those of the programs' lazy update, which uses another value in place of w.
 
-        GPTAQ, and ResComp at 2 bits: the rounded column. ResComp at other bits: w clamped to the range of the
-        block's last grid, whichever group that belongs to.
+        GPTAQ, and ResComp with 2 bits, use the rounded column. ResComp with other numbers of bits uses w clamped to the range of
+        the last grid in the block, even if that grid belongs to another group.
         """
         alpha, beta_x, beta_dx = self._strengths
         taken = self._live[low:high]

@@ -1,4 +1,4 @@
-"""`quantize_layer`: RTN, GPTQ, GPTAQ, ResComp and the exact target behind one call."""
+"""The function `quantize_layer`, which runs RTN, GPTQ, GPTAQ, ResComp or the exact target on one layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.quantization.published_solver import PublishedSolver
 
 
 def layer_solver(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False) -> LayerSolver:
-    """The solver of one layer, for those who watch: ``for done in solver.steps()``, then ``solver.current()``."""
+    """Return the solver of one layer, to watch its progress: ``for done in solver.steps(): solver.current()``."""
     kind = PublishedSolver if config.compat == "published" else LayerSolver
     return kind(weight, hessian, cross, config, trace)
 
@@ -41,15 +41,25 @@ def quantize_layer(
 ) -> LayerResult:
     """Quantize one linear layer.
 
-    `weight` is ``(out, in)``; `hessian` and `cross` are ``(in, in)``, from `layer_statistics`. Without `cross` the
-    two streams are taken to be equal. The options are explained in `SolverConfig`. Computes in the weight's dtype,
-    at least float32. The clean mode does not depend on `block_size`; ``compat="published"`` repeats the published
-    programs (stale groups, lazy updates with rounded or clamped columns) code for code, and does.
+    The computation uses the dtype of the weight, but at least float32.
 
-    Raises ValueError for a wrong shape, a non-finite value or an option out of range. What was mended on the way
-    (dead columns, more damping, a fall-back to rounding) stands in ``result.notes``.
+    Args:
+        weight: the weight ``(out, in)``.
+        hessian: the Hessian ``(in, in)`` from `layer_statistics`.
+        cross: the cross statistics ``(in, in)`` from `layer_statistics`. None means that both streams are equal.
+        method: how rounding errors are compensated. `SolverConfig` explains this and all further options.
+        compat: ``"clean"`` follows the papers; the result does not depend on `block_size`. ``"published"`` gives the same codes
+            as the published programs (see `published_solver`), which depend on `block_size`.
+        trace: whether to record each column's quantization in ``result.trace``.
+
+    Returns:
+        The quantized layer. ``result.notes`` lists problems that the solver handled: dead columns, a damping that had to be
+        raised, or a Hessian with which only rounding to nearest was possible.
+
+    Raises:
+        ValueError: if a shape is wrong, a value is not finite, or an option is out of range.
     """
-    knobs: dict[str, Any] = {  # which the config validates
+    knobs: dict[str, Any] = {  # validated by SolverConfig
         "method": method, "bits": bits, "group_size": group_size, "symmetric": symmetric, "grid": grid,
         "clip_search": clip_search, "damping": damping, "act_order": act_order, "static_groups": static_groups,
         "block_size": block_size, "alpha": alpha, "beta": beta, "rho": rho, "r2_part": r2_part, "compat": compat,

@@ -1,4 +1,4 @@
-"""What a layer-wise solver knows of a layer's inputs: the Hessian and the cross statistics of two streams."""
+"""Statistics of a layer's inputs that a layer-wise solver needs: the Hessian, and the cross statistics of two streams."""
 
 import math
 from typing import NamedTuple
@@ -10,18 +10,28 @@ TALLEST_DAMPING = 1.0
 
 
 def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Second moments of a layer's inputs, divided by the number of tokens.
+    """Return the second moments of a layer's inputs, divided by the number of tokens N.
 
-    `inputs` ``(tokens, in)`` is X of the quantized stream, `reference_inputs` the same tokens in the
-    full-precision stream. Returns ``hessian = X'X/N`` and ``cross = (Xref - X)'X/N``, both ``(in, in)``; row of
-    `cross` = reference feature, column = quantized-stream feature (GPTAQ's dXX', arXiv 2504.02692); None
-    without `reference_inputs`. The common factor 1/N changes no solver's result; it makes numbers readable.
+    The quantized stream is the model whose earlier layers are quantized; the full-precision stream is the original model. The
+    factor 1/N keeps the values independent of the number of tokens. It does not change the result of the clean solver.
 
-    Raises ValueError where the two streams do not hold the same tokens or a value is not finite.
+    Args:
+        inputs: X ``(tokens, in)``, the inputs of the layer in the quantized stream.
+        reference_inputs: Xref ``(tokens, in)``, the inputs for the same tokens in the full-precision stream.
+
+    Returns:
+        ``hessian = X'X/N`` ``(in, in)``, and ``cross = (Xref - X)'X/N`` ``(in, in)``, which is dXX' of GPTAQ (arXiv 2504.02692).
+        The rows of `cross` are features of the full-precision stream, and its columns features of the quantized stream. `cross`
+        is None without `reference_inputs`.
+
+    Raises:
+        ValueError: if the shapes of the two streams differ, or if a value is not finite.
     """
     x = _at_least_float32(inputs)
     if x.ndim != 2:
-        raise ValueError(f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position")
+        raise ValueError(
+            f"inputs has shape {tuple(x.shape)}; expected (tokens, in): flatten batch and position into one dimension"
+        )
     require_finite(x, "inputs")
     tokens = max(len(x), 1)
     hessian = x.T @ x / tokens
@@ -38,13 +48,13 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise ValueError naming `name` and the first place where `tensor` is not finite."""
+    """Raise ValueError with `name`, the number of non-finite values and the first of them, if `tensor` has any."""
     if tensor.numel() and not all(math.isfinite(v) for v in torch.aminmax(tensor)):
         bad = ~torch.isfinite(tensor)
         first = tuple(bad.nonzero()[0].tolist())
         raise ValueError(
-            f"{name} holds {int(bad.sum())} non-finite values, the first, {tensor[first].item()}, at {first}; "
-            "expected finite numbers: drop the sample that overflows, or compute its activations in float32"
+            f"{name} has {int(bad.sum())} non-finite values, the first of which is {tensor[first].item()} at {first}; "
+            "expected finite numbers: remove the sample that overflows, or compute its activations in float32"
         )
 
 
@@ -54,17 +64,18 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 
 class Factor(NamedTuple):
-    """Upper triangular `upper` with ``(H + lam I)^-1 = upper' upper``, and the damping that was used."""
+    """The upper triangular matrix `upper` with ``(H + lam I)^-1 = upper' upper``, and the damping that was used."""
 
     upper: Tensor
     damping: float
 
 
 def factor_hessian(hessian: Tensor, damping: float) -> Factor | None:
-    """Factor the damped Hessian, lam = damping * mean(diag H); None if no damping up to 1 makes it definite.
+    """Factor the inverse of the damped Hessian ``H + lam I`` with ``lam = damping * mean(diag H)``.
 
-    One Cholesky factorisation of the Hessian in reversed order and one triangular inverse: the inverse of the
-    Hessian is never formed. After a failure the damping is raised tenfold (from 1e-6, if it was 0) up to 1.
+    If the factorisation fails, the damping is raised tenfold (0 is raised to 1e-6), up to 1. The function returns None if it
+    fails for all these values. It needs one Cholesky factorisation of the Hessian in reversed order and one inverse of a
+    triangular matrix, but not the inverse of the Hessian.
     """
     mean = hessian.diagonal().mean()
     trial = damping
@@ -82,7 +93,10 @@ def factor_hessian(hessian: Tensor, damping: float) -> Factor | None:
 
 
 def inverse_upper(matrix: Tensor, leaf: int = 128) -> Tensor:
-    """Inverse of an upper triangular matrix by halves: all products, half the time of one triangular solve."""
+    """Return the inverse of an upper triangular matrix by recursion on its halves.
+
+    The recursion consists mostly of matrix products. It takes about half the time of one triangular solve.
+    """
     n = len(matrix)
     if n <= leaf:
         identity = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
@@ -95,9 +109,9 @@ def inverse_upper(matrix: Tensor, leaf: int = 128) -> Tensor:
 
 
 def propagation(cross: Tensor, upper: Tensor) -> Tensor:
-    """GPTAQ's P ``(in, in)``: row q spreads column q's stream difference over the columns after it.
+    """Return GPTAQ's matrix P ``(in, in)``. Its row q distributes the stream difference of column q over the later columns.
 
-    ``P = striu(D U') U`` (arXiv 2504.02692, eq. 17 in its upper form). ResComp's second matrix needs no product
-    of its own: ``P2 = P + I - diag(U)^-1 U``.
+    ``P = striu(D U') U`` (arXiv 2504.02692, equation 17, for an upper triangular U), in which striu is the strictly upper
+    triangular part. The second matrix of ResComp follows from P without another product: ``P2 = P + I - diag(U)^-1 U``.
     """
     return torch.triu(cross @ upper.T, 1) @ upper
