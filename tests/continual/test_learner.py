@@ -108,7 +108,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
         ({"method": "gem"}, "method='gem': expected one of sgd"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
         ({"rate": 1}, "rate: no such knob; knobs: lr"),
-        ({"batch": 61}, "batch of 61 of 60 samples"),
+        ({"batch": 61}, "batch size 61 for 60 samples"),
         ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs only for classes 0 to 0"),
         ({"method": "ewc", "estimator": "diagonal"}, "estimator='diagonal'"),
     ],
