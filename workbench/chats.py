@@ -33,7 +33,10 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
             raise ValueError(f"message {dict(message)!r}: expected the keys role ({', '.join(ROLES)}) and content, and no others")
     messages = [dict(message) for message in messages]
     if not getattr(lm.tokenizer, "chat_template", None):
-        tell_once(lm, f"{lm.name} has no chat template: each message becomes a line after {', '.join(ROLES.values())}")
+        tell_once(
+            lm,
+            f"{lm.name} has no chat template: each message becomes a line that starts with its role ({', '.join(ROLES.values())})",
+        )
         lines = [f"{ROLES[m['role']]}: {m['content']}" for m in messages]
         return "\n".join([*lines, f"{ROLES['assistant']}:"] if asks else [*lines, ""])
     try:

@@ -133,7 +133,7 @@ def outgrown(model: Any, before: int, now: int) -> bool:
     return before <= most < now if kind == "longrope" else now > most
 
 
-# -- what a model supports, tested once for each model on a few tokens ---------------------------------------------------
+# -- capabilities of a model, tested once for each model on a few tokens --------------------------------------------------
 
 FEW = 8
 CLOSE = 1e-3  # relative tolerance in float32: norm of the difference of two logit vectors over the norm of the second
