@@ -35,7 +35,7 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
     if not getattr(lm.tokenizer, "chat_template", None):
         tell_once(
             lm,
-            f"{lm.name} has no chat template: each message becomes a line that starts with its role ({', '.join(ROLES.values())})",
+            f"{lm.name} has no chat template: each message becomes a line starting with its role ({', '.join(ROLES.values())})",
         )
         lines = [f"{ROLES[m['role']]}: {m['content']}" for m in messages]
         return "\n".join([*lines, f"{ROLES['assistant']}:"] if asks else [*lines, ""])
