@@ -1,4 +1,4 @@
-"""Tests use a runs folder of their own; models and activations are cached where the user has them."""
+"""Give each test its own runs folder. Models and activations are cached in the user's cache folder."""
 
 import os
 

@@ -1,11 +1,11 @@
-"""What every experiment must do."""
+"""A check that every experiment must pass."""
 
 from workbench import runs
 from workbench.pictures import encode
 
 
 def runs_and_draws(experiment, config):
-    """As many records as announced, and a figure at every stage: the first record, half of them, all; with a pinned run."""
+    """Check the announced number of records, and draw a figure of the first record, half of them, all, and with pinned runs."""
     records = runs.preview(experiment, config) if experiment.instant else list(runs.stream(experiment, config))
     if experiment.steps:
         assert len(records) == experiment.steps(config)

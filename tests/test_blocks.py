@@ -1,4 +1,4 @@
-"""A model gone through block by block does what the model itself does, or is refused; oracle: hooks on the model."""
+"""Tests of computing a model block by block: it equals the model's own forward pass (observed by hooks) or is rejected."""
 
 import shutil
 
@@ -53,7 +53,7 @@ MADE = {
 
 
 def wide(made):
-    """A model whose attention matters: at the usual size of first weights every token looks alike."""
+    """Return a model with 4 times larger initial weights; at the usual size, attention is almost uniform over the tokens."""
     torch.manual_seed(0)
     model = made().eval().requires_grad_(False)
     for p in model.parameters():
@@ -63,7 +63,7 @@ def wide(made):
 
 
 def of_itself(model, stack, ids):
-    """What each block is given in the model's own forward pass."""
+    """Return the hidden states that enter each block in the model's own forward pass."""
     found = {}
 
     def keep(number):
@@ -89,7 +89,7 @@ def test_each_block_gets_what_the_model_gives_it(name):
     before = [*map(vars, stack)]
     ids = torch.randint(97, (3, 64), generator=torch.Generator().manual_seed(0))
     stream = blocks.block_inputs(lm, stack[0], ids)
-    assert ["forward" in one for one in before] == [False] * len(stack), "the model is as it was"
+    assert ["forward" in one for one in before] == [False] * len(stack), "the blocks' own forward methods are restored"
     wanted = [of_itself(model, stack, window[None]) for window in ids]
     for number, block in enumerate(stack):
         for (hidden, _), own in zip(stream, wanted, strict=True):
@@ -100,7 +100,7 @@ def test_each_block_gets_what_the_model_gives_it(name):
 
 
 def test_the_blocks_of_these_models_do_differ():
-    """Else the test above would prove nothing: with block 0's arguments for all, the last block's input is another."""
+    """Check that the test above is sensitive: if all blocks get the arguments of block 0, the last block's input is wrong."""
     for name in ("gemma2, a window in every other block", "qwen3, a window in the last blocks"):
         model = wide(MADE[name])
         lm = models.LanguageModel(name, model, None)
@@ -124,7 +124,7 @@ class Layer(nn.Module):
 
 
 class Own(nn.Module):
-    """A model of one's own, whose blocks are given their arguments by place and by name; `how` says what is odd about it."""
+    """A custom model that passes arguments to its blocks by position and by name; `how` names its unusual behaviour."""
 
     def __init__(self, how=""):
         super().__init__()
@@ -168,7 +168,7 @@ def test_arguments_by_place_are_kept():
 )
 def test_a_model_that_is_no_chain_of_blocks_is_refused(how, said):
     model = Own(how).eval()
-    for _ in range(2):  # and asked again it is refused again
+    for _ in range(2):  # it must be rejected on the second call too
         with pytest.raises(ValueError, match=f"'own' cannot be computed block by block: .*{said}"):
             blocks.block_inputs(models.LanguageModel("own", model, None), model.layers[0], torch.arange(20)[None])
     assert not any("forward" in vars(layer) for layer in model.layers)
@@ -187,7 +187,7 @@ def test_a_block_that_keeps_a_state_of_its_own_is_refused():
 
 
 def test_a_layer_of_a_model_with_windows_has_the_models_own_inputs(tmp_path, monkeypatch):
-    """From the folder of a model to a layer's inputs, as the panels do it."""
+    """Compute a layer's inputs from the folder of a model, as the panels do."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     shape = {**SHAPE, "vocab_size": 2048}
     model = wide(lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**shape, head_dim=8, sliding_window=16)))

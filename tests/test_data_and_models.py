@@ -1,4 +1,4 @@
-"""A name means the same bytes everywhere; the GGUF reader equals transformers'; damage is noticed, nothing is silent."""
+"""Tests of data sets and models: pinned checksums, the GGUF reader against transformers, and detection of damaged files."""
 
 import contextlib
 import hashlib
@@ -107,7 +107,7 @@ def test_a_download_is_kept_only_with_its_checksum(right, monkeypatch, tmp_path)
 
 
 def test_the_gguf_reader_equals_transformers():
-    """All 272 tensors bit for bit, and the tokenizer id for id."""
+    """Compare all 272 tensors bit by bit, and the token ids one by one."""
     pytest.importorskip("gguf")
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -119,8 +119,8 @@ def test_the_gguf_reader_equals_transformers():
     assert theirs.keys() == ours.keys()
     for name in ours:
         assert torch.equal(ours[name], theirs[name]), name
-    # not compared: a line break and a blank before a digit, where transformers' conversion does not split digits off
-    # first, as llama.cpp does for this vocabulary (its pre-tokenizer is named smollm) and as ours does
+    # The text does not contain a line break and a space directly before a digit. There, transformers' conversion differs, since
+    # it does not split off digits first. llama.cpp (for the pre-tokenizer smollm of this vocabulary) and our conversion do.
     text = datasets.load("prose-evaluation")[:60_000] + "\nin 1234, naïve “quotes” \t<|im_start|>user"
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     mine = models.load(models.SMOLLM2).tokenizer
@@ -132,7 +132,7 @@ def test_smollm2_speaks_and_knows():
     assert "4-bit file" in lm.note
     assert generate(lm, "The capital of France is", 3).text.startswith(" Paris")
     questions = datasets.load("world-facts-120")[:24]
-    assert qa.accuracy(lm, questions) > 0.45  # chance is 0.25; 0.67 on all 120
+    assert qa.accuracy(lm, questions) > 0.45  # chance level is 0.25; the model reaches 0.67 on all 120 questions
 
 
 def test_the_tiny_llama_learned_its_text():
@@ -191,7 +191,7 @@ def test_a_damaged_cache_is_converted_again(name, damage, monkeypatch, tmp_path,
     real = checkpoints.find(checkpoints.SMOLLM2)
     made = []
 
-    def convert(source, folder):  # a conversion takes seconds: one for all of these
+    def convert(source, folder):  # copies one earlier conversion, since a conversion takes seconds
         made.append(source)
         for path in kept.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
@@ -206,7 +206,7 @@ def test_a_damaged_cache_is_converted_again(name, damage, monkeypatch, tmp_path,
     convert(None, real)
     capsys.readouterr()
     assert checkpoints.find(checkpoints.SMOLLM2) == real
-    assert len(made) == 1, "what is whole is taken as it is"
+    assert len(made) == 1, "an undamaged folder must not be converted again"
     damage(real / name)
     assert checkpoints.find(checkpoints.SMOLLM2) == real
     assert f"{name} is damaged" in capsys.readouterr().err
@@ -244,12 +244,12 @@ def test_a_local_folder_is_a_model_like_any_other(tmp_path):
     assert models.ref(str(tmp_path / "mine")).startswith("mine@")
 
 
-# -- folders of other people -----------------------------------------------------------------------------------------------------
+# -- folders of users ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def mine(tmp_path):
-    """A folder with a whole, small model."""
+    """Return a folder with a complete small model."""
     lm = models.load(models.TINY)
     lm.model.save_pretrained(tmp_path / "mine")
     lm.tokenizer.save_pretrained(tmp_path / "mine")

@@ -1,4 +1,4 @@
-"""Text that models write: against transformers' own generate, on families of models, in batches, behind a prefix, in pieces."""
+"""Tests of text generation: families of models against transformers' generate, in batches, after a prefix, and streamed."""
 
 import math
 import warnings
@@ -47,7 +47,7 @@ HELLO = {"role": "user", "content": "Hello"}
 
 
 def by_bytes():
-    """A tokenizer of single bytes, whose ids are those of no family's special tokens."""
+    """Return a tokenizer of single bytes whose ids are not special tokens of any model family."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     first = {f"<{k}>": k for k in range(3)}
     made = Tokenizer(vocabularies.BPE(first | {letter: 3 + k for k, letter in enumerate(letters)}, []))
@@ -63,17 +63,17 @@ def language_model(name):
         model.generation_config = None
     else:
         kind, config = FAMILIES[name]
-        config.tie_word_embeddings = False  # tied, a model that has learnt nothing repeats what it reads
+        config.tie_word_embeddings = False  # with tied embeddings, an untrained model repeats its input
         model = kind(config)
         model.generation_config.eos_token_id = None
-    with torch.no_grad():  # else most write one token only, whatever they read
+    with torch.no_grad():  # otherwise most models generate a single token for any input
         for p in model.parameters():
             p.add_(torch.randn(p.shape) * 0.3)
     return LanguageModel(name, model.eval(), by_bytes())
 
 
 def by_transformers(lm, prompt, tokens):
-    """The ids that the family's own generate writes greedily, without a batch; RWKV-6 has its own."""
+    """Return the ids that the model's own `generate` method decodes greedily for one prompt (RWKV6 implements its own)."""
     ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]])
     out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, pad_token_id=0)
     return out[0, ids.shape[1] :].tolist()
@@ -81,7 +81,7 @@ def by_transformers(lm, prompt, tokens):
 
 @pytest.mark.parametrize("name", [*FAMILIES, "rwkv6"])
 def test_every_family_writes_what_its_own_generate_writes(name):
-    """Alone, in a batch of prompts of several lengths, and behind a prefix; more tokens than a window has."""
+    """Test single prompts, a batch of prompts of different lengths, and a prefix, with more tokens than the sliding window."""
     lm = language_model(name)
     wanted = [lm.tokenizer.decode(by_transformers(lm, prompt, 24), skip_special_tokens=True) for prompt in PROMPTS]
     assert len(set(wanted)) == len(wanted)
@@ -92,7 +92,7 @@ def test_every_family_writes_what_its_own_generate_writes(name):
         prefix = read(lm, "twelve ")
     assert ["cannot continue from the cache of a prefix" in str(w.message) for w in told] == ([True] if name == "mamba" else [])
     assert [reply.text for reply in generate_batch(lm, PROMPTS[2:], 24, prefix=prefix)] == wanted[2:]
-    assert generate(lm, PROMPTS[2], 24, prefix=prefix).text == wanted[2], "the prefix is as it was"
+    assert generate(lm, PROMPTS[2], 24, prefix=prefix).text == wanted[2], "generation changed the prefix"
     assert "".join(stream(lm, PROMPTS[0], 24)) == wanted[0]
 
 
@@ -108,7 +108,7 @@ def test_prompts_are_padded_only_where_that_changes_nothing(name, monkeypatch):
     monkeypatch.setattr(decoding, "step", seen)
     generate_batch(lm, PROMPTS, 2)
     begun = [sizes[k] for k in range(0, len(sizes), 2)]
-    # two of the four prompts have as many tokens
+    # two of the four prompts have the same number of tokens
     assert begun == ([(4, True)] if name in PADS else [(1, False), (2, False), (1, False)])
 
 
@@ -122,7 +122,7 @@ def test_a_prefix_spares_its_tokens(monkeypatch):
     prefix = read(lm, "x" * 200)
     monkeypatch.setattr(decoding, "step", seen)
     generate(lm, "x" * 200 + "and more", 3, prefix=prefix)
-    assert lengths == [decoding.FEW, 9, 1, 1]  # the first tell whether the model has changed
+    assert lengths == [decoding.FEW, 9, 1, 1]  # the first pass checks that the model has not changed
 
 
 def test_a_prefix_whose_last_token_joins_what_follows_changes_nothing():
@@ -161,7 +161,7 @@ def test_a_prefix_is_refused_after_the_model_has_changed(how):
 
 
 def test_angles_that_depend_on_the_length_of_the_text_are_those_of_its_whole():
-    """As transformers' own generate has it: past the length of its training a model of longrope needs a new cache."""
+    """As in transformers' `generate`, a longrope model needs a new cache beyond its original context length."""
     scaling = {
         "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10_000.0,
         "original_max_position_embeddings": 16,
@@ -177,11 +177,11 @@ def test_angles_that_depend_on_the_length_of_the_text_are_those_of_its_whole():
     assert [generate(lm, prompt, 24, prefix=read(lm, prompt[:5])).text for prompt in PROMPTS[1:]] == wanted[1:]
 
 
-# -- where a text ends -----------------------------------------------------------------------------------------------------------
+# -- the end of a text -----------------------------------------------------------------------------------------------------------
 
 
 def writes(lm, text, monkeypatch):
-    """Make the model write these bytes, and nothing but 'z' after them."""
+    """Make the model generate these bytes, followed by 'z' only."""
     ids = [lm.tokenizer(text)["input_ids"]] if isinstance(text, str) else [text]
 
     def step(model, given, cache, mask=None):
@@ -245,7 +245,7 @@ def test_wrong_arguments_are_refused_by_name():
         with pytest.raises(ValueError, match=next(iter(wrong))):
             generate(lm, "x", **wrong)
     with pytest.raises(ValueError, match="max_tokens"):
-        stream(lm, "x", 0)  # not only when the first piece is asked for
+        stream(lm, "x", 0)  # the error is raised before the first piece is requested
     with pytest.raises(ValueError, match="size=0"):
         generate_batch(lm, ["x"], size=0)
     many = generate_batch(lm, (prompt for prompt in PROMPTS), 4, stop=(one for one in ["zzz"]))
@@ -256,7 +256,7 @@ def test_wrong_arguments_are_refused_by_name():
 
 
 def test_bytes_that_stand_for_themselves_are_put_together_whatever_the_prompt_ends_with(monkeypatch):
-    """As in Llama-2's vocabulary, where a rare character is a token a byte."""
+    """In Llama-2's vocabulary, a rare character is encoded as one token per byte."""
     letters = {"<unk>": 0, "\u2581": 1, "a": 2} | {f"<0x{k:02X}>": 3 + k for k in range(256)}
     made = Tokenizer(vocabularies.BPE(letters, [], unk_token="<unk>", byte_fallback=True))
     made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -359,7 +359,7 @@ def test_a_chat_model_answers_by_its_template():
 
 def test_without_a_template_messages_are_lines_and_that_is_told_once(monkeypatch):
     lm = language_model("llama")
-    with pytest.warns(UserWarning, match="llama has no chat template: messages become lines"):
+    with pytest.warns(UserWarning, match="llama has no chat template: each message becomes a line"):
         assert chat_text(lm, [SYSTEM, HELLO]) == "System: Be brief.\nUser: Hello\nAssistant:"
     writes(lm, " Hi.\nUser: and", monkeypatch)
     with warnings.catch_warnings():
@@ -374,12 +374,12 @@ def test_a_template_without_system_messages_gets_them_before_the_first_question(
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<model>{% endif %}"
     )
-    with pytest.warns(UserWarning, match="takes no system message"):
+    with pytest.warns(UserWarning, match="accepts no system message"):
         assert chat_text(lm, [SYSTEM, HELLO]) == "<user>Be brief.\n\nHello<model>"
-    with pytest.raises(ValueError, match="refuses these messages: System role not supported"):
+    with pytest.raises(ValueError, match="rejects these messages: System role not supported"):
         chat_text(lm, [SYSTEM])
     none = [{"role": "user", "content": None}]
-    for wrong, said in (([], "a chat without messages"), (["Hello"], "expected a dict"), (none, "texts")):
+    for wrong, said in (([], "the chat has no messages"), (["Hello"], "expected a dict"), (none, "texts")):
         with pytest.raises(ValueError, match=said):
             chat_text(lm, wrong)
     with pytest.raises(ValueError, match=r"expected the keys role \(system, user, assistant\) and content"):
@@ -401,5 +401,5 @@ def test_a_text_begins_with_the_token_that_its_tokenizer_puts_there_and_a_chat_a
     lm.tokenizer.chat_template = None
     with pytest.warns(UserWarning, match="no chat template"):
         text, ids, stops = prompt_tokens(lm, [HELLO])
-    assert ids == lm.tokenizer(text)["input_ids"], "without a template a chat is a text"
+    assert ids == lm.tokenizer(text)["input_ids"], "without a template, a chat is tokenized like a text"
     assert "\nUser:" in stops

@@ -1,4 +1,4 @@
-"""Pictures from NumPy archives and IDX files: the same arrays have the same name, damage is named."""
+"""Tests of reading images from NumPy archives and IDX files: checksums do not depend on the format, and damage is reported."""
 
 import gzip
 import struct
@@ -54,7 +54,7 @@ def test_damage_is_named(tmp_path, made, damage):
         write_npz(path, made._replace(y_test=made.y_test[:-1]))
     elif damage == "dtype":
         write_npz(path, made._replace(x_test=made.x_test.astype(float)))
-    elif damage == "object":  # a pickle inside the archive
+    elif damage == "object":  # the archive contains a pickle
         write_npz(path, made._replace(x_test=np.array([{}], dtype=object)))
     else:
         path = tmp_path / "idx"

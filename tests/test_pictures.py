@@ -1,4 +1,4 @@
-"""Pictures: their colours in both themes, their markup, their size, and figures that are kept and filled again."""
+"""Tests of figures: their colours in both themes, their markup, their size, and the update of live figures."""
 
 import xml.etree.ElementTree as ET
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from workbench import inks, papers, pictures, plotting, runs
 from workbench.experiment import discover, get
 
-LIGHT, DARK = ("#ffffff",), ("#111111", "#212121")  # what JupyterLab's two themes lay below a picture
+LIGHT, DARK = ("#ffffff",), ("#111111", "#212121")  # background colours below a figure in JupyterLab's two themes
 COLOURS = (inks.ORANGE, inks.SKY, inks.GREEN, inks.BLUE, inks.RED, inks.PINK, inks.GREY)
 
 
@@ -21,7 +21,7 @@ def linear(colour):
 
 
 def contrast(one, other):
-    """WCAG 2.2, relative luminance."""
+    """Return the contrast ratio of two colours, as defined in WCAG 2.2 by their relative luminance."""
     weights = np.array([0.2126, 0.7152, 0.0722])
     low, high = sorted((linear(one) @ weights, linear(other) @ weights))
     return (high + 0.05) / (low + 0.05)
@@ -43,7 +43,7 @@ def test_inks_are_readable_in_both_themes():
         assert min(contrast(inks.DARK[ink], ground) for ground in DARK) >= 4.5
 
 
-# Machado, Oliveira and Fernandes 2009, severity 1, in linear RGB
+# simulation of colour blindness in linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)
 BLIND = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -171,7 +171,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", LIVE)
 def test_a_kept_figure_equals_a_new_one(name):
-    """Whatever was drawn on it before: earlier moments of a run, other knobs, runs that were pinned."""
+    """An updated figure does not depend on what it showed before: earlier records, other knobs, or pinned runs."""
     experiment = get(name)
     small = {"samples": 1000, "model": "tiny-llama", "every": 250 if name == "synapse/train" else 50}
     kind = experiment.config

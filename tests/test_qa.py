@@ -1,4 +1,4 @@
-"""Questions and answers: tables of other people, tokens, the loss on answers alone, a choice among answers; for any lab."""
+"""Tests of question answering: reading tables, tokens, the loss on answers only, and the choice among answers."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ def test_another_lab_loads_asks_chooses_and_trains_through_the_core_alone(model)
     names = [
         node.module for node in ast.walk(ast.parse(Path(toy_language.__file__).read_text())) if isinstance(node, ast.ImportFrom)
     ]
-    assert all(name.count(".") <= 1 for name in names), "of the package, only modules of the core"
+    assert all(name.count(".") <= 1 for name in names), "the toy lab may import only core modules of the package"
     answers = get("toy/answers")
     steps = 4 if model == models.SMOLLM2 else 30
     before, after = runs.stream(answers, answers.config(model=model, steps=steps))
@@ -44,7 +44,7 @@ def test_a_file_of_rwkv_6_is_a_model_too_and_one_with_another_vocabulary_is_refu
     torch.save(
         state | {"emb.weight": state["emb.weight"][:100], "head.weight": state["head.weight"][:100]}, tmp_path / "small.pth"
     )
-    with pytest.raises(DataError, match="has 100 tokens, and no tokenizer of that size is here"):
+    with pytest.raises(DataError, match="has a vocabulary of 100 tokens, but no tokenizer of that size is bundled"):
         models.load(str(tmp_path / "small.pth"))
     with pytest.raises(DataError, match=r"none.pth was not found; expected a .pth or .safetensors file of RWKV-6"):
         models.load(str(tmp_path / "none.pth"))
@@ -71,7 +71,7 @@ def written(path, rows):
 
 @pytest.mark.parametrize("kind", [".jsonl", ".json"])
 def test_numbers_stay_as_they_are_written_and_words_are_no_gaps(tmp_path, kind):
-    """Beside a gap, pandas makes 7 of a whole number 7.0; and it takes the words None, NA and null for gaps."""
+    """In a column with missing values, pandas reads 7 as 7.0; and it reads the words None, NA and null as missing."""
     rows = [{"question": "3 + 4", "answer": 7}, {"question": "0.5", "answer": 0.5}, {"question": "Who?", "answer": "None"}]
     found = qa.read(written(tmp_path / f"x{kind}", rows))
     assert [pair.answer for pair in found] == ["7", "0.5", "None"]
@@ -98,7 +98,7 @@ def test_separators_of_lines_within_a_text_do_not_end_a_row(tmp_path):
         ("x.json", '[["a", "b"]]', "holds no rows"),
         ("x.jsonl", '{"question": "a"', "cannot be read"),
         ("x.json", "[" * 100_000, "cannot be read"),
-        ("x.jsonl", '{"q": 1, "a": 2}', r"has the columns q, a; expected one of \(\('question', 'answer'\)"),
+        ("x.jsonl", '{"q": 1, "a": 2}', r"has the columns q, a; expected one of the pairs \(\('question', 'answer'\)"),
         ("x.jsonl", '{"question": "a", "answer": ["b"]}', "row 1: answer is a list; expected text or a number"),
         ("x.csv", "", "cannot be read"),
     ],
@@ -131,7 +131,7 @@ def test_the_test_part_of_a_data_set_is_left_out_whatever_its_file_is_called(tmp
 
 
 def by_hand(lm, pair):
-    """Minus log-likelihood of each token of an answer and its end, in float64, one sample at a time."""
+    """Return the negative log-likelihood of each token of an answer and of its end token, in float64, for one sample."""
     first = lm.prompt_ids([qa.prompt(pair.question)])[0]
     ids = [*first, *lm.tokenizer(" " + pair.answer, add_special_tokens=False)["input_ids"], lm.end]
     logits = lm.model(input_ids=torch.tensor([ids])).logits[0].double()
@@ -190,7 +190,7 @@ def test_a_choice_is_by_the_mean_log_likelihood_of_each_option():
         assert score == pytest.approx(-sum(losses) / len(losses), rel=1e-4)
     assert best == max(range(3), key=scores.__getitem__)
     for wrong in ([], ["a", " "]):
-        with pytest.raises(ValueError, match="expected at least one text, and no empty one"):
+        with pytest.raises(ValueError, match="expected at least one text, and no empty text"):
             qa.choose(lm, "What?", wrong)
     with pytest.raises(ValueError, match=r"have \d+ tokens; tiny-llama accepts at most 512"):
         qa.choose(lm, "word " * 600, ["a", "b"])
@@ -202,7 +202,7 @@ def test_a_tokenizer_without_an_end_is_told():
     open_ended = LanguageModel("mine", lm.model, lm.tokenizer)
     with pytest.raises(DataError, match="the tokenizer of mine has no end of text"):
         qa.encode(open_ended, [qa.Pair("a", "b")])
-    assert open_ended.ends == {0}, "of the generation config"
+    assert open_ended.ends == {0}, "the id from the generation config"
 
 
 def test_a_lack_of_memory_says_what_to_lower(monkeypatch):
@@ -246,7 +246,7 @@ def test_an_answer_needs_a_token_before_it():
 
 
 def test_a_tokenizer_that_puts_a_blank_before_each_text_puts_none_more_before_an_answer():
-    """As those of Llama-2 and Mistral: an answer is the tokens that follow the question in one text."""
+    """The tokenizers of Llama-2 and Mistral do this. The answer is the tokens that follow the question in the joint text."""
     from tokenizers import Tokenizer, normalizers
     from tokenizers import models as vocabularies
     from transformers import PreTrainedTokenizerFast

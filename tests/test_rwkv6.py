@@ -1,4 +1,4 @@
-"""RWKV-6: chunks against the loop, and the whole model against the rwkv package on official files."""
+"""Tests of RWKV-6: the chunked computation against the loop, and the model against the rwkv package on official files."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from workbench.rwkv6 import CHUNK, initialise, wkv_chunked, wkv_loop
 
 
 def model(width=64, layers=2, vocabulary=50, head_size=32, seed=0):
-    """A small model that is not at its start: every parameter drawn."""
+    """Return a small model whose initial parameters are all perturbed by random numbers."""
     made = initialise(RWKV6(vocabulary, width, layers, head_size, lerp_rank=8, decay_rank=16), seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def test_outputs_and_gradients_of_chunks_are_those_of_the_loop(tokens, dtype, of
     assert found[0].shape == (2, tokens, 3, 5)
     for a, b in zip((*found, *grads[0]), (*wanted, *grads[1]), strict=True):
         assert a.dtype == dtype
-        assert (a - b).abs().max() < off * b.abs().max().clamp_min(1), "of the largest"
+        assert (a - b).abs().max() < off * b.abs().max().clamp_min(1), "the error is relative to the largest value"
 
 
 def test_strong_decay_overflows_nothing():
@@ -90,7 +90,7 @@ def test_loop_and_chunks_in_the_model():
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_logits_are_those_of_the_rwkv_package(tmp_path, kind, monkeypatch, capsys):
-    """Official names, any sizes; the package reads the same tensors."""
+    """The package reads the same tensors; their names are the official ones, their sizes are small."""
     made = model(width=128, layers=3, vocabulary=80, head_size=64)
     pth = tmp_path / "tiny.pth"
     torch.save({name: tensor.clone() for name, tensor in made.state_dict().items()}, pth)
@@ -144,7 +144,7 @@ def test_what_is_no_model_is_told(tmp_path, capsys):
     (tmp_path / "c.safetensors").write_bytes(b"no")
     (tmp_path / "d.pth").write_bytes(b"no")
     for name, message in (
-        ("a.pth", "is no RWKV-6 model"), ("b.pth", "could run code"), ("c.safetensors", "is damaged"),
+        ("a.pth", "is not an RWKV-6 model"), ("b.pth", "could run code"), ("c.safetensors", "is damaged"),
         ("none.pth", "was not found"),        ("d.pth", "could run code|is damaged"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
@@ -168,7 +168,7 @@ def test_the_bundled_model_is_what_its_card_says():
     assert sum(p.numel() for p in lm.model.parameters()) == about["parameters"]
     assert f"{about['parameters']:,} parameters" in card
     loss = models.loss(lm, datasets.load("prose-evaluation"), window=256)
-    assert loss == pytest.approx(about["log"][-1]["held_out_loss"], abs=0.02)  # kept in float16
+    assert loss == pytest.approx(about["log"][-1]["held_out_loss"], abs=0.02)  # the file stores float16
     assert len(generate(lm, "The Congress", 8).text) > 5
     assert len(adapted(add_adapter(models.shallow_copy(lm).model, AdapterConfig(r=8)))) == 24
     assert torch.equal(RWKV6.load(folder).emb.weight, lm.model.emb.weight)

@@ -1,4 +1,4 @@
-"""Sweeps: spawned processes or any executor give the same; a failing or dying point is reported, not fatal."""
+"""Tests of sweeps: processes and other executors give the same results, and a failure does not stop the other runs."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,7 +41,7 @@ def test_a_worker_that_dies_fails_only_its_own_point():
 
 
 def test_after_a_death_only_what_was_under_way_is_done_alone(monkeypatch):
-    """Points that had not begun were done one after another, each in a process that takes seconds to start."""
+    """Calls that had not started must not run one by one in new processes, since each process takes seconds to start."""
     started = []
 
     def counted(count, real=sweep.processes):

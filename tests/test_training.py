@@ -1,4 +1,4 @@
-"""The shared training loop: cut anywhere, it ends with the bytes of one that was never cut; what cannot go on is told."""
+"""Tests of the shared training loop: a resumed run equals an uninterrupted one byte for byte, and failures are reported."""
 
 import copy
 import io
@@ -30,7 +30,7 @@ OPTIMIZERS = {
 
 
 class Count:
-    """Something with a state of its own."""
+    """An object with a state."""
 
     def __init__(self):
         self.seen = torch.zeros(())
@@ -74,7 +74,7 @@ def test_cut_anywhere_it_ends_with_the_bytes_of_an_uncut_run(name, cuts):
         training, loss_of = made(name)
         if state is not None:
             training.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
-        torch.rand(5)  # whatever else draws between
+        torch.rand(5)  # random numbers drawn between the parts must not matter
         found += [loss for _, loss in training.steps(loss_of, until)]
         state = bytes_of(training)
     assert found == losses
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_it_before_the_weights_are_touched():
         if step == 3:
             kept = copy.deepcopy(training.state_dict())
     before = [p.clone() for p in training.model.parameters()]
-    with pytest.raises(TrainingError, match=r"loss is nan at step 6 of 9; the state after step 3 is kept\. Take a lower rate"):
+    with pytest.raises(TrainingError, match=r"nan at step 6 of 9; the state after step 3 is saved\. Lower the learning rate"):
         list(training.steps(lambda step: loss_of(step) * float("nan"), 9))
     assert all(torch.equal(p, q) for p, q in zip(before, training.model.parameters(), strict=True))
     assert training.done == 5
@@ -116,7 +116,7 @@ def test_a_state_of_another_model_is_refused():
     training, _ = made("adam")
     state = training.state_dict()
     other = Training(nn.Linear(4, 8), torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1))
-    with pytest.raises(ValueError, match="of another model: 'weight' differs"):
+    with pytest.raises(ValueError, match="belongs to another model: tensor 'weight' differs"):
         other.load_state_dict(state)
 
 
@@ -131,7 +131,7 @@ def test_only_what_is_trained_is_kept():
 @settings(max_examples=60, deadline=None)
 def test_each_pass_has_each_sample_once(samples, size, seed, shuffle):
     if size > samples:
-        with pytest.raises(ValueError, match=f"batch of {size} of {samples} samples"):
+        with pytest.raises(ValueError, match=f"batch size {size} for {samples} samples"):
             Batches(samples, size)
         return
     batches = Batches(samples, size, seed, shuffle)
@@ -139,7 +139,7 @@ def test_each_pass_has_each_sample_once(samples, size, seed, shuffle):
         rows = torch.cat([batches(epoch * len(batches) + k) for k in range(len(batches))])
         assert sorted(rows.tolist()) == list(range(samples))
         assert shuffle or rows.tolist() == list(range(samples))
-    assert torch.equal(batches(0), Batches(samples, size, seed, shuffle)(0)), "whatever was asked before"
+    assert torch.equal(batches(0), Batches(samples, size, seed, shuffle)(0)), "the batch must not depend on earlier calls"
 
 
 def test_neighbouring_seeds_are_far_apart():

@@ -43,7 +43,7 @@ QUESTIONS = (
 
 @experiment("toy/walk", version=1, figure=draw, story=tell, questions=QUESTIONS, steps=lambda c: c.steps)
 def walk(config: ToyConfig, run):
-    """A random walk that goes on from its checkpoint."""
+    """A random walk that resumes from its checkpoint."""
     state = run.load() or {"step": 0, "value": 0.0, "generator": torch.Generator().manual_seed(config.seed).get_state()}
     generator = torch.Generator()
     generator.set_state(state["generator"])

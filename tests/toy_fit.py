@@ -18,7 +18,7 @@ class FitConfig(Config):
 
 @fit("toy/fit", version=1, inputs=lambda c: [f"data {c.offset:g}"], together=lambda c: c.offset)
 def fitted(config: FitConfig, run):
-    """A score with a top at rate 1, and a test score beside it."""
+    """Return a validation score with its maximum at rate 1, and a test score."""
     if config.marks:
         with (Path(config.marks) / "all").open("a") as file:
             file.write(f"{config.rate} {config.offset} {config.seed}\n")
@@ -54,19 +54,19 @@ def draw(records):
     "toy/study", version=1, fit=fitted, figure=draw, presets={"smoke": {"points": 2}}, story=lambda r, c, p: f"{len(r)} rows"
 )
 def study(config: StudyConfig):
-    """Points along the offset."""
+    """Points with increasing offsets."""
     for k in range(config.points):
         yield Point("toy", {"k": k}, {"offset": float(k)}, candidates(rate=config.rates))
 
 
 @comparison("toy/unequal", version=1, fit=fitted, figure=draw, presets={})
 def unequal(config: StudyConfig):
-    """Unequal budgets, without a reason."""
+    """Points with unequal search budgets, for which no reason is given."""
     yield Point("one", {}, {}, candidates(rate=config.rates))
     yield Point("two", {}, {}, candidates(rate=config.rates[:2]))
 
 
 @comparison("toy/none", version=1, fit=fitted, figure=draw, presets={})
 def none(config: StudyConfig):
-    """No candidates."""
+    """A point without candidates."""
     yield Point("one", {}, {}, ())

@@ -1,4 +1,4 @@
-"""A toy lab that uses language models through the core alone: it loads, asks, chooses, and trains the last block on answers."""
+"""A toy lab that imports only core modules: it loads a model, generates, chooses, and trains the last block on answers."""
 
 import torch
 
@@ -27,7 +27,7 @@ def draw(records, pinned=()):
 
 @experiment("toy/answers", version=1, figure=draw, inputs=lambda c: [models.ref(c.model)], hidden=True)
 def answers(config: AnswersConfig, run):
-    """Train a model on sums; loss, share answered exactly, what it writes and what it chooses, before and after."""
+    """Train a model on sums; yield loss, share of exact answers, generated text and choice, before and after training."""
     lm = models.load(config.model)
     for p in [*lm.model.parameters()][-12:]:
         p.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""A language model block by block: its linear layers, the inputs that reach them, and a cache for what is found."""
+"""Access a language model block by block: its linear layers, their inputs, and a cache for computed activations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from workbench import datasets, models
 
-KEPT = 32  # cached sets of activations
+KEPT = 32  # maximum number of cached sets of activations
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # a block's arguments besides the hidden states
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # the arguments of a block other than the hidden states
 # for each window: hidden states (1, window, width), and the other arguments of this block and of each later block
 Stream = list[tuple[Tensor, Sequence[Call]]]
 CLOSE = 1e-2  # relative tolerance between two outputs of the same block
@@ -28,9 +28,10 @@ CHECKED = 64  # tokens used to check, once per model, that its blocks can be cal
 
 
 class _Double(TorchFunctionMode):
-    """Norms, rotary angles and softmax go down to float32 whatever a model's dtype: inside this, they stay in float64.
+    """A mode in which conversions to float32 keep float64.
 
-    Sums in float32 differ from processor to processor, and one code that flips moves all that follow.
+    Models compute norms, rotary angles and softmax in float32 whatever their dtype is. Float32 sums differ slightly between
+    processors. In quantization, such a difference can change one code, and then all codes that are computed after it.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -45,19 +46,19 @@ class _Double(TorchFunctionMode):
 
 
 def precision_of(module: nn.Module) -> contextlib.AbstractContextManager:
-    """Inside it a float64 module stays in float64 throughout; nothing is changed for others."""
+    """Return a context in which a float64 module computes in float64 throughout; for other modules it has no effect."""
     double = next(module.parameters()).dtype == torch.float64
     return _Double() if double else contextlib.nullcontext()
 
 
 def linear_parts(block: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of a transformer block by name (nn.Linear, GPT-2's Conv1D)."""
+    """Return the linear layers of a transformer block by name (nn.Linear or GPT-2's Conv1D)."""
     kinds = ("Linear", "Conv1D")
     return {name: m for name, m in block.named_modules() if type(m).__name__ in kinds}
 
 
 def blocks_of(lm: models.LanguageModel) -> nn.ModuleList:
-    """The model's stack of transformer blocks; raises ValueError where it has none with linear layers."""
+    """Return the model's transformer blocks; raise ValueError if it has no blocks with linear layers."""
     stacks = [m for m in lm.model.modules() if isinstance(m, nn.ModuleList) and len(m) and linear_parts(m[0])]
     if not stacks:
         raise ValueError(
@@ -68,19 +69,19 @@ def blocks_of(lm: models.LanguageModel) -> nn.ModuleList:
 
 
 def weight_of(linear: nn.Module) -> Tensor:
-    """The weight ``(out, in)``; GPT-2's Conv1D stores the transpose."""
+    """Return the weight ``(out, in)`` of a linear layer; GPT-2's Conv1D stores the transpose."""
     weight = linear.weight.detach()
     return weight.T if type(linear).__name__ == "Conv1D" else weight
 
 
 @torch.no_grad()
 def set_weight(linear: nn.Module, weight: Tensor) -> None:
-    """Put `weight` ``(out, in)`` in the place of a linear layer's own."""
+    """Replace the values of a linear layer's weight by `weight` ``(out, in)``."""
     linear.weight.copy_(weight.T if type(linear).__name__ == "Conv1D" else weight)
 
 
 def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
-    """The full name, inside its block, of the linear layer `part` of block `block`."""
+    """Return the full name, within block number `block`, of the linear layer `part`; raise ValueError if it does not exist."""
     blocks = blocks_of(lm)
     if not 0 <= block < len(blocks):
         raise ValueError(f"block={block}: expected 0 to {len(blocks) - 1}, the blocks of {lm.name}")
@@ -92,13 +93,13 @@ def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
 
 
 def load_weight(model: str, block: int, part: str) -> Tensor:
-    """The weight ``(out, in)`` of a layer, without its inputs."""
+    """Return the weight ``(out, in)`` of the linear layer `part` of a block, without computing its inputs."""
     lm = models.shared(model)
     name = find_part(lm, block, part)
     return weight_of(linear_parts(blocks_of(lm)[block])[name])
 
 
-# -- what flows through -------------------------------------------------------------------------------------------------
+# -- activations --------------------------------------------------------------------------------------------------------
 
 
 class _Stop(Exception):
@@ -109,8 +110,8 @@ class _Stop(Exception):
 def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Stream:
     """Return the inputs of the block `first` for token ids ``(windows, length)``, computed one window at a time.
 
-    Each entry also holds the other arguments of every later block, since blocks may receive different masks and rotary
-    angles, for example when sliding-window and full attention alternate. Raises ValueError if the blocks of the model
+    Each entry also holds the other arguments of `first` and of every later block, since blocks may receive different masks
+    and rotary angles, for example if sliding-window and full attention alternate. Raises ValueError if the blocks of the model
     cannot be called one after another.
     """
     _check_once(lm, ids[0, :CHECKED])
@@ -122,7 +123,7 @@ def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Str
 def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor) -> tuple[Tensor, list[Call]]:
     """Return the hidden states that enter `blocks`, the last ones of the model, and the other arguments of each.
 
-    The blocks are replaced by functions that pass the hidden states on, so none of them computes anything.
+    During this forward pass, each block is replaced by a function that returns its hidden states unchanged and computes nothing.
     """
     entry: list[Tensor] = []
     calls: list[Call] = []
@@ -134,7 +135,7 @@ def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor)
             calls.append(call)
             if number == len(blocks) - 1:
                 raise _Stop
-            # number of values after the hidden states in the output tuple; None if the output is no tuple
+            # the number of values after the hidden states in the output tuple; None if the output is not a tuple
             extra = _CHECKED[lm.model]
             return hidden if extra is None else (hidden, *[None] * extra)
 
@@ -172,7 +173,7 @@ _CHECKED: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
     """Raise ValueError if calling the blocks one after another would differ from the forward pass of the model.
 
-    On a few tokens it checks that each block is called once, in order, on the output of the block before it; that its
+    On a few tokens, it checks that each block is called once, in order, on the output of the block before it; that its
     other arguments do not depend on the outputs of other blocks; and that a second call returns the same output.
     """
     if lm.model in _CHECKED:
@@ -201,7 +202,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
                 raise _not_one_by_one(lm, f"an argument of block {number} depends on the outputs of earlier blocks")
-            # not exactly: the order of summation on a GPU varies
+            # not compared exactly, since the order of summation varies on a GPU
             if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
                 raise _not_one_by_one(lm, f"block {number} returns a different output when it is called again")
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):
@@ -234,7 +235,7 @@ def same(one: Any, other: Any) -> bool:
 
 @torch.no_grad()
 def advance(block: nn.Module, stream: Stream) -> Stream:
-    """Apply `block` with the arguments that the model passes to it; return the stream that enters the next block."""
+    """Apply `block` with the arguments that the model passes to it; return the inputs of the next block."""
     out: Stream = []
     for hidden, ((args, kwargs), *rest) in stream:
         with precision_of(block):
@@ -243,7 +244,7 @@ def advance(block: nn.Module, stream: Stream) -> Stream:
 
 
 def inputs_of(block: nn.Module, parts: Sequence[str], stream: Stream) -> dict[str, Tensor]:
-    """Inputs ``(tokens, in)`` of the named linear layers over a stream, in the order in which they are called."""
+    """Return the inputs ``(tokens, in)`` of the linear layers `parts` of `block`, in the order in which they are called."""
     caught: dict[str, list[Tensor]] = {}
 
     def hook(name: str) -> Callable[..., None]:
@@ -270,7 +271,10 @@ def inputs_of(block: nn.Module, parts: Sequence[str], stream: Stream) -> dict[st
 
 
 def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors kept under `key` (a checksum of all that they depend on), or computed and kept; the newest stay."""
+    """Return the tensors cached under `key`; compute and cache them if they are missing or damaged.
+
+    `key` is a checksum of everything that the tensors depend on. The `KEPT` most recently used sets remain in the cache.
+    """
     path = datasets.cache_folder() / "activations" / f"{key}.safetensors"
     try:
         tensors = load_file(path)
@@ -279,7 +283,7 @@ def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tens
     except FileNotFoundError:
         pass
     except (SafetensorError, OSError) as error:
-        print(f"the cached activations {path} are damaged ({error}): computing them again", file=sys.stderr)
+        print(f"the cached activations {path} are damaged ({error}); they are computed again", file=sys.stderr)
     tensors = compute()
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
@@ -290,7 +294,7 @@ def cached(key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tens
             old.unlink(missing_ok=True)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        _say_once(f"activations are not cached ({error}); set WORKBENCH_CACHE to a folder with space")
+        _say_once(f"activations are not cached ({error}); set WORKBENCH_CACHE to a writable folder with free space")
     return tensors
 
 

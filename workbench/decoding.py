@@ -19,7 +19,7 @@ from workbench.training import evaluating
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """A text that prompts begin with, and the model's cache for its tokens.
+    """A text with which prompts begin, and the model's cache for its tokens.
 
     `ids` and `cache` omit the last token of the text, which may be tokenized differently when more text follows. `cache` is None
     if the model cannot continue from a cache (`reads_on`).
@@ -28,11 +28,12 @@ class Prefix:
     text: str
     ids: list[int]
     cache: Any = field(repr=False)
-    logits: Tensor = field(repr=False)  # after the first `FEW` tokens: other ones show that the model has changed
+    # logits after the first `FEW` tokens; if they differ later, the model has changed
+    logits: Tensor = field(repr=False)
 
 
 def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
-    """Process the tokens `ids` of `text` except the last; `cache` is None if the model cannot continue from one (`reads_on`)."""
+    """Process the tokens `ids` of `text` except the last; return the `Prefix`."""
     begun, cache = list(ids[:-1]), None
     if begun and reads_on(lm):
         _, cache = step(lm.model, torch.tensor([begun], device=lm.model.device), None)
@@ -44,7 +45,7 @@ def _first_logits(model: Any, ids: Sequence[int]) -> Tensor:
 
 
 def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[Tensor, Any, Tensor | None]:
-    """Return next-token logits ``(prompts, vocabulary)``, the cache, and the mask ``(prompts, tokens)``, None without padding."""
+    """Return next-token logits ``(prompts, vocabulary)``, cache, and mask ``(prompts, tokens)`` (None without padding)."""
     read, cache = _taken_up(lm, prompts, prefix)
     rest = [[*prompt[read:]] for prompt in prompts]
     longest = max(map(len, rest))
@@ -56,14 +57,14 @@ def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Pr
 
 
 def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[int, Any]:
-    """Return how many tokens the cache of `prefix` covers and a copy of that cache for this batch; ``(0, None)`` if unusable."""
+    """Return how many tokens the cache of `prefix` covers, and a copy of it for this batch; ``(0, None)`` if it is unusable."""
     if prefix is None or prefix.cache is None:
         return 0, None
     if not torch.equal(prefix.logits, _first_logits(lm.model, prefix.ids)):
         raise ValueError("the model has changed since it read the prefix: call generation.read again")
     size = len(prefix.ids)
     if any(len(prompt) <= size or [*prompt[:size]] != prefix.ids for prompt in prompts):
-        return 0, None  # with the text that follows, the prefix is tokenized differently
+        return 0, None  # together with the following text, the prefix is tokenized differently
     if outgrown(lm.model, size, max(map(len, prompts))):
         return 0, None
     cache = copy.deepcopy(prefix.cache)
@@ -73,13 +74,13 @@ def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefi
 
 
 def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
-    """Run the model in evaluation mode on ids ``(batch, tokens)``; returns the logits of the next token, and the cache.
+    """Run the model in evaluation mode on ids ``(batch, tokens)``; return the logits of the next token and the cache.
 
     The logits are float32, ``(batch, vocabulary)``. The cache is None if the model has none. `mask` is ``(batch, tokens)``, 0 at
     padding, and covers the cached tokens too.
     """
     arguments = _arguments(type(model))
-    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # Mamba and other models
+    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # the former for Mamba
     given = {"use_cache": True, kept: cache}
     if mask is not None:
         given |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]}
@@ -104,7 +105,7 @@ def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[lis
 
     If padding changes the result (`pads_exactly` is False), all prompts of a batch have the same number of tokens.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # prompts of similar length need little padding
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # neighbours of similar length need little padding
     padded = len({*lengths}) > 1 and pads_exactly(lm)
     group: list[int] = []
     for place in order:
@@ -117,10 +118,10 @@ def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[lis
 
 
 def outgrown(model: Any, before: int, now: int) -> bool:
-    """Whether a cache made for sequences of `before` tokens is wrong for sequences of `now` tokens.
+    """Return whether a cache made for sequences of `before` tokens is wrong for sequences of `now` tokens.
 
-    Some rotary embeddings scale the angles of all tokens by the length of the sequence: of longrope once the length on which the
-    model was trained is exceeded, dynamic ones at each length beyond it.
+    With some rotary embeddings, the angles of all tokens depend on the length of the sequence. Those of type longrope change
+    once, when the sequence exceeds the model's original context length; those of type dynamic change at each greater length.
     """
     config: Any = getattr(model, "config", None)
     scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -132,20 +133,20 @@ def outgrown(model: Any, before: int, now: int) -> bool:
     return before <= most < now if kind == "longrope" else now > most
 
 
-# -- what a model supports, tested once for each model on a few tokens ---------------------------------------------------
+# -- capabilities of a model, tested once for each model on a few tokens --------------------------------------------------
 
 FEW = 8
-CLOSE = 1e-3  # tolerance in float32: norm of the difference of two logit vectors divided by the norm of the second
+CLOSE = 1e-3  # relative tolerance in float32: norm of the difference of two logit vectors over the norm of the second
 _PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _READS_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def pads_exactly(lm: LanguageModel) -> bool:
-    """Whether the logits stay the same if the prompt is padded at the left and the padding is masked.
+    """Return whether the logits stay the same if the prompt is padded at the left and the padding is masked.
 
-    False for a model that takes no `attention_mask` and `position_ids`, and for one whose cache is not a plain key-value cache
-    of all tokens: a recurrent state would include the padding, a sliding window would count it. False too if the angles of
-    tokens depend on the length of the longest sequence (`outgrown`). The result is stored.
+    This is False for a model that does not accept `attention_mask` and `position_ids`, and for one whose cache is not a plain
+    key-value cache of all tokens: a recurrent state would include the padding, and a sliding window would count it. It is also
+    False if the angles of tokens depend on the length of the longest sequence (`outgrown`). The result is stored for each model.
     """
     model = lm.model
     if model not in _PADS:
@@ -162,9 +163,9 @@ def pads_exactly(lm: LanguageModel) -> bool:
 
 
 def reads_on(lm: LanguageModel) -> bool:
-    """Whether a forward pass over several tokens with a cache gives the same logits as one over all tokens; False for Mamba.
+    """Return whether a forward pass over several tokens with a cache gives the same logits as one over all tokens.
 
-    The result is stored for each model.
+    This is False for Mamba. The result is stored for each model.
     """
     model = lm.model
     if model not in _READS_ON:
@@ -178,7 +179,7 @@ def reads_on(lm: LanguageModel) -> bool:
 
 
 def few_tokens(model: Any) -> Tensor:
-    """Token ids ``(1, FEW)`` on which a model is tested."""
+    """Return the token ids ``(1, FEW)`` on which a model is tested."""
     vocabulary: int = model.get_input_embeddings().num_embeddings
     return (torch.arange(1, FEW + 1, device=model.device) % vocabulary)[None]
 

@@ -1,4 +1,4 @@
-"""Pictures as rows of numbers, with a validation part: what perceptrons train on, and choose their rates by."""
+"""Load image data sets as rows of numbers, split into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor
 
 from workbench import datasets, phases
 
-BRIGHTEST = {"digits-8x8": 16}  # value of a white pixel; 255 in the others
+BRIGHTEST = {"digits-8x8": 16}  # value of a white pixel; 255 for all other data sets
 
 
 class Digits(NamedTuple):
-    """Pictures as rows in [0, 1], and labels; settings are chosen on the validation part, the last sixth of the training part."""
+    """Images as rows with values in [0, 1], and their labels.
+
+    The validation part is the last sixth of the original training part. Settings such as learning rates are chosen on it.
+    """
 
     x: Tensor  # (n, inputs) float32
     labels: Tensor  # (n,) int64
@@ -26,12 +29,12 @@ class Digits(NamedTuple):
 
 @lru_cache(maxsize=4)
 def load_digits(name: str, pool: int = 1) -> Digits:
-    """The data set `name`, mean-pooled over squares of `pool` pixels a side."""
+    """Load the data set `name`, mean-pooled over squares of `pool` x `pool` pixels; raise ValueError if `pool` does not fit."""
     phases.say(f"reading {name}")
     images = datasets.load(name)
     side = images.x_train.shape[1]
     if side % pool:
-        raise ValueError(f"pool={pool}: expected a divisor of {side}, the side of the pictures in {name}")
+        raise ValueError(f"pool={pool}: expected a divisor of {side}, the width in pixels of the images in {name}")
 
     def rows(pixels) -> Tensor:
         squares = torch.tensor(pixels).float().div(BRIGHTEST.get(name, 255))

@@ -1,8 +1,8 @@
-"""Generate text with a language model: one prompt or a batch, greedy or sampled, at once or streamed, from a text or a chat.
+"""Generate text with a language model: for one prompt or a batch, greedily or by sampling, at once or as a stream.
 
-The prompt is processed once, and its key-value cache (for RWKV-6, the recurrent state) is reused, so that each further token
-needs a forward pass over one token only. A model without a cache processes the whole text again for each token. If many prompts
-share a long beginning, process it once with `read` and pass the result as `prefix`.
+A prompt is a text or a chat. It is processed once, and its key-value cache (for RWKV-6, the recurrent state) is reused. Each
+further token then needs a forward pass over one token only. A model without a cache processes the whole text again for each
+token. If many prompts begin with the same long text, process that text once with `read` and pass the result as `prefix`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workbench.training import enough_memory, mixed
 
 @dataclass(frozen=True)
 class Reply:
-    """A generated text, and why generation ended.
+    """A generated text, and the reason why generation ended.
 
     `text` contains neither the end token nor the stop string. `ended` is ``end`` (the model generated one of
     `LanguageModel.ends`), ``stop`` (the text contained a stop string) or ``length`` (`max_tokens` or the end of the model's
@@ -49,11 +49,12 @@ def generate(
     seed: int = 0,
     prefix: Prefix | None = None,
 ) -> Reply:
-    """Generate a continuation of a text, or the answer to the messages of a chat; returns a `Reply`.
+    """Generate the continuation of a text, or the answer to a chat; return a `Reply`.
 
-    Generation ends when the text contains one of the `stop` strings; the text is cut before it. With ``temperature=0`` decoding
-    is greedy; with a higher temperature, tokens are sampled from ``softmax(logits / temperature)`` with a generator seeded with
-    `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model runs in evaluation mode.
+    Generation ends when the text contains one of the `stop` strings, and the text is cut before that string. With
+    ``temperature=0``, decoding is greedy. With a higher temperature, tokens are sampled from ``softmax(logits / temperature)``
+    with a generator seeded with `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model
+    runs in evaluation mode.
 
     Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if it does not
     begin with `prefix`, if the model has changed since it read `prefix`, or if its logits are not finite; TrainingError if memory
@@ -73,11 +74,11 @@ def generate_batch(
     prefix: Prefix | None = None,
     size: int = 16,
 ) -> list[Reply]:
-    """Generate for several prompts as `generate` does; returns one `Reply` for each prompt, in the same order.
+    """Generate for several prompts as `generate` does; return one `Reply` for each prompt, in the same order.
 
     Up to `size` prompts form a batch, each with its own copy of the cache of `prefix`. If padding would change the result of the
     model, only prompts with the same number of tokens form a batch. Each prompt has its own random generator, seeded with `seed`
-    and the place of the prompt in the list.
+    and the index of the prompt in the list.
     """
     prompts, stop = prompts if isinstance(prompts, str) else list(prompts), _listed(stop)
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
@@ -103,10 +104,10 @@ def stream(
     seed: int = 0,
     prefix: Prefix | None = None,
 ) -> Generator[str, None, Reply]:
-    """Generate like `generate`; yields the text in pieces and returns the `Reply` as the value of the generator.
+    """Generate as `generate` does; yield the text in pieces, and return the `Reply` as the value of the generator.
 
-    Text that may be the beginning of a stop string, and a character of which only some bytes have been generated, are held back
-    until later tokens decide. Closing the generator ends generation.
+    Two kinds of text are yielded only after later tokens: text that may be the beginning of a stop string, and characters whose
+    bytes are not yet complete. Closing the generator ends generation.
     """
     _check(max_tokens, temperature)
     return _pieces(lm, _Job(lm, prompt, max_tokens, _listed(stop), temperature, mixed(seed, 0), prefix), prefix)
@@ -123,7 +124,7 @@ def _pieces(lm: LanguageModel, job: _Job, prefix: Prefix | None) -> Generator[st
 
 
 def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
-    """Process a text, or the first messages of a chat, with which many prompts begin; returns it as a `Prefix` for `generate`.
+    """Process the text, or the first messages of the chat, with which many prompts begin; return a `Prefix` for `generate`.
 
     The prefix holds the model's cache for this text, so it is valid for the current parameters only: `generate` raises ValueError
     if it finds that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
@@ -131,7 +132,7 @@ def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
     text, ids, _ = prompt_tokens(lm, prompt, asks=False)
     _room(lm, ids, text)
     if not decoding.reads_on(lm):
-        tell_once(lm, f"{lm.name} cannot continue from the cache of a prefix: the prefix will be processed again for each prompt")
+        tell_once(lm, f"{lm.name} cannot continue from the cache of a prefix: it processes the prefix again for each prompt")
     return decoding.read_prefix(lm, text, ids)
 
 
@@ -139,20 +140,20 @@ def _check(max_tokens: int, temperature: float) -> None:
     if max_tokens < 1:
         raise ValueError(f"max_tokens={max_tokens}: expected at least 1")
     if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature={temperature}: expected 0 (the likeliest token) or a finite number above it")
+        raise ValueError(f"temperature={temperature}: expected 0 (greedy decoding) or a finite positive number")
 
 
 def _listed(stop: Iterable[str]) -> tuple[str, ...]:
     found = stop if isinstance(stop, str) else tuple(stop)
     if isinstance(found, str) or not all(isinstance(one, str) and one for one in found):
-        raise ValueError(f"stop={found!r}: expected a sequence of strings that are not empty")
+        raise ValueError(f"stop={found!r}: expected a sequence of non-empty strings")
     return found
 
 
 def _room(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
-    """Return how many tokens can be generated after `ids`; raises ValueError if `ids` is empty or exceeds the context."""
+    """Return how many tokens can be generated after `ids`; raise ValueError if `ids` is empty or exceeds the context."""
     if not ids:
-        raise ValueError("the prompt has no tokens; expected a text that is not empty")
+        raise ValueError("the prompt has no tokens; expected a non-empty text")
     if lm.context is None:
         return sys.maxsize
     if len(ids) > lm.context:
@@ -160,7 +161,7 @@ def _room(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
             f"the prompt {text[:40]!r}... has {len(ids)} tokens; expected at most {lm.context}, the context of {lm.name}: "
             "shorten the prompt, or use a model with a longer context"
         )
-    return lm.context - len(ids) + 1  # the last token that is generated is not processed
+    return lm.context - len(ids) + 1  # the last generated token is never fed to the model
 
 
 # -- one prompt's text -----------------------------------------------------------------------------------------------------------
@@ -177,11 +178,11 @@ class _Job:
         self.most = min(most, _room(lm, self.prompt, text))
         self.lm, self.stop, self.temperature = lm, (*stop, *stops), temperature
         self.generator = torch.Generator().manual_seed(seed)
-        # a stop string that is one special token: it is no part of the decoded text
+        # Decoding omits special tokens, so a stop string that is a special token is recognized by its id.
         special = lm.tokenizer.get_added_vocab()
         self.ends: dict[int, Literal["end", "stop"]] = {special[one]: "stop" for one in self.stop if one in special}
         self.ends |= dict.fromkeys(lm.ends, "end")
-        # decoded before the generated tokens, since some tokenizers drop a space at the beginning of a text
+        # Some tokenizers drop a space at the beginning of a text, so the generated tokens are decoded after this anchor.
         self.anchor: list[int] = lm.tokenizer("a", add_special_tokens=False)["input_ids"]
         self.start = len(lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
         self.new: list[int] = []
@@ -191,12 +192,12 @@ class _Job:
             raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
 
     def take(self, logits: Tensor) -> int:
-        """Choose and store the next token, given its logits ``(vocabulary,)``; returns its id. Raises ValueError for NaN."""
-        if not logits.max().isfinite():  # which NaN is not, too
+        """Choose and store the next token from logits ``(vocabulary,)``; return its id. Raises ValueError for NaN or all -inf."""
+        if not logits.max().isfinite():  # the maximum is NaN if any logit is NaN
             raise ValueError(f"{self.lm.name} returns logits that are not finite; load it in float32, or check its weights")
         if self.temperature == 0:
             token = int(logits.argmax())
-        else:  # inverse transform sampling on the CPU, so that all devices use the same random numbers
+        else:  # inverse transform sampling on the CPU, so that every device uses the same random numbers
             shares = torch.softmax((logits - logits.max()).cpu().double() / self.temperature, 0).cumsum(0)
             drawn = torch.rand((), generator=self.generator, dtype=torch.float64) * shares[-1]
             token = min(int(torch.searchsorted(shares, drawn, right=True)), len(shares) - 1)
@@ -218,7 +219,7 @@ class _Job:
         return whole[self.start :]
 
     def certain(self) -> str:
-        """Return the text so far without a tail that may be the beginning of a stop string or an incomplete character."""
+        """Return the text without an ending that may be the beginning of a stop string or an incomplete character."""
         if self.ended:
             return self.text
         text = self.text.rstrip("\ufffd")
@@ -232,7 +233,7 @@ class _Job:
 
 
 def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> Iterator[None]:
-    """Generate for all jobs as one batch; yields after each step, in which every unfinished job receives one token."""
+    """Generate for all jobs as one batch; yield after each step, in which every unfinished job receives one token."""
     logits, cache, mask = decoding.read_prompts(lm, [job.prompt for job in jobs], prefix)
     active = list(jobs)
     while True:
@@ -251,7 +252,7 @@ def _written(lm: LanguageModel, jobs: Sequence[_Job], prefix: Prefix | None) -> 
         longest = max(len(job.prompt) + len(job.new) for job in active)
         if cache is not None and decoding.outgrown(lm.model, longest - 1, longest):
             cache = None
-        if cache is None:  # a model without a cache: process the whole text again
+        if cache is None:  # without a usable cache, the whole text is processed again
             new = torch.tensor([job.prompt + job.new for job in active], device=logits.device)
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)

@@ -1,4 +1,4 @@
-"""Labelled images from a NumPy archive or from the four IDX files that MNIST is handed down in; nothing is unpickled."""
+"""Read labelled images from a NumPy archive or from the four IDX files of MNIST, without unpickling."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Images(NamedTuple):
 
 
 def read(path: Path) -> Images:
-    """The images in an ``.npz`` archive, or in a folder with the four IDX files, gzipped or not.
+    """Read the images in an ``.npz`` archive, or in a folder with the four IDX files, which may be gzip-compressed.
 
-    Raises ValueError naming the file where something is missing, damaged or of another shape.
+    Raises ValueError with the name of the file if something is missing, is damaged, or has a wrong shape or type.
     """
     try:
         if path.is_dir():
@@ -36,9 +36,9 @@ def read(path: Path) -> Images:
             with np.load(path) as archive:  # never unpickles: NumPy refuses object arrays by default
                 arrays = [archive[name] for name in ARRAYS]
     except (OSError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: no readable images ({error}); expected arrays {', '.join(ARRAYS)}") from error
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise ValueError(f"{path}: damaged ({error}); get the file anew") from error
+        raise ValueError(f"{path} has no readable images ({error}); expected the arrays {', '.join(ARRAYS)}") from error
+    except Exception as error:  # zipfile and zlib raise their own types of errors
+        raise ValueError(f"{path} is damaged ({error}); download or copy the file again") from error
     images = Images(*arrays)
     for x, y in (images[:2], images[2:]):
         if x.ndim != 3 or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
@@ -49,21 +49,21 @@ def read(path: Path) -> Images:
 
 
 def _idx(folder: Path, name: str) -> np.ndarray:
-    """One IDX file: two zero bytes, 0x08 for bytes, the number of axes, their lengths (big-endian), the bytes."""
+    """Read an IDX file: two zero bytes, 0x08 (type uint8), the number of axes, their lengths (big-endian uint32), the data."""
     plain, zipped = folder / name, folder / f"{name}.gz"
     data = gzip.decompress(zipped.read_bytes()) if zipped.exists() else plain.read_bytes()
     if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise ValueError(f"{name}: not an IDX file of bytes")
+        raise ValueError(f"{name} is not an IDX file of type uint8")
     start = 4 + 4 * data[3]
     shape = np.frombuffer(data[4:start], ">u4").astype(int)
     if len(data) - start != shape.prod():
-        raise ValueError(f"{name}: {len(data) - start} bytes, its header says {shape.prod()}")
+        raise ValueError(f"{name} has {len(data) - start} bytes of data, but its header specifies {shape.prod()}")
     return np.frombuffer(data[start:], np.uint8).reshape(shape)
 
 
 @remembered
 def digest(path: Path) -> str:
-    """SHA-256 of the arrays' shapes and bytes: the same images have the same checksum in any file format."""
+    """Return the SHA-256 of the arrays' shapes and bytes, so that the same images have the same checksum in any file format."""
     found = hashlib.sha256()
     for array in read(path):
         found.update(repr(array.shape).encode())

@@ -1,12 +1,12 @@
-"""The colours of all pictures, in both themes: one a method, told apart by the colour-blind, readable as lines and as text."""
+"""The colours of all figures, in the light and the dark theme. Each method has one colour, the same in all notebooks."""
 
 from __future__ import annotations
 
-# Okabe and Ito's colours, told apart by the colour-blind; orange, sky and red darker, so that lines have a contrast of 3:1 on
-# white. The same method has the same colour in all notebooks.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish. Orange, sky and red are darker than in the original,
+# so that lines have a contrast of at least 3:1 on white.
 ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = ("#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676")
-INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # of text; of axes and what stands back; of what is hardly there
-# the same colours for text (4.5:1), then lines and text in the dark theme
+INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # text; axes and secondary text; grid lines
+# the same colours with a contrast of at least 4.5:1, for text; then the colours of lines and text in the dark theme
 TEXT = {ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373"}
 DARK = {
     ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#a8a8a8",
@@ -18,12 +18,12 @@ DARK_TEXT = {
 
 
 def text(colour: str) -> str:
-    """The shade of a line's colour that is readable as text."""
+    """Return the shade of a line's colour that has enough contrast for text."""
     return TEXT.get(colour, colour)
 
 
 def theme() -> str:
-    """The inks as CSS variables, for the light theme and for JupyterLab's dark one."""
+    """Return CSS that defines the colours as variables, for JupyterLab's light theme and for its dark theme."""
     names = {colour: variable(colour) for colour in SHADES}
     dark = {**DARK, **{TEXT[colour]: shade for colour, shade in DARK_TEXT.items()}}
     light = "".join(f"{name}:{colour};" for colour, name in names.items())
@@ -35,10 +35,10 @@ SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, *TEXT.val
 
 
 def variable(colour: str) -> str:
-    """The CSS variable that a page has for a colour."""
+    """Return the name of the CSS variable of a colour."""
     return f"--wb-{colour[1:]}"
 
 
 def themed(colour: str) -> str:
-    """A colour as CSS: the theme's shade of it on a page that has the theme, else itself."""
+    """Return a colour as CSS: the shade of the theme on a page that defines the variables, otherwise the colour itself."""
     return f"var({variable(colour)},{colour})"

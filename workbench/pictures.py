@@ -1,4 +1,4 @@
-"""A figure as bytes for a file, or as markup for a page whose theme gives the inks."""
+"""Convert a figure to the bytes of a file, or to SVG markup for a page whose theme defines the colours."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from workbench import hover
 from workbench.inks import FAINT, SHADES, themed
 from workbench.plotting import PIXELS, style
 
-SHARP = 1.5  # pixels of a PNG for one of the page
+SHARP = 1.5  # PNG pixels per CSS pixel
 
 
 def encode(figure: Figure, kind: str = "png") -> bytes:
-    """The figure as a file, PNG, SVG or PDF on white, without a version stamp, so that equal figures are equal bytes."""
+    """Return a figure as a PNG, SVG or PDF file on white, without a date, so that equal figures give equal bytes."""
     if kind == "png":
         return _small(figure)
     buffer = io.BytesIO()
@@ -32,12 +32,12 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 
 
 def _small(figure: Figure) -> bytes:
-    """A PNG in 256 colours, straight from the canvas: a third of the bytes, for the wire and for the committed notebooks."""
+    """Return a PNG with 256 colours. It has a third of the bytes, which matters for transfers and for committed notebooks."""
     return _palette(_pixels(figure))
 
 
 def side_by_side(pictures: Sequence[tuple[str, Figure]]) -> bytes:
-    """A PNG of pictures with their captions above them, the first in full size, the others half."""
+    """Return a PNG of figures side by side with their captions above: the first in full size, the others in half size."""
     drawn = [_pixels(figure) for _, figure in pictures]
     drawn[1:] = [p.resize((p.width // 2, p.height // 2), PIL.Image.Resampling.LANCZOS) for p in drawn[1:]]
     size, high = round(12 * SHARP), round(20 * SHARP)
@@ -52,7 +52,10 @@ def side_by_side(pictures: Sequence[tuple[str, Figure]]) -> bytes:
 
 
 def _palette(picture: PIL.Image.Image) -> bytes:
-    """By octree: median cut gives a thin line of a rare colour the colour of its neighbours."""
+    """Return the image as a PNG with 256 colours.
+
+    The colours are chosen by octree, since median cut replaces rare colours, such as those of thin lines, by others.
+    """
     buffer = io.BytesIO()
     picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()
@@ -72,9 +75,9 @@ def _pixels(figure: Figure) -> PIL.Image.Image:
 
 
 def markup(figure: Figure) -> str:
-    """The figure as an SVG element for a page: inks and font are the page's, numbers have two decimals.
+    """Return the figure as an SVG element for a page, with the page's colours and font, and numbers with two decimals.
 
-    All text of the figure is escaped, by matplotlib's SVG writer; nothing else of it comes from outside.
+    Matplotlib's SVG writer escapes all text of the figure, and the figure contains no other external input.
     """
     buffer = io.StringIO()
     with style():
@@ -85,7 +88,7 @@ def markup(figure: Figure) -> str:
 
 
 def _themed(found: re.Match[str]) -> str:
-    """A tag with the page's inks and font, and short numbers; what stands between tags is text, and stays."""
+    """Return a tag with the page's colours and font, and shortened numbers. Only tags are changed, not the text between them."""
     tag = found.group()
     if '="' not in tag:
         return tag

@@ -1,7 +1,8 @@
-"""One style for all figures: matplotlib's object API, never pyplot (it is not thread-safe), and one colour a method.
+"""The common style of all figures, and the elements that figures of comparisons share.
 
-A figure is made for a panel: 670 x 430 pixels of a web page. In a page it is an SVG whose inks are the theme's; in a file, or
-for readers without a kernel, a PNG, SVG or PDF on white.
+Figures use matplotlib's object API and never pyplot, which is not thread-safe. A figure has the size of a panel, 670 x 430 CSS
+pixels. In a notebook with a kernel, it is an SVG with the colours of the page's theme. In a file, or in a notebook without a
+kernel, it is a PNG, SVG or PDF on white. `pictures` makes these formats.
 """
 
 from __future__ import annotations
@@ -60,23 +61,24 @@ STYLE: dict[str, Any] = {
 }
 
 
-_DRAWING = threading.RLock()  # rc_context is process-wide: two threads would leave each other's style behind
-PIXELS = 96  # of a web page, an inch
+# rc_context changes settings of the whole process, so without a lock two threads could restore each other's style
+_DRAWING = threading.RLock()
+PIXELS = 96  # CSS pixels per inch
 WIDTH, HEIGHT = 670, 430
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Inside it, in this thread alone, matplotlib has the common style."""
+    """Apply the common style inside the with block; only one thread at a time can be inside."""
     with _DRAWING, matplotlib.rc_context(STYLE):
         yield
 
 
 @contextmanager
 def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "constrained") -> Iterator[Figure]:
-    """Make a figure in the common style, `width` x `height` pixels of a web page, to be filled inside the with block.
+    """Make a figure of `width` x `height` CSS pixels in the common style, to be filled inside the with block.
 
-    The constrained layout is half the cost of a picture: one that is drawn live does without.
+    The constrained layout takes half of the drawing time. Figures that are drawn live use ``layout=None``.
     """
     with style():
         made = Figure(figsize=(width / PIXELS, height / PIXELS), layout=layout)
@@ -84,11 +86,15 @@ def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "const
         yield made
 
 
-# -- what the figures of comparisons share: rows of `intervals.summary`, drawn ------------------------------------------------
+# -- figures of comparisons, which draw rows of `intervals.summary` -----------------------------------------------------------
 
 
 def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False, marker: str = "o") -> None:
-    """One mean with its 95 % interval, or its units where they are few; a diamond where its setting is an end of those tried."""
+    """Draw a mean with its 95 % confidence interval, or with the value of each unit if there are fewer than `FEW` units.
+
+    A unit is an independent repetition, such as a seed. The mean is drawn as a diamond if the chosen setting is the smallest or
+    the largest one that was tried. With `across`, values are on the x-axis.
+    """
     ends = [row["low"], row["high"]] if row["n"] >= FEW and row["low"] <= row["high"] else []
     style = {"color": colour, "zorder": 3}
     for values, more in (
@@ -108,7 +114,7 @@ def series(
     styles: Mapping[str, str] = {},
     markers: Mapping[str, str] = {},
 ) -> None:
-    """A line a label along `x`, through means with their spread; see `point`."""
+    """Draw one line for each label, through the means over the column `x`; `point` draws each mean."""
     for label, rows in table.groupby("label", sort=False):
         rows = rows.sort_values(x)
         axes.plot(rows[x], rows["mean"], styles.get(label, "-"), color=colours[label], label=label)
@@ -117,7 +123,7 @@ def series(
 
 
 def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]) -> None:
-    """A row a group, from above; in it a mean a label with its spread, side by side: scores from left to right."""
+    """Draw one row for each value of the column `group`, from top to bottom, with a `point` for each label; x is the score."""
     groups, labels = list(dict.fromkeys(table[group])), list(dict.fromkeys(table["label"]))
     for _, row in table.iterrows():
         place = (labels.index(row["label"]) + 0.5) / len(labels) - 0.5
@@ -130,20 +136,27 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
 
 
 def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colours: Mapping[str, str]) -> None:
-    """Methods' names at the left, each in its colour, from above; one that has no name or colour has its own, and stands back."""
+    """Label the rows with the names of methods, from top to bottom, each in its colour.
+
+    A label that is not in `names` is shown itself; one that is not in `colours` is grey.
+    """
     axes.set_yticks(range(len(labels)), labels=[names.get(label, label) for label in labels])
-    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share them have none
+    for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share their y-axis may have no tick labels
         tick.set_color(text(colours.get(label, FAINT)))
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
     axes.grid(visible=True, axis="y", alpha=0.5)
 
 
 def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:
-    """A map of the numbers in `table`, each written in its cell: from 0 to `most`, below 0 in the colour `below`."""
+    """Draw `table` as a heat map with the number in each cell.
+
+    The shade of `colour` grows from 0 to `most`; negative numbers have the colour `below`, and missing ones are shown as a dot.
+    """
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = np.where(values[..., None] < 0, to_rgb(below), to_rgb(colour))
-    shades[..., 3] = 0.75 * np.clip(np.abs(np.nan_to_num(values)) / most, 0, 1)  # the page shows through
+    # the shade is an opacity, so that the cells suit a light and a dark page
+    shades[..., 3] = 0.75 * np.clip(np.abs(np.nan_to_num(values)) / most, 0, 1)
     axes.imshow(shades, aspect="auto", interpolation="nearest")
     for (y, x), value in np.ndenumerate(values):
         said = f"{round(value)}" if np.isfinite(value) else "·"
@@ -154,12 +167,12 @@ def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, be
 
 
 def greek(label: str) -> str:
-    """A label with the word nu as the letter ν."""
+    """Return the label with the word nu replaced by the letter ν."""
     return re.sub(r"\bnu\b", "ν", label)
 
 
 def target(axes: Axes, value: float, label: str, across: bool = False) -> None:
-    """Draw a dashed line at a value to be reached; `name_ends` and `finish` know it as a target."""
+    """Draw a dashed line at a target value, for example that of a reference; `name_ends` and `finish` treat it as a target."""
     draw, style = (axes.axvline if across else axes.axhline), {"linestyle": "--", "linewidth": 1.1}
     _TARGETS.add(draw(value, color=INK, label=label, zorder=1, **style))
 
@@ -168,14 +181,14 @@ _TARGETS: WeakSet[Line2D] = WeakSet()
 
 
 def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> None:
-    """What a paper reports: hollow marks of its method's colour."""
+    """Draw values that a paper reports, as hollow markers in the colour of the method."""
     axes.plot(x, y, "o", color=colour, markerfacecolor="none", markersize=8, label=label)
 
 
 def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
-    """Write each labelled line's name beside its last point, in its colour, moved apart where they would overlap."""
+    """Write the name of each labelled line beside its last point, in its colour, and separate names that would overlap."""
     low, high = axes.get_ylim()
-    gap = 12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)  # a line of text, in the axes' own units
+    gap = 12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)  # height of a line of text in data units
     lines = sorted((line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1])
     places: list[float] = []
     for line in lines:
@@ -186,7 +199,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
     right = axes.get_xlim()[1]
     for line, place in zip(lines, places, strict=True):
         x, y = right if line in _TARGETS else line.get_xdata()[-1], line.get_ydata()[-1]
-        apart = abs(place - y) > gap / 2  # a thread to the line that it names
+        apart = abs(place - y) > gap / 2  # if so, a thin line connects the name with its curve
         axes.annotate(
             names[line.get_label()],
             (x, y if low <= y <= high else np.clip(y, low, high)),
@@ -207,7 +220,11 @@ def finish(
     colours: Mapping[str, str] = {},
     markers: Mapping[str, str] = {},
 ) -> Figure:
-    """Write the finding above a figure of constrained layout, names in their colours and markers below it, a note at the foot."""
+    """Write the title, which states the finding, a legend below it, and a note at the bottom of a figure; return the figure.
+
+    `names` maps labels to the names in the legend; labels of targets (see `target`) are shown as dashed lines, others by their
+    marker and colour. The figure must have the constrained layout.
+    """
     width, height = figure.get_size_inches()
     above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)
     figure.suptitle(

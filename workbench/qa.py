@@ -1,4 +1,4 @@
-"""Question answering: read pairs from tables, tokenize and batch them, compute loss and accuracy on the answers only."""
+"""Question answering: read pairs from tables, tokenize and batch them, and compute loss and accuracy on the answers only."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS = (
     ("question", "answer"), ("query", "response"), ("query", "answer"), ("problem", "solution"), ("instruction", "output"),
     ("prompt", "completion"),
 )  # fmt: skip
-TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)  # in the path of a table: it is of the test part
-# searched in this order: last .json, which in a data set often is metadata
+TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)  # a path with this word is part of the test split
+# Searched in this order: .json comes last, since in a data set it often holds metadata.
 FORMATS = (".parquet", ".jsonl", ".csv", ".json")
-ALPACA = (  # of Stanford's Alpaca
+ALPACA = (  # the prompt of Stanford's Alpaca
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{question}\n\n### Response:"
 )
@@ -38,7 +38,7 @@ ALPACA = (  # of Stanford's Alpaca
 
 @dataclass(frozen=True)
 class Pair:
-    """A question, and the answer to be written after it."""
+    """A question and its answer."""
 
     question: str
     answer: str
@@ -50,8 +50,8 @@ class Pair:
 def read(path: str | Path) -> list[Pair]:
     """Read the pairs of a table (.csv, .json, .jsonl, .parquet) that has the two columns of one entry of `COLUMNS`.
 
-    Rows that lack a question or an answer are left out, with a warning. Raises DataError for a file that cannot be read, that
-    has no such columns, or whose questions or answers are neither text nor numbers.
+    Rows without a question or an answer are left out, with a warning. Raises DataError if the file cannot be read, if it has no
+    such columns, or if a question or an answer is neither text nor a number.
     """
     path = Path(path)
     try:
@@ -64,7 +64,7 @@ def read(path: str | Path) -> list[Pair]:
         raise DataError(f"{path} holds no rows; expected a table of questions and answers, such as a JSON list of objects")
     columns = next((pair for pair in COLUMNS if all(name in rows[0] for name in pair)), None)
     if columns is None:
-        raise DataError(f"{path} has the columns {', '.join(map(str, rows[0]))}; expected one of {COLUMNS}")
+        raise DataError(f"{path} has the columns {', '.join(map(str, rows[0]))}; expected one of the pairs {COLUMNS}")
     cells = [[_text(row.get(name), f"{path}, row {number}: {name}") for name in columns] for number, row in enumerate(rows, 1)]
     whole = [Pair(question, answer) for question, answer in cells if question.strip() and answer.strip()]
     if len(whole) < len(cells):
@@ -78,7 +78,7 @@ def _rows(path: Path) -> Any:
 
     kind = path.suffix.lower()
     if kind == ".parquet":
-        table = pd.read_parquet(path).convert_dtypes()  # otherwise an integer in a column with missing values becomes 7.0
+        table = pd.read_parquet(path).convert_dtypes()  # otherwise pandas reads 7 as 7.0 if the column has missing values
         return table.astype(object).where(table.notna(), None).to_dict("records")
     if kind == ".csv":
         return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # "None" may be an answer
@@ -91,14 +91,14 @@ def _text(value: Any, where: str) -> str:
         raise DataError(f"{where} is a {type(value).__name__}; expected text or a number")
     if isinstance(value, float) and math.isinf(value):
         raise DataError(f"{where} is {value}; expected text or a finite number")
-    return "" if value is None or value != value else str(value)  # NaN means missing, too
+    return "" if value is None or value != value else str(value)  # NaN also means that the value is missing
 
 
 def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
-    """Return the path of a local file, or the paths of the tables of a Hugging Face data set, which is downloaded.
+    """Return the path of a local file, or download a Hugging Face data set and return the paths of its tables.
 
-    Tables in whose path ``test`` stands as a word are left out. Raises DataError if `name` is neither a file nor a data set
-    that can be reached, or has no table; the message for an unknown name lists `known`, other accepted names.
+    Tables whose path contains the word ``test``, ``tests`` or ``testing`` are left out. Raises DataError if `name` is neither a
+    file nor a data set that can be reached, or if it has no table. `known` lists other accepted names for the error message.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -110,19 +110,19 @@ def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
     try:
         folder = Path(snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{kind}" for kind in FORMATS]))
     except Exception as error:  # the hub's client raises many types of errors; each means that the data is not available
-        raise DataError(f"data {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})") from error
+        raise DataError(f"data set {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})") from error
     for kind in FORMATS:
         found = [p for p in folder.rglob(f"*{kind}") if not TEST.search(str(p.relative_to(folder)))]
         if found:
             return sorted(found)
-    raise DataError(f"data {name!r} has no {', '.join(FORMATS)} table in it")
+    raise DataError(f"data set {name!r} has no table of type {', '.join(FORMATS)}")
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------------------
 
 
 def prompt(question: str, template: Literal["plain", "alpaca"] = "plain") -> str:
-    """Return the prompt of a question: for ``plain``, followed by a line ``Answer:`` unless it ends with ``=``."""
+    """Return the prompt of a question. For ``plain``, a line ``Answer:`` follows it unless it ends with ``=``."""
     if template == "alpaca":
         return ALPACA.format(question=question)
     return question if question.endswith("=") else f"{question}\nAnswer:"
@@ -139,10 +139,10 @@ class Encoded:
 def encode(
     lm: LanguageModel, pairs: Sequence[Pair], template: Literal["plain", "alpaca"] = "plain", length: int = 512
 ) -> list[Encoded]:
-    """Tokenize pairs as question, answer and end token; returns one `Encoded` for each pair.
+    """Tokenize each pair as question, answer and end token; return one `Encoded` for each pair.
 
-    A question is cut to ``length - 1`` tokens, the whole sample to `length`, both at the end and without a warning. If
-    ``lm.one_line``, line breaks in an answer become spaces. Raises DataError if the tokenizer has no end token.
+    A prompt is truncated to ``length - 1`` tokens and the whole sample to `length` tokens, both at the end and without a warning.
+    If ``lm.one_line`` is set, line breaks in an answer become spaces. Raises DataError if the tokenizer has no end token.
     """
     if not pairs:
         return []
@@ -155,7 +155,7 @@ def encode(
 
 
 def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None) -> list[Encoded]:
-    """Tokenize texts and answers without an end token; a text is cut to ``length - 1`` tokens."""
+    """Tokenize texts and answers without an end token; a text is truncated to ``length - 1`` tokens."""
     answers = [" " + (answer.replace("\n", " ") if lm.one_line else answer) for answer in answers]
     most = None if length is None else length - 1
     plain, wholes, alone = (
@@ -165,8 +165,9 @@ def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], le
     found = []
     for begun, first, whole, second in zip(lm.prompt_ids(texts), plain, wholes, alone, strict=True):
         if not begun:
-            raise ValueError("a text has no tokens; expected one that is not empty, so that an answer can follow it")
-        if whole[: len(first)] == first:  # some tokenizers put a space before each text, and so would put one too many
+            raise ValueError("a text has no tokens; expected a non-empty text that an answer can follow")
+        # Some tokenizers prepend a space to each text. Tokenized alone, an answer would then begin with an extra space.
+        if whole[: len(first)] == first:
             second = whole[len(first) :]
         found.append(Encoded(torch.tensor([*begun[:most], *second]), len(begun[:most])))
     return found
@@ -174,7 +175,7 @@ def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], le
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids ``(samples, tokens)``, padded at the right, and the positions at which tokens of answers are predicted.
+    """Token ids ``(samples, tokens)``, padded at the right, and the positions at which tokens of answers are predicted.
 
     The logits at ``[rows, columns]`` predict the token ids `targets`; all three have the shape ``(answer tokens,)``.
     """
@@ -190,9 +191,9 @@ class Batch:
 
 
 def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
-    """Combine samples into a batch. A causal model needs no attention mask, since no prediction sees the padding at its right."""
+    """Combine samples into a batch. A causal model needs no attention mask, since padding at the right affects no prediction."""
     if any(s.start < 1 for s in samples):
-        raise ValueError("a sample begins with its answer; expected at least one token before it, which predicts it")
+        raise ValueError("a sample begins with its answer; expected at least one token before it, from which to predict it")
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad)
     rows, columns = [], []
@@ -209,7 +210,7 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 
 
 def answer_logits(model: Any, batch: Batch) -> Tensor:
-    """Return float32 logits ``(answer tokens, vocabulary)``; the head is applied at these positions only, if the model allows."""
+    """Return float32 logits ``(answer tokens, vocabulary)``; if possible, the head is applied at these positions only."""
     if head_alone_gives_logits(model):
         found: Tensor = model.get_output_embeddings()(hidden_states(model, batch.ids)[batch.rows, batch.columns])
     else:
@@ -236,9 +237,9 @@ _HEAD_ALONE: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 @torch.no_grad()
 def head_alone_gives_logits(model: Any) -> bool:
-    """Whether applying the head to the hidden states gives the model's logits; False if it caps or scales them.
+    """Return whether applying the head to the hidden states gives the model's logits; False if the model caps or scales them.
 
-    Tested on a few tokens at the first call for a model, in evaluation mode, and stored.
+    The first call for a model tests this on a few tokens in evaluation mode; the result is stored.
     """
     if model not in _HEAD_ALONE:
         ids, last = few_tokens(model), model.get_output_embeddings()
@@ -252,9 +253,9 @@ def head_alone_gives_logits(model: Any) -> bool:
 def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict[str, float]:
     """Return ``loss``, the mean in nats per answer token, and ``exact``, the share of answers that greedy decoding generates.
 
-    Greedy decoding generates an answer exactly if each of its tokens is the most likely one after those before it, so one forward
-    pass suffices for both. `size` samples form a batch. The model runs in evaluation mode. Raises ValueError if there are no
-    samples, and TrainingError if memory does not suffice.
+    Greedy decoding generates an answer if and only if each of its tokens is the most likely one after the tokens before it.
+    Therefore one forward pass suffices for both. `size` samples form a batch. The model runs in evaluation mode. Raises
+    ValueError if there are no samples, and TrainingError if memory does not suffice.
     """
     if not samples:
         raise ValueError("there are no samples to judge; expected at least one")
@@ -270,7 +271,7 @@ def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict
 
 
 def _batches(lm: LanguageModel, samples: Sequence[Encoded], size: int) -> Iterator[Batch]:
-    """Yield batches on the model's device, in order of length, so that little padding is needed."""
+    """Yield batches on the model's device, sorted by length to reduce padding."""
     by_length = sorted(samples, key=lambda sample: len(sample.ids))
     for start in range(0, len(by_length), size):
         yield collate(by_length[start : start + size]).to(lm.model.device)
@@ -289,7 +290,7 @@ def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, l
     suffice.
     """
     if not options or not all(option.strip() for option in options):
-        raise ValueError(f"options={list(options)!r}: expected at least one text, and no empty one")
+        raise ValueError(f"options={list(options)!r}: expected at least one text, and no empty text")
     samples = _encoded(lm, [text] * len(options), options)
     longest = max(len(sample.ids) for sample in samples)
     if lm.context is not None and longest > lm.context:

@@ -1,10 +1,10 @@
-"""RWKV-6 (Eagle and Finch, arXiv 2404.05892): a language model whose memory is a matrix a head, with the names of official files.
+"""RWKV-6 (Eagle and Finch, arXiv 2404.05892), a recurrent language model whose state is one matrix S per head.
 
-For each head, with receptance r, key k, value v, decay w (all a vector a token) and bonus u, the state S is ``(key, value)``:
+Each token has a receptance r, a key k, a value v and a decay w (vectors); each head has a bonus u. S has shape ``(key, value)``:
 
-    o[t] = r[t]' (S + u k[t] v[t]'),    then    S := diag(w[t]) S + k[t] v[t]',    w = exp(-exp(d)).
+    o[t] = r[t]' (S + diag(u) k[t] v[t]'),    then    S := diag(w[t]) S + k[t] v[t]',    w = exp(-exp(d)).
 
-`wkv_loop` is that; `wkv_chunked` is the same, a chunk of tokens at a time: what training uses.
+`wkv_loop` computes this token by token. `wkv_chunked` computes the same chunk by chunk, which is faster in training.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ CHUNK = 16
 
 
 class State(list[tuple[Tensor, Tensor, Tensor]]):
-    """The recurrent state: for each block the last inputs of time mix and channel mix, and the matrix S of each head.
+    """The recurrent state: for each block, the last inputs of time mix and channel mix, and the matrix S of each head.
 
-    Shapes: ``(batch, width)`` twice, and ``(batch, heads, key, value)``. `reorder_cache` is named as in transformers' caches.
+    Both inputs have the shape ``(batch, width)``, and S has the shape ``(batch, heads, key, value)``.
     """
 
     def reorder_cache(self, rows: Tensor) -> None:
-        """Replace the batch, in place, by the sequences with the indices `rows`, ``(new batch,)``; an index may recur."""
+        """Replace the batch, in place, by the sequences with the indices `rows` ``(new batch,)``; an index may be repeated."""
         self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 
 def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs ``(batch, tokens, heads, n)`` and the last state ``(batch, heads, n, n)``; log w is -exp(d), u ``(heads, n)``."""
+    """Return outputs, which like r, k, v and log w have the shape ``(batch, tokens, heads, n)``, and the last state."""
     out = []
     for t in range(r.shape[1]):
         kv = k[:, t, :, :, None] * v[:, t, :, None]
@@ -51,21 +51,21 @@ def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: T
 def wkv_chunked(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor, chunk: int = CHUNK
 ) -> tuple[Tensor, Tensor]:
-    """`wkv_loop` by chunks: inside one, each pair of tokens at once; between them, the state.
+    """Return the same as `wkv_loop`, computed by chunks: all pairs of tokens within a chunk at once, the state between chunks.
 
-    What token s leaves for token t has decayed by exp of a difference of sums of log w, which is never above 0: the factors
-    of that difference, taken apart, would overflow. What has decayed below rounding is gone: a larger decay would only cost the
-    sums their digits.
+    From token s to token t, the state decays by the exponential of a difference of cumulative sums of `log_w`. The difference is
+    never positive, but separate exponentials of the two sums would overflow. `log_w` is clamped: a stronger decay is below the
+    rounding error anyway, and would reduce the accuracy of the sums.
     """
     tokens = r.shape[1]
     log_w = log_w.clamp_min(1.2 * math.log(torch.finfo(log_w.dtype).eps))
     lacking = -tokens % chunk
-    if lacking:  # a token without key and decay changes nothing
+    if lacking:  # padding: a token with zero key and log decay does not change the state
         r, k, v, log_w = (F.pad(x, (0, 0, 0, 0, 0, lacking)) for x in (r, k, v, log_w))
-    # (batch, chunks, heads, chunk, n)
+    # new shape: (batch, chunks, heads, chunk, n)
     r, k, v, log_w = (x.unflatten(1, (-1, chunk)).transpose(2, 3) for x in (r, k, v, log_w))
-    after = log_w.cumsum(3)  # decay from the chunk's start to the end of each token
-    before = F.pad(after, (0, 0, 1, -1))  # not after - log_w, which would round
+    after = log_w.cumsum(3)  # log decay from the start of the chunk to the end of each token
+    before = F.pad(after, (0, 0, 1, -1))  # not after - log_w, which has a rounding error
     earlier = torch.ones(chunk, chunk, dtype=torch.bool, device=r.device).tril(-1)
     apart = (before[..., :, None, :] - after[..., None, :, :]).masked_fill(~earlier[:, :, None], -torch.inf)
     weights = torch.einsum("bchtn,bchtsn,bchsn->bchts", r, apart.exp(), k)
@@ -80,7 +80,7 @@ def wkv_chunked(
 
 
 class TimeMix(nn.Module):
-    """Attention's place: what of the past is recalled for each token."""
+    """The layer in the place of attention, with the recurrent state S."""
 
     time_maa_x: nn.Parameter
     time_maa_w: nn.Parameter
@@ -110,7 +110,7 @@ class TimeMix(nn.Module):
         self.ln_x = nn.GroupNorm(heads, width, eps=64e-5)
 
     def forward(self, x: Tensor, last: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Output ``(batch, tokens, width)`` and the last state; `last` is the input before the first token."""
+        """Return the output ``(batch, tokens, width)`` and the last state S; `last` is the input of the previous token."""
         past = torch.cat([last[:, None], x[:, :-1]], 1) - x
         mixed = torch.tanh((x + past * self.time_maa_x) @ self.time_maa_w1).unflatten(-1, (5, -1))
         w, k, v, r, g = (
@@ -127,7 +127,7 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """The feed-forward layer, with a look at the token before."""
+    """The feed-forward layer, which mixes the input of each token with that of the previous one."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -137,7 +137,7 @@ class ChannelMix(nn.Module):
         self.value = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor, last: Tensor) -> Tensor:
-        """Output ``(batch, tokens, width)``."""
+        """Return the output ``(batch, tokens, width)``; `last` is the input of the previous token."""
         past = torch.cat([last[:, None], x[:, :-1]], 1) - x
         hidden = torch.relu(self.key(x + past * self.time_maa_k)).square()
         out: Tensor = torch.sigmoid(self.receptance(x + past * self.time_maa_r)) * self.value(hidden)
@@ -145,7 +145,7 @@ class ChannelMix(nn.Module):
 
 
 class Block(nn.Module):
-    """Time mix, then channel mix, each added to what it reads."""
+    """Time mix, then channel mix, each with layer normalization and a residual connection."""
 
     def __init__(self, width: int, heads: int, hidden: int, lerp_rank: int, decay_rank: int, first: bool):
         super().__init__()
@@ -156,7 +156,7 @@ class Block(nn.Module):
         self.ffn = ChannelMix(width, hidden)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Output, and the state after the last token."""
+        """Return the output ``(batch, tokens, width)`` and the state after the last token."""
         if hasattr(self, "ln0"):
             x = self.ln0(x)
         a = self.ln1(x)
@@ -168,7 +168,7 @@ class Block(nn.Module):
 
 @dataclass
 class Output:
-    """Logits ``(batch, tokens, vocabulary)``, the mean loss where labels were given, and the state for the tokens to come."""
+    """Logits ``(batch, tokens, vocabulary)``, the mean loss if labels were given, and the state after the last token."""
 
     logits: Tensor
     loss: Tensor | None
@@ -177,7 +177,7 @@ class Output:
 
 
 class RWKV6(nn.Module):
-    """The language model; its parameters have the names of official files, so that these are its state_dict."""
+    """The language model. Its parameters have the same names as in official files, which can be loaded as its state_dict."""
 
     def __init__(
         self, vocabulary: int, width: int, layers: int, head_size: int = 64, hidden: int | None = None,
@@ -185,7 +185,7 @@ class RWKV6(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if width % head_size:
-            raise ValueError(f"head_size={head_size} does not divide the width {width}; expected a divisor")
+            raise ValueError(f"head_size={head_size} does not divide the width {width}; expected a divisor of the width")
         hidden = hidden if hidden is not None else int(3.5 * width) // 32 * 32
         self.emb = nn.Embedding(vocabulary, width)
         self.blocks: Any = nn.ModuleList(  # of `Block`
@@ -196,9 +196,9 @@ class RWKV6(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> RWKV6:
-        """The model in an official file (``.pth``, read without unpickling code, or ``.safetensors``, or a folder with one).
+        """Load an official ``.pth`` file (without running code), a ``.safetensors`` file, or a folder with model.safetensors.
 
-        In evaluation mode, without gradients. Raises DataError where it is none, or damaged.
+        The model is in evaluation mode and has no gradients. Raises DataError if the file is not an RWKV-6 model or is damaged.
         """
         path = Path(path)
         tensors = _read(path / "model.safetensors" if path.is_dir() else path)
@@ -214,12 +214,12 @@ class RWKV6(nn.Module):
             model.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"{path} is no RWKV-6 model ({str(error).splitlines()[0]}); expected a file of version x060"
+                f"{path} is not an RWKV-6 model ({str(error).splitlines()[0]}); expected a file of version x060"
             ) from error
         return model.to(dtype).eval().requires_grad_(False)
 
     def start(self, batch: int) -> State:
-        """The state before the first token: zeros, S at least in float32."""
+        """Return the state before the first token: zeros, with S in float32 or in the model's dtype if that is wider."""
         like = self.emb.weight
         width, heads = like.shape[1], self.blocks[0].att.heads
         wide = torch.promote_types(like.dtype, torch.float32)
@@ -230,7 +230,7 @@ class RWKV6(nn.Module):
         )
 
     def hidden(self, input_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """What the head reads, ``(batch, tokens, width)``, and the state after the last token."""
+        """Return the input of the head, ``(batch, tokens, width)``, and the state after the last token."""
         state, after = state or self.start(len(input_ids)), State()
         x = self.emb(input_ids)
         for block, before in zip(self.blocks, state, strict=True):
@@ -247,10 +247,10 @@ class RWKV6(nn.Module):
         past_key_values: State | None = None,
         **ignored: Any,
     ) -> Output:
-        """Logits of the next token for ids ``(batch, tokens)``; labels are shifted inside, those of -100 are left out.
+        """Return next-token logits for ids ``(batch, tokens)``. Labels are shifted here; a label of -100 is ignored.
 
-        Of the last `logits_to_keep` tokens alone, unless it is 0. ``past_key_values`` is transformers' name for `state`. Pad at
-        the right, where padding changes nothing: an attention mask is ignored.
+        If `logits_to_keep` is not 0, only the logits of that many last tokens are computed. `past_key_values` is transformers'
+        name for `state`. An attention mask is ignored: pad at the right, where padding does not affect earlier tokens.
         """
         x, state = self.hidden(input_ids, past_key_values if state is None else state)
         logits, loss = self.head(x[:, -logits_to_keep:]), None
@@ -260,7 +260,7 @@ class RWKV6(nn.Module):
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, max_new_tokens: int = 40, eos_token_id: int | None = None, **ignored: Any) -> Tensor:
-        """The ids, and greedily up to `max_new_tokens` more; each new one costs the same, however many came before."""
+        """Return the ids and up to `max_new_tokens` greedily decoded ones; the time per token does not depend on the length."""
         out = self(input_ids)
         for _ in range(max_new_tokens):
             new = out.logits[:, -1:].argmax(-1)
@@ -271,16 +271,16 @@ class RWKV6(nn.Module):
         return input_ids
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """Return the embedding of the tokens."""
+        """Return the token embedding."""
         return self.emb
 
     def get_output_embeddings(self) -> nn.Linear:
-        """Return the head."""
+        """Return the head, which computes the logits."""
         return self.head
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the model."""
         return self.emb.weight.device
 
 
@@ -295,12 +295,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         raise DataError(f"{path} holds objects other than tensors; it is not loaded, since that could run code") from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
-        raise DataError(f"{path} is damaged ({error}); get it again") from error
+        raise DataError(f"{path} is damaged ({error}); copy or download it again") from error
 
 
 @torch.no_grad()
 def initialise(model: RWKV6, seed: int = 0) -> RWKV6:
-    """Weights to train from, as the authors begin: mixing and decay spread over channels and depth, outputs at zero."""
+    """Initialize the model in place as the authors do, and return it: mixing and decay vary with channel and depth."""
     generator = torch.Generator().manual_seed(seed)
     layers, width = len(model.blocks), model.emb.weight.shape[1]
     channel = torch.arange(width) / width

@@ -1,4 +1,4 @@
-"""Many runs over a standard `concurrent.futures.Executor`: spawned processes here, Dask or a cluster elsewhere."""
+"""Run an experiment at many configs with any `concurrent.futures.Executor`: local processes, Dask, or a cluster."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """Configs with their records, and the points that failed with the reason."""
+    """The configs that completed, with their records, and those that failed, with the reason."""
 
     done: list[tuple[Config, list[Record]]] = field(default_factory=list)
     failed: list[tuple[Config, str]] = field(default_factory=list)
 
     def frame(self) -> pd.DataFrame:
-        """All records, each with the knobs of its run."""
+        """Return a table of all records, with the knobs of their runs as further columns."""
         import pandas as pd
 
         rows = [{**config.model_dump(), **record} for config, records in self.done for record in records]
@@ -39,7 +39,10 @@ class Sweep:
 
 
 def grid(config: type[Config], axes: Mapping[str, Iterable[Any]], scale: str | None = None, /, **knobs: Any) -> list[Config]:
-    """Every combination of `axes` on top of a preset and `knobs`; all are validated before any runs."""
+    """Return the configs of all combinations of the values in `axes`, based on the preset `scale` and `knobs`.
+
+    Raises KnobError if any combination is invalid, so that errors appear before the first run.
+    """
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return [config.at(scale, **{**knobs, **p}) for p in points]
 
@@ -51,11 +54,11 @@ def sweep(
     root: Path | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Run `experiment` at each config, skipping what is complete; one failing point is reported, not fatal.
+    """Run `experiment` at each config; return the records, and the reason for each config that failed.
 
-    Without `executor`, spawned processes with one torch thread each, one a core. Any `Executor` will do:
-    ``dask.distributed.Client(...).get_executor()`` runs the same sweep on a cluster. Results keep the order of
-    `configs`.
+    A complete run is read, not computed again. A failure does not stop the other runs. Without `executor`, the runs are computed
+    in one spawned process per core, with one torch thread each. Any `Executor` can be used: for example,
+    ``dask.distributed.Client(...).get_executor()`` runs the sweep on a cluster. Results have the order of `configs`.
     """
     found = get(experiment)
     root = root or runs.runs_folder()
@@ -94,8 +97,7 @@ def _on(pool: Executor, calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
 def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
     """Run all calls on worker processes; return the records of each call, or the exception that it raised.
 
-    If a worker process dies, each call that was running is repeated in a process of its own, and then the others
-    continue.
+    If a worker process dies, each call that was running is repeated in a separate process. Then the other calls continue.
     """
     waiting, found = deque(range(len(calls))), {}
     while waiting:
@@ -108,7 +110,7 @@ def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
 def _until_one_dies(calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm) -> list[int]:
     """Run the waiting calls, one per core at a time, and store their outcomes in `found`.
 
-    Returns the numbers of the calls that were running when a process died; an empty list if none died.
+    Returns the indices of the calls that were running when a process died, or an empty list if none died.
     """
     count, under_way = max(1, min(len(waiting), cores())), {}
     pool = processes(count)
@@ -125,7 +127,7 @@ def _until_one_dies(calls: Sequence[Call], waiting: deque[int], found: dict[int,
                 bar.update()
     except BrokenExecutor:
         return sorted(under_way.values()) or [waiting.popleft()]
-    finally:  # also after Ctrl-C: do not wait for running calls
+    finally:  # also after Ctrl-C, when running calls must not be waited for
         pool.shutdown(wait=False, cancel_futures=True)
     return []
 

@@ -1,4 +1,4 @@
-"""Texts, rows and labelled sentences from files, gzipped or not; nothing is unpickled."""
+"""Read texts, rows and labelled sentences from plain or gzip-compressed files, without unpickling."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from workbench.checksums import remembered
 
 
 def text(path: Path) -> str:
-    """The whole file."""
+    """Return the content of a UTF-8 text file."""
     return path.read_text(encoding="utf-8")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """A JSON object a line."""
+    """Return the JSON objects in the lines of a file."""
     return [json.loads(line) for line in text(path).splitlines() if line.strip()]
 
 
 def tree(path: Path) -> Any:
-    """One JSON value."""
+    """Return the JSON value in a file."""
     return json.loads(text(path))
 
 
 def zipped_rows(path: Path) -> list[dict[str, Any]]:
-    """A JSON object a line, gzipped."""
+    """Return the JSON objects in the lines of a gzip-compressed file."""
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
 
 
 @remembered
 def inside(path: Path) -> str:
-    """Checksum of what a gzipped file holds, whatever wrote it."""
+    """Return the SHA-256 of the decompressed content, which does not depend on the program that compressed the file."""
     return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
 
 
 def phrases(path: Path) -> list[tuple[str, str]]:
-    """Label and text of each line ``text@label``."""
+    """Return the label and the text of each line ``text@label``."""
     lines = path.read_text(encoding="latin-1").removeprefix("\u00ef\u00bb\u00bf").splitlines()
     return [(label, text.strip()) for text, _, label in (line.rpartition("@") for line in lines if line.strip())]
 
 
 def labelled(path: Path) -> list[tuple[str, str]]:
-    """Label and text of each line ``label<tab>text``, gzipped."""
+    """Return the label and the text of each line ``label<tab>text`` of a gzip-compressed file."""
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     return [(label, text) for label, _, text in (line.partition("\t") for line in lines)]

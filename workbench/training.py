@@ -1,7 +1,8 @@
-"""The training loop that methods share: a step after the other, and a state from which a run that was cut off goes on.
+"""The training loop that the methods share, with a state from which an interrupted run can resume.
 
-What happens in a step depends on the seed and on its number alone: its batch (`Batches`) and its random numbers. So the state is
-what has been learnt and how far, and a run that goes on from it ends with the bytes of one that was never cut.
+The batch of a step (`Batches`) and its random numbers depend only on the seed and the number of the step. Therefore the state
+needs to hold only the trained tensors, the states of optimizer and schedule, and the number of completed steps. A resumed run
+ends with exactly the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from torch.optim import Optimizer
 SAVE_EVERY = 5.0  # seconds between two checkpoints
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # of CUDA, Linux, Windows
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # messages of CUDA, Linux and Windows
 
 
 class TrainingError(RuntimeError):
-    """Training came to an end that no further step can mend; says at which step, and what to change."""
+    """Raised if training cannot continue. The message says what happened and what to change."""
 
 
 class Stateful(Protocol):
-    """What has a state of its own: an optimizer, a schedule, a memory of samples."""
+    """Protocol of objects with a state that can be saved: an optimizer, a schedule, a memory of samples."""
 
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...  # noqa: D102
@@ -36,9 +37,11 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """The samples of each step: all of them in an order that the seed draws anew for each pass, `size` at a time.
+    """The indices of the samples of each step, in batches of `size` samples.
 
-    The last batch of a pass is the smaller rest. Raises ValueError where there are no samples, or fewer than a batch has.
+    Each pass contains all samples once. With `shuffle`, their order is drawn from the seed for each pass; otherwise it is that of
+    the data. The last batch of a pass is smaller if `size` does not divide the number of samples. Raises ValueError if `size` is
+    less than 1 or greater than the number of samples.
     """
 
     samples: int
@@ -48,14 +51,14 @@ class Batches:
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.samples:
-            raise ValueError(f"batch of {self.size} of {self.samples} samples: expected 1 to as many as there are")
+            raise ValueError(f"batch size {self.size} for {self.samples} samples: expected 1 to the number of samples")
 
     def __len__(self) -> int:
-        """Steps of one pass."""
+        """Return the number of steps in one pass."""
         return -(-self.samples // self.size)
 
     def __call__(self, step: int) -> Tensor:
-        """Indices of the samples of this step, counted from 0 over all passes."""
+        """Return the indices of the samples of `step`, which is counted from 0 over all passes."""
         epoch, place = divmod(step, len(self))
         return self._order(epoch)[place * self.size : (place + 1) * self.size]
 
@@ -72,10 +75,12 @@ class Batches:
 
 @dataclass
 class Training:
-    """A model in training. `schedule` is stepped after each step; `kept` is what else must go on after a cut.
+    """The training of a model, which can be saved after any step and resumed.
 
-    `before_step` sees the gradients and may change them, `after_step` the moved weights. With `draws` (dropout, noise) torch's
-    random numbers are set anew for each step, and put back in the end.
+    `schedule` is a learning rate schedule, which advances after each step. `kept` holds further objects, by name, whose states
+    are saved too. `before_step` is called after the backward pass and may change the gradients; `after_step` is called after the
+    optimizer's step and may change the weights. With `draws`, torch's random generator is seeded for each step, and its state is
+    restored at the end; a loss that uses random numbers (dropout, noise) needs this.
     """
 
     model: nn.Module
@@ -86,16 +91,16 @@ class Training:
     draws: bool = True
     before_step: Callable[[], None] | None = None
     after_step: Callable[[], None] | None = None
-    done: int = 0  # steps
+    done: int = 0  # number of completed steps
 
     def __post_init__(self) -> None:
         self._saved, self._since, self._until = 0, monotonic(), 0
 
     def steps(self, loss_of: Callable[[int], Tensor], until: int) -> Iterator[tuple[int, float]]:
-        """Train up to step `until`; yields each step's number, from 1, and its loss.
+        """Train until `until` steps are completed; yield the number of each step, counted from 1, and its loss.
 
-        ``loss_of(step)`` computes the loss of a step, counted from 0, on its batch. Raises TrainingError, before the weights are
-        touched, where it is not finite.
+        ``loss_of(step)`` computes the loss on the batch of a step, counted from 0. Raises TrainingError, before the weights
+        change, if the loss is not finite.
         """
         before = torch.get_rng_state() if self.draws else None
         self._until = until
@@ -109,11 +114,11 @@ class Training:
                 torch.set_rng_state(before)
 
     def check(self, what: str, value: float) -> None:
-        """Raise TrainingError where a number of the step under way is not finite; before its weights are touched."""
+        """Raise TrainingError if `value`, the `what` of the current step, is not finite; call it before the weights change."""
         if not math.isfinite(value):
             raise TrainingError(
                 f"the {what} is {value} at step {self.done + 1} of {self._until}; {self._last_good()}. "
-                "Take a lower rate, or check the data"
+                "Lower the learning rate, or check the data"
             )
 
     def _step(self, loss: Tensor) -> float:
@@ -135,14 +140,14 @@ class Training:
         return value
 
     def _last_good(self) -> str:
-        return f"the state after step {self._saved} is kept" if self._saved else "no earlier state was kept"
+        return f"the state after step {self._saved} is saved" if self._saved else "no earlier state is saved"
 
     def due(self) -> bool:
-        """Whether it is time to keep the state again."""
+        """Return whether it is time to save the state again."""
         return monotonic() - self._since > SAVE_EVERY
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been learnt, and how far: what is trained and buffers, optimizer, schedule, what else is kept, steps."""
+        """Return the state: completed steps, trained parameters, buffers, and the states of optimizer, schedule and `kept`."""
         self._saved, self._since = self.done, monotonic()
         return {
             "done": self.done,
@@ -153,11 +158,11 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises ValueError where it is the state of another model."""
+        """Resume from `state`. Raises ValueError if it is the state of a different model."""
         own, found = self._learnt(), state["model"]
         if own.keys() != found.keys() or any(own[name].shape != found[name].shape for name in own):
             other = next(n for n in (*own, *found) if n not in own or n not in found or own[n].shape != found[n].shape)
-            raise ValueError(f"the state is of another model: {other!r} differs; expected the model that was being trained")
+            raise ValueError(f"the state belongs to another model: tensor {other!r} differs; resume with the trained model")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(found[name])
@@ -175,7 +180,7 @@ class Training:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Context manager or decorator: raise a lack of memory, on CPU or GPU, as a TrainingError that says what to reduce."""
+    """Raise a lack of memory, on CPU or GPU, as a TrainingError that says what to reduce (context manager or decorator)."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -189,23 +194,23 @@ def enough_memory() -> Iterator[None]:
 
 @contextmanager
 def drawn(seed: int) -> Iterator[None]:
-    """Inside it torch's random numbers are those of the seed; after it, as they were."""
+    """Seed torch's random generator inside the with block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mixed(seed, 0))
         yield
 
 
 def mixed(seed: int, number: int) -> int:
-    """One seed of two numbers, so that neighbours are far apart (splitmix64's finalizer)."""
+    """Combine two numbers into one seed; neighbouring numbers give unrelated seeds (finalizer of splitmix64)."""
     bits = (seed * 0x9E3779B97F4A7C15 + number + 1) & (1 << 64) - 1
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ bits >> shift) * factor & (1 << 64) - 1
-    return (bits ^ bits >> 31) >> 1  # torch's seeds have a sign
+    return (bits ^ bits >> 31) >> 1  # torch's seeds are signed 64-bit integers
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Context manager: set the model to evaluation mode, and on exit each of its modules to the mode that it had."""
+    """Set the model to evaluation mode inside the with block, and restore the mode of each module afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

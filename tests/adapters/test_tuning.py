@@ -151,7 +151,7 @@ def test_what_is_not_finite_is_told_before_a_weight_is_touched(what, monkeypatch
         return values
 
     monkeypatch.setattr(qa, "answer_logits", spoilt)
-    with pytest.raises(TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is kept"):
+    with pytest.raises(TrainingError, match=f"the {what} is nan at step 2 of 6; the state after step 1 is saved"):
         next(tuner.run())
     now = tuner.state_dict()["training"]
     assert now["done"] == 1
