@@ -99,7 +99,7 @@ def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):
 
 
 def test_the_paper_scale_says_why_there_is_none():
-    with pytest.raises(ValueError, match="full text could not be had"):
+    with pytest.raises(ValueError, match="full text is not available"):
         get("synapse/schemes").config.at("paper")
 
 
