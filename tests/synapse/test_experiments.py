@@ -175,7 +175,7 @@ def test_one_run_decides_no_claim(claim, seeds):
         ("nonlinearity", {"device": "EcRAM"}, "device=EcRAM: this experiment goes through several device"),
         ("factors", {"device": "Ag:a-Si"}, "device=Ag:a-Si"),
         ("schemes", {"rule": "float"}, "rule='float': expected a rule that pulses devices"),
-        ("train", {"rival": "uni"}, "rival='uni': is the scheme itself"),
+        ("train", {"rival": "uni"}, "rival='uni': equals the scheme"),
         ("train", {"hidden": "5", "unit": 7}, "unit=7: expected a whole number from 0 to 4"),
         ("currents", {"hidden": "5", "unit": 7}, "unit=7: expected a whole number from 0 to 4"),
         ("variation", {"published_noise": True, "device": "EcRAM"}, "published_noise=True"),

@@ -216,7 +216,8 @@ declare(
     ),
     Claim(
         "verified",
-        "Ours, a conjecture: unidirectional updating compensates variation if only the range varies and refresh is write-verified",
+        "Ours, a conjecture: unidirectional updating compensates variation if only the range varies and refresh is "
+        "write-verified",
         OURS, "-", "synapse/compensation", _verified,
     ),
     Claim(
