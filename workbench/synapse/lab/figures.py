@@ -142,7 +142,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     kept = f", refreshed {count} times" if count else ""
     heading(
         fig,
-        f"The weight differs from that of ideal devices by {astray(record):.2f} on average ({pulses[-1]} pulses)",
+        f"Mean distance from the ideal weight over {pulses[-1]} pulses: {astray(record):.2f}",
         f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}",
     )
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
@@ -161,14 +161,14 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         legend.append(("  - - symmetry point", FAINT))
     pair.set(xlim=(0, pulses[-1]), ylim=(-0.03, 1.05), ylabel="conductance", title="Two devices", xlabel="")
     words(pair, legend)
-    legend = [("– ideal devices  ", text(GREY)), ("– these devices", text(COLOURS[record["scheme"]]))]
+    legend = [("– ideal devices  ", text(GREY)), ("– actual", text(COLOURS[record["scheme"]]))]
     weight.plot(pulses, record["ideal"], color=GREY, linewidth=1)
     for name, series in pinned:
         weight.plot(_pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]])
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight (pair: g⁺ − g⁻)")
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight g⁺ − g⁻")
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
@@ -203,7 +203,7 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
     right = sum(abs(r["mean"] - first["asked"]) < 0.1 for r in records)
     heading(
         fig,
-        f"The gradient requires {first['asked']:.2f} pulses; {right} of {len(records)} rules send about this number on average",
+        f"Required: {first['asked']:.2f} pulses; {right} of {len(records)} rules send about this number on average",
         f"to {direction} the weight, which one pulse changes by {first['unit']:.4f}; 200 trials of each rule",
     )
     most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6

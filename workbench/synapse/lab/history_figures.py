@@ -40,7 +40,7 @@ def draw_learning(records: Sequence[Record]) -> Figure:
             last = table.groupby("label", sort=False)["mean"].last()
             if {"uni", "uni, no refresh"} <= {*last.index}:
                 gap = last["uni"] - last["uni, no refresh"]
-                title = f"At the end of training, refresh adds {gap:.1f} points to unidirectional updating"
+                title = f"Refresh adds {gap:.1f} points to the final accuracy of unidirectional updating"
         axes.set(xlabel="training samples", ylabel="accuracy (%)")
         finish(fig, title, note_of_means(records))
     return fig
@@ -76,7 +76,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                 after = table[table["label"] == lost.index[-1]]["x"].max()
                 worst = f"the worst drift ({lost.index[-1]}) costs {lost.iloc[-1]:.0f} points"
                 power = f"{np.log10(after):.0f}".translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-                title = f"Unidirectional, 10{power} s after training: {worst}"
+                title = f"Unidirectional accuracy 10{power} s after training: {worst}"
         finish(fig, title, NOTE.of(records))
     return fig
 

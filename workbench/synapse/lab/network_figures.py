@@ -14,7 +14,7 @@ from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
 from workbench.live import Pins, heading, live, part, stems, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
-EDGES = "Gmin", "middle", "Gmax"
+EDGES = "min", "middle", "max"
 
 
 @live
@@ -63,7 +63,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         axes.plot(x[-1], y[-1], "o", color=COLOURS[name], markersize=5)
         lowest = min(lowest, y[1:].min() if len(y) > 1 else y.min())
         ends.append((y[-1], x[-1], name))
-        legend.append((f"● {SHORT[name]}   ", text(COLOURS[name])))
+        legend.append((f"● {SHORT[name]} ", text(COLOURS[name])))
     low = max(0.0, lowest - 8)
     seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
     end = max(1.12 * seen, 0.1 * of)

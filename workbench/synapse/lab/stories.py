@@ -19,9 +19,9 @@ def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     rise, fall = (np.array(record[key]) for key in ("rise", "fall"))
     up, down = (f"{side.max() / max(side[side > 0].min(), 1e-9):.3g}" for side in (rise, fall))
     return (
-        f"The device needs {record['levels']} pulses to raise its conductance g from 0 to 1, and {record['levels_down']} to lower "
-        f"it again. The largest step up is {up} times the smallest step up, the largest step down {down} times the smallest step "
-        f"down; {matching(record)}."
+        f"The device needs {record['levels']} pulses to raise its conductance g from 0 to 1, and {record['levels_down']} to "
+        f"lower it again. The largest step up is {up} times the smallest step up, and the largest step down {down} times the "
+        f"smallest step down; {matching(record)}."
     )
 
 

@@ -74,14 +74,14 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
     """Draw accuracy against the nonlinearity nu of LTP and mirrored LTD."""
     found = uni_over(records, "push-pull", nu=5.0)
-    title = f"Nonlinear devices (ν = 5): unidirectional {found}" if found else "Accuracy against nonlinearity"
+    title = f"Nonlinear devices (ν = 5): unidirectional accuracy {found}" if found else "Accuracy against nonlinearity"
     return _lines(records, "nu", title, "nonlinearity ν of LTP and of mirrored LTD (0: linear)")
 
 
 def draw_abruptness(records: Sequence[Record]) -> Figure:
     """Draw accuracy against the nonlinearity nu of LTD."""
     found = uni_over(records, "push-pull", nu=10.0)
-    title = f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
+    title = f"Abrupt LTD (ν = 10): unidirectional accuracy {found}" if found else "Accuracy against the abruptness of LTD"
     return _lines(records, "nu", title, "nonlinearity ν of LTD (ν of LTP: 1); a large ν is abrupt LTD")
 
 
@@ -92,7 +92,7 @@ def draw_levels(records: Sequence[Record]) -> Figure:
     if len(uni) and len(software):
         last = uni.sort_values("levels").iloc[-1]
         gap = software["mean"].iloc[0] - last["mean"]
-        title = f"With {last['levels']} levels unidirectional updating is {gap:.1f} points below software"
+        title = f"With {last['levels']} levels, the unidirectional accuracy is {gap:.1f} points below software"
     return _lines(records, "levels", title, "levels (pulses from Gmin to Gmax)", xscale="log")
 
 
@@ -103,7 +103,7 @@ def draw_variation(records: Sequence[Record]) -> Figure:
         lost = _loss(records, {"kind": kind, "sigma": 0.0}, {"kind": kind, "sigma": 0.3})
         if lost:
             words.append(f"of the {kind}: {lost}")
-    title = f"Points lost at a spread of 0.3, {'; '.join(words)}" if words else "Accuracy against variation"
+    title = f"Points of accuracy lost at a spread of 0.3, {'; '.join(words)}" if words else "Accuracy against variation"
     return _lines(records, "sigma", title, "device spread (std. deviation / mean)", "kind")
 
 
@@ -121,7 +121,11 @@ def _loss(records: Sequence[Record], alike: dict, spread: dict, labels: Sequence
 def draw_batches(records: Sequence[Record]) -> Figure:
     """Draw accuracy against the batch size, with one panel for each device response."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
-    title = f"Points lost at batch size 10 instead of 1, on linear devices: {lost}" if lost else "Accuracy against the batch size"
+    title = (
+        f"Points of accuracy lost at batch size 10 instead of 1, on linear devices: {lost}"
+        if lost
+        else "Accuracy against the batch size"
+    )
     return _lines(records, "batch", title, "batch size", "response", xscale="log")
 
 
@@ -133,7 +137,7 @@ def draw_schemes(records: Sequence[Record]) -> Figure:
     return _dots(
         records,
         "response",
-        f"Unidirectional minus alternating, points: {words}" if words else "Update schemes by device response",
+        f"Accuracy of unidirectional minus alternating, points: {words}" if words else "Update schemes by device response",
     )
 
 
@@ -175,7 +179,7 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
             axes.tick_params(axis="x", rotation=60)
         worst = {label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()}
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
-        title = f"Most points lost to variation: {words}" if words else "Points lost to variation"
+        title = f"Largest loss of accuracy to variation, points: {words}" if words else "Points lost to variation"
         return finish(fig, title, note_of_means(records) + ". Negative numbers: points gained; dot: not measured")
 
 
@@ -214,7 +218,11 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             gain = ACCURACY.gap(records, 1000, 0, "period", **at).dropna()
             if len(gain):
                 words.append(f"{signed(interval(gain).mean, 1)} ({greek(response)})")
-        title = f"Points gained by refresh every 1,000 samples: {', '.join(words)}" if words else "Accuracy and pulses of refresh"
+        title = (
+            f"Points of accuracy gained by refresh every 1,000 samples: {', '.join(words)}"
+            if words
+            else "Accuracy and pulses of refresh"
+        )
         names = {name: greek(name) for name in REFRESH_COLOURS}
         return finish(fig, title, NOTE.of(records), names, REFRESH_COLOURS)
 
