@@ -68,7 +68,7 @@ def draw_methods(records: Sequence[Record]) -> Figure:
             axes.set_xlim(min(*near, 99) - 1, max(*near, 101) + 1)
             _beyond(axes, [(y, row["mean"]) for y, row in enumerate(ratios)])
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
-            title = f"At the best settings, {best['name']} has {best['mean']:.1f} % of GPTQ's held-out error"
+            title = f"Each method at its best setting: {best['name']} with {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
         note = f"mean and 95 % confidence interval over {layers} layers; small dots: single layers; lower is better. {EDGE}"
         return finish(fig, title, note)

@@ -63,7 +63,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         axes.plot(x[-1], y[-1], "o", color=COLOURS[name], markersize=5)
         lowest = min(lowest, y[1:].min() if len(y) > 1 else y.min())
         ends.append((y[-1], x[-1], name))
-        legend.append((f"● {SHORT[name]} ", text(COLOURS[name])))
+        legend.append((f"● {SHORT[name]}", text(COLOURS[name])))
     low = max(0.0, lowest - 8)
     seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
     end = max(1.12 * seen, 0.1 * of)
@@ -72,7 +72,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         place = max(y - 0.3 * gap, place + gap)
         style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
         axes.annotate(f"{y:.1f}", (x, place), color=text(COLOURS[name]), **style)
-    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="training digits", title="Accuracy, %")
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="training digits", title="% correct")
     if pinned:
         legend.append((f"⋯ {'; '.join(name for name, _ in pinned)[:24]}", FAINT))
     words(axes, legend)
