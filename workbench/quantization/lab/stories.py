@@ -52,8 +52,8 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
     least = min(errors.values())
     first = [LABELS[m] for m, error in errors.items() if error < least + 5e-3]
     return (
-        f"The lowest squared output error, {least:.2f}, is that of {'this method' if len(first) == 1 else 'these methods'}: "
-        f"{' and '.join(first)}. The error of the best grid point is {best:.2f}, that of rounding to nearest (RTN) {errors['rtn']:.2f}."
+        f"The lowest squared output error is {least:.2f} ({'method' if len(first) == 1 else 'methods'}: {' and '.join(first)}). "
+        f"The error of the best grid point is {best:.2f}, that of rounding to nearest (RTN) {errors['rtn']:.2f}."
     )
 
 
