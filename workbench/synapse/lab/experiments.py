@@ -35,7 +35,7 @@ class ResponseConfig(ImperfectionConfig, DeviceConfig):
 
 
 SAMPLES = 12  # varied devices drawn beside the nominal one
-POINTS = 150  # at most about this many points are drawn for each side of a staircase
+POINTS = 150  # largest number of points on each side of a staircase
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -53,7 +53,7 @@ def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """Show the LTP and LTD staircase of a device, the size of its steps, and a few devices with variation."""
     law = config.make_device().biased(config.asymmetry)
     n, m = law.levels, law.levels_down
-    # the pulses after which the staircase is recorded: at most about POINTS on each side, and always its ends
+    # the pulses after which the staircase is recorded: at most POINTS on each side, and always its ends
     at = [*range(0, n, -(-n // POINTS)), *range(n, n + m, -(-m // POINTS)), n + m]
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
     yield {
@@ -124,7 +124,7 @@ def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]
     return _rounded(torch.stack(found, 1))
 
 
-SHOWN = 1000  # at most about this many points of a pulse sequence are recorded
+SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):

@@ -197,7 +197,7 @@ def _pulses(record: Record, key: str) -> np.ndarray:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw how often each rule sends how many pulses, its mean, and the number of pulses that the gradient requires."""
+    """Draw the distribution and the mean of the pulses that each rule sends, and the number that the gradient requires."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
     right = sum(abs(r["mean"] - first["asked"]) < 0.1 for r in records)
