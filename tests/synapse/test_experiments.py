@@ -99,7 +99,7 @@ def test_a_study_is_the_same_bytes_twice_and_goes_on_where_it_was_cut(tmp_path):
 
 
 def test_the_paper_scale_says_why_there_is_none():
-    with pytest.raises(ValueError, match="full text could not be had"):
+    with pytest.raises(ValueError, match="full text is not available"):
         get("synapse/schemes").config.at("paper")
 
 
@@ -175,7 +175,7 @@ def test_one_run_decides_no_claim(claim, seeds):
         ("nonlinearity", {"device": "EcRAM"}, "device=EcRAM: this experiment goes through several device"),
         ("factors", {"device": "Ag:a-Si"}, "device=Ag:a-Si"),
         ("schemes", {"rule": "float"}, "rule='float': expected a rule that pulses devices"),
-        ("train", {"rival": "uni"}, "rival='uni': is the scheme itself"),
+        ("train", {"rival": "uni"}, "rival='uni': equals the scheme"),
         ("train", {"hidden": "5", "unit": 7}, "unit=7: expected a whole number from 0 to 4"),
         ("currents", {"hidden": "5", "unit": 7}, "unit=7: expected a whole number from 0 to 4"),
         ("variation", {"published_noise": True, "device": "EcRAM"}, "published_noise=True"),

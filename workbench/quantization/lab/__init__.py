@@ -1,4 +1,7 @@
-"""What one can do with a layer: experiments, comparisons, figures, claims, exercises. Importing it declares them."""
+"""Experiments, comparisons, figures, claims and exercises for the quantization of single layers.
+
+Importing this package registers them.
+"""
 
 from workbench.quantization.lab import claims, exercises, experiments, studies
 

@@ -1,4 +1,4 @@
-"""What the ResComp and GPTAQ papers claim, as far as layers can tell."""
+"""Claims of the ResComp and GPTAQ papers and our own claims, tested on single layers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ PLACES = ("layer", "bits", "groups", "seed")
 
 
 def _ratio(records: list[Record], base: str, other: str, unit: str, **where: object) -> Interval:
-    """Held-out error of `other` relative to `base` on the same layer, setting and sample; the interval is over `unit`."""
+    """Return the held-out error of `other` divided by that of `base` on the same layer, setting and calibration sample.
+
+    The interval is over `unit`, which is "layer" or "seed" (the calibration samples).
+    """
     by = [name for name in PLACES if name in records[0]]
     one, two = (scores(records, "held_out", by, label=label, **where) for label in (other, base))
     return interval(one / two, unit)
 
 
 def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
-    """Check: each `other` has a lower held-out error than its `base`, at each number of bits."""
+    """Return a check that each `other` has a lower held-out error than its `base`, at each number of bits.
+
+    `pairs` are the labels (base, other). The interval is over `unit`.
+    """
 
     def check(records: list[Record]) -> Verdict:
         bits = sorted({r["bits"] for r in records if "bits" in r})
         return verdict(
             *(
-                Finding(f"held-out error {other} / {base}{name}", _ratio(records, base, other, unit, **at), high=1)
+                Finding(f"held-out error of {other} relative to {base}{name}:", _ratio(records, base, other, unit, **at), high=1)
                 for base, other in pairs
                 for name, at in [(f", {b} bits", {"bits": b}) for b in bits] or [("", {})]
             )
@@ -40,7 +46,7 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
 
 
 def _everywhere(*pairs: tuple[str, str]) -> Check:
-    """Check: the same at each number of bits and group size, over calibration samples."""
+    """Return the same check at each number of bits and group size, with intervals over calibration samples."""
 
     def check(records: list[Record]) -> Verdict:
         places = list(dict.fromkeys((r["bits"], r["groups"]) for r in records))
@@ -50,30 +56,30 @@ def _everywhere(*pairs: tuple[str, str]) -> Check:
             states = [finding.state for finding in each]
             lowest, highest = (f(finding.found.mean for finding in each) for f in (min, max))
             counts = ", ".join(f"{word} in {states.count(state)}" for state, word in STATES.items())
-            parts.append(f"{other} / {base} {lowest:.3f} to {highest:.3f}: {counts} of {len(each)} settings")
+            parts.append(f"{other} relative to {base}: {lowest:.3f} to {highest:.3f}, {counts} of {len(each)} settings")
             found += each
-        return verdict(*found, measured="held-out error " + "; ".join(parts))
+        return verdict(*found, measured="held-out error of " + "; ".join(parts))
 
     return check
 
 
-STATES = {"holds": "surely lower", "fails": "surely higher", "open": "open"}
+STATES = {"holds": "significantly lower", "fails": "significantly higher", "open": "undecided"}
 
 
 def _needs_no_strength(records: list[Record]) -> Verdict:
-    """Both terms at full strength are better than none."""
+    """Check that the held-out error is lower with both terms at full strength than without them."""
     full, none = (HELD_OUT.scores(records, alpha=a, beta=a) for a in (1.0, 0.0))
     means = pd.DataFrame(judging_rows(records)).groupby(["alpha", "beta"])["held_out"].mean()
     alpha, beta = means.idxmin()
     text = (
-        f"held-out error: least at {alpha:g}, {beta:g} ({100 * means.min():.1f} %), {none.mean():.1f} % at 0, 0 (GPTQ); "
-        "strengths 1, 1 add, points,"
+        f"held-out error: lowest at alpha {alpha:g}, beta {beta:g} ({100 * means.min():.1f} %); {none.mean():.1f} % without "
+        "terms (GPTQ); change with both strengths 1, in points:"
     )
     return verdict(Finding(text, interval(full - none), high=0))
 
 
 def _dx_part(records: list[Record]) -> Verdict:
-    """At each number of bits r2 moves the weights less far, and it is its X part that does it."""
+    """Check that r2 keeps the weights closer to the original ones at each number of bits, and that its X part causes this."""
     findings = []
     for bits in sorted({r["bits"] for r in records}):
         base, full, x, dx = (
@@ -81,15 +87,15 @@ def _dx_part(records: list[Record]) -> Verdict:
             for label in ("gptq + r1", "gptq + r1 + r2", "r1 + X part of r2", "r1 + dX part of r2")
         )
         nearer = interval(((dx - full).abs() - (x - full).abs()) / base, "layer")
-        text = f"{bits} bits: distance from the original weights, all of r2 / GPTAQ"
+        text = f"{bits} bits: distance from the original weights with r2, relative to GPTAQ:"
         findings.append(Finding(text, interval(full / base, "layer"), high=1))
-        findings.append(Finding("the X part comes nearer to that than the dX part by", nearer, low=0))
+        findings.append(Finding("the X part alone comes closer to this than the dX part alone by", nearer, low=0))
     return verdict(*findings)
 
 
 def _block_size(records: list[Record]) -> Verdict:
     changed = pd.DataFrame(records).groupby("compat")["codes_changed"].max()
-    text = f"clean form: {100 * changed['clean']:.0f} % of the codes change with the block size; published program, %:"
+    text = f"codes that change with the block size: {100 * changed['clean']:.0f} % in the clean form; published program, in %:"
     return verdict(Finding(text, exactly(round(100 * changed["published"], 1)), high=0.05))
 
 
@@ -99,7 +105,7 @@ def _exact_is_least(records: list[Record]) -> Verdict:
     for column in ("error", "held_out"):
         least = table.loc[table.groupby(["bits", "groups", "seed"])[column].idxmin()]
         wins[column] = int((least["label"] == "exact").sum())
-    text = f"least held-out error in {wins['held_out']}, least calibration error in"
+    text = f"exact has the lowest held-out error in {wins['held_out']} and the lowest calibration error in"
     finding = Finding(text, exactly(wins["error"]), low=len(least) - 0.5)
     return verdict(finding, measured=f"{finding} of {len(least)} settings and samples")
 
@@ -108,47 +114,59 @@ OURS = "this workbench"
 declare(
     "quantization",
     Claim(
-        "gptaq", "Matching the full-precision stream (r1) lowers the layer's error", "GPTAQ, sec. 4; ResComp table 4",
+        "gptaq", "On single layers, matching the full-precision inputs (the term r1) lowers the output error",
+        "GPTAQ, sec. 4; ResComp table 4",
         "W2 perplexity 19.0 -> 9.5", "quantization/terms", _lowers("layer", ("gptq", "gptq + r1")),
     ),
     Claim(
-        "rescomp", "Repaying the compensation-aware error (r2) lowers the error against W0 Xref, on GPTQ and on GPTAQ",
+        "rescomp",
+        "On single layers, correcting the compensation-aware error (the term r2) lowers the output error against W0 Xref, for "
+        "GPTQ and for GPTAQ",
         "ResComp, sec. 3 and table 4", "W2 perplexity 19.0 -> 17.9 and 9.5 -> 8.9", "quantization/terms",
         _lowers("layer", ("gptq", "gptq + r2"), ("gptq + r1", "gptq + r1 + r2")),
     ),
     Claim(
-        "rescomp-tuned", "The same with each method at the damping and strengths that are best on validation text (3 bits)",
+        "rescomp-tuned",
+        "On single layers, r2 lowers the output error if each method has the damping and strengths that are best on validation "
+        "text (3 bits)",
         "ResComp, tables 1 and 2", "W3 perplexity 6.53 -> 6.25", "quantization/methods",
         _lowers("layer", ("gptq", "gptq+rescomp"), ("gptaq", "gptaq+rescomp")),
     ),
     Claim(
-        "rescomp-bits", "The gain holds over bits and group sizes (one layer, block 2 o_proj)", "ResComp, tables 1 and 2",
+        "rescomp-bits",
+        "On single layers (here block 2 o_proj), r2 lowers the output error at all numbers of bits and group sizes",
+        "ResComp, tables 1 and 2",
         "W3 perplexity 6.53 -> 6.25", "quantization/bits-groups",
         _everywhere(("gptq", "gptq+rescomp"), ("gptaq", "gptaq+rescomp")),
     ),
     Claim(
-        "no-strength", "No new hyper-parameter: the terms are right at full strength (one layer)", "ResComp, sec. 3",
-        "formulas without a factor (the program has 0.25 twice)", "quantization/strengths", _needs_no_strength,
+        "no-strength",
+        "On single layers (here one), r1 and r2 need no strengths as hyperparameters: full strength lowers the output error",
+        "ResComp, sec. 3",
+        "formulas without strengths (the program uses 0.25 for both)", "quantization/strengths", _needs_no_strength,
     ),
     Claim(
-        "regulariser", "Ours: r2 keeps the quantized weights closer to the original ones, by its X part", OURS, "-",
+        "regulariser", "Ours: on single layers, r2 keeps the quantized weights closer to the original ones because of its X part",
+        OURS, "-",
         "quantization/terms", _dx_part,
     ),
     Claim(
-        "exact", "Ours: shifting the weights once and running GPTQ has the least calibration error of all (one layer)", OURS,
+        "exact",
+        "Ours: on single layers (here one), shifting the weights once and then running GPTQ has the lowest calibration error of "
+        "all methods", OURS,
         "-", "quantization/bits-groups", _exact_is_least,
     ),
     Claim(
-        "block-size", "The lazy block update is only a matter of speed, in the ResComp program as well",
+        "block-size", "On single layers, the block size of the lazy updates changes only the speed, in the ResComp program too",
         "GPTQ, sec. 3.3; measured on ResComp's program", "same result for any block", "quantization/block-size", _block_size,
     ),
     Claim(
-        "memory", "The second term costs a second matrix: peak memory +4 % at 7B, +9 % at 70B", "ResComp, table 5",
+        "memory", "The term r2 needs a second matrix: peak memory +4 % for 7B parameters, +9 % for 70B", "ResComp, table 5",
         "19.8 -> 20.6 GB, 63.7 -> 69.5 GB", "",
-        undecidable("needs the paper's models; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"),
+        undecidable("needs the models of the paper; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"),
     ),
     Claim(
         "perplexity", "Lower perplexity and higher zero-shot accuracy of whole models", "ResComp, tables 1 to 3",
-        "Llama-2-7B W3: 6.53 -> 6.25", "", undecidable("needs whole models; a later issue brings the whole-model driver"),
+        "Llama-2-7B W3: 6.53 -> 6.25", "", undecidable("needs whole models, which this workbench cannot quantize yet"),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What to work out by oneself after `02-inside`."""
+"""Exercises for the notebook `02-inside`."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def _nearer() -> str:
 declare(
     "quantization",
     Exercise(
-        "Two inputs with correlation 0.8; w1 = 0.6 is rounded to 1. By how much does GPTQ move w2?",
+        "Two inputs have variance 1 and correlation 0.8. The weight w1 = 0.6 is rounded to 1. By how much does GPTQ change w2?",
         _moved,
-        "w2 must undo what rounding added along x1: minus (1 - 0.6), times how much of x1 lies along x2",
-        "the move is -(q1 - w1) H12 / H22 = -0.4 x 0.8",
+        "rounding adds (1 - 0.6) x1 to the output; w2 must cancel the part of it that x2 predicts, which is H12 / H22 times x2",
+        "the change is -(q1 - w1) H12 / H22 = -0.4 x 0.8",
     ),
     Exercise(
-        "Equal streams (D = 0), U_qq = 2, U_qj = -0.5, beta = 0.25, w0 - w = 0.4. What does r2 add to w_j?",
+        "Both streams are equal (D = 0). U_qq = 2, U_qj = -0.5, beta = 0.25 and w0 - w = 0.4. How much does r2 add to w_j?",
         _added,
-        "with D = 0, P is zero, and P2 = I - diag(U)^-1 U",
+        "if D = 0, then P = 0 and P2 = I - diag(U)^-1 U",
         "beta (w0 - w) P2_qj = 0.25 x 0.4 x 0.25",
     ),
     Exercise(
-        "GPTAQ often prints a larger loss than GPTQ. Which has the smaller ||QX - W0 Xref|| on the small "
-        "layer at 2 bits, alpha 1?",
+        "GPTAQ often prints a larger loss than GPTQ. Which of the two has the smaller output error ||QX - W0 Xref|| on the small "
+        "layer, at 2 bits and alpha = 1? (gptq, gptaq)",
         _nearer,
-        "the printed loss is the objective of GPTQ only; compute the output error of both",
-        "its printed loss measures the distance to W X of weights that have moved on purpose",
+        "the printed loss is the objective of GPTQ only; compute the output error of both methods",
+        "the loss that it prints measures the distance from W X, although GPTAQ has moved W on purpose",
     ),
 )

@@ -1,4 +1,4 @@
-"""What can be looked at live: one layer being quantized, its weights on a grid, two weights under knobs."""
+"""Live experiments: one layer while it is quantized, its weights on a grid, two weights, and the update of one column."""
 
 from __future__ import annotations
 
@@ -26,10 +26,17 @@ from workbench.quantization.statistics import layer_statistics
 
 
 class LayerTraceConfig(LayerConfig):
-    """One layer being quantized, column after column."""
+    """One layer that is quantized column by column."""
 
-    every: int = knob(16, "look every", "columns between two looks", low=1, high=256, unit="columns")
-    row: int = knob(0, "output row", "whose weights are shown", low=0, high=last_row)
+    every: int = knob(
+        16,
+        "measure every",
+        "Number of columns between two measurements. A small value gives a finer curve, but takes longer.",
+        low=1,
+        high=256,
+        unit="columns",
+    )
+    row: int = knob(0, "output row", "Number of the output row whose weights are shown, from 0.", low=0, high=last_row)
     presets = {
         "smoke": {"block": 1, "tokens": 1024, "group_size": 64, "every": 64},
         "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},
@@ -38,7 +45,11 @@ class LayerTraceConfig(LayerConfig):
 
 
 def looks(config: LayerTraceConfig) -> int:
-    """Columns between two looks: in the clean form a block may be as small as that, with the same result."""
+    """Return the number of columns between two measurements, which is used as the block size of the solver.
+
+    In the clean form the result does not depend on the block size, so it follows the knob `every`, in whole groups if they are
+    smaller. In the published form the block size is left as it is.
+    """
     if config.compat == "published":
         return config.block_size
     group = config.group_size or 1
@@ -49,7 +60,7 @@ def _steps(config: LayerTraceConfig) -> int:
     about = checkpoints.describe(config.model)
     columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
     look, group = looks(config), config.group_size or columns
-    # in the clean form looks end where a group ends
+    # in the clean form a group that is larger than a block is measured at its end too
     inside = -(-group // look) if config.compat == "clean" and group > look else 0
     whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
     return whole + 1 if columns else 0
@@ -67,7 +78,7 @@ def _steps(config: LayerTraceConfig) -> int:
     steps=_steps,
 )
 def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
-    """One layer of a real model being quantized: weights, residuals and the objective as columns are done."""
+    """Quantize one layer of a real model, and show its weights, residuals and output error as columns are rounded."""
     layer = load_layer(config.source())
     row = _existing_row(config.row, len(layer.weight))
     hessian, cross = layer_statistics(layer.inputs, layer.full_precision)
@@ -94,7 +105,8 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
             "r2": r2.norm,
             "r2_orthogonal": r2.orthogonal,
             "drift": ((weight - layer.weight).norm() / layer.weight.norm()).item(),
-            # of one output, in the order of rounding: rounded up to `columns`, the rest moved; five decimals for a picture
+            # The weights of one output in the order of rounding: the first `columns` are rounded, the others compensated.
+            # Five decimals are enough for a picture.
             "row": (weight[row, solver.permutation].double() * 1e5).round() / 1e5,
         }
 
@@ -109,7 +121,7 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
 
 
 def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
-    """The columns just done: their errors, and the levels on which one row of them lies."""
+    """Return the errors of the columns rounded last, and the levels of the grid of one output row."""
     columns = solver.permutation[first:last]
     return {
         "column_error": solver.trace().error[:, columns].square().sum(0),  # ||e_q||^2
@@ -118,9 +130,9 @@ def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
 
 
 class LayerGridConfig(GridConfig, PlaceConfig):
-    """The weights of a layer rounded to nearest."""
+    """The weights of a layer, rounded to nearest."""
 
-    row: int = knob(0, "output row", "that is shown", low=0, high=last_row)
+    row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=last_row)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
@@ -133,11 +145,11 @@ class LayerGridConfig(GridConfig, PlaceConfig):
     instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
-    """A layer's weights on their grid: levels, clipping, and the rounding error."""
+    """Show the weights of a layer on their grid: the levels, the clipping and the rounding error."""
     weight = load_weight(config.model, config.block, config.part).T.float()  # (in, out)
     row = _existing_row(config.row, weight.shape[1])
     if config.bits >= 16:
-        raise ValueError(f"bits={config.bits}: expected 2 to 8; 16 bits leave the layer as it is")
+        raise ValueError(f"bits={config.bits}: expected 2 to 8; 16 bits leave the layer unchanged")
     parts, after, levels = weight.split(config.group_size or len(weight)), [], torch.empty(0)
     for part in parts:
         fitted = fit_grid(part, config.bits, config.symmetric, config.grid, config.clip_search)
@@ -158,25 +170,56 @@ def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
 
 def _existing_row(row: int, rows: int) -> int:
     if row >= rows:
-        raise ValueError(f"row={row}: expected 0 to {rows - 1}, the output rows of this layer")
+        raise ValueError(f"row={row}: expected 0 to {rows - 1}, the numbers of the output rows of this layer")
     return row
 
 
 class TwoWeightsConfig(Config):
-    """Two weights of one neuron, two correlated inputs, and a full-precision stream that differs."""
+    """Two weights of one neuron with correlated inputs that differ between the quantized and the full-precision stream."""
 
-    w1: float = knob(1.38, "first weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps")
-    w2: float = knob(0.30, "second weight", "in steps of the grid", low=-2.0, high=2.0, step=0.02, unit="steps")
-    correlation: float = knob(0.80, "correlation", "of the two inputs", low=-0.95, high=0.95, step=0.05)
-    shift: float = knob(
-        0.70, "stream difference", "share of input 2 that input 1 has lost in the quantized stream", low=-1.0, high=1.0, step=0.05
+    w1: float = knob(
+        1.38, "first weight", "Weight that is rounded first, in steps of the grid.", low=-2.0, high=2.0, step=0.02, unit="steps"
     )
-    alpha: float = vary(SolverConfig.model_fields["alpha"], 1.0, help="of GPTAQ's term", essential=False, when=None)
+    w2: float = knob(
+        0.30,
+        "second weight",
+        "Weight that is rounded last, in steps of the grid. It can compensate the error of the first.",
+        low=-2.0,
+        high=2.0,
+        step=0.02,
+        unit="steps",
+    )
+    correlation: float = knob(
+        0.80,
+        "correlation",
+        "Correlation of the two inputs. At 0 the second weight cannot compensate the first.",
+        low=-0.95,
+        high=0.95,
+        step=0.05,
+    )
+    shift: float = knob(
+        0.70,
+        "stream difference",
+        "Multiple of input 2 that is missing from input 1 in the quantized stream. At 0 the two streams are equal.",
+        low=-1.0,
+        high=1.0,
+        step=0.05,
+    )
+    alpha: float = vary(
+        SolverConfig.model_fields["alpha"],
+        1.0,
+        help="Strength of GPTAQ's term r1. 0 switches it off, 1 is the full term.",
+        essential=False,
+        when=None,
+    )
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
 def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Weight (1, 2), Hessian and cross statistics: the reference's input 1 is x1 + shift * x2."""
+    """Return the weight ``(1, 2)``, the Hessian and the cross statistics, ``(2, 2)`` each.
+
+    Input 1 of the full-precision stream is x1 + shift * x2.
+    """
     c, d = config.correlation, config.shift
     hessian = torch.tensor([[1.0, c], [c, 1.0]], dtype=torch.float64)
     cross = torch.tensor([[d * c, d], [0.0, 0.0]], dtype=torch.float64)
@@ -184,7 +227,7 @@ def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Ten
 
 
 def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[float]]:
-    """Weights just before their own rounding, and rounded, on a grid of step 1."""
+    """Return both weights just before each is rounded, and both rounded weights, on a grid of step 1."""
     weight, hessian, cross = two_weight_statistics(config)
     upper = torch.linalg.inv(torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1))
     if method == "exact":
@@ -207,7 +250,7 @@ def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[
     instant=True,
 )
 def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
-    """Two weights: where rounding, GPTQ, GPTAQ and the exact target go, and the best of all grid points."""
+    """Show the two weights that RTN, GPTQ, GPTAQ and the exact target choose, and the best of all grid points."""
     weight, hessian, cross = two_weight_statistics(config)
     target = weight @ cross
 
@@ -227,11 +270,15 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
 class UpdateConfig(Config):
     """One column of a small real layer."""
 
-    column: int = knob(3, "column", "the one being rounded", low=0, high=30)
-    row: int = knob(0, "output row", "of the corner that is shown", low=0, high=7)
-    bits: Literal[2, 3, 4] = knob(3, "bits per weight", "of all columns")
-    alpha: float = knob(0.25, "strength of r1", "GPTAQ's term", low=0.0, high=1.0, step=0.05)
-    beta: float = knob(0.25, "strength of r2", "ResComp's term", low=0.0, high=1.0, step=0.05)
+    column: int = knob(3, "column", "Number of the column that is rounded, from 0.", low=0, high=30)
+    row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=7)
+    bits: Literal[2, 3, 4] = knob(3, "bits per weight", "Number of bits of each weight, in all columns.")
+    alpha: float = knob(
+        0.25, "strength of r1", "Strength alpha of GPTAQ's term r1. 0 switches it off.", low=0.0, high=1.0, step=0.05
+    )
+    beta: float = knob(
+        0.25, "strength of r2", "Strength beta of ResComp's term r2. 0 switches it off.", low=0.0, high=1.0, step=0.05
+    )
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
@@ -244,7 +291,7 @@ class UpdateConfig(Config):
     instant=True,
 )
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
-    """What one column sends to the others: GPTQ's term, r1's, r2's, and the one fused update that is their sum."""
+    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the fused update, which is their sum."""
     layer = small_layer(columns=32, damping=0.0)
     terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
     yield {"column": config.column, **terms}

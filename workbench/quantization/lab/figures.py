@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: what is looked at live."""
+"""Figures of the live experiments on a layer; also the names and colours of all methods."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LABELS = {
     "gptaq+rescomp": "GPTAQ + ResComp", "exact": "exact target", "best": "best grid point",
 }  # fmt: skip
 ERROR = "error, % of the output"
-WINDOW = 96  # columns in sight around the one being rounded
+WINDOW = 96  # columns that are shown around the one being rounded
 
 
 @live
 def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """One row of weights around the column being rounded, the output's error so far, and now against the pinned."""
+    """Draw one row of weights around the column being rounded, the output error so far, and a comparison with pinned runs."""
     last = records[-1]
     heading(
         fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"]
@@ -40,7 +40,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    """The weights in sight: rounded ones on their levels, free ones where compensation has moved them."""
+    """Draw the weights in the window: rounded ones on their levels, free ones as compensation has moved them."""
     done, columns = records[-1]["columns"], records[-1]["of"]
     before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
     first = max(0, min(done - 40, columns - WINDOW))
@@ -65,11 +65,11 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
         xlim=(x[0] - 1, x[-1] + 1),
         ylim=(-most, most),
         ylabel="weight",
-        xlabel=f"input column, in the order of rounding: {len(x)} of {columns} in sight",
+        xlabel=f"input column, in the order of rounding: {len(x)} of {columns} shown",
     )
     axes.grid(visible=False)
-    axes.set_title("One output's weights")
-    moved = [("– rounded   ", INK), ("● still free, moved to repay", text(ORANGE))] if done < columns else [("– rounded", INK)]
+    axes.set_title("Weights of one row")
+    moved = [("– rounded   ", INK), ("● free, moved by compensation", text(ORANGE))] if done < columns else [("– rounded", INK)]
     words(axes, [("• original   ", text(GREY)), *moved])
 
 
@@ -80,27 +80,27 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         most = max(most, _errors(axes, series, shade, 1.2))
     most = max(most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"]))
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    before = "; at 0, what the quantized layers before leave" if records[0]["error"] > 1e-3 and not pinned else ""
+    before = "; at 0: error from the layers before" if records[0]["error"] > 1e-3 and not pinned else ""
     axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel=f"columns rounded{before}", ylabel="error, %")
-    levels = [(last["floor"], "the least that any weights could reach", ":")]
+    levels = [(last["floor"], "lowest error of any real weights", ":")]
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]
-        levels += [(unseen, "plain rounding, unseen text", "--"), (calibration, "plain rounding, calibration text", "-")]
+        levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
         axes.annotate(
             f"{name} {100 * level:.1f}", (0, 100 * level), xytext=(4, 3), textcoords="offset points", color=FAINT, fontsize=8
         )
-    for key, name in (("held_out", "unseen text"), ("error", "calibration text")):
+    for key, name in (("held_out", "held-out text"), ("error", "calibration text")):
         late = last["columns"] > 0.5 * end
         place = (last["columns"], 100 * last[key])
         style = {"xytext": (-3 if late else 5, 4), "textcoords": "offset points", "ha": "right" if late else "left"}
         axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
-    axes.set_title("Error of the output so far")
+    axes.set_title("Output error so far")
 
 
 def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> float:
-    """Draw both errors of a run; returns the largest."""
+    """Draw both errors of a run, and return the largest held-out error in percent."""
     x = [r["columns"] for r in series]
     held_out, error = ([100 * r[key] for r in series] for key in ("held_out", "error"))
     axes.plot(x, held_out, "--", color=colour, linewidth=width)
@@ -109,12 +109,12 @@ def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> 
 
 
 def at_column(records: Sequence[Record], columns: int) -> Record:
-    """The record of a run when as many columns were rounded."""
+    """Return the first record of a run with at least `columns` rounded columns, or else its last record."""
     return next((r for r in records if r["columns"] >= columns), records[-1])
 
 
 def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """Both errors now, of this run and of the pinned ones at the same column."""
+    """Draw both errors of this run now, and those of the pinned runs at the same column."""
     last = records[-1]
     rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
     rows += [(name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PIN_COLOURS, strict=False)]
@@ -138,16 +138,16 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     axes.set(xlim=(min(found) - room, max(found) + room), ylim=(len(rows) - 0.5, -0.75), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
-    axes.set(xlabel="● calibration  ○ unseen, %", title="Now, against the pinned" if pinned else "Now")
+    axes.set(xlabel="● calibration  ○ held-out, %", title="Now, with pinned runs" if pinned else "Now")
 
 
 def short(name: str) -> str:
-    """A label cut to what fits beside a mark."""
+    """Cut a label to the length that fits beside a mark."""
     return name if len(name) <= 22 else name[:21] + "…"
 
 
 def draw_residuals(records: Sequence[Record]) -> Figure:
-    """The two residuals as columns are rounded, what of them no free column can repay, and the loss that GPTQ prints."""
+    """Draw both residuals, their parts that no free column can correct, and the loss that GPTQ prints, column by column."""
     last = records[-1]
     x = [r["columns"] for r in records]
     with figure(670, 260) as fig:
@@ -155,24 +155,24 @@ def draw_residuals(records: Sequence[Record]) -> Figure:
         for key, colour, name in (("r1", RED, "r₁ = W(X̃ − X)"), ("r2", BLUE, "r₂ = (W₀ − W)X̃")):
             lost = [100 * r[f"{key}_orthogonal"] for r in records]
             residuals.plot(x, [100 * r[key] for r in records], color=colour, label=name)
-            residuals.plot(x, lost, color=colour, alpha=0.5, linewidth=1, label="  beyond repair")
+            residuals.plot(x, lost, color=colour, alpha=0.5, linewidth=1, label="  uncorrectable")
         residuals.set(title="Residuals", xlabel="columns rounded", ylabel="% of the output", xlim=(0, last["of"]))
         residuals.set_ylim(0, 1.5 * max(residuals.dataLim.y1, 1e-9))
         residuals.legend(loc="upper left", ncols=2)
         found = [value for record in records for value in record.get("column_error", ())]
         losses.plot(np.arange(1, len(found) + 1), np.cumsum(found), color=COLOURS[last["method"]])
-        losses.set(title="The loss that GPTQ prints: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"]))
+        losses.set(title="Loss printed by GPTQ: sum of ‖e‖²", xlabel="columns rounded", xlim=(0, last["of"]))
     return fig
 
 
 @live
 def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """The weights of a row and the nearest levels of their grid, and how many weights lie near each level."""
+    """Draw the weights of one row, the levels of their grid, and the number of weights on each level."""
     record = records[-1]
     weights, levels = np.array(record["before"]), np.array(record["levels"])
     heading(
         fig,
-        f"{2 ** record['bits']} levels: rounding changes the weights by {100 * record['weight_error']:.1f} % of their size",
+        f"{2 ** record['bits']} levels: rounding changes the weights by {100 * record['weight_error']:.1f} % of their norm",
         f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale",
     )
     row, counts = part(fig, "row", 52, 58, 420, 324, gap=40), part(fig, "counts", 510, 58, 148, 324)
@@ -183,7 +183,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     stems(row, x, weights[x], after[x], color=FAINT, linewidth=0.8)
     row.plot(x, weights[x], ".", color=FAINT, markersize=4)
     row.plot(x, after[x], "_", color=INK, markersize=4, markeredgewidth=1.8)
-    legend = [("• weight   ", text(GREY)), ("– its level", INK)]
+    legend = [("• weight   ", text(GREY)), ("– rounded", INK)]
     for (name, series), shade in zip(pinned, PIN_COLOURS, strict=False):
         other = np.array(series[-1]["after"][:WINDOW])
         row.plot(np.arange(len(other)), other, "_", color=shade, markersize=5)
@@ -192,15 +192,17 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
     row.set(
         xlim=(-1, len(x)),
         ylim=(-most, most),
-        xlabel=f"input column, {len(x)} of {len(weights)} in sight",
+        xlabel=f"input column, {len(x)} of {len(weights)} shown",
         ylabel="weight",
-        title="One output's weights",
+        title="Weights of one row",
     )
     row.grid(visible=False)
     words(row, legend)
     found, shares = np.unique(after, return_counts=True)
     counts.barh(found, shares, height=0.7 * np.diff(levels).min(), color=SKY)
     counts.plot(np.zeros(len(seen)), seen, "_", color=FAINT, markersize=5)
-    counts.set(xlim=(0, 1.05 * shares.max()), ylim=(-most, most), xlabel="number of weights", yticks=[], title="On each level")
+    counts.set(
+        xlim=(0, 1.05 * shares.max()), ylim=(-most, most), xlabel="number of weights", yticks=[], title="Weights per level"
+    )
     counts.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.grid(visible=False)

@@ -1,4 +1,4 @@
-"""The algorithm taken apart: the same quantities by brute force and by formula, for the teaching notebook and its tests."""
+"""Parts of the algorithm, computed by brute force and by formula, for the teaching notebook and its tests."""
 
 from __future__ import annotations
 
@@ -16,58 +16,62 @@ from workbench.quantization.statistics import factor_hessian, layer_statistics, 
 
 @dataclass(frozen=True)
 class SmallLayer:
-    """A corner of a real layer, in float64: few enough columns to solve everything densely."""
+    """A small part of a real layer in float64, with few enough columns for dense solutions."""
 
     weight: Tensor  # (out, in)
     x: Tensor  # (tokens, in), quantized stream
     full_precision: Tensor  # (tokens, in)
     hessian: Tensor
     cross: Tensor
-    upper: Tensor  # U of the Hessian with its damping
+    upper: Tensor  # U of the damped Hessian
 
 
 def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallLayer:
-    """The first columns and rows of the output projection of block 1 of the bundled tiny llama."""
+    """Return the first columns and rows of the output projection of block 1 of the bundled tiny llama.
+
+    `damping` is that of the factor `upper`; the Hessian itself is not damped.
+    """
     solver = (("bits", 3), ("group_size", 32))
     layer = load_layer(LayerSource(models.TINY, 1, "o_proj", tokens=512, upstream_solver=solver))
     weight, x, full = (layer.weight[:rows, :columns], layer.inputs[:, :columns], layer.full_precision[:, :columns])
     weight, x, full = weight.double(), x.double(), full.double()
     hessian, cross = layer_statistics(x, full)
     factor = factor_hessian(hessian, damping)
-    assert factor is not None  # 512 tokens of real text: definite
+    assert factor is not None  # the Hessian of 512 tokens of real text is positive definite
     assert cross is not None
     return SmallLayer(weight, x, full, hessian, cross, factor.upper)
 
 
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
-    """Least squares by brute force: the free columns ``(out, free)`` that best repair the columns already rounded.
+    """Return the free columns ``(out, in - q)`` that best compensate the columns already rounded, by least squares.
 
-    `done` ``(out, q)`` are the rounded columns, `target` ``(tokens, out)`` what the layer should put out.
+    `done` ``(out, q)`` are the rounded columns, `x` ``(tokens, in)`` is the input of the layer and `target` ``(tokens, out)`` its
+    desired output.
     """
     q = done.shape[1]
     return torch.linalg.lstsq(x[:, q:], target - x[:, :q] @ done.T).solution.T
 
 
 def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
-    """ResComp's P2 as the paper has it: a product of its own, from the moments of Xref and X."""
+    """Return ResComp's matrix P2 as in the paper: a matrix product of its own, from the moments of Xref and X."""
     return propagation(hessian + cross, upper)
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """The same P2 without the product: ``P + I - diag(U)^-1 U``."""
+    """Return the same P2 without that product: ``P + I - diag(U)^-1 U``."""
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """Largest change of a free weight by r2, over all steps of GPTQ: the whole of r2, and its neuron-decomposed form."""
+    """Largest change of a free weight by r2 over all steps of GPTQ: by the whole of r2, and by its neuron-decomposed form."""
 
     whole: float
     decomposed: float
 
 
 def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
-    """Run GPTQ with both streams equal and no damping, and see what r2 would still move at each step."""
+    """Run GPTQ with equal streams and without damping, and return how far r2 would still move the free weights."""
     config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
     solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
     whole = decomposed = 0.0
@@ -83,9 +87,10 @@ def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
 
 
 def update_terms(layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float) -> dict[str, Tensor]:
-    """What column `column` adds to the free weights of output `row`, term by term and fused.
+    """Return what column `column` adds to the free weights of output `row`: ``gptq``, ``r1``, ``r2``, and ``fused``.
 
-    The layer is quantized with GPTAQ and ResComp up to that column.
+    The layer is quantized with GPTAQ and ResComp up to that column. ``fused`` is the single update that equals the sum of the
+    three terms.
     """
     config = SolverConfig(method="gptaq+rescomp", bits=bits, damping=0.0, block_size=1, alpha=alpha, beta=beta)
     solver = layer_solver(layer.weight, layer.hessian, layer.cross, config, trace=True)

@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: two weights in their plane, the terms of one update."""
+"""Figures of two weights in their plane, and of the terms of one update."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.quantization.lab.figures import COLOURS, LABELS, short
 
 @live
 def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
-    """The plane of two weights: rings of equal error, grid points, and where each method ends."""
+    """Draw the plane of two weights: ellipses of equal error, grid points, and the weights that each method chooses."""
     errors = {r["method"]: max(r["error"], 0.0) for r in records}
     found = [LABELS[m] for m, e in errors.items() if m != "best" and e <= errors.get("best", 0.0) + 1e-9]
     heading(fig, f"The best grid point is found by {', '.join(found)}" if found else "No method finds the best grid point")
@@ -35,7 +35,7 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.plot(*target, "*", color=INK, markersize=11)
-    for said, place, below in (("w₀, the weights", start, True), ("w*, best if not rounded", target, False)):
+    for said, place, below in (("w₀: original weights", start, True), ("w*: best real weights", target, False)):
         left = place[0] < centre[0]
         plane.annotate(
             said,
@@ -49,14 +49,14 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
     plane.set(
         xlabel="first weight, in steps of the grid",
         ylabel="second weight, in steps",
-        title="○ best grid point; rings: equal error",
+        title="○ best grid point; ellipses: equal error",
     )
     plane.grid(visible=False)
     _ranks(part(fig, "ranks", 520, 40, 138, 350), errors)
 
 
 def _ranks(ranks: Axes, errors: dict[str, float]) -> None:
-    """The error of each method, at its root, so that small ones are told apart."""
+    """Draw the error of each method on a square-root scale, so that small errors can be distinguished."""
     for y, (method, error) in enumerate(errors.items()):
         ranks.plot(error**0.5, y, "o", color=COLOURS[method], markersize=8)
         ranks.annotate(f"{error:.2f}", (error**0.5, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
@@ -69,13 +69,13 @@ def _ranks(ranks: Axes, errors: dict[str, float]) -> None:
     ranks.set(
         xlim=(-0.12 * most - 1e-3, 1.2 * most + 1e-3),
         ylim=(len(errors) - 0.5, -0.6),
-        xlabel="squared error (at its root)",
-        title="Error of each",
+        xlabel="squared error (root scale)",
+        title="Error by method",
     )
 
 
 def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
-    """Where the error ``(w - w*) H (w - w*)'`` is 0.25, 1, 2.25, ...: ellipses, since H is a correlation."""
+    """Draw the ellipses on which the error ``(w - w*) H (w - w*)'`` is 0.25, 1, 2.25, ..."""
     angles = np.linspace(0, 2 * np.pi, 73)
     values, vectors = np.linalg.eigh(hessian)
     circle = vectors @ (np.array([np.cos(angles), np.sin(angles)]) / np.sqrt(values)[:, None])
@@ -85,7 +85,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """The three terms that a column sends to the free ones, side by side, and the fused update, which is their sum."""
+    """Draw the three terms that a column adds to the free columns, and the fused update, which is their sum."""
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0
@@ -95,7 +95,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     heading(
         fig,
         f"Corrections after rounding column {record['column']}: {shares}",
-        "of the sum of their sizes; to the columns still free, of one output",
+        "shares of the sum of all absolute changes of free weights, for one output row",
     )
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     whole_axes, small = (part(fig, "sum", 74, 62, 584, 150, gap=58), part(fig, "terms", 74, 256, 584, 126, gap=58))
@@ -109,7 +109,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         legend.append((f"   ◇ {short(name)}", text(PINK)))
     for place, (key, colour) in enumerate((("r1", RED), ("r2", BLUE))):
         stems(small, x + 0.3 * (place - 0.5), 0, record[key], color=colour, linewidth=4)
-    for axes, title in ((whole_axes, "All of it"), (small, "Only the residuals' terms, on a scale of their own")):
+    for axes, title in ((whole_axes, "All terms"), (small, "Only r₁ and r₂, on another scale")):
         axes.axhline(0, color=FAINT, linewidth=0.8)
         axes.set(ylabel="change of weight", xlim=(x[0] - 0.7, x[-1] + 0.7) if len(x) else (0, 1), title=title)
     small.set_xlabel("input column")

@@ -1,4 +1,4 @@
-"""The knobs that name a layer of a real model, on top of the solver's."""
+"""The knobs that select a layer of a real model, in addition to those of the solver."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from workbench.quantization.config import SolverConfig
 from workbench.quantization.lab.layers import WINDOW, LayerSource, Upstream, references
 
 NO_PAPER = (
-    "the paper quantizes whole models of 7B parameters and more, calibrated on C4, on a GPU; one layer of a small "
-    "model cannot stand for that, and the whole-model driver is not here yet"
+    "the paper quantizes whole models with 7B parameters and more on a GPU, calibrated on C4; a single layer of a small "
+    "model cannot reproduce this, and this workbench cannot quantize whole models yet"
 )
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def last_block(config: Any) -> int | None:
-    """The number of the model's last transformer block, where it is known."""
+    """Return the number of the model's last transformer block, or None if it is not known."""
     count = checkpoints.sizes(config.model).get("num_hidden_layers")
     return None if count is None else count - 1
 
 
 def last_row(config: Any) -> int | None:
-    """The number of the last output row of the config's layer, where it is known."""
+    """Return the number of the last output row of the config's layer, or None if it is not known."""
     sizes = checkpoints.sizes(config.model)
     inner = {"gate_proj": "intermediate_size", "up_proj": "intermediate_size"}
     inner |= {"k_proj": "key_value_size", "v_proj": "key_value_size"}
@@ -34,44 +34,56 @@ def last_row(config: Any) -> int | None:
 
 
 class PlaceConfig(Config):
-    """Where a layer is found."""
+    """The model, block and name of a layer."""
 
     title: ClassVar[str] = "layer"
     model: str = knob(
         checkpoints.SMOLLM2,
         "model",
-        "bundled model, folder or hub id",
+        "Bundled model, folder, or name of a model on the Hugging Face hub.",
         choices=(checkpoints.SMOLLM2, checkpoints.TINY),
         free=True,
     )
-    block: int = knob(2, "block", "transformer block, from 0", low=0, high=last_block, essential=True)
-    part: str = knob("o_proj", "linear layer", "by its name in the block", choices=PARTS, essential=True)
+    block: int = knob(2, "block", "Number of the transformer block, from 0.", low=0, high=last_block, essential=True)
+    part: str = knob("o_proj", "linear layer", "Name of the linear layer in its block.", choices=PARTS, essential=True)
 
 
 class LayerConfig(SolverConfig, PlaceConfig):
     """A solver on one layer of a real language model."""
 
     title: ClassVar[str] = "text"
-    text: Literal["prose", "wikitext2"] = knob("prose", "text", "calibration and evaluation text (wikitext2: workbench fetch)")
+    text: Literal["prose", "wikitext2"] = knob(
+        "prose", "text", "Calibration and evaluation text. Get wikitext2 with `workbench fetch` first."
+    )
     tokens: int = knob(
-        2048, "calibration tokens", "length of the calibration sample", low=256, high=65536, step=256, unit="tokens"
+        2048,
+        "calibration tokens",
+        "Length of the calibration sample. A long sample gives better statistics, but takes longer.",
+        low=256,
+        high=65536,
+        step=256,
+        unit="tokens",
     )
     upstream: Upstream = knob(
-        "gptq", "layers before", "how the layers before this one are quantized; none: both streams are equal"
+        "gptq",
+        "layers before",
+        "How the layers before this one are quantized. With none, the quantized and the full-precision stream are equal.",
     )
     upstream_damping: float | None = knob(
         None,
         "damping before",
-        "damping of the layers before this one; none: the same",
+        "Damping for the layers before this one. With none it is the damping of this layer.",
         low=0.0,
         high=1.0,
         choices=(None, 0.01, 0.1),
-        when=(lambda c: c.upstream == "gptq", "only GPTQ before this layer is damped"),
+        when=(lambda c: c.upstream == "gptq", "damping matters only if the layers before are quantized by GPTQ"),
     )
     dtype: Literal["float32", "float64"] = knob(
-        "float32", "precision", "of model, statistics and solver: float64 is the same on every machine, and slower"
+        "float32",
+        "precision",
+        "Precision of model, statistics and solver. float64 is slower, but gives the same result on every machine.",
     )
-    seed: int = knob(0, "sample", "which part of the calibration text; samples do not overlap", low=0, high=100)
+    seed: int = knob(0, "sample", "Number of the calibration sample, from 0. Samples do not overlap.", low=0, high=100)
 
     @model_validator(mode="after")
     def _not_the_grid_it_lies_on(self) -> Self:
@@ -79,13 +91,13 @@ class LayerConfig(SolverConfig, PlaceConfig):
         if smollm2 and self.bits == 4 and not self.symmetric and self.group_size == 32:
             raise ValueError(
                 f"bits=4, symmetric=False, group_size=32 with {self.model}: refused, since its "
-                f"{checkpoints.FOUR_BIT_NOTE}; this setting would be lossless by construction. Choose group_size=64 or none, "
-                "other bits, or another model"
+                f"{checkpoints.FOUR_BIT_NOTE}, so this setting would not change them. Choose group_size=64 or none, other "
+                "bits, or another model"
             )
         return self
 
     def source(self) -> LayerSource:
-        """The layer that these knobs name."""
+        """Return the source of the layer that these knobs select."""
         shared = ("bits", "group_size", "symmetric", "grid", "clip_search", "damping", "act_order")
         solver = {name: getattr(self, name) for name in shared}
         if self.upstream_damping is not None:
@@ -96,7 +108,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
             part=self.part,
             text=self.text,
             tokens=self.tokens,
-            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # samples do not overlap
+            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # windows of the earlier samples
             upstream=self.upstream,
             upstream_solver=tuple(solver.items()),
             dtype=self.dtype,
@@ -104,10 +116,10 @@ class LayerConfig(SolverConfig, PlaceConfig):
 
 
 def inputs(config: LayerConfig) -> list[str]:
-    """The data and the model that a run depends on."""
+    """Return the references of the model and the data sets that a run depends on."""
     return references(config.model, config.text)
 
 
 def solver_knobs(config: SolverConfig, **changes: Any) -> dict[str, Any]:
-    """The solver's knobs of a larger config, as arguments of `quantize_layer`."""
+    """Return the solver's knobs of a larger config as arguments of `quantize_layer`, with `changes`."""
     return {**{name: getattr(config, name) for name in SolverConfig.model_fields}, **changes}

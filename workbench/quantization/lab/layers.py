@@ -1,4 +1,4 @@
-"""Real inputs of a layer of a real model, in two streams: full precision, and with every layer before it quantized."""
+"""Real inputs of a layer in two streams: from the full-precision model, and with every layer before it quantized."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ TEXTS = {  # calibration and evaluation data set
     "wikitext2": ("wikitext2-valid", "wikitext2-test"),
 }
 WINDOW = 256  # tokens
-# number of tokens of the evaluation text in the test set (the first ones) and in the validation set (the next ones)
+# number of tokens in the test set (the first tokens of the evaluation text) and in the validation set (the next tokens)
 HELD_OUT = 2048
-VERSION = 3  # of the cached activations: raised when the same source means other numbers
+VERSION = 3  # of the cached activations; raise it if the same source gives other numbers
 _ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's weight ``(out, in)`` and its inputs ``(tokens, in)`` in two streams: of calibration, validation and test text."""
+    """A layer's weight ``(out, in)`` and its inputs ``(tokens, in)`` in two streams, for calibration, validation and test."""
 
     name: str
     weight: Tensor
@@ -72,12 +72,15 @@ class LayerSource:
 
 
 def references(model: str, text: str) -> list[str]:
-    """Name and checksum of a model and of a text's two data sets."""
+    """Return name and checksum of a model and of the two data sets of a text."""
     return [models.ref(model), *(datasets.ref(name) for name in TEXTS[text])]
 
 
 def load_layer(source: LayerSource) -> Layer:
-    """The layer's weight and inputs, computed or (float32) from the cache; one thread at a time: hooks sit on the model."""
+    """Return the layer's weight and inputs, computed or (in float32) read from the cache.
+
+    Only one thread at a time computes them, since the hooks that record inputs are attached to the shared model.
+    """
     with _ONE_AT_A_TIME:
         return _load_layer(source)
 
@@ -114,9 +117,9 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
-@lru_cache(maxsize=5)  # as many as calibration samples, which all numbers of bits and groups share
+@lru_cache(maxsize=5)  # one for each calibration sample; all numbers of bits and group sizes share it
 def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
-    """The full-precision stream at the entry of `block`: of calibration, then of test and validation windows."""
+    """Return the full-precision stream at the entry of `block`: the windows of calibration, then of test and validation text."""
     lm = models.shared(model, getattr(torch, dtype))
     calibration, evaluation = TEXTS[text]
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
@@ -128,7 +131,10 @@ def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, t
 
 
 class _Streams:
-    """Both streams of a text at the entry of a block, from where the next layer looked at is often not far."""
+    """Both streams of a text at the entry of a block.
+
+    The object stays at its block, since the layer that is measured next is often close to the last one.
+    """
 
     def __init__(self, origin: LayerSource):
         self.origin, self.lm = origin, models.shared(origin.model, getattr(torch, origin.dtype))
@@ -141,7 +147,7 @@ class _Streams:
 
     @property
     def full_precision(self) -> Stream:
-        """The full-precision stream where this one is."""
+        """The full-precision stream at the entry of the same block."""
         return self._full_precision(self.block)
 
     def _enter(self, block: int, quantized: Stream) -> None:
@@ -151,7 +157,7 @@ class _Streams:
         self._rounded: dict[str, Tensor] = {}
 
     def advance_to(self, block: int) -> None:
-        """Run on to the entry of `block`, every block before it quantized on the way."""
+        """Move to the entry of `block` and quantize every block on the way; a smaller number starts again at block 0."""
         if block < self.block:
             self._enter(0, self._full_precision(0))
         while self.block < block:
@@ -159,7 +165,7 @@ class _Streams:
             self._enter(self.block + 1, advance(self.mended(), self.quantized))
 
     def mended(self, until: str = "") -> nn.Module:
-        """A copy of this block whose linear layers called before `until` (or all) are quantized on the stream's statistics."""
+        """Return a copy of this block whose linear layers that are called before `until` (or all) are quantized."""
         block = self.blocks[self.block]
         if self.origin.upstream == "none":
             return block
@@ -167,7 +173,7 @@ class _Streams:
             self._sisters = _by_input(inputs_of(block, [*linear_parts(block)], self.quantized[: self.split]))
         mended, before = copy.deepcopy(block), [*linear_parts(block)] if not until else []
         for names, _ in self._sisters if until else ():
-            if until in names:  # its sisters too: called before, but not upstream of it
+            if until in names:  # layers with the same input may be called before it, but are not upstream of it
                 break
             before += names
         for names, hessian in self._sisters:
@@ -178,7 +184,7 @@ class _Streams:
         return mended
 
     def _round(self, names: list[str], hessian: Tensor) -> None:
-        """Quantize layers of one input together: their outputs are rows of one weight."""
+        """Quantize the layers that share an input together, as the rows of one weight."""
         weights = [weight_of(linear_parts(self.blocks[self.block])[name]) for name in names]
         solver = dict(self.origin.upstream_solver)
         result = quantize_layer(torch.cat(weights), hessian, method=self.origin.upstream, **solver)
@@ -186,7 +192,7 @@ class _Streams:
 
 
 def _by_input(inputs: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
-    """Names of layers with the same input, in the order in which they were called, and that input's Hessian."""
+    """Return the names of layers that share an input, in the order of their calls, and the Hessian of that input."""
     found: list[tuple[list[str], Tensor]] = []
     for name, x in inputs.items():
         last = inputs[found[-1][0][0]] if found else None
@@ -201,7 +207,7 @@ def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens
     found = models.windows(models.token_ids(lm, datasets.load(name), skip * length + tokens), length)
     if len(found) - skip < tokens // length:
         raise ValueError(
-            f"{name} has {len(found)} windows of {length} tokens; expected {skip + tokens // length}, of which {skip} "
-            "are skipped: use fewer tokens or a smaller seed"
+            f"{name} has {len(found)} windows of {length} tokens; expected {skip + tokens // length}, including {skip} "
+            "windows of earlier samples: use fewer tokens or a smaller seed"
         )
     return found[skip:]

@@ -1,4 +1,4 @@
-"""Records in, one sentence out: the present state of what is looked at live; and what to guess at before it is run."""
+"""The sentence above the picture of each live experiment, and the questions that a panel asks before a run."""
 
 from __future__ import annotations
 
@@ -13,58 +13,61 @@ from workbench.quantization.lab.figures import LABELS, at_column
 
 
 def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """How many columns are rounded, what that did to the output, and how that is against the first pinned run."""
+    """Return how many columns are rounded, the output error, and its difference from that of the first pinned run."""
     last = records[-1]
     if not last["columns"]:
         off = 100 * last["error"]
-        return f"Nothing is rounded yet. The layers before this one were quantized, so the output is already {off:.1f} % off."
+        return (
+            "No column of this layer is rounded yet. Because of the quantized layers before it, the relative error of its output "
+            f"is already {off:.1f} %."
+        )
     told = (
-        f"{last['columns']} of {last['of']} columns rounded to {2 ** last['bits']} levels; the output is off by "
-        f"{100 * last['error']:.1f} % on the calibration text, {100 * last['held_out']:.1f} % on unseen text"
+        f"{last['columns']} of {last['of']} columns are rounded to {2 ** last['bits']} levels. The relative error of the output "
+        f"is {100 * last['error']:.1f} % on the calibration text and {100 * last['held_out']:.1f} % on held-out text"
     )
     if last["columns"] == last["of"] and last["method"] != "rtn" and not pinned:
         calibration, unseen = (100 * v for v in last["rounding"])
-        told += f"; plain rounding would leave {calibration:.1f} and {unseen:.1f} %"
+        told += f"; with rounding to nearest (RTN) it would be {calibration:.1f} % and {unseen:.1f} %"
     if pinned:
         name, other = pinned[0]
         gap = 100 * (last["held_out"] - at_column(other, last["columns"])["held_out"])
-        told += f": {abs(gap):.1f} points {'worse' if gap > 0 else 'better'} than {name} at the same column"
+        told += f", which is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} the pinned run ({name}) at the same column"
     return f"{told}."
 
 
 def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """How many levels there are, and what rounding to the nearest does."""
+    """Return the number of levels, and how much rounding to nearest changes the weights."""
     record = records[-1]
-    told = f"{2 ** record['bits']} levels for every {record['group_size']} weights; rounding to the nearest changes them by "
-    told += f"{100 * record['weight_error']:.1f} % of their size"
+    told = f"{2 ** record['bits']} levels for each group of {record['group_size']} weights. Rounding to nearest changes them by "
+    told += f"{100 * record['weight_error']:.1f} % of their norm"
     if pinned:
-        told += f", {pinned[0][0]} by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
+        told += f", in the pinned run ({pinned[0][0]}) by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
     return f"{told}."
 
 
 def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Which method comes nearest to the best grid point."""
+    """Return which method has the lowest error, and the errors of the best grid point and of RTN."""
     errors = {r["method"]: r["error"] for r in records}
     best = errors.pop("best", min(errors.values()))
     least = min(errors.values())
     first = [LABELS[m] for m, error in errors.items() if error < least + 5e-3]
     return (
-        f"Nearest {'comes' if len(first) == 1 else 'come'} {' and '.join(first)}, with an error of {least:.2f}; the best of "
-        f"all grid points has {best:.2f}, plain rounding {errors['rtn']:.2f}."
+        f"The lowest squared output error is {least:.2f} ({'method' if len(first) == 1 else 'methods'}: {' and '.join(first)}). "
+        f"The error of the best grid point is {best:.2f}, that of rounding to nearest (RTN) {errors['rtn']:.2f}."
     )
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Where the largest change goes."""
+    """Return how many free columns compensate the rounded one, and which of them changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):
-        return f"Column {record['column']} is the last: nobody is left to repay."
+        return f"Column {record['column']} is the last one, so no free column is left to compensate its error."
     at = int(np.abs(fused).argmax())
     share = 100 * abs(fused[at]) / (np.abs(fused).sum() or 1)
     return (
-        f"Column {record['column']} is rounded; what that broke is repaid by {len(fused)} free columns. The largest share, "
-        f"{share:.0f} %, is that of column {record['column'] + 1 + at}, which moves by {signed(fused[at], 4)}."
+        f"Column {record['column']} is rounded, and {len(fused)} free columns compensate its error. The largest share of their "
+        f"changes, {share:.0f} %, is that of column {record['column'] + 1 + at}, whose weight changes by {signed(fused[at], 4)}."
     )
 
 

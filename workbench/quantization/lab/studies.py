@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods on equal terms on layers, over terms, bits, groups, strengths, tokens, damping."""
+"""The comparisons behind the figures: all methods on single layers, over terms, bits, groups, strengths, tokens and damping."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workbench.runs import Run
 
 
 class _Measured(NamedTuple):
-    """What a fit needs of a layer: its moments; its inputs are let go of."""
+    """The weight, statistics and objectives of a layer, which are all that a fit needs; the inputs are not kept."""
 
     weight: Tensor
     statistics: tuple[Tensor, Tensor | None]
@@ -34,13 +34,13 @@ class _Measured(NamedTuple):
 
 @lru_cache(maxsize=2)
 def measured_layer(source: LayerSource) -> _Measured:
-    """The weight of a layer, its statistics, and the objective on each part of the text."""
+    """Return the weight of a layer, its statistics, and the objective on each part of the text."""
     layer = load_layer(source)
     calibration = Objective(layer.weight, layer.inputs, layer.full_precision)
     dtype = layer.weight.dtype
     return _Measured(
         layer.weight,
-        (calibration.hessian.to(dtype), calibration.cross.to(dtype)),  # what `layer_statistics` gives
+        (calibration.hessian.to(dtype), calibration.cross.to(dtype)),  # equal to the result of `layer_statistics`
         calibration,
         Objective(layer.weight, layer.validation, layer.validation_full_precision),
         Objective(layer.weight, layer.held_out, layer.held_out_full_precision),
@@ -52,13 +52,13 @@ def measured_layer(source: LayerSource) -> _Measured:
     version=1,
     inputs=inputs,
     higher=False,
-    # layers of one sample, quantized upstream in one way, lie on one way through the model
+    # layers with the same sample and the same quantization upstream share one pass through the model
     together=lambda config: replace(config.source(), block=0, part=""),
-    # small layers take less time than starting a process
+    # quantizing a small layer takes less time than starting a process
     in_threads=lambda config: config.model == checkpoints.TINY,
 )
 def quantized(config: LayerConfig, run: Run) -> Record:
-    """Quantize one layer: errors against the full-precision target, on calibration, validation and held-out text."""
+    """Quantize one layer, and measure its output error on calibration, validation and held-out text."""
     layer = measured_layer(config.source())
     weight = quantize_layer(layer.weight, *layer.statistics, **solver_knobs(config)).weight
     floor, rounding = layer.calibration.floor_and_rounding(weight)
@@ -73,17 +73,17 @@ def quantized(config: LayerConfig, run: Run) -> Record:
 
 
 def _rounded(value: float) -> float:
-    """Ten digits: what is left of float64 on another machine, whose sums are taken in another order."""
+    """Round to ten digits, which are the same on another machine although it adds float64 numbers in another order."""
     return float(f"{value:.10g}")
 
 
 class LayersConfig(ComparisonConfig, LayerConfig):
-    """One layer; seeds are calibration samples that do not overlap."""
+    """One layer. Seeds are calibration samples that do not overlap."""
 
     dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
     def fixed_upstream(self) -> dict[str, float]:
-        """The damping of the layers before, where that of the layer itself is what varies."""
+        """Return a fixed damping for the layers before this one, for comparisons that vary the damping of the layer itself."""
         return {"upstream_damping": 0.01 if self.upstream_damping is None else self.upstream_damping}
 
 
@@ -105,25 +105,29 @@ class PlacesConfig(LayersConfig):
     """Several layers."""
 
     swept = ("block", "part")
-    blocks: tuple[int, ...] = knob((1, 3), "blocks", "transformer blocks, from 0", low=0, high=last_block, essential=True)
+    blocks: tuple[int, ...] = knob(
+        (1, 3), "blocks", "Numbers of the transformer blocks, from 0.", low=0, high=last_block, essential=True
+    )
     parts: tuple[str, ...] = knob(
         ("q_proj", "o_proj", "gate_proj", "down_proj"),
         "linear layers",
-        "of each block, by name",
+        "Names of the linear layers that are measured in each block.",
         choices=(("q_proj", "o_proj", "gate_proj", "down_proj"), PARTS, ("o_proj",)),
     )
 
     def places(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each layer's name, and the knobs that choose it."""
+        """Yield the name of each layer, and the knobs that select it."""
         for block in self.blocks:
             for part in self.parts:
                 yield f"block {block} {part}", {"block": block, "part": part}
 
 
 class TermsConfig(PlacesConfig):
-    """Terms on and off, on several layers."""
+    """Terms of the update on and off, on several layers."""
 
-    bits: Literal[2, 3, 4, 5, 6, 7] = vary(LayerConfig.model_fields["bits"], 2, help="one more is measured too")
+    bits: Literal[2, 3, 4, 5, 6, 7] = vary(
+        LayerConfig.model_fields["bits"], 2, help="Number of bits of each weight. One bit more is measured too."
+    )
 
 
 TERMS: dict[str, dict[str, Any]] = {
@@ -145,10 +149,10 @@ TERMS: dict[str, dict[str, Any]] = {
     figure=figures.draw_terms,
     presets=LAYERS,
     swept=("method", "r2_part", "choosing"),
-    paper="Table 4 (ablation of the update's terms), on layers",
+    paper="Table 4 (ablation of the update's terms), on single layers",
 )
 def terms(config: TermsConfig) -> Iterator[Point]:
-    """The update's terms on and off, on several layers, at two bit widths."""
+    """Compare the update with its terms on and off, on several layers, at two numbers of bits."""
     for bits in (config.bits, config.bits + 1):
         for layer, place in config.places():
             for label, knobs in TERMS.items():
@@ -165,7 +169,7 @@ def terms(config: TermsConfig) -> Iterator[Point]:
     paper="Tables 1 and 2 (bits and groups), on one layer",
 )
 def bits_groups(config: LayersConfig) -> Iterator[Point]:
-    """Every method at 2, 3 and 4 bits and three group sizes (whole rows, `group_size` or 64, half of it)."""
+    """Compare all methods at 2, 3 and 4 bits and three group sizes: whole rows, `group_size` (or 64), and half of it."""
     shared = config.group_size or 64
     for bits in (2, 3, 4):
         for group in (None, shared, max(shared // 2, 1)):
@@ -177,7 +181,7 @@ def bits_groups(config: LayersConfig) -> Iterator[Point]:
 class StrengthsConfig(LayersConfig):
     """Strengths of the two terms."""
 
-    points: int = knob(5, "points an axis", "strengths from 0 to 1", low=2, high=21)
+    points: int = knob(5, "points per axis", "Number of values between 0 and 1 that are tried for each strength.", low=2, high=21)
 
 
 @comparison(
@@ -187,10 +191,10 @@ class StrengthsConfig(LayersConfig):
     figure=figures.draw_strengths,
     presets={"smoke": {**ONE_LAYER["smoke"], "points": 3}, "laptop": {**ONE_LAYER["laptop"], "points": 9}, "paper": NO_PAPER},
     swept=("method", "alpha", "beta", "choosing"),
-    paper="the strengths 0.25 of the program, which the paper does not name",
+    paper="the strengths of 0.25 in the published program, which the paper does not mention",
 )
 def strengths(config: StrengthsConfig) -> Iterator[Point]:
-    """Error over the strengths of r1 (alpha) and r2 (beta): the paper has both at 1, its program at 0.25."""
+    """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1: the paper has 1, its program 0.25."""
     values = [round(i / (config.points - 1), 4) for i in range(config.points)]
     for alpha in values:
         for beta in values:
@@ -199,9 +203,11 @@ def strengths(config: StrengthsConfig) -> Iterator[Point]:
 
 
 class TokensConfig(LayersConfig):
-    """Calibration tokens and damping."""
+    """Numbers of calibration tokens, and damping."""
 
-    most: int = knob(4096, "most tokens", "the largest calibration sample", low=1024, high=65536, step=256, unit="tokens")
+    most: int = knob(
+        4096, "most tokens", "Length of the largest calibration sample.", low=1024, high=65536, step=256, unit="tokens"
+    )
 
 
 @comparison(
@@ -214,10 +220,10 @@ class TokensConfig(LayersConfig):
         for name, preset in {**ONE_LAYER, "smoke": {**ONE_LAYER["smoke"], "most": 1024}}.items()
     },
     swept=("tokens", "damping", "method", "choosing"),
-    paper="not in the paper: when the calibration text is short",
+    paper="not in the paper: short calibration texts",
 )
 def tokens_damping(config: TokensConfig) -> Iterator[Point]:
-    """Held-out and calibration error against the number of calibration tokens, at two dampings."""
+    """Measure held-out and calibration error against the number of calibration tokens, at two dampings."""
     for tokens in (256 * 2**k for k in range(9) if 256 * 2**k <= config.most):
         for damping in (0.01, 0.1):
             for method in METHODS[1:]:
@@ -225,7 +231,7 @@ def tokens_damping(config: TokensConfig) -> Iterator[Point]:
                 yield Point(method, at, {**at, **config.fixed_upstream(), "method": method})
 
 
-# each method has its base's settings times its own strength, which may be 0: what a term adds is not the grid's doing
+# ResComp searches the settings of its base method times beta, which may be 0. So a larger search cannot explain a gain.
 _DAMPINGS, _BETAS = (0.01, 0.1, 1.0), (0.0, 0.03, 0.1)
 SETTINGS = {
     "rtn": ({},),
@@ -235,7 +241,7 @@ SETTINGS = {
     "gptaq+rescomp": candidates(damping=_DAMPINGS, alpha=(0.25, 0.5, 1.0), beta=_BETAS),
     "exact": candidates(damping=_DAMPINGS, rho=(0.5, 0.75, 1.0)),
 }
-NESTED = "a method has its base's settings times its own strength"
+NESTED = "each method searches the settings of its base method, times its own strength"
 
 
 @comparison(
@@ -245,10 +251,10 @@ NESTED = "a method has its base's settings times its own strength"
     figure=figures.draw_methods,
     presets={**LAYERS, "smoke": {**LAYERS["smoke"], "blocks": (1,), "choosing": 1}},
     swept=("method", "damping", "alpha", "beta", "rho", "r2_part"),
-    paper="Tables 1 and 2, on layers, each method at its best setting",
+    paper="Tables 1 and 2, on single layers, each method at its best setting",
 )
 def methods(config: PlacesConfig) -> Iterator[Point]:
-    """All methods on several layers, each at the damping and strengths that are best on validation text."""
+    """Compare all methods on several layers, each at the damping and strengths that are best on validation text."""
     for layer, place in config.places():
         for method, settings in SETTINGS.items():
             knobs = {**place, **config.fixed_upstream(), "method": method}
@@ -260,7 +266,7 @@ class BlockSizeConfig(LayerConfig):
 
     swept = ("block_size", "compat", "seed")
     presets = ONE_LAYER
-    seeds: int = knob(5, "samples", "calibration samples", low=1, high=20)
+    seeds: int = knob(5, "samples", "Number of calibration samples.", low=1, high=20)
     dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
 
@@ -280,10 +286,10 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     inputs=inputs,
     figure=figures.draw_block_size,
     steps=lambda c: len(_block_points(c)),
-    paper="not in the paper: what the block size does to the published program",
+    paper="not in the paper: the effect of the block size on the published program",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
-    """The block size, which should not matter: the clean form beside the published program."""
+    """Measure the effect of the block size, which should be none, in the clean form and in the published program."""
     first: dict[tuple[str, int], Tensor] = {}
     for point in _block_points(config):
         made = config.of(LayerConfig, **point)

@@ -1,4 +1,4 @@
-"""Records of comparisons in, matplotlib figures out: methods over terms, bits, groups, strengths, tokens, block sizes."""
+"""Figures of the comparisons: methods over terms, bits, group sizes, strengths, calibration tokens and block sizes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from workbench.measures import Measure, SeriesStyle, at
 from workbench.plotting import dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
-EACH = ("layer", "bits", "seed")  # what a ratio is taken on
+EACH = ("layer", "bits", "seed")  # a ratio is taken between rows that are equal in these columns
 HELD_OUT = Measure("held_out", f"held-out {ERROR}", 100, lower=True)
 STYLE = SeriesStyle(LABELS, COLOURS)
 CALIBRATION = Measure("error", ERROR, 100, lower=True)
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
-    """Which method has the least error in how many places, in words."""
+    """Return as text which method most often has the lowest error, and in how many settings."""
     places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
     least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
-    return f"Least {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
+    return f"Lowest {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
 
 
 def draw_bits_groups(records: Sequence[Record]) -> Figure:
-    """Held-out error against group size, a panel a bit width."""
+    """Draw held-out error against group size, with one panel for each number of bits."""
     table = HELD_OUT.table(records, "bits", "groups")
     with figure() as fig:
         bits = list(dict.fromkeys(table["bits"]))
@@ -42,7 +42,7 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
-    """Held-out error of each method at its chosen setting, relative to GPTQ's on the same layer and sample."""
+    """Draw the held-out error of each method at its chosen setting, relative to that of GPTQ on the same layer and sample."""
     ratios, others = [], [label for label in dict.fromkeys(r["label"] for r in records) if label != "gptq"]
     base = scores(records, "held_out", ("layer", "seed"), label="gptq")
     for label in others:
@@ -62,20 +62,20 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
         axes.set_ylim(max(len(ratios), 1) - 0.5, -0.5)
-        # rounding is so far off that the others would be one dot
+        # the error of RTN is so large that the other methods would coincide if it were shown
         near = [v for row in ratios if row["label"] != "rtn" for v in row["values"]]
         if near:
             axes.set_xlim(min(*near, 99) - 1, max(*near, 101) + 1)
             _beyond(axes, [(y, row["mean"]) for y, row in enumerate(ratios)])
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
-            title = f"Each at its best setting: {best['name']} is at {best['mean']:.1f} % of GPTQ's held-out error"
+            title = f"Each method at its best setting: {best['name']} with {best['mean']:.1f} % of GPTQ's held-out error"
         layers = len({r["layer"] for r in records})
-        note = f"mean and 95 % interval over {layers} layers, each a small dot; lower is better. {EDGE}"
+        note = f"mean and 95 % confidence interval over {layers} layers; small dots: single layers; lower is better. {EDGE}"
         return finish(fig, title, note)
 
 
 def draw_terms(records: Sequence[Record]) -> Figure:
-    """Error of each set of terms relative to GPTQ's on the same layer and sample; the interval is over layers."""
+    """Draw the error of each set of terms relative to that of GPTQ on the same layer and sample, with intervals over layers."""
     names, bits = list(dict.fromkeys(r["label"] for r in records)), sorted({r["bits"] for r in records})
     colours = {"calibration": BLUE, "held out": ORANGE}
     with figure() as fig:
@@ -96,11 +96,11 @@ def draw_terms(records: Sequence[Record]) -> Figure:
             _beyond(axes, means)
         grid[0].set_ylim(len(names) - 0.5, -0.5)
         layers = len({r["layer"] for r in records})
-        note = f"each dot: one layer and sample; mean and 95 % interval over {layers} layers; lower is better"
+        note = f"small dots: one layer and sample; mean and 95 % confidence interval over {layers} layers; lower is better"
         return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
 
 
-EDGE = "Diamond: the best setting was the last of those tried, and another might be better"
+EDGE = "Diamond: the best setting is at an end of the range tried, so another one might be better"
 
 
 def _gptq(axes: Axes) -> None:
@@ -109,7 +109,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Say where the means are that lie right of the axes: to show them would make the others one dot."""
+    """Write the means that are right of the axes; if they were shown, the other dots would coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
@@ -130,14 +130,14 @@ def _terms_title(records: Sequence[Record]) -> str:
         if len(ratio):
             words.append(f"{name} {signed(100 * (ratio.mean() - 1), 1)} %")
     return (
-        f"What each term does to GPTQ's held-out error, on average: {', '.join(words)}"
+        f"Mean change of GPTQ's held-out error by each term: {', '.join(words)}"
         if words
-        else "The update's terms on and off"
+        else "Error with the terms of the update on and off"
     )
 
 
 def draw_strengths(records: Sequence[Record]) -> Figure:
-    """Error over alpha and beta, calibration and held out; the least and the program's 0.25 are marked."""
+    """Draw the error over alpha and beta for calibration and held-out text, and mark the minimum and the published strengths."""
     table, title = pd.DataFrame(judging_rows(records)), "Error over the strengths of both terms"
     with figure() as fig:
         for axes, column, name in zip(fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True):
@@ -146,18 +146,18 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
             fig.colorbar(picture, ax=axes, label=ERROR)
             least = mean.stack().idxmin()
             for x, y, marker, size in ((least[1], least[0], "*", 14), (0.25, 0.25, "s", 9), (1, 1, "D", 9)):
-                for colour, edge in (("black", 3.0), ("white", 1.2)):  # seen on any shade
+                for colour, edge in (("black", 3.0), ("white", 1.2)):  # visible on every shade
                     axes.plot(x, y, marker, color="none", markeredgecolor=colour, markeredgewidth=edge, markersize=size)
             axes.set(title=name, xlabel="alpha, strength of r₁", ylabel="beta, strength of r₂")
             axes.grid(visible=False)
             if column == "held_out":
-                title = f"Held out, the error is least at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
-        marks = "☆ least; □ the published program's strengths; ◇ the paper's formula"
-        return finish(fig, title, f"{marks}. Mean of {table['seed'].nunique()} calibration samples; two scales of colour")
+                title = f"The held-out error is lowest at alpha {least[1]:g}, beta {least[0]:g} ({mean.min().min():.1f} %)"
+        marks = "☆ minimum; □ strengths of the published program; ◇ formula of the paper"
+        return finish(fig, title, f"{marks}. Mean of {table['seed'].nunique()} calibration samples; the colour scales differ")
 
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
-    """Calibration (dotted) and held-out error against tokens, a panel a damping."""
+    """Draw calibration (dotted) and held-out error against the number of tokens, with one panel for each damping."""
     with figure() as fig:
         dampings = sorted({r["damping"] for r in records})
         table = HELD_OUT.table(records, "tokens", "damping")
@@ -172,12 +172,12 @@ def draw_tokens_damping(records: Sequence[Record]) -> Figure:
             axes.set_xticks(part["tokens"].unique(), [str(t) for t in part["tokens"].unique()])
             axes.set(title=f"damping {damping:g}", xlabel="calibration tokens")
         grid[0].set_ylabel(ERROR)
-        note = f"held out (lines) and calibration (dotted); {marks(records, 'samples')}"
+        note = f"lines: held-out error; dotted: calibration error; {marks(records, 'samples')}"
         return finish(fig, _fewest(table, "held-out error"), note, STYLE.named(table["label"]), COLOURS)
 
 
 def draw_block_size(records: Sequence[Record]) -> Figure:
-    """Share of codes that change with the block size, and what that does to the error."""
+    """Draw the share of codes that change with the block size, and the error at each block size."""
     table = pd.DataFrame(records)
     colours = {"clean": GREEN, "published": RED}
     changed = 100 * table.groupby(["compat", "block_size"])["codes_changed"].mean().groupby("compat").max()
@@ -193,12 +193,12 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
             axes.set(xlabel="block size", xscale="log")
             axes.set_xticks(sizes, labels=[str(size) for size in sizes])
             axes.minorticks_off()
-        codes.set(title="Codes that differ", ylabel=f"% of all, from those at block size {sizes[0]}", ylim=(-1, None))
+        codes.set(title="Codes that differ", ylabel=f"% of codes, relative to block size {sizes[0]}", ylim=(-1, None))
         low, high = error.get_ylim()
-        if high - low < 1:  # a hundredth of a point is no cliff
+        if high - low < 1:  # a difference of a hundredth of a point should not fill the axes
             error.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
         error.set(title="Error", ylabel=ERROR)
         names = {"clean": "clean form", "published": "published program"}
         words = ", ".join(f"{names[compat]} {value:.0f} %" for compat, value in changed.items())
-        title = f"Codes that change with the block size, at most: {words}"
+        title = f"Largest share of codes that change with the block size: {words}"
         return finish(fig, title, "mean over calibration samples", names, colours)

@@ -1,4 +1,7 @@
-"""What one can do with device networks: experiments, comparisons, figures, claims, exercises. Importing it declares them."""
+"""Experiments, comparisons, figures, claims and exercises for networks of memory devices.
+
+Importing this package registers them.
+"""
 
 from workbench.synapse.lab import claims, exercises, experiments, histories, network_experiments, studies
 

@@ -1,4 +1,4 @@
-"""What to work out by oneself after `02-inside`."""
+"""Exercises for the notebook `02-inside`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workbench.synapse.lab.inside import random_pulses, walk
 
 
 def _unmoved() -> str:
-    """The scheme whose walk is the same for two shapes of LTD."""
+    """Return the update scheme whose weights are the same for two shapes of LTD."""
     pulses = random_pulses(300, up=0.5, seed=0)
     for scheme in SCHEMES:
         ends = [
@@ -23,22 +23,23 @@ def _unmoved() -> str:
 declare(
     "synapse",
     Exercise(
-        "A linear device of 50 levels at g = 0.4 gets 20 pulses up, then 30 down. Where is it?",
+        "A linear device with 50 levels has conductance g = 0.4. It receives 20 pulses up, then 30 pulses down. What is g now?",
         lambda: Exponential(50).pulse(0.4, up=20, down=30),
-        "each pulse is 1/50, either way",
-        "0.4 + 20/50 - 30/50, and no end is met on the way",
+        "each pulse changes g by 1/50, up or down",
+        "0.4 + 20/50 - 30/50; g stays between 0 and 1 on the way, so no pulse is clipped",
     ),
     Exercise(
-        "LTP nu = 1, LTD nu = 10, 64 levels. To which conductance do equal random pulses pull it?",
+        "A device has 64 levels and the nonlinearities nu = 1 (potentiation, LTP) and nu = 10 (depression, LTD). Pulses up and "
+        "down are random and equally likely. Around which conductance does it settle?",
         lambda: Exponential(64, 1.0, 10.0).symmetry_point(),
-        "set the step up, a_p (g_inf - g), equal to the step down, a_d (g - g_0)",
-        "below g = 0.15 a pulse up is the larger one, above it a pulse down",
+        "find the g at which the step up, a_p (g_inf - g), equals the step down, a_d (g - g_0)",
+        "below g = 0.15 a pulse up is larger than a pulse down; above it, a pulse down is larger",
     ),
     Exercise(
-        "Which scheme does not change at all when the nonlinearity of LTD goes from 1 to 10? (uni, "
-        "push-pull, alternating, reference)",
+        "The nonlinearity nu of depression (LTD) is raised from 1 to 10. Under which update scheme do all weights stay the same? "
+        "(uni, push-pull, alternating, reference)",
         _unmoved,
-        "one of the four never sends a depressing pulse",
-        "it only ever raises g+ or g-, and a reset is no LTD pulse",
+        "one of the four schemes never sends a depressing (LTD) pulse",
+        "it only raises g+ or g-, and the reset of a refresh is not an LTD pulse",
     ),
 )

@@ -1,4 +1,4 @@
-"""What can be looked at live: a device's response, one synapse, one update."""
+"""Live experiments: the response of a device, one synapse under pulses, and one update of a weight."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import fit_exponential, is_curve, read_curve
 
-NO_PICTURE = "the paper's full text could not be had; whether it has such a picture is unknown"
+NO_PICTURE = "the paper's full text is not available to us, so it is unknown whether it has such a picture"
 
 
 class ResponseConfig(ImperfectionConfig, DeviceConfig):
-    """One device, and a few as they come out of the fab."""
+    """One nominal device, and a few devices with variation."""
 
     swept = ("write_noise", "read_noise")
-    seed: int = knob(0, "which devices", "seed of the few devices drawn beside the nominal one", low=0, high=100)
+    seed: int = knob(0, "device sample", "Seed of the varied devices that are drawn beside the nominal one.", low=0, high=100)
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-SAMPLES = 12  # devices drawn beside the nominal one
-POINTS = 150  # of one side of a staircase, at most
+SAMPLES = 12  # varied devices drawn beside the nominal one
+POINTS = 150  # largest number of points on each side of a staircase
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -50,10 +50,10 @@ def _curve_inputs(config: ResponseConfig) -> list[str]:
     "synapse/device", version=2, inputs=_curve_inputs, figure=figures.draw_device, story=stories.tell_device, instant=True
 )
 def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
-    """A device's LTP and LTD staircase, its steps, and what a handful of real ones would do."""
+    """Show the LTP and LTD staircase of a device, the size of its steps, and a few devices with variation."""
     law = config.make_device().biased(config.asymmetry)
     n, m = law.levels, law.levels_down
-    # where a staircase is looked at: each side at most so often, and at its ends
+    # the pulses after which the staircase is recorded: at most POINTS on each side, and always its ends
     at = [*range(0, n, -(-n // POINTS)), *range(n, n + m, -(-m // POINTS)), n + m]
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
     yield {
@@ -79,7 +79,11 @@ def _stairs(law: Device, at: list[int]) -> list[float]:
 
 
 def _fit(config: ResponseConfig, at: list[int]) -> Record:
-    """The exponential device nearest to a measured curve: nu up and down, whether retraced, rms distance, rms smoothing."""
+    """Return the exponential device that is nearest to a measured curve.
+
+    ``fit`` is nu up, nu down, whether LTD retraces LTP, and the root mean squares (rms) of the distance and of the smoothing;
+    it is None if the device is not a measured curve. ``fitted`` is the staircase of the nearest device.
+    """
     if config.device != "measured" or not is_curve(config.curve):
         return {"fit": None}
     fitted, distance, residual = _fitted(config.curve, config.smooth, Path(config.curve).stat().st_mtime_ns)
@@ -94,7 +98,7 @@ def _fitted(path: str, smooth: bool, changed: int) -> tuple[Exponential, float, 
 
 
 def _labels(law: Any) -> list[float] | None:
-    """Shape nu and NeuroSim's labels of LTP and LTD."""
+    """Return the shape nu of LTP and of LTD and the label that NeuroSim has for each; None if the device is not exponential."""
     if not isinstance(law, Exponential):
         return None
     nu = law.nonlinearity_up, law.nonlinearity_down
@@ -102,7 +106,10 @@ def _labels(law: Any) -> list[float] | None:
 
 
 def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]]:
-    """The staircases of a few devices with the config's spreads and noise; none where there are no spreads."""
+    """Return the staircases of a few devices with the config's spreads and noise, or an empty list if there are none.
+
+    `at` lists the pulses after which the staircase is recorded, `top` is the number of pulses up.
+    """
     made = config.of(SynapseConfig).resolved()
     spreads = "step_spread", "range_spread", "shape_spread", "asymmetry_spread", "cycle", "stuck"
     if not any(getattr(made, name) for name in spreads):
@@ -117,27 +124,46 @@ def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]
     return _rounded(torch.stack(found, 1))
 
 
-SHOWN = 1000  # points of a train of pulses, at most
+SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):
-    """One synapse under random or biased pulses."""
+    """One synapse under random pulses, balanced or biased."""
 
     title: ClassVar[str] = "pulses"
     swept = (
         "data", "pool", "hidden", "bias", "activation", "weight_scale", "samples", "rule", "rate", "batch", "slots",
         "input_threshold", "error_threshold", "error", "read_noise", "asymmetry_spread", "stuck",
     )  # fmt: skip
-    pulses: int = knob(600, "pulses sent", "one after the other", low=10, high=3000, step=10, unit="pulses")
-    up: float = knob(0.5, "share of pulses up", "those that raise the weight", low=0.0, high=1.0, step=0.01, essential=True)
+    pulses: int = knob(
+        600,
+        "pulses sent",
+        "Number of pulses that the synapse receives, one after the other.",
+        low=10,
+        high=3000,
+        step=10,
+        unit="pulses",
+    )
+    up: float = knob(
+        0.5,
+        "share of pulses up",
+        "Probability that a pulse raises the weight; all others lower it. At 0.5 both are equally likely.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        essential=True,
+    )
     refresh_every: int = knob(
         50,
         "refresh period",
-        "pulses between two refreshes; 0: never",
+        "Number of pulses between two refreshes of the pair. 0 switches refresh off.",
         low=0,
         high=1000,
         step=10,
-        when=(lambda c: c.scheme == "uni" and c.refresh != "none", "only unidirectional pairs are refreshed"),
+        when=(
+            lambda c: c.scheme == "uni" and c.refresh != "none",
+            "only unidirectional pairs are refreshed, and only if refresh is on",
+        ),
     )
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
@@ -151,7 +177,7 @@ class OneSynapseConfig(SynapseConfig):
     instant=True,
 )
 def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
-    """The two conductances of one synapse under a train of pulses, on their trajectory, and the weight they make."""
+    """Show the two conductances of one synapse under a sequence of pulses, their path in the plane, and the weight."""
     law = config.make_device().biased(config.asymmetry)
     seen = walk(config, random_pulses(config.pulses, config.up, config.seed), compiled=True)
     every = -(-config.pulses // SHOWN)
@@ -167,28 +193,30 @@ def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
 
 
 def _rounded(values: Any) -> list:
-    """Four decimals: enough for a picture, and small in a record."""
+    """Round to four decimals, which is enough for a picture and keeps the record small."""
     return torch.as_tensor(values, dtype=torch.float64).mul(1e4).round().div(1e4).tolist()
 
 
 class OneUpdateConfig(SynapseConfig):
-    """One input, one error, one synapse."""
+    """One update of one synapse, for one input and one error."""
 
     title: ClassVar[str] = "update"
     swept = (
         "data", "pool", "hidden", "bias", "activation", "weight_scale", "samples", "rule", "batch", "error", "refresh",
         "refresh_every", "refresh_above", "refresh_below", "reference_point", *ImperfectionConfig.model_fields,
     )  # fmt: skip
-    x: float = knob(0.6, "input", "activation of the row", low=0.0, high=1.0, step=0.05)
-    delta: float = knob(0.4, "error", "of the column: target minus output", low=-1.0, high=1.0, step=0.05)
+    x: float = knob(0.6, "input", "Activation that drives the row of the synapse.", low=0.0, high=1.0, step=0.05)
+    delta: float = knob(
+        0.4, "error", "Target minus output of the column. A negative error lowers the weight.", low=-1.0, high=1.0, step=0.05
+    )
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
 @experiment("synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
-    """How many pulses each rule sends for one input and one error, against the number that the gradient asks for."""
+    """Compare the number of pulses that each rule sends for one input and error with the number that the gradient requires."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
-    for rule in RULES[:4]:  # at batch 1 netted is stochastic
+    for rule in RULES[:4]:  # at batch size 1 the rule netted is the same as stochastic
         made = config.of(SynapseConfig, rule=rule)
         counts = delivered(made, config.x, config.delta, unit, 200)
         sizes, times = counts.abs().unique(return_counts=True)

@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: a device, one synapse, one update."""
+"""Figures of the live experiments on a device, one synapse and one update; also the names and colours of all schemes."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ LABELS = {
 SHORT = {
     "uni": "unidirectional", "alternating": "alternating", "push-pull": "push-pull", "reference": "one device",
     "software": "software",
-    "uni, no refresh": "no refresh", "reference, shifted": "one device, shifted", "software, then written": "written",
+    "uni, no refresh": "no refresh", "reference, shifted": "one device, shifted", "software, then written": "software, written",
 }  # fmt: skip
-STYLES = {"reference": "--"}  # on linear devices it lies on push-pull
+STYLES = {"reference": "--"}  # dashed, since on linear devices its line coincides with that of push-pull
 STYLE = SeriesStyle(SHORT, COLOURS)
 ACCURACY = Measure("accuracy", "accuracy (%)", 100)
 NOTE = Note(
-    "test accuracy, each point at its best rate (chosen on validation digits); ",
-    "test accuracy, all at one rate; ",
-    "the best rate was the last of those tried, and another might be better",
-    failed="{failed} of all {fits} runs stopped early: all hidden units saturated",
+    "test accuracy; the learning rate of each point is the best one on validation digits; ",
+    "test accuracy; all points have the same learning rate; ",
+    "the best learning rate is the lowest or highest one tried, so another one might be better",
+    failed="{failed} of {fits} runs stopped early because all hidden units were saturated",
     units="runs",
 )
-PLUS, MINUS = RED, SKY  # the two conductances of a pair
+PLUS, MINUS = RED, SKY  # colours of the two conductances of a pair
 
 
 @live
 def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """The staircase of a device, its steps against conductance, and a few devices as they come out of the fab."""
+    """Draw the staircase of a device, its step size against its conductance, and a few devices with variation."""
     record = records[-1]
     heading(fig, _device_title(record), _source(record))
     _stairs(part(fig, "stairs", 46, 56, 376, 326, gap=28), record, pinned)
@@ -59,7 +59,7 @@ def _stairs(stairs: Axes, record: Record, pinned: Pins) -> None:
     for curve in record["varied"]:
         stairs.plot(record["at"], curve, color=GREY, linewidth=0.7, alpha=0.7)
     if record["varied"]:
-        legend.append(("– as devices come  ", text(GREY)))
+        legend.append(("– with variation  ", text(GREY)))
     at, g = np.array(record["at"]), np.array(record["g"])
     for colour, side in ((PLUS, at <= up), (BLUE, at >= up)):
         stairs.plot(at[side], g[side], color=colour, linewidth=1.5, drawstyle="steps-mid")
@@ -68,8 +68,8 @@ def _stairs(stairs: Axes, record: Record, pinned: Pins) -> None:
         legend.append(("– nearest exponential  ", text(ORANGE)))
     top = max([1.06, *(max(curve) + 0.04 for curve in record["varied"])])
     stairs.axvline(up, color=HAIR, linewidth=1)
-    stairs.set(xlim=(0, up + down), ylim=(-0.04, top), yticks=(0, 0.5, 1), ylabel="conductance g", title="Pulse after pulse")
-    stairs.set(xlabel=f"pulse: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up))
+    stairs.set(xlim=(0, up + down), ylim=(-0.04, top), yticks=(0, 0.5, 1), ylabel="conductance g", title="Pulse response")
+    stairs.set(xlabel=f"pulse number: {up} up, then {down} down", xticks=(0, up, up + down) if down > 0.1 * up else (0, up))
     words(stairs, legend)
 
 
@@ -91,7 +91,9 @@ def _steps(steps: Axes, record: Record) -> None:
             fontsize=8,
         )
     most = max(1.2 * max(map(max, (record["rise"], record["fall"]))), 1.5)
-    steps.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", ylabel="times the mean", title="Step size")
+    steps.set(
+        xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(0, most), xlabel="conductance g", ylabel="step / mean step", title="Step size"
+    )
     steps.yaxis.set_major_locator(MaxNLocator(4))
     words(steps, [("– up  ", text(PLUS)), ("- - down", text(BLUE))])
 
@@ -106,15 +108,15 @@ def _device_title(record: Record) -> str:
 
 
 def matching(record: Record) -> str:
-    """Where a device's steps up and down are equal, in words."""
+    """Return the part of a sentence that states at which conductance the steps up and down are equal."""
     if record["symmetry_point"] is not None:
-        return f"steps up and down match at g = {record['symmetry_point']:.2f}"
+        return f"steps up and down are equal at g = {record['symmetry_point']:.2f}"
     apart = np.abs(np.subtract(record["rise"], record["fall"])).max()
-    return f"steps up and down match {'everywhere' if apart < 0.05 else 'nowhere'}"
+    return f"steps up and down are equal {'everywhere' if apart < 0.05 else 'nowhere'}"
 
 
 def _source(record: Record) -> str:
-    """Where the device comes from, or how well an exponential one fits it; its shapes in both notations."""
+    """Return the subtitle: Gmax/Gmin, the shape in both notations, and the source of the device or its exponential fit."""
     parts = [f"Gmax/Gmin {record['on_off']:.3g}"]
     if record["labels"] is not None:
         up, down, label_up, label_down = record["labels"]
@@ -122,9 +124,9 @@ def _source(record: Record) -> str:
     if record["fit"] is not None:
         up, down, retraced, distance, residual = record["fit"]
         kind = "retraced" if retraced else "mirrored"
-        parts.append(f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, {100 * distance:.2g} % of the range away")
+        parts.append(f"nearest exponential: ν {up:.2f} / {down:.2f} {kind}, rms distance {100 * distance:.2g} % of the range")
         if residual:
-            parts.append(f"smoothing moved it by {100 * residual:.2g} %")
+            parts.append(f"smoothing: {100 * residual:.2g} %")
     elif record["source"]:
         parts.append(record["source"])
     said = "; ".join(parts)
@@ -133,14 +135,14 @@ def _source(record: Record) -> str:
 
 @live
 def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """The pair against the pulses, its path in the plane of (g+, g-), and its weight against an ideal one."""
+    """Draw the conductances of a pair against the pulses, their path in the plane (g+, g-), and the weight with its ideal."""
     record = records[-1]
     pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
     count = len(record["refreshed"])
     kept = f", refreshed {count} times" if count else ""
     heading(
         fig,
-        f"On average the weight is {astray(record):.2f} off what its {pulses[-1]} pulses ask for",
+        f"Mean distance from the ideal weight over {pulses[-1]} pulses: {astray(record):.2f}",
         f"{LABELS[record['scheme']]}, {100 * record['up']:.0f} % of pulses up{kept}",
     )
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
@@ -159,33 +161,33 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         legend.append(("  - - symmetry point", FAINT))
     pair.set(xlim=(0, pulses[-1]), ylim=(-0.03, 1.05), ylabel="conductance", title="Two devices", xlabel="")
     words(pair, legend)
-    legend = [("– without limits  ", text(GREY)), ("– of the devices", text(COLOURS[record["scheme"]]))]
+    legend = [("– ideal devices  ", text(GREY)), ("– actual", text(COLOURS[record["scheme"]]))]
     weight.plot(pulses, record["ideal"], color=GREY, linewidth=1)
     for name, series in pinned:
         weight.plot(_pulses(series[-1], "weight"), series[-1]["weight"], ":", color=COLOURS[series[-1]["scheme"]])
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Their weight, g⁺ − g⁻")
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight g⁺ − g⁻")
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
     plane.plot(record["plus"][since:], record["minus"][since:], color=INK, linewidth=1.1)
     plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
-    pair_plane(plane, "Their path; now: the dot")
+    pair_plane(plane, "Path (dot: now)")
 
 
 def astray(record: Record) -> float:
-    """Mean distance between the weight and that of ideal devices under the same pulses."""
+    """Return the mean distance between the weight and that of ideal devices under the same pulses."""
     return float(np.abs(np.subtract(record["weight"], record["ideal"])).mean())
 
 
 def pair_plane(axes: Axes, title: str) -> None:
-    """The plane of the two conductances of a pair, with the line of weight 0."""
+    """Set up the plane of the two conductances of a pair, and draw the line of weight 0."""
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
     axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xticks=(0, 1), yticks=(0, 1))
-    for said, x, y, side in (("weight −", 0.03, 0.9, "left"), ("weight +", 0.97, 0.04, "right")):
+    for said, x, y, side in (("weight < 0", 0.03, 0.9, "left"), ("weight > 0", 0.97, 0.04, "right")):
         axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
 
 
@@ -195,14 +197,14 @@ def _pulses(record: Record, key: str) -> np.ndarray:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record]) -> None:
-    """Pulses sent for one input and error: how often each number, and the mean against what the gradient asks for."""
+    """Draw the distribution and the mean of the pulses that each rule sends, and the number that the gradient requires."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
     right = sum(abs(r["mean"] - first["asked"]) < 0.1 for r in records)
     heading(
         fig,
-        f"{first['asked']:.2f} pulses are asked for; {right} of {len(records)} rules send about that on average",
-        f"to {direction} the weight, which a pulse moves by {first['unit']:.4f}; 200 tries of each rule",
+        f"Required: {first['asked']:.2f} pulses; {right} of {len(records)} rules send about this number on average",
+        f"to {direction} the weight, which one pulse changes by {first['unit']:.4f}; 200 trials of each rule",
     )
     most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6
     height = 320 / len(records) - 24
@@ -214,10 +216,10 @@ def draw_update(fig: Figure, records: Sequence[Record]) -> None:
         axes.set(xlim=(-0.6, most), ylim=(0, 1.02), yticks=(0, 1), ylabel="share", title=record["rule"])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelbottom=place == len(records) - 1)
-        said = f"sends {record['mean']:.2f} on average"
+        said = f"{record['mean']:.2f} pulses on average"
         axes.annotate(
             said, (1, 0.5), xycoords="axes fraction", xytext=(10, -3), textcoords="offset points", fontsize=8.5, color=text(RED)
         )
         if not place:
-            words(axes, [("▮ share of tries   ", text(SKY)), ("- - asked for   ", INK), ("– mean sent", text(RED))])
+            words(axes, [("▮ share of trials   ", text(SKY)), ("- - required   ", INK), ("– mean sent", text(RED))])
     axes.set_xlabel("pulses sent")

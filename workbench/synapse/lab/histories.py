@@ -1,4 +1,4 @@
-"""How training unfolds: learning curves, conductances before and after a refresh, and what time does afterwards."""
+"""Experiments on the course of training: learning curves, conductances before and after refresh, and later drift."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class LearningConfig(StudyConfig, CurveConfig):
     paper="learning curves",
 )
 def learning(config: LearningConfig) -> Iterator[Point]:
-    """Accuracy while training, per scheme, with and without refresh, and in software."""
+    """Measure the accuracy during training for each scheme, with and without refresh, and in software."""
     for label, knobs in CURVES.items():
         yield config.point(label, {}, **knobs)
 
 
 class RetentionConfig(StudyConfig, AgedConfig):
-    """Time after training."""
+    """Networks at several times after training."""
 
 
 @comparison(
@@ -60,12 +60,12 @@ class RetentionConfig(StudyConfig, AgedConfig):
     paper="not in the public text: drift and retention after training",
 )
 def forgetting(config: RetentionConfig) -> Iterator[Point]:
-    """Accuracy of trained networks long after training, for five kinds of drift and retention loss."""
+    """Measure the accuracy of networks long after training, for five kinds of drift and retention loss."""
     yield from config.schemes({}, ("uni", "push-pull"))
 
 
 class HistogramsConfig(SynapseConfig):
-    """Conductances about a refresh."""
+    """Conductances before and after each refresh."""
 
     swept = ("scheme", "rule")
     presets = {"smoke": {**SMOKE, "nonlinearity_up": 2.0}, "laptop": {**LAPTOP, "nonlinearity_up": 2.0}, "paper": NO_PAPER}
@@ -75,7 +75,8 @@ class HistogramsConfig(SynapseConfig):
         if not self.refreshes or self.samples < self.refresh_every or self.refresh_every % self.batch:
             raise ValueError(
                 f"refresh={self.refresh!r}, refresh_every={self.refresh_every}, samples={self.samples}, batch={self.batch}: "
-                "expected a refresh within the samples, after whole batches, or there is none to look at"
+                "expected a refresh within the samples, after whole batches: switch refresh on, raise samples, or choose a "
+                "refresh_every that is a multiple of batch"
             )
         return self
 
@@ -89,8 +90,8 @@ class HistogramsConfig(SynapseConfig):
     paper="conductance histograms before and after refresh",
 )
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
-    """Conductances and weights of a unidirectional network just before and just after each refresh."""
-    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # refreshed by hand, to look on both sides
+    """Record the conductances and weights of a unidirectional network just before and just after each refresh."""
+    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # the loop below refreshes, so that it can record both states
     network, data = designs.networks[0], designs.data[0]
     for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
         designs.advance(samples)
@@ -111,7 +112,7 @@ def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]
         "samples": network.step,
         "histogram": torch.histc(g.float(), BINS, 0, 1) / len(g),
         "full": (g > 0.99).double().mean().item(),
-        "largest_change": moved.abs().max().item(),  # of a weight by the refresh, in first steps
+        "largest_change": moved.abs().max().item(),  # of a weight by the refresh, in units of a device's first step
         "accuracy": network.accuracy(data.x_test, data.labels_test),
         **network.counts(),
     }

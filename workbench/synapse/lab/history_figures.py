@@ -1,4 +1,4 @@
-"""Records of training histories in, matplotlib figures out."""
+"""Figures of the course of training: learning curves, drift after training, and conductances before and after refresh."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
-    """The judging rows, one for each element of their arrays."""
+    """Return the judging rows with one row for each element of their arrays: `times` becomes x, `column` the accuracy."""
     return [
         {**row, "x": x, "accuracy": 100 * y}
         for row in judging_rows(records)
@@ -26,7 +26,7 @@ def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record
 
 
 def draw_learning(records: Sequence[Record]) -> Figure:
-    """Learning curves, each series at its best rate."""
+    """Draw the learning curve of each series at its best learning rate."""
     rows = _unrolled(records, "accuracies", "samples")
     with figure() as fig:
         axes, title = fig.subplots(), "Learning curves"
@@ -40,8 +40,8 @@ def draw_learning(records: Sequence[Record]) -> Figure:
             last = table.groupby("label", sort=False)["mean"].last()
             if {"uni", "uni, no refresh"} <= {*last.index}:
                 gap = last["uni"] - last["uni, no refresh"]
-                title = f"In the end refresh is worth {gap:.1f} points to unidirectional updating"
-        axes.set(xlabel="samples seen", ylabel="accuracy (%)")
+                title = f"Refresh adds {gap:.1f} points to the final accuracy of unidirectional updating"
+        axes.set(xlabel="training samples", ylabel="accuracy (%)")
         finish(fig, title, note_of_means(records))
     return fig
 
@@ -50,7 +50,7 @@ AGES = (BLUE, ORANGE, GREEN, RED, PINK)
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
-    """Accuracy against time after training, a panel a scheme, a line a kind of drift."""
+    """Draw accuracy against the time after training, with one panel for each scheme and one line for each kind of drift."""
     rows = [
         {**row, "scheme": row["label"], "label": kind, "x": x, "accuracy": 100 * y}
         for row in judging_rows(records)
@@ -68,21 +68,21 @@ def draw_retention(records: Sequence[Record]) -> Figure:
         panels[0].set_ylabel("accuracy (%)")
         if kinds:
             name_ends(panels[1] if panels[1].lines else panels[0], {kind: kind for kind in kinds})
-        title = "What time does to trained networks"
+        title = "Accuracy after training"
         if kinds:
             last = table[table["scheme"] == "uni"].groupby("label", sort=False)["mean"].agg(["first", "last"])
             if len(last):
                 lost = (last["first"] - last["last"]).sort_values()
                 after = table[table["label"] == lost.index[-1]]["x"].max()
-                worst = f"{lost.index[-1]} drift costs {lost.iloc[-1]:.0f} points"
+                worst = f"the worst drift ({lost.index[-1]}) costs {lost.iloc[-1]:.0f} points"
                 power = f"{np.log10(after):.0f}".translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-                title = f"Unidirectional, after 10{power} s: {worst}"
+                title = f"Unidirectional accuracy 10{power} s after training: {worst}"
         finish(fig, title, NOTE.of(records))
     return fig
 
 
 def draw_histograms(records: Sequence[Record]) -> Figure:
-    """Conductances before and after the last refresh, and how many devices are full over time."""
+    """Draw the conductances before and after the last refresh, and the share of saturated devices over time."""
     pairs = {when: [r for r in records if r["when"] == when] for when in ("before", "after")}
     colours = {"before": RED, "after": BLUE}
     with figure() as fig:
@@ -96,14 +96,14 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
                 full.plot(samples, share, "o-", color=colours[when], markersize=3.5)
         last = records[-1]
         histogram.set(
-            title=f"At {last['samples']:,} samples", xlabel="conductance g", ylabel="% of devices", xlim=(0, 1), yscale="log"
+            title=f"After {last['samples']:,} samples", xlabel="conductance g", ylabel="% of devices", xlim=(0, 1), yscale="log"
         )
-        full.set(title="Full devices (g > .99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
+        full.set(title="Saturated devices (g > 0.99)", xlabel="samples", ylabel="% of devices", ylim=(0, None))
         moved = last["largest_change"] if last["when"] == "after" else None
         title = (
-            "Conductances about a refresh"
+            "Conductances before and after a refresh"
             if moved is None
-            else f"Refresh changes no weight by more than {moved:.2f} of a device's first step"
+            else f"Refresh changes no weight by more than {moved:.2f} of the first step of a device"
         )
-        finish(fig, title, "", {"before": "before refresh", "after": "after"}, colours)
+        finish(fig, title, "", {"before": "before refresh", "after": "after refresh"}, colours)
     return fig

@@ -1,4 +1,4 @@
-"""One synapse under a microscope, for the teaching notebook and its tests."""
+"""One synapse pulse by pulse, for the teaching notebook, the live experiments and the tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ REFRESHED = STATS.index("refreshed")
 
 
 def one_synapse(config: SynapseConfig) -> SynapseLayer:
-    """A layer of one synapse, in float64, weights from -1 to 1, starting at weight 0."""
+    """Return a layer of one synapse in float64, with weights from -1 to 1, at weight 0.
+
+    The two devices start at g = 0.5 in the schemes push-pull and alternating, and at g = 0 in the scheme uni.
+    """
     layer = SynapseLayer(1, 1, config, 1.0, 0, torch.float64)
     layer.write(torch.zeros(1, 1, dtype=torch.float64))
     if config.scheme in ("push-pull", "alternating"):
@@ -23,15 +26,19 @@ def one_synapse(config: SynapseConfig) -> SynapseLayer:
 
 
 def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[str, list]:
-    """Send signed `pulses` ``(n,)`` to one synapse, refreshing as the config says; what it did, step by step.
+    """Send signed pulses to one synapse, refresh it as configured, and record its state after each pulse.
 
-    Keys: plus, minus, weight ``(n + 1,)``; ideal: the weight of a synapse without limits and with steps of the unit;
-    refreshed: the steps after which the pair was rewritten. `compiled`: by the fast twin, for a picture that follows a slider.
+    `pulses` has the shape ``(n,)``; positive values raise the weight. With `compiled` the compiled implementation is used,
+    which is fast enough for a picture that follows a slider.
+
+    Returns lists by name: ``plus``, ``minus`` and ``weight`` (``n + 1`` values, the first is the initial state); ``ideal``, the
+    weight of a synapse without limits whose steps all have the size `unit` of the layer (``n + 1`` values); and ``refreshed``,
+    the numbers of the pulses after which the pair was rewritten.
     """
     layer = one_synapse(config)
     ideal = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]
     if compiled:
-        from workbench.synapse.compiled.train import walk as fast  # numba takes a second
+        from workbench.synapse.compiled.train import walk as fast  # imported here, since importing numba takes a second
 
         seen, refreshed = fast(layer, pulses)
         plus, minus, weight = seen.T.tolist()
@@ -56,12 +63,15 @@ def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[
 
 
 def random_pulses(count: int, up: float, seed: int) -> Tensor:
-    """`count` single pulses, each up with probability `up`, else down."""
+    """Return `count` single pulses ``(count,)``: each is 1 (up) with probability `up`, and -1 (down) otherwise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.where(torch.rand(count, generator=generator) < up, 1, -1)
 
 
 def delivered(config: SynapseConfig, x: float, delta: float, unit: float, trials: int) -> Tensor:
-    """Signed pulses that the config's rule sends for one input and one error, in `trials` independent tries."""
+    """Return the signed numbers of pulses that the config's rule sends for one input and one error, ``(trials,)``.
+
+    `x` is the input, `delta` the error, `unit` the expected change of the weight by one pulse. The trials are independent.
+    """
     row, column = torch.tensor([x], dtype=torch.float64), torch.tensor([delta], dtype=torch.float64)
     return torch.stack([pulse_counts(config, row, column, unit, False, (config.seed, t, 0))[0, 0] for t in range(trials)])

@@ -1,4 +1,4 @@
-"""What can be looked at live, in a network of devices: two schemes in training, a digit's currents."""
+"""Live experiments on networks of devices: two update schemes in training, and the currents of one digit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,31 @@ from workbench.synapse.training import Designs, digits_of, train, warm_up
 
 
 class UnitConfig(PulsedConfig):
-    """What looks at the synapses of one hidden unit."""
+    """Knobs of the experiments that show the synapses of one hidden unit."""
 
-    unit: int = knob(0, "hidden unit", "whose synapses are looked at", low=0, high=lambda c: c.hidden[0] - 1)
+    unit: int = knob(
+        0, "hidden unit", "Number of the hidden unit whose synapses are shown, from 0.", low=0, high=lambda c: c.hidden[0] - 1
+    )
 
 
 class TrainConfig(UnitConfig):
-    """Two schemes on the same device, the same digits, the same start."""
+    """Two update schemes on the same devices and digits, with the same initial weights."""
 
     rival: Scheme | Literal["software"] = knob(
-        "push-pull", "compared with", "another scheme, or software, on the same digits", essential=True
+        "push-pull",
+        "compared with",
+        "Second update scheme, or software back-propagation, that is trained on the same digits.",
+        essential=True,
     )
-    every: int = knob(500, "look every", "samples between two looks", low=50, high=10_000, step=50, unit="samples")
+    every: int = knob(
+        500,
+        "measure every",
+        "Number of training samples between two measurements. A small value gives a finer curve, but takes longer.",
+        low=50,
+        high=10_000,
+        step=50,
+        unit="samples",
+    )
     presets = {
         "smoke": {"samples": 6000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
         "laptop": {"samples": 40_000, "nonlinearity_up": 1.0, "nonlinearity_down": 5.0},
@@ -40,7 +53,7 @@ class TrainConfig(UnitConfig):
     }
 
     def idle(self) -> dict[str, str]:
-        """The knobs that change nothing for either scheme."""
+        """Return the knobs that have no effect on either scheme, each with its reason."""
         found = super().idle()
         if self.rival == "software":
             return found
@@ -50,12 +63,12 @@ class TrainConfig(UnitConfig):
     @model_validator(mode="after")
     def _two_schemes(self) -> Self:
         if self.rival == self.scheme:
-            raise ValueError(f"rival={self.rival!r}: is the scheme itself; expected another one, or software")
+            raise ValueError(f"rival={self.rival!r}: equals the scheme; expected another update scheme, or software")
         return self
 
 
 BINS = 25
-FOLLOWED = 3  # synapses
+FOLLOWED = 3  # synapses whose conductances are recorded
 
 
 @experiment(
@@ -71,7 +84,7 @@ FOLLOWED = 3  # synapses
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
-    """Two update schemes trained side by side on the same devices and digits: accuracy, conductances, pulses, refresh."""
+    """Train two update schemes side by side on the same devices and digits, and show accuracy, conductances and pulses."""
     names = (config.scheme, config.rival)
     base = config.of(SynapseConfig)
     rival = SOFTWARE if config.rival == "software" else {"scheme": config.rival}
@@ -93,7 +106,7 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
 
 
 def _most_active(x: Tensor, count: int) -> list[int]:
-    """Inputs that are bright in many digits, far from each other."""
+    """Return `count` inputs in order of their mean brightness: the brightest, then those a tenth of all ranks further each."""
     order = x.mean(0).argsort(descending=True).tolist()
     return [order[max(k, len(order) * k // 10)] for k in range(count)]
 
@@ -111,13 +124,15 @@ def _conductances(network: Perceptron, followed: list[int], unit: int) -> Record
 
 
 class CurrentsConfig(UnitConfig):
-    """A trained network and one digit."""
+    """A trained network and one test digit."""
 
     title: ClassVar[str] = "digit"
     kind: Literal["right", "wrong", "any"] = knob(
-        "right", "digits shown", "those that the network gets right, those it gets wrong, or all"
+        "right",
+        "digits shown",
+        "Which test digits to choose from: those that the network gets right, those it gets wrong, or all.",
     )
-    digit: int = knob(0, "test digit", "which of these is shown", low=0, high=199)
+    digit: int = knob(0, "test digit", "Number of the shown digit among the digits of this kind, from 0.", low=0, high=199)
     presets = {"smoke": {"samples": 4000}, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
@@ -133,7 +148,7 @@ def _trained(text: str) -> Perceptron:
     "synapse/currents", version=3, inputs=inputs, figure=network_figures.draw_currents, story=stories.tell_currents, instant=True
 )
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
-    """One digit through a trained network: the two currents of a hidden unit pixel by pixel, all sums, and the answer."""
+    """Show one digit in a trained network: the two currents of a hidden unit pixel by pixel, all outputs, and the answer."""
     base = config.of(SynapseConfig)
     network, data = _trained(base.model_dump_json()), digits_of(config)
     chosen = _chosen_digit(config, network, data)
@@ -155,11 +170,16 @@ def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
 
 
 def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> int:
-    """The place of the shown digit among the test digits; raises ValueError where there are not so many of its kind."""
+    """Return the index of the shown digit among all test digits.
+
+    Raises ValueError if there are not so many digits of the chosen kind.
+    """
     if config.kind == "any":
         return config.digit
     right = network.activations(data.x_test)[-1].argmax(1) == data.labels_test
     found = (right if config.kind == "right" else ~right).nonzero().flatten()
     if config.digit >= len(found):
-        raise ValueError(f"digit={config.digit}: expected 0 to {len(found) - 1}, the digits that it gets {config.kind}")
+        raise ValueError(
+            f"digit={config.digit}: expected 0 to {len(found) - 1}, the test digits that the network gets {config.kind}"
+        )
     return int(found[config.digit])

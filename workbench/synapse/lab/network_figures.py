@@ -1,4 +1,4 @@
-"""Records in, matplotlib figures out: two schemes in training, a digit's currents."""
+"""Figures of the live experiments on networks: two update schemes in training, and the currents of one digit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
 from workbench.live import Pins, heading, live, part, stems, words
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
-EDGES = "empty", "half", "full"
+EDGES = "min", "middle", "max"
 
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Two schemes in training: accuracy of both, three pairs on their way, how full all devices are."""
+    """Draw two schemes in training: the accuracy of both, the path of three pairs, and the conductances of all devices."""
     series = by_scheme(records)
     ours, *others = series.items()
     now = f"{LABELS[ours[0]]} {100 * ours[1][-1]['accuracy']:.1f} %"
     beside = f", {LABELS[others[0][0]]} {100 * others[0][1][-1]['accuracy']:.1f} %" if others else ""
     heading(
         fig,
-        f"{now}{beside} right",
-        f"after {records[-1]['samples']:,} of {records[-1]['of']:,} digits; tested on digits not trained on",
+        f"Test accuracy: {now}{beside}",
+        f"after {records[-1]['samples']:,} of {records[-1]['of']:,} training digits; the test digits are not among them",
     )
     _accuracy(part(fig, "accuracy", 46, 62, 312, 320), series, pinned)
     plane = part(fig, "plane", 428, 62, 230, 158, gap=26)
@@ -36,7 +36,7 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
 
 
 def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each scheme, in the order in which they first appear."""
+    """Return the records of each scheme, in the order in which the schemes first appear."""
     found: dict[str, list[Record]] = {}
     for record in records:
         found.setdefault(record["scheme"], []).append(record)
@@ -44,7 +44,7 @@ def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def points(record: Record) -> float:
-    """Accuracy in percent, as it is written: differences of what is written are right to the digit."""
+    """Return the accuracy in percent, rounded as it is shown, so that a difference agrees with the two numbers shown."""
     return round(100 * record["accuracy"], 1)
 
 
@@ -63,7 +63,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         axes.plot(x[-1], y[-1], "o", color=COLOURS[name], markersize=5)
         lowest = min(lowest, y[1:].min() if len(y) > 1 else y.min())
         ends.append((y[-1], x[-1], name))
-        legend.append((f"● {SHORT[name]}   ", text(COLOURS[name])))
+        legend.append((f"● {SHORT[name]}", text(COLOURS[name])))
     low = max(0.0, lowest - 8)
     seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
     end = max(1.12 * seen, 0.1 * of)
@@ -72,14 +72,14 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
         place = max(y - 0.3 * gap, place + gap)
         style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
         axes.annotate(f"{y:.1f}", (x, place), color=text(COLOURS[name]), **style)
-    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="digits trained on", title="Right, %")
+    axes.set(xlim=(0, end), ylim=(low, 101), xlabel="training digits", title="% correct")
     if pinned:
         legend.append((f"⋯ {'; '.join(name for name, _ in pinned)[:24]}", FAINT))
     words(axes, legend)
 
 
 def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
-    """(g+, g-) of the followed synapses: where they were, faint; the last steps; where they are."""
+    """Draw (g+, g-) of the followed synapses: the whole path faint, the last steps strong, and the present state as a dot."""
     for name, rows in series.items():
         if "plus" not in rows[-1]:
             continue
@@ -99,12 +99,15 @@ def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
             axes.stairs(shares, edges, color=COLOURS[name], fill=True, alpha=0.3)
             axes.stairs(shares, edges, color=COLOURS[name], linewidth=1.2)
             most = max(most, 1.08 * shares.max())
-    axes.set(title="How full all devices are", xlim=(0, 1), ylim=(0, most), ylabel="% of devices")
+    axes.set(title="Conductance of all devices", xlim=(0, 1), ylim=(0, most), ylabel="% of devices")
     axes.set_xticks((0, 0.5, 1), labels=EDGES)
 
 
 def _clear(colour: str, low: str = "") -> LinearSegmentedColormap:
-    """From nothing to `colour`, so that the page shows through; from `low` over nothing where there are two signs."""
+    """Return a colour map from transparent to `colour`.
+
+    With `low`, for values of both signs, the map goes from `low` through transparent to `colour`.
+    """
     rgb = to_rgb(colour)
     stops = [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)] if low else [(*rgb, 0.0), (*rgb, 1.0)]
     places = [0, 0.5, 0.5, 1] if low else [0, 1]
@@ -116,26 +119,26 @@ INKED, PLUS_MAP, MINUS_MAP, SIGNED = _clear(GREY), _clear(RED), _clear(BLUE), _c
 
 @live
 def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
-    """A digit, the currents that it drives through the two devices of each pixel's synapse, and the sums they make."""
+    """Draw a digit, its currents through the two devices of each pixel's synapse, and the outputs of all units."""
     record = records[-1]
     side, answer = record["side"], int(np.argmax(record["outputs"]))
     right = answer == record["label"]
     heading(
         fig,
-        f"The network says {answer}: {'right' if right else 'wrong, it is a ' + str(record['label'])}",
-        f"{LABELS[record['scheme']]}; a current of 1 is a full device's at full input",
+        f"The network answers {answer}: {'correct' if right else 'wrong, it is a ' + str(record['label'])}",
+        f"{LABELS[record['scheme']]}; unit of current: one device at Gmax with input 1",
     )
     plus, minus = (np.array(record[key]).reshape(side, side) for key in ("plus", "minus"))
     net = plus - minus
     most, largest = max(plus.max(), minus.max(), 1e-6), max(np.abs(net).max(), 1e-6)
     second = "g_ref" if record["scheme"] == "reference" else "g⁻"
     pictures = (
-        (np.array(record["pixels"]).reshape(side, side), INKED, 0, 1, f"the digit, a {record['label']}"),
-        (plus, PLUS_MAP, 0, most, f"through g⁺: {plus.sum():.2f}"),
-        (minus, MINUS_MAP, 0, most, f"through {second}: {minus.sum():.2f}"),
+        (np.array(record["pixels"]).reshape(side, side), INKED, 0, 1, f"digit: {record['label']}"),
+        (plus, PLUS_MAP, 0, most, f"current of g⁺: {plus.sum():.2f}"),
+        (minus, MINUS_MAP, 0, most, f"current of {second}: {minus.sum():.2f}"),
         (net, SIGNED, -largest, largest, f"difference: {signed(net.sum(), 2)}"),
     )
-    axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all: axes are most of the cost
+    axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all pictures, since creating axes takes most of the time
     for place, (picture, colours, low, high, title) in enumerate(pictures):
         left = 1.05 * place
         axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1))

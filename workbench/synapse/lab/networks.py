@@ -1,4 +1,4 @@
-"""What comparisons fit: one network, trained and measured; its learning curve; and what time does to it."""
+"""The fits of the comparisons: train one network and measure it once, during training, or long after training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ SCALES = {"smoke": {**JUDGED, "rates": (0.03,)}, "laptop": {**LAPTOP, "rates": (
 
 
 class TrainedConfig(SynapseConfig):
-    """One network: trained on its devices, or in software and then written to them."""
+    """One network, trained on its devices, or in software and then written to them."""
 
-    transfer: bool = knob(False, "written", "train in software, then write the weights open-loop")
+    transfer: bool = knob(
+        False, "transfer weights", "Train in software, then write the weights to the devices open-loop (by counted pulses)."
+    )
 
 
 @fit("synapse/network", version=1, inputs=inputs, in_threads=True)
 def network(config: TrainedConfig, run: Run) -> Record:
-    """Train one network; what it can do on validation and test digits, and what it cost."""
+    """Train one network; return its accuracy on validation and test digits and its numbers of pulses."""
     made = config.of(SynapseConfig)
     designs = train(made.replace(**SOFTWARE) if config.transfer else made)
     ((_, trained, data, error),) = designs
@@ -39,7 +41,10 @@ def network(config: TrainedConfig, run: Run) -> Record:
 
 
 def outcome(network: Any, data: Any) -> Record:
-    """What a trained network can do, and what it cost; None for costs that are counted by pulses of training, without any."""
+    """Return the accuracies of a trained network and its numbers of pulses.
+
+    Quantities per training pulse are None if no training pulse was sent.
+    """
     counts, samples = network.counts(), max(network.step, 1)
     pulses = counts["pulses"]
     return {
@@ -48,25 +53,25 @@ def outcome(network: Any, data: Any) -> Record:
         "pulses_per_sample": pulses / samples,
         "clipped": counts["clipped"] / pulses if pulses else None,
         "refreshed_pairs": counts["refreshed"],
-        "refresh_cost": counts["refresh_pulses"] / pulses if pulses else None,  # pulses of refresh a pulse of training
+        "refresh_cost": counts["refresh_pulses"] / pulses if pulses else None,  # refresh pulses per training pulse
         "refresh_reads": counts["reads"],
     }
 
 
 def _stopped(error: Exception | None) -> Record:
-    """What a record owes to a network that stopped learning, since no error came through."""
+    """Return the column `failed` if training stopped early because its hidden units were saturated, else no column."""
     return {"failed": str(error)} if error else {}
 
 
 class CurveConfig(SynapseConfig):
-    """One network, looked at while it is trained."""
+    """One network that is measured several times during training."""
 
-    looks: int = knob(20, "looks", "points on each learning curve", low=2, high=200)
+    looks: int = knob(20, "measurements", "Number of points on each learning curve.", low=2, high=200)
 
 
 @fit("synapse/curve", version=1, inputs=inputs, in_threads=True)
 def curve(config: CurveConfig, run: Run) -> Record:
-    """Train one network, and measure it at each of several looks; the last one counts."""
+    """Train one network and measure its accuracy several times; the last measurement is the result."""
     designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
     for look in range(1, config.looks + 1):
         designs.advance(config.samples * look // config.looks)
@@ -81,18 +86,30 @@ KINDS = ("power law", "PCM", "to Gmin", "to Gmax", "random")
 
 
 class AgedConfig(SynapseConfig):
-    """One network, long after its training."""
+    """One network, long after training."""
 
     title = "drift"
-    exponent: float = knob(0.05, "drift exponent", "v (PCM has its own)", low=0.0, high=0.5, step=0.01)
+    exponent: float = knob(
+        0.05,
+        "drift exponent",
+        "Exponent v of the drift law t^-v; a large v is fast drift. Phase-change memory (PCM) has its own.",
+        low=0.0,
+        high=0.5,
+        step=0.01,
+    )
     exponent_spread: float = knob(
-        0.3, "exponent spread", "relative deviation of v from device to device", low=0.0, high=2.0, step=0.05
+        0.3,
+        "exponent spread",
+        "Device-to-device standard deviation of v, divided by its mean. Only the kind 'power law' has it.",
+        low=0.0,
+        high=2.0,
+        step=0.05,
     )
 
 
 @fit("synapse/aged", version=1, inputs=inputs, in_threads=True)
 def aged(config: AgedConfig, run: Run) -> Record:
-    """Train one network, and measure it at several times after, for five kinds of drift and retention loss."""
+    """Train one network and measure its accuracy at several times after training, for five kinds of drift."""
     ((_, trained, data, error),) = train(config.of(SynapseConfig))
     found = outcome(trained, data)
     fresh = [layer.g.clone() for layer in trained.layers]
@@ -109,9 +126,10 @@ def aged(config: AgedConfig, run: Run) -> Record:
 
 
 def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: tuple[float, float, float], seed: int) -> None:
-    """Put a layer `seconds` after its conductances `g` were written, each within its own range; stuck devices stay.
+    """Put a layer into its state `seconds` after its conductances `g` were written.
 
-    `drift` is the exponent, its spread and Gmax / Gmin.
+    Each conductance stays within the range of its device, and stuck devices do not change. `drift` is the drift exponent, its
+    spread and Gmax / Gmin.
     """
     ends = layer.laws[..., 4].double(), layer.laws[..., 5].double()
     key = counter.key(seed, layer.index, counter.AGING)
@@ -120,13 +138,16 @@ def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: 
 
 
 class StudyConfig(ComparisonConfig, PulsedConfig):
-    """Networks at several learning rates: some seeds choose each point's rate on validation digits, fresh ones judge it."""
+    """Networks at several learning rates.
+
+    For each point some seeds choose the rate on validation digits, and other seeds measure the accuracy at this rate.
+    """
 
     swept = ("rate",)
     rates: tuple[float, ...] = knob(
         (0.003, 0.01, 0.03),
         "learning rates",
-        "to choose from, for each point",
+        "Learning rates that are tried. Each point of the comparison uses the one that is best on validation digits.",
         low=1e-5,
         high=1.0,
         choices=((0.01, 0.03), (0.003, 0.01, 0.03, 0.1)),
@@ -134,11 +155,14 @@ class StudyConfig(ComparisonConfig, PulsedConfig):
     )
 
     def point(self, label: str, at: dict[str, Any], **knobs: Any) -> Point:
-        """A point at each of the rates; the single-step rule has none: the device's step is its rate."""
+        """Return a point that chooses among all rates.
+
+        The single-step rule has no learning rate, since the step of the device replaces it.
+        """
         if knobs.get("rule", self.rule) == "single":
-            return Point(label, at, knobs, candidates(rate=self.rates[:1]), why="single steps have no rate")
+            return Point(label, at, knobs, candidates(rate=self.rates[:1]), why="single steps have no learning rate")
         return Point(label, at, knobs, candidates(rate=self.rates))
 
     def schemes(self, at: dict[str, Any], names: tuple[str, ...] = SCHEMES, **knobs: Any) -> list[Point]:
-        """Every scheme at one place."""
+        """Return one point for each of the schemes `names` at the place `at`."""
         return [self.point(scheme, at, scheme=scheme, **knobs) for scheme in names]

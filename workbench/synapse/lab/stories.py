@@ -1,4 +1,4 @@
-"""Records in, one sentence out: the present state of what is looked at live; and what to guess at before it is run."""
+"""The sentence above the picture of each live experiment, and the questions that a panel asks before a run."""
 
 from __future__ import annotations
 
@@ -14,73 +14,74 @@ from workbench.synapse.lab.network_figures import by_scheme, points
 
 
 def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """How uneven the steps are, and where those up and down match."""
+    """Return how uneven the steps of the device are, and at which conductance steps up and down are equal."""
     record = records[-1]
     rise, fall = (np.array(record[key]) for key in ("rise", "fall"))
     up, down = (f"{side.max() / max(side[side > 0].min(), 1e-9):.3g}" for side in (rise, fall))
     return (
-        f"{record['levels']} pulses fill the device, {record['levels_down']} empty it. The largest step up is {up} times the "
-        f"smallest one up, the largest down {down} times the smallest one down; {matching(record)}."
+        f"The device needs {record['levels']} pulses to raise its conductance g from 0 to 1, and {record['levels_down']} to "
+        f"lower it again. The largest step up is {up} times the smallest step up, and the largest step down {down} times the "
+        f"smallest step down; {matching(record)}."
     )
 
 
 def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Where the pair has come to, and how much of its weight it lost."""
+    """Return the weight of the pair, its distance from the weight of ideal devices, and what limits the two devices."""
     record = records[-1]
     full = [name for name, key in (("g⁺", "plus"), ("g⁻", "minus")) if record[key][-1] > 0.99]
-    state = f"; {' and '.join(full)} {'is full and takes' if len(full) == 1 else 'are full and take'} no more" if full else ""
+    state = f"; {' and '.join(full)} {'is' if len(full) == 1 else 'are'} at the highest conductance" if full else ""
     if record["symmetry_point"] is not None and record["scheme"] != "uni":
         place, late = record["symmetry_point"], float(np.mean(record["plus"][-len(record["plus"]) // 4 :]))
-        state += f"; g⁺ is about {late:.2f} of late, and steps up and down match at {place:.2f}"
-    told = f"; refreshed {len(record['refreshed'])} times" if record["refreshed"] else ""
+        state += f"; over the last quarter g⁺ averages {late:.2f}, and steps up and down are equal at {place:.2f}"
+    told = f"; the pair was refreshed {len(record['refreshed'])} times" if record["refreshed"] else ""
     return (
-        f"The weight is {signed(record['weight'][-1], 2)}; without the devices' limits the same pulses would have made it "
-        f"{signed(record['ideal'][-1], 2)}. On the way it was {astray(record):.2f} off on average{told}{state}."
+        f"The weight is {signed(record['weight'][-1], 2)}. With ideal devices (constant steps, no limits) it would be "
+        f"{signed(record['ideal'][-1], 2)}; on average the two weights differ by {astray(record):.2f}{told}{state}."
     )
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Which rules send, on average, what the gradient asks for."""
+    """Return the number of pulses that the gradient requires, and the mean number that each rule sends."""
     asked = records[0]["asked"]
-    sent = ", ".join(f"{r['rule']} sends {r['mean']:.2f}" for r in records)
-    return f"Asked for: {asked:.2f} pulses; only whole ones can be sent. On average {sent}."
+    sent = ", ".join(f"{r['rule']} {r['mean']:.2f}" for r in records)
+    return f"The gradient requires {asked:.2f} pulses, but only whole pulses can be sent. Mean number sent by each rule: {sent}."
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Accuracy of both schemes, who is ahead, and what it cost."""
+    """Return the test accuracy of the first scheme, its lead over the other one, and its numbers of pulses and refreshes."""
     seen = max(r["samples"] for r in records)
     if not seen:
-        return "Random weights: one digit in ten is right by chance."
+        return "Before training the weights are random, so about one digit in ten is classified correctly by chance."
     (ours, rows), *others = by_scheme(records).items()
     last = rows[-1]
-    told = f"After {seen:,} digits {LABELS[ours]} is right on {100 * last['accuracy']:.1f} %"
+    told = f"After {seen:,} training digits the test accuracy is {100 * last['accuracy']:.1f} % ({LABELS[ours]})"
     if others:
         gap = points(last) - points(others[0][1][-1])
-        told += f", {abs(gap):.1f} points {'ahead of' if gap > 0 else 'behind'} {SHORT[others[0][0]]}"
+        told += f", {abs(gap):.1f} points {'above' if gap > 0 else 'below'} {SHORT[others[0][0]]}"
     if pinned:
         then = by_scheme(pinned[0][1]).get(ours)
         if then:
             gap = points(last) - points(then[-1])
-            told += f", {abs(gap):.1f} {'above' if gap > 0 else 'below'} the pinned ({pinned[0][0]})"
+            told += f", {abs(gap):.1f} points {'above' if gap > 0 else 'below'} the pinned run ({pinned[0][0]})"
     if last.get("pulses"):
-        told += f". {LABELS[ours].capitalize()} sent {last['pulses'] / seen:,.0f} pulses a digit"
+        told += f". {LABELS[ours].capitalize()}: {last['pulses'] / seen:,.0f} pulses per digit on average"
     if last.get("refreshed"):
-        told += f" and refreshed {int(last['refreshed']):,} pairs"
+        told += f"; refresh has rewritten {int(last['refreshed']):,} pairs"
     return f"{told}."
 
 
 def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """The answer, how sure it is, and what one unit's two currents make."""
+    """Return the answer of the network, its margin over the second digit, and the two currents of one hidden unit."""
     record = records[-1]
     order = np.argsort(record["outputs"])[::-1]
     answer, second = int(order[0]), int(order[1])
-    right = "right" if answer == record["label"] else f"wrong, it is a {record['label']}"
+    right = "correct" if answer == record["label"] else f"wrong, it is a {record['label']}"
     lead = record["outputs"][answer] - record["outputs"][second]
     plus, minus = sum(record["plus"]), sum(record["minus"])
     return (
-        f"The network says {answer} ({right}); of outputs from 0 to 1 it is ahead of {second} by {lead:.2f}. Hidden unit "
-        f"{record['unit']} gets a current of {plus:.2f} through its g⁺ less {minus:.2f} through the other: "
-        f"{signed(plus - minus, 2)}."
+        f"The network answers {answer} ({right}). Its output for this digit is higher than that for {second} by {lead:.2f}, on a "
+        f"scale from 0 to 1. Hidden unit {record['unit']} receives a current of {plus:.2f} through its g⁺ devices and "
+        f"{minus:.2f} through the others; the difference is {signed(plus - minus, 2)}."
     )
 
 

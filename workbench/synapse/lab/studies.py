@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: schemes over devices, levels, shapes, variation, rules; what single choices cost."""
+"""The comparisons behind the figures: update schemes over responses, levels, variation, rules, refresh and batch sizes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RESPONSES: dict[str, dict[str, Any]] = {
     "nu = 5, retraced": {"nonlinearity_up": 5.0, "nonlinearity_down": 5.0, "retraced": True},
     "abrupt LTD": {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
 }
-SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # of the exponential response
-# where LTP and LTD differ one device settles at its symmetry point; there it is fair to put weight 0
+SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # the knobs of the device response
+# If LTP and LTD differ, a single device settles at its symmetry point. It is fair to let that point stand for weight 0.
 SHIFTED = {"scheme": "reference", "reference_point": "symmetry point"}
-# counts rounded to nearest have a dead zone, and want higher rates
+# Rounding pulse counts to the nearest integer drops small updates, so the deterministic rule needs higher learning rates.
 RULE_SCALES = {
     "smoke": {**JUDGED, "samples": 1500, "rates": (0.03, 0.1)},
     "laptop": {**SCALES["laptop"], "rates": (0.003, 0.01, 0.03, 0.1, 0.3)},
@@ -40,28 +40,32 @@ RULE_SCALES = {
     figure=figures.draw_schemes,
     presets=SCALES,
     swept=(*SHAPE, "scheme", "reference_point", "refresh"),
-    paper="the comparison of updating methods over conductance responses (abstract)",
+    paper="comparison of the updating methods for several conductance responses (abstract)",
 )
 def schemes(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy of every update scheme on linear, nonlinear and abrupt devices, and without refresh."""
+    """Compare the accuracy of all update schemes on linear, nonlinear and abrupt devices, and without refresh."""
     yield config.point("software", {"response": "-"}, **SOFTWARE)
     for response, shape in RESPONSES.items():
         yield from config.schemes({"response": response}, **shape)
     yield config.point("reference, shifted", {"response": "abrupt LTD"}, **SHIFTED, **RESPONSES["abrupt LTD"])
     yield config.point("uni, no refresh", {"response": "linear"}, scheme="uni", refresh="none", **LINEAR)
-    # at the rate that is best with refresh: a choice of its own would be a lower one
+    # Without refresh a lower rate is best. These points show the effect of refresh at the rate that is best with refresh.
     for rate in config.rates:
         knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
-        yield Point(f"uni, no refresh, rate {rate:g}", {"response": "linear"}, knobs, [{"rate": rate}], why="one rate")
+        yield Point(
+            f"uni, no refresh, rate {rate:g}", {"response": "linear"}, knobs, [{"rate": rate}], why="one fixed learning rate"
+        )
 
 
 class LevelsConfig(StudyConfig):
-    """Numbers of levels."""
+    """Several numbers of levels."""
 
     @model_validator(mode="after")
     def _levels_matter(self) -> Self:
         if self.device not in LAWS:
-            raise ValueError(f"device={self.device!r}: has its own number of levels; expected a law, such as exponential")
+            raise ValueError(
+                f"device={self.device!r}: has its own number of levels; expected a response law, such as exponential"
+            )
         return self
 
 
@@ -75,7 +79,7 @@ class LevelsConfig(StudyConfig):
     paper="accuracy against the number of conductance levels (dynamic range)",
 )
 def levels(config: LevelsConfig) -> Iterator[Point]:
-    """Accuracy against the number of levels, per scheme, with software back-propagation as the line to reach."""
+    """Measure accuracy against the number of levels for each scheme; software back-propagation is the target."""
     yield config.point("software", {"levels": 64}, **SOFTWARE)
     for count in (8, 16, 32, 64, 128, 256, 1024):
         yield from config.schemes({"levels": count}, levels=count)
@@ -88,10 +92,10 @@ def levels(config: LevelsConfig) -> Iterator[Point]:
     figure=figures.draw_nonlinearity,
     presets=SCALES,
     swept=(*SHAPE, "scheme"),
-    paper="accuracy against nonlinearity, per updating method",
+    paper="accuracy against nonlinearity, for each updating method",
 )
 def nonlinearity(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy against the nonlinearity of LTP and mirrored LTD, per scheme."""
+    """Measure accuracy against the nonlinearity of LTP and mirrored LTD for each scheme."""
     yield config.point("software", {"nu": 0.0}, **SOFTWARE)
     for nu in (0.0, 1.0, 2.0, 3.0, 5.0, 8.0):
         yield from config.schemes({"nu": nu}, nonlinearity_up=nu, nonlinearity_down=nu)
@@ -104,10 +108,10 @@ def nonlinearity(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_abruptness,
     presets=SCALES,
     swept=(*SHAPE, "scheme", "reference_point"),
-    paper="accuracy against the abruptness of LTD (asymmetry), per updating method",
+    paper="accuracy against the abruptness of LTD (asymmetry), for each updating method",
 )
 def abruptness(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy against the nonlinearity of LTD alone, LTP at nu = 1, per scheme."""
+    """Measure accuracy against the nonlinearity of LTD for each scheme, with LTP at nu = 1."""
     yield config.point("software", {"nu": 1.0}, **SOFTWARE)
     for nu in (0.0, 1.0, 3.0, 5.0, 10.0, 20.0):
         shape = {"nonlinearity_up": 1.0, "nonlinearity_down": nu}
@@ -122,10 +126,10 @@ def abruptness(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_variation,
     presets={**SCALES, "smoke": {**SCALES["smoke"], "samples": 2000}},
     swept=("published_noise", "scheme", "step_spread", "range_spread"),
-    paper="accuracy against device-to-device variation, per updating method",
+    paper="accuracy against device-to-device variation, for each updating method",
 )
 def variation(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy against device-to-device variation of step and of range, per scheme, and of weights written after training."""
+    """Measure accuracy against the spread of step and of range for each scheme, and for weights written after training."""
     for kind, name in (("step", "step_spread"), ("range", "range_spread")):
         for sigma in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
             at = {"kind": kind, "sigma": sigma}
@@ -149,7 +153,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 
 def _batch(rule: str) -> dict[str, int]:
-    return {"batch": 10} if rule == "netted" else {}  # which sums up over a batch
+    return {"batch": 10} if rule == "netted" else {}  # this rule sums the gradient over a batch
 
 
 @comparison(
@@ -166,10 +170,10 @@ def _batch(rule: str) -> dict[str, int]:
     paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
 )
 def compensation(config: StudyConfig) -> Iterator[Point]:
-    """What device-to-device variation and stuck devices cost each scheme, under every update rule."""
+    """Measure how much accuracy device-to-device variation and stuck devices cost each scheme, under every update rule."""
     for rule in RULES:
         for kind, knobs in VARIATIONS.items():
-            names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # the others are never refreshed
+            names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # no other scheme is refreshed
             yield from config.schemes({"rule": rule, "kind": kind}, names, rule=rule, **_batch(rule), **knobs)
 
 
@@ -180,10 +184,10 @@ def compensation(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_rules,
     presets=RULE_SCALES,
     swept=(*SHAPE, "scheme", "rule", "batch"),
-    paper="not in the public text: which rule turns a gradient into pulses",
+    paper="not in the public text: the rule that turns a gradient into pulses",
 )
 def rules(config: StudyConfig) -> Iterator[Point]:
-    """Every rule from gradient to pulses, on every scheme and three devices."""
+    """Compare all rules that turn a gradient into pulses, for every scheme and three device responses."""
     for response in ("linear", "nu = 3", "abrupt LTD"):
         for rule in RULES:
             at = {"rule": rule, "response": response}
@@ -197,10 +201,10 @@ def rules(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_refresh,
     presets=SCALES,
     swept=(*SHAPE, "scheme", "refresh", "refresh_every"),
-    paper="not in the public text: the re-initialisation that unidirectional updating needs",
+    paper="not in the public text: the refresh that unidirectional updating needs",
 )
 def refresh(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy and cost of unidirectional training against the refresh period and policy."""
+    """Measure accuracy and refresh pulses of unidirectional training for several refresh periods and policies."""
     for response in ("linear", "nu = 3"):
         for period in (0, 100, 300, 1000, 3000, 10_000):
             at, knobs = ({"response": response, "period": period}, {"refresh_every": period, **RESPONSES[response]})
@@ -217,10 +221,13 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_batches,
     presets={name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset for name, preset in SCALES.items()},
     swept=(*SHAPE, "scheme", "batch"),
-    paper="not in the public text: how far a mini-batch departs from hardware, which pulses after each sample",
+    paper="not in the public text: the effect of mini-batches, which hardware does not have (it pulses after each sample)",
 )
 def batches(config: StudyConfig) -> Iterator[Point]:
-    """Accuracy against the batch size at one rate: errors come from the weights at the batch's start."""
+    """Measure accuracy against the batch size at one learning rate.
+
+    All errors of a batch are computed with the weights at its start.
+    """
     for response in ("linear", "nu = 3"):
         for batch in (1, 10, 32, 100):
             at, knobs = {"response": response, "batch": batch}, {"batch": batch, **RESPONSES[response]}
@@ -228,9 +235,10 @@ def batches(config: StudyConfig) -> Iterator[Point]:
 
 
 class FactorsConfig(StudyConfig):
-    """A device with all its imperfections, and each taken away: by default Ag:a-Si's curve, some spread and noise.
+    """A device with several imperfections, which are removed one at a time.
 
-    (Its published cycle-to-cycle noise is larger: 3.5 % of the range, 3.4 mean steps.)
+    By default it has the curve of Ag:a-Si with some spread and noise. The published cycle-to-cycle noise of Ag:a-Si is larger:
+    3.5 % of the range, which is 3.4 mean steps.
     """
 
     levels: int = vary(StudyConfig.model_fields["levels"], 97, essential=False, when=None)
@@ -247,11 +255,11 @@ class FactorsConfig(StudyConfig):
     figure=figures.draw_factors,
     presets=SCALES,
     swept=("scheme", "device", "published_noise"),
-    paper="not in the public text: which imperfection costs what",
+    paper="not in the public text: the cost of each imperfection",
 )
 def factors(config: FactorsConfig) -> Iterator[Point]:
-    """Which imperfection costs what: one taken away at a time."""
-    # with more levels a pulse is smaller: its noise shrinks along in one convention, and stays in the other
+    """Measure the accuracy with one imperfection removed at a time."""
+    # With more levels a pulse is smaller. In one convention its noise shrinks in proportion, in the other it stays the same.
     sigma = config.cycle_of_range(config.levels)
     spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
     without: dict[str, dict[str, Any]] = {
@@ -265,5 +273,5 @@ def factors(config: FactorsConfig) -> Iterator[Point]:
     }
     yield config.point("software", {"without": "-"}, **SOFTWARE)
     for factor, knobs in without.items():
-        names = ("uni",) if factor == "ideal refresh" else ("uni", "push-pull")  # which is never refreshed
+        names = ("uni",) if factor == "ideal refresh" else ("uni", "push-pull")  # push-pull is never refreshed
         yield from config.schemes({"without": factor}, names, **knobs)

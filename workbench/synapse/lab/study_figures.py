@@ -1,4 +1,4 @@
-"""Rows of comparisons in, matplotlib figures out: every point at its best rate, chosen on validation digits."""
+"""Figures of the comparisons; every point is shown at its best learning rate, which is chosen on validation digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLE,
 
 
 def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy in percent of each point, with its interval, and apart from the others that of software."""
+    """Return two tables of accuracy in percent with its interval: the points of all device networks, and those of software."""
     table = ACCURACY.table(records, *columns)
     table = table[table["label"].isin(COLOURS)]
     software = table["label"] == "software"
@@ -23,19 +23,19 @@ def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, 
 
 
 def note_of_means(records: Sequence[Record]) -> str:
-    """The note below a picture of means alone, without their spread."""
+    """Return the note below a picture that shows means without their spread."""
     runs = len({r["seed"] for r in judging_rows(records)})
     return replace(NOTE, edge="").of(records, f"mean of {runs} runs")
 
 
 def uni_over(records: Sequence[Record], over: str, **where: object) -> str:
-    """How far unidirectional updating is ahead of another label at one place, in words; "" where one of them is missing yet."""
+    """Return the lead of unidirectional updating over another label at one place as text, or "" if a result is missing."""
     found = ACCURACY.lead(records, "uni", over, **where)
     return f"{found} points over {SHORT[over]}" if found else ""
 
 
 def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: str = "", **settings) -> Figure:
-    """Accuracy along `x`, a line a series, a panel for each value of `panel`."""
+    """Draw accuracy along `x`, with one line for each series and one panel for each value of `panel`."""
     table, software = accuracies(records, x, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
     with figure() as fig:
@@ -58,7 +58,7 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
 
 
 def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
-    """Accuracy in groups, a dot a series with its interval; software is a line."""
+    """Draw accuracy in groups, with one dot and interval for each series; software is a line."""
     table, software = accuracies(records, group, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
     with figure() as fig:
@@ -72,43 +72,43 @@ def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") ->
 
 
 def draw_nonlinearity(records: Sequence[Record]) -> Figure:
-    """Accuracy against nu."""
+    """Draw accuracy against the nonlinearity nu of LTP and mirrored LTD."""
     found = uni_over(records, "push-pull", nu=5.0)
-    title = f"Nonlinear devices (ν = 5): unidirectional {found}" if found else "Accuracy against nonlinearity"
+    title = f"Nonlinear devices (ν = 5): unidirectional accuracy {found}" if found else "Accuracy against nonlinearity"
     return _lines(records, "nu", title, "nonlinearity ν of LTP and of mirrored LTD (0: linear)")
 
 
 def draw_abruptness(records: Sequence[Record]) -> Figure:
-    """Accuracy against nu of LTD."""
+    """Draw accuracy against the nonlinearity nu of LTD."""
     found = uni_over(records, "push-pull", nu=10.0)
-    title = f"Abrupt LTD (ν = 10): unidirectional {found}" if found else "Accuracy against the abruptness of LTD"
-    return _lines(records, "nu", title, "nonlinearity ν of LTD (LTP: 1); 20 is a device that falls at once")
+    title = f"Abrupt LTD (ν = 10): unidirectional accuracy {found}" if found else "Accuracy against the abruptness of LTD"
+    return _lines(records, "nu", title, "nonlinearity ν of LTD (ν of LTP: 1); a large ν is abrupt LTD")
 
 
 def draw_levels(records: Sequence[Record]) -> Figure:
-    """Accuracy against the number of levels."""
+    """Draw accuracy against the number of levels."""
     table, software = accuracies(records, "levels")
     uni, title = table[table["label"] == "uni"], "Accuracy against the number of levels"
     if len(uni) and len(software):
         last = uni.sort_values("levels").iloc[-1]
         gap = software["mean"].iloc[0] - last["mean"]
-        title = f"With {last['levels']} levels unidirectional updating is {gap:.1f} points below software"
-    return _lines(records, "levels", title, "levels (pulses that fill a device)", xscale="log")
+        title = f"With {last['levels']} levels, the unidirectional accuracy is {gap:.1f} points below software"
+    return _lines(records, "levels", title, "levels (pulses from Gmin to Gmax)", xscale="log")
 
 
 def draw_variation(records: Sequence[Record]) -> Figure:
-    """Accuracy against the spread, a panel a kind."""
+    """Draw accuracy against the device-to-device spread, with one panel for each kind of spread."""
     words = []
     for kind in ("step", "range"):
         lost = _loss(records, {"kind": kind, "sigma": 0.0}, {"kind": kind, "sigma": 0.3})
         if lost:
             words.append(f"of the {kind}: {lost}")
-    title = f"Points that a spread of 0.3 costs, {'; '.join(words)}" if words else "Accuracy against variation"
-    return _lines(records, "sigma", title, "spread over devices (deviation / mean)", "kind")
+    title = f"Points of accuracy lost at a spread of 0.3, {'; '.join(words)}" if words else "Accuracy against variation"
+    return _lines(records, "sigma", title, "device spread (std. deviation / mean)", "kind")
 
 
 def _loss(records: Sequence[Record], alike: dict, spread: dict, labels: Sequence[str] = ("uni", "push-pull")) -> str:
-    """What schemes lose from one place to another, in words."""
+    """Return the points that each scheme loses from one place to another, as text."""
     words = []
     for label in labels:
         before, after = (scores(records, "accuracy", label=label, **where) for where in (alike, spread))
@@ -119,47 +119,53 @@ def _loss(records: Sequence[Record], alike: dict, spread: dict, labels: Sequence
 
 
 def draw_batches(records: Sequence[Record]) -> Figure:
-    """Accuracy against the batch size, a panel a device."""
+    """Draw accuracy against the batch size, with one panel for each device response."""
     lost = _loss(records, {"response": "linear", "batch": 1}, {"response": "linear", "batch": 10})
     title = (
-        f"Points lost with batches of 10 in place of 1, on linear devices: {lost}" if lost else "Accuracy against the batch size"
+        f"Points of accuracy lost at batch size 10 instead of 1, on linear devices: {lost}"
+        if lost
+        else "Accuracy against the batch size"
     )
     return _lines(records, "batch", title, "batch size", "response", xscale="log")
 
 
 def draw_schemes(records: Sequence[Record]) -> Figure:
-    """Schemes on each device, software as a line."""
+    """Draw the accuracy of all schemes on each device response, with software as a line."""
     parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
     found = [(name, uni_over(records, "alternating", response=response)) for response, name in parts]
     words = ", ".join(f"{words.partition(' ')[0]} ({name})" for name, words in found if words)
-    return _dots(records, "response", f"Unidirectional over alternating, points: {words}" if words else "Schemes on devices")
+    return _dots(
+        records,
+        "response",
+        f"Accuracy of unidirectional minus alternating, points: {words}" if words else "Update schemes by device response",
+    )
 
 
 def draw_factors(records: Sequence[Record]) -> Figure:
-    """Accuracy with one imperfection taken away at a time."""
+    """Draw the accuracy with one imperfection removed at a time."""
     table, _ = accuracies(records, "without")
     uni = table[table["label"] == "uni"].set_index("without")["mean"]
-    title = "What each imperfection costs"
+    title = "Accuracy with one imperfection removed"
     if "as it is" in uni and len(uni) > 1:
         gain = (uni - uni["as it is"]).drop("as it is")
         low, high = (f"{signed(gain[name], 1)} ({name})" for name in (gain.idxmin(), gain.idxmax()))
-        title = f"One thing changed, unidirectional changes by {low} to {high} points"
+        title = f"A single change alters the unidirectional accuracy by {low} to {high} points"
     return _dots(records, "without", title)
 
 
 def draw_rules(records: Sequence[Record]) -> Figure:
-    """Schemes under each rule, a panel a device."""
+    """Draw the accuracy of all schemes under each rule, with one panel for each device response."""
     table, _ = accuracies(records, "rule", "response")
     uni, title = table[table["label"] == "uni"], "Accuracy under each update rule"
     if len(uni):
         best, worst = uni.loc[uni["mean"].idxmax()], uni.loc[uni["mean"].idxmin()]
         low = f"{worst['mean']:.0f} % ({worst['rule']}, {worst['response']})"
-        title = f"Unidirectional under these rules: from {low} to {best['mean']:.0f} % ({best['rule']})"
+        title = f"Unidirectional accuracy under these rules: {low} to {best['mean']:.0f} % ({best['rule']})"
     return _dots(records, "rule", greek(title), "response")
 
 
 def draw_compensation(records: Sequence[Record]) -> Figure:
-    """Points of accuracy that each kind of variation costs, a map a scheme: kinds by rules."""
+    """Draw the points lost to each kind of variation (rows) under each rule (columns), with one map for each scheme."""
     table, _ = accuracies(records, "rule", "kind")
     lost = {label: _lost(part) for label, part in table.groupby("label", sort=False)}
     most = max((part.max().max() for part in lost.values() if part.size), default=1.0)
@@ -173,12 +179,15 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
             axes.tick_params(axis="x", rotation=60)
         worst = {label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()}
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
-        title = f"Points lost to variation, at most: {words}" if words else "Points lost to variation"
-        return finish(fig, title, note_of_means(records) + ". Below 0: gained; a dot: not measured")
+        title = f"Largest loss of accuracy to variation, points: {words}" if words else "Points lost to variation"
+        return finish(fig, title, note_of_means(records) + ". Negative numbers: points gained; dot: not measured")
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
-    """Points that each kind (rows) costs one scheme under each rule (columns), from its device without variation."""
+    """Return the points that one scheme loses to each kind of variation (rows) under each rule (columns).
+
+    The accuracy on the same device response without variation is the reference.
+    """
     wide = part.pivot_table(index="kind", columns="rule", values="mean", sort=False)
     found = {}
     for kind in wide.index:
@@ -189,7 +198,7 @@ def _lost(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_refresh(records: Sequence[Record]) -> Figure:
-    """Accuracy against the refresh period, and what each period and policy costs."""
+    """Draw accuracy and refresh pulses against the refresh period, for two device responses and three refresh policies."""
     never = 30_000
     with figure() as fig:
         both = fig.subplots(1, 2)
@@ -209,7 +218,11 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
             gain = ACCURACY.gap(records, 1000, 0, "period", **at).dropna()
             if len(gain):
                 words.append(f"{signed(interval(gain).mean, 1)} ({greek(response)})")
-        title = f"Refresh every 1,000 samples against never, points: {', '.join(words)}" if words else "How often to refresh"
+        title = (
+            f"Points of accuracy gained by refresh every 1,000 samples: {', '.join(words)}"
+            if words
+            else "Accuracy and pulses of refresh"
+        )
         names = {name: greek(name) for name in REFRESH_COLOURS}
         return finish(fig, title, NOTE.of(records), names, REFRESH_COLOURS)
 
