@@ -135,6 +135,16 @@ DATASETS: dict[str, Dataset] = {
             bundled="arithmetic/arithmetic.jsonl.gz",
             checksum=texts.inside,
         ),
+        Dataset(
+            "last-word",
+            "2,800 questions whose answer is the last of three given words",
+            "bd7eb7a2be6591e3e451997ff5fa89be5af8b2c90dfa4aab94ed9b4f404ae5d1",
+            "MIT",
+            "written for this project by data/words/make.py",
+            texts.zipped_rows,
+            bundled="words/last-word.jsonl.gz",
+            checksum=texts.inside,
+        ),
         *(
             Dataset(
                 f"gsm8k-{part}",

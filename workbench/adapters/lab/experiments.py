@@ -12,7 +12,7 @@ from torch import Tensor
 from workbench import models, qa, runs
 from workbench.adapters.attach import adapted
 from workbench.adapters.files import load_adapter, save_adapter
-from workbench.adapters.lab import figures, looking, peft_code, stories
+from workbench.adapters.lab import figures, looking, peft_code, questions, stories
 from workbench.adapters.lab.colours import MODEL_NAMES
 from workbench.adapters.lab.tuning import Tuner, TuningConfig, inputs
 from workbench.experiment import Record, experiment, get
@@ -76,7 +76,7 @@ def _looks(config: TrainConfig) -> int:
     story=stories.tell_train,
     place=lambda record: f"step {record['step']} of {record['of']}",
     prepare=warm_up,
-    questions=stories.TRAIN,
+    questions=questions.TRAIN,
     steps=_looks,
     code=peft_code.in_peft,
 )

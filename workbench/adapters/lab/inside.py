@@ -16,6 +16,7 @@ from workbench.adapters.attach import KINDS
 from workbench.adapters.config import AdapterConfig
 from workbench.adapters.lab import inside_figures as figures
 from workbench.adapters.lab import inside_stories as stories
+from workbench.adapters.lab import questions
 from workbench.adapters.lab.controls import Orthogonal
 from workbench.adapters.lab.looking import shades, singular_values
 from workbench.experiment import Record, experiment
@@ -88,7 +89,7 @@ class ShardsConfig(Config):
 
 
 @experiment(
-    "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=stories.SHARDS
+    "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=questions.SHARDS
 )
 def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
     """Compare the updates of LoRA, MiSS and Bat: the matrix, its blocks, its singular values, the number of parameters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.experiment import Question, Record
+from workbench.experiment import Record
 from workbench.live import Pins
 
 
@@ -55,25 +55,3 @@ def tell_merge(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str
         f"{last['rms']:.2g}. The rounding error is {last['lost']:.2g} % of the update, and {last['unchanged']:.2g} % of the "
         "weight entries do not change."
     )
-
-
-def _rank_is(*bounds: int) -> Any:
-    """Which of the answers the rank falls to: at most each bound, or above all of them."""
-    return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
-
-
-SHARDS = (
-    Question(
-        "LoRA by another A", "LoRA's A is not drawn, but made of identities side by side, and frozen. Which update is that?",
-        ("MiSS's", "Bat's", "none of the family's"), lambda records, rival: 0 if records[-1]["is_miss"] else 2,
-        {"method": "lora: A tiled", "r": 8},
-    ),
-    Question(
-        "Bat's rank", "Bat-row at r = 4 trains 256 numbers for a weight of 48 x 64. Which rank has its update?",
-        ("4", "5 to 16", "more than 16"), _rank_is(4, 16), {"method": "bat-row", "r": 4},
-    ),
-    Question(
-        "Mini's rank", "Mini at r = 16, q = 8. Which rank has its update?", ("8 at most", "9 to 16", "more"), _rank_is(8, 16),
-        {"method": "mini", "r": 16, "q": 8},
-    ),
-)  # fmt: skip

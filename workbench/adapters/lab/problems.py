@@ -5,6 +5,7 @@ A worked answer contains the steps of the solution. The sets marked with * are r
 ============== ========================================================== =============================================
 name           questions, or an example                                   judged part of the answer
 ============== ========================================================== =============================================
+last-word      ``Last word of: sea night deck?``                          the whole answer
 sums           ``15 - 43 - 75 =``                                         the whole answer
 mixed          ``Calculate -33 / 11 + -22.``                              the whole answer
 word-problems  with a worked answer that ends in ``#### 28080``           the last number
@@ -33,7 +34,7 @@ from workbench.checksums import sha256
 from workbench.datasets import DataError
 from workbench.qa import Encoded, Pair
 
-BUNDLED = ("sums", "mixed", "word-problems")
+BUNDLED = {"last-word": "last-word", "sums": "arithmetic", "mixed": "arithmetic", "word-problems": "arithmetic"}
 FOLDER = {"svamp": ("svamp",), "gsm8k": ("gsm8k-train", "gsm8k-test"), "math-500": ("math-500",)}
 
 
@@ -52,7 +53,7 @@ class Problems:
 def load(name: str) -> Problems:
     """Return the set of this name; raises DataError if it is not available."""
     if name in BUNDLED:
-        rows = [row for row in datasets.load("arithmetic") if row["task"] == name]
+        rows = [row for row in datasets.load(BUNDLED[name]) if row.get("task", name) == name]
         parts = [
             tuple(Pair(row["question"], row.get("worked", row["answer"])) for row in rows if row["part"] == part)
             for part in ("train", "validation", "test")
@@ -74,7 +75,7 @@ def load(name: str) -> Problems:
 def inputs(name: str) -> list[str]:
     """Return references (name and checksum) of the data of a set, which are part of the identity of a run."""
     if name in BUNDLED:
-        return [datasets.ref("arithmetic")]
+        return [datasets.ref(BUNDLED[name])]
     if name in FOLDER:
         return [datasets.ref(one) for one in FOLDER[name]]
     sums = [sha256(path) for path in _tables(name)]

@@ -9,7 +9,7 @@ import torch
 from pydantic import model_validator
 
 from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, inputs
-from workbench.continual.lab import figures, history_figures, stories
+from workbench.continual.lab import figures, history_figures, questions, stories
 from workbench.continual.lab.fork import EVERY, NO_PAPER, Branches, ForkConfig
 from workbench.continual.lab.looking import RATES, SQUARES, SUMS, first_weights, gauges, histogram, moments
 from workbench.continual.learner import Learner
@@ -26,7 +26,7 @@ def warm_up() -> None:
     fused.warm_up()
 
 
-PRESETS = {"smoke": {"samples": 500, "every": 4}, "laptop": {"samples": 1400, "every": 10}, "paper": NO_PAPER}
+PRESETS = {"smoke": {"samples": 1400, "passes": 3, "every": 12}, "laptop": {"samples": 1400, "every": 10}, "paper": NO_PAPER}
 
 
 class TrainConfig(ContinualConfig):
@@ -48,7 +48,7 @@ def _looks(config: TrainConfig) -> int:
     story=stories.tell_train,
     place=lambda record: f"step {record['step']} of {record['of']}",
     prepare=warm_up,
-    questions=stories.TRAIN,
+    questions=questions.TRAIN,
     steps=_looks,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
@@ -97,7 +97,7 @@ def _look(learner: Learner, number: int) -> Record:
     place=lambda record: f"step {record['step']} of {record['of']}",
     prepare=warm_up,
     per_moment=lambda c: len(c.branches),
-    questions=stories.FORK,
+    questions=questions.FORK,
     steps=lambda c: len(c.branches) * Branches.looks(c),
 )
 def fork(config: ForkConfig, run: Run) -> Iterator[Record]:

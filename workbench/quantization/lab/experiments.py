@@ -16,7 +16,7 @@ from workbench.knobs import Config, knob, vary
 from workbench.quantization.config import GridConfig, SolverConfig
 from workbench.quantization.fast_solver import LayerSolver
 from workbench.quantization.grids import fit_grid
-from workbench.quantization.lab import figures, inside_figures, stories
+from workbench.quantization.lab import figures, inside_figures, questions, stories
 from workbench.quantization.lab.inside import small_layer, update_terms
 from workbench.quantization.lab.layer_config import NO_PAPER, LayerConfig, PlaceConfig, inputs, last_row, solver_knobs
 from workbench.quantization.lab.layers import load_layer
@@ -74,7 +74,7 @@ def _steps(config: LayerTraceConfig) -> int:
     story=stories.tell_layer_trace,
     place=lambda record: f"column {record['columns']} of {record['of']}",
     prepare=models.warm_up,
-    questions=stories.LAYER_TRACE,
+    questions=questions.LAYER_TRACE,
     steps=_steps,
 )
 def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
@@ -246,7 +246,7 @@ def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[
     version=1,
     figure=inside_figures.draw_two_weights,
     story=stories.tell_two_weights,
-    questions=stories.TWO_WEIGHTS,
+    questions=questions.TWO_WEIGHTS,
     instant=True,
 )
 def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:

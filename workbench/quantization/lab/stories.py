@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.experiment import Question, Record, signed
+from workbench.experiment import Record, signed
 from workbench.knobs import Config
 from workbench.live import Pins
 from workbench.quantization.lab.figures import LABELS, at_column
@@ -69,88 +69,3 @@ def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
         f"Column {record['column']} is rounded, and {len(fused)} free columns compensate its error. The largest share of their "
         f"changes, {share:.0f} %, is that of column {record['column'] + 1 + at}, whose weight changes by {signed(fused[at], 4)}."
     )
-
-
-# -- questions ----------------------------------------------------------------------------------------------------------
-
-
-def _nearest(value: float, marks: Sequence[float]) -> int:
-    return min(range(len(marks)), key=lambda k: abs(marks[k] - value))
-
-
-def _saved(records: list[Record], rival: list[Record]) -> float:
-    return 1 - records[-1]["held_out"] / rival[-1]["held_out"]
-
-
-LAYER_TRACE = (
-    Question(
-        "What does compensation buy?",
-        "Plain rounding (RTN) is run and pinned, then GPTQ, which lets the free columns repay. How much "
-        "of the error on unseen text "
-        "does that take away?",
-        ("nothing", "about a seventh", "about half"),
-        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
-        {"method": "gptq"},
-        {"method": "rtn"},
-    ),
-    Question(
-        "Does ResComp help this layer?",
-        "GPTAQ is pinned; ResComp adds its second residual, r₂, with the published strength. Does the error on unseen text fall?",
-        ("it falls", "it rises or stays"),
-        lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
-        {"method": "gptaq+rescomp", "beta": 0.25},
-        {"method": "gptaq"},
-    ),
-    Question(
-        "Two bits: where does it break?",
-        "3 bits are pinned: 8 levels a weight. At 2 bits there are 4. How much larger is the error on the calibration text?",
-        ("less than 2 times", "2 to 4 times", "more than 4 times"),
-        lambda now, rival: int(np.searchsorted((2, 4), now[-1]["error"] / rival[-1]["error"])),
-        {"method": "gptq", "bits": 2},
-        {"method": "gptq", "bits": 3},
-    ),
-    Question(
-        "What if the layers before were not quantized?",
-        "GPTQ is pinned and GPTAQ run with upstream 'none': both streams of inputs are then the same. Which has less error?",
-        ("GPTQ", "GPTAQ", "equal to the last digit"),
-        lambda now, rival: 2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"]),
-        {"method": "gptaq", "upstream": "none"},
-        {"method": "gptq"},
-    ),
-    Question(
-        "Can one calibrate too well?",
-        "The exact target has the least calibration error of all. With only 256 tokens it is run against GPTQ (pinned). Which is "
-        "better on text that neither has seen?",
-        ("GPTQ", "the exact target"),
-        lambda now, rival: int(now[-1]["held_out"] < rival[-1]["held_out"]),
-        {"method": "exact", "tokens": 256},
-        {"method": "gptq"},
-    ),
-    Question(
-        "Fewer columns share a scale",
-        "All 576 columns of a row share one scale (pinned); then groups of 32 have their own. How much of "
-        "the error on unseen text "
-        "goes?",
-        ("almost nothing", "about a quarter", "more than half"),
-        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
-        {"method": "gptq", "group_size": 32},
-        {"method": "gptq", "group_size": None},
-    ),
-)
-
-TWO_WEIGHTS = (
-    Question(
-        "Does GPTQ find the best point?",
-        "Two weights, correlated inputs, equal streams: GPTQ rounds the first and repairs with the "
-        "second. Does it end on the best of "
-        "all grid points?",
-        ("yes", "no"),
-        lambda now, rival: _finds(now, "gptq"),
-        {"w1": 0.44, "w2": 0.44, "correlation": 0.8, "shift": 0.0},
-    ),
-)
-
-
-def _finds(records: list[Record], method: str) -> int:
-    errors = {r["method"]: r["error"] for r in records}
-    return int(errors[method] > errors["best"] + 1e-9)

@@ -18,7 +18,7 @@ from workbench.synapse.config import RULES, ImperfectionConfig, SynapseConfig, i
 from workbench.synapse.conversions import neurosim_label
 from workbench.synapse.device_config import DeviceConfig
 from workbench.synapse.devices import Device, Exponential
-from workbench.synapse.lab import figures, stories
+from workbench.synapse.lab import figures, questions, stories
 from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import fit_exponential, is_curve, read_curve
@@ -173,7 +173,7 @@ class OneSynapseConfig(SynapseConfig):
     version=2,
     figure=figures.draw_one_synapse,
     story=stories.tell_one_synapse,
-    questions=stories.ONE_SYNAPSE,
+    questions=questions.ONE_SYNAPSE,
     instant=True,
 )
 def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:

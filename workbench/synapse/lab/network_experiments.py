@@ -14,7 +14,7 @@ from workbench.digits import Digits
 from workbench.experiment import Record, experiment
 from workbench.knobs import knob
 from workbench.synapse.config import SOFTWARE, PulsedConfig, Scheme, SynapseConfig, inputs
-from workbench.synapse.lab import network_figures, stories
+from workbench.synapse.lab import network_figures, questions, stories
 from workbench.synapse.lab.scales import LAPTOP, NO_PAPER
 from workbench.synapse.network import Perceptron
 from workbench.synapse.training import Designs, digits_of, train, warm_up
@@ -80,7 +80,7 @@ FOLLOWED = 3  # synapses whose conductances are recorded
     place=lambda record: f"{record['samples']:,} of {record['of']:,} digits",
     per_moment=2,
     prepare=warm_up,
-    questions=stories.TRAIN,
+    questions=questions.TRAIN,
     steps=lambda c: 2 * (-(-c.samples // c.every) + 1),
 )
 def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:

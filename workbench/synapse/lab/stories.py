@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.experiment import Question, Record, signed
+from workbench.experiment import Record, signed
 from workbench.knobs import Config
 from workbench.live import Pins
 from workbench.synapse.lab.figures import LABELS, SHORT, astray, matching
@@ -83,96 +83,3 @@ def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) 
         f"scale from 0 to 1. Hidden unit {record['unit']} receives a current of {plus:.2f} through its g⁺ devices and "
         f"{minus:.2f} through the others; the difference is {signed(plus - minus, 2)}."
     )
-
-
-# -- questions ----------------------------------------------------------------------------------------------------------
-
-
-def _ends(records: list[Record]) -> dict[str, float]:
-    return {name: rows[-1]["accuracy"] for name, rows in by_scheme(records).items()}
-
-
-def _ahead(records: list[Record], one: str, other: str, within: float = 0.02) -> int:
-    """0: the one is ahead; 1: the other; 2: nearer than `within`."""
-    ends = _ends(records)
-    gap = ends[one] - ends[other]
-    return 2 if abs(gap) < within else int(gap < 0)
-
-
-def _falls(records: list[Record], scheme: str) -> int:
-    """0: the accuracy is near its best at the end; 1: it has fallen from it."""
-    accuracy = [r["accuracy"] for r in by_scheme(records)[scheme]]
-    return int(max(accuracy) - accuracy[-1] > 0.03)
-
-
-def _loses_more(now: list[Record], rival: list[Record], one: str, other: str) -> int:
-    """0: the one loses more from the rival run to this; 1: the other."""
-    before, after = _ends(rival), _ends(now)
-    return int(before[one] - after[one] < before[other] - after[other])
-
-
-BOTH = {"scheme": "uni", "rival": "push-pull"}
-TRAIN = (
-    Question(
-        "When depression is abrupt",
-        "Going down, the first pulse undoes most of what many pulses up have built (ν = 10). Which scheme "
-        "gets more digits right?",
-        ("unidirectional", "push-pull", "both within 2 points"),
-        lambda now, rival: _ahead(now, "uni", "push-pull"),
-        {**BOTH, "nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
-    ),
-    Question(
-        "Without refresh",
-        "Unidirectional pairs only ever fill up. What happens to their accuracy when nobody refreshes them?",
-        ("it keeps its best", "it rises, then falls"),
-        lambda now, rival: _falls(now, "uni"),
-        {**BOTH, "refresh": "none", "samples": 12_000},
-    ),
-    Question(
-        "No two devices are alike",
-        "A run with equal devices is pinned; then each device gets a step of its own (30 % spread). The "
-        "paper's abstract says that "
-        "unidirectional updating compensates this. Which scheme loses more?",
-        ("unidirectional", "push-pull"),
-        lambda now, rival: _loses_more(now, rival, "uni", "push-pull"),
-        {**BOTH, "step_spread": 0.3},
-        {"step_spread": 0.0},
-    ),
-    Question(
-        "Perfect devices",
-        "Linear steps, the same up and down, 256 of them: what is left between unidirectional updating and software?",
-        ("less than 3 points", "3 to 10 points", "more than 10 points"),
-        lambda now, rival: int(np.searchsorted((0.03, 0.10), _ends(now)["software"] - _ends(now)["uni"])),
-        {"scheme": "uni", "rival": "software", "nonlinearity_up": 0.0, "nonlinearity_down": 0.0, "levels": 256},
-    ),
-    Question(
-        "A handful of levels",
-        "64 levels are pinned; then a device has 8, so that each pulse is eight times as large. What "
-        "happens to unidirectional updating?",
-        ("it gains", "it loses less than 10 points", "it loses more than 10 points"),
-        lambda now, rival: int(np.searchsorted((0.0, 0.10), _ends(rival)["uni"] - _ends(now)["uni"])),
-        {**BOTH, "levels": 8},
-        {"levels": 64},
-    ),
-    Question(
-        "One pulse for every update",
-        "The rule 'single' sends one pulse whenever input and error are large enough, whatever their size. Against 'stochastic' "
-        "(pinned): does unidirectional updating get more digits right?",
-        ("more", "fewer", "within 2 points"),
-        lambda now, rival: (lambda gap: 2 if abs(gap) < 0.02 else int(gap < 0))(_ends(now)["uni"] - _ends(rival)["uni"]),
-        {**BOTH, "rule": "single"},
-        {"rule": "stochastic"},
-    ),
-)
-
-ONE_SYNAPSE = (
-    Question(
-        "Random pulses, uneven steps",
-        "Push-pull with ν = 1 up and 10 down, as many pulses up as down: a weight would stay about where "
-        "it is. Where do both devices "
-        "end?",
-        ("near the middle", "near the top", "near the bottom"),
-        lambda now, rival: int(np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])),
-        {"scheme": "push-pull", "nonlinearity_up": 1.0, "nonlinearity_down": 10.0, "up": 0.5, "pulses": 1000},
-    ),
-)

@@ -1,0 +1,138 @@
+"""Questions that the panels ask before a run. All methods run at the rates that the reference comparison chose for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from workbench.adapters.lab.colours import NAMES
+from workbench.experiment import Question, Record
+
+# the rates that the reference chose on sums (tests compare them with its records)
+CHOSEN = {"miss": 0.0035, "lora": 0.004, "full": 0.0014, "bat-row": 0.0017}
+RANKS = {4: 0.0035, 64: 0.0011}  # of MiSS
+SHARED = 0.001  # the one rate of the comparison in which all methods have the same
+QUICK = {"model": "tiny-llama", "data": "sums", "steps": 100, "samples": 1000, "batch": 16, "every": 5}
+SAME = 0.03  # nats per token: a smaller difference is less than that between two seeds
+SHORT = "This run has one seed and 100 steps; the fits of the ledger have 300."
+
+
+def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
+    return {**QUICK, "method": method, "r": 9 if method == "lora" else r, "lr": lr or CHOSEN[method]}
+
+
+def _lower(records: list[Record], rival: list[Record]) -> int:
+    """0: the pinned run has the lower loss, 1: this run has, 2: they differ by less than `SAME`."""
+    gap = records[-1]["held_out"] - rival[-1]["held_out"]
+    return 2 if abs(gap) < SAME else 1 if gap < 0 else 0
+
+
+def _losses(one: str, pinned: str) -> Callable[[list[Record], list[Record]], str]:
+    return lambda now, rival: (
+        f"the held-out loss is {now[-1]['held_out']:.2f} nats per token with {NAMES.get(one, one)} and "
+        f"{rival[-1]['held_out']:.2f} with {NAMES.get(pinned, pinned)}"
+    )
+
+
+def _lowest(pinned: str, one: str) -> tuple[str, str, str]:
+    return f"{pinned} has the lower loss", f"{one} has the lower loss", f"they differ by less than {SAME} nats per token"
+
+
+def _above(records: list[Record]) -> int:
+    return sum(value > 1e-3 for value in records[-1]["values"])
+
+
+TRAIN = (
+    Question(
+        "One learning rate for both",
+        "LoRA (pinned) and MiSS are trained on sums, both at the learning rate 0.001, as the paper gives all methods one "
+        "rate. Which has the lower loss on held-out questions?",
+        _lowest("LoRA", "MiSS"), _lower, _at("miss", SHARED), _at("lora", SHARED), measured=_losses("miss", "lora"),
+        claim="fit-shared", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
+        why="The update of MiSS is its trained matrix, repeated. AdamW changes that matrix, and so the weight, by about the "
+        "learning rate in each step. The update of LoRA is a product of two small matrices, so the same rate moves the "
+        "weight by about a fifth of that: compare the curves “Step”. At one low rate, LoRA mainly learns more slowly.",
+    ),
+    Question(
+        "Each at its own learning rate",
+        "The same comparison, but LoRA (pinned) at 0.004 and MiSS at 0.0035. These rates are the best ones for each, chosen on "
+        "held-out questions. Which has the lower loss?",
+        _lowest("LoRA", "MiSS"), _lower, _at("miss"), _at("lora"), measured=_losses("miss", "lora"),
+        claim="fit", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
+        why="At its own rate, LoRA's steps are long enough, and the lead of MiSS is gone. The two loss curves nearly "
+        "coincide. Which one ends lower depends on the seed, so a table of single runs at one rate would have been "
+        "misleading.",
+    ),
+    Question(
+        "Sixteen times the rank",
+        "MiSS at rank 4 (pinned) and at rank 64, each at its best learning rate. Which has the lower loss?",
+        _lowest("rank 4", "rank 64"), _lower, _at("miss", RANKS[64], 64), _at("miss", RANKS[4], 4),
+        measured=_losses("rank 64", "rank 4"), claim="rank", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
+        why="The update of MiSS has at most r directions: at rank 4, only four singular values are above zero. More "
+        "directions can hold more of what full fine-tuning would do. On this task the gain is small, since few "
+        "directions carry most of the update.",
+    ),
+    Question(
+        "How many directions?",
+        "Bat-row at r = 16 trains one number for eight of the weight. How many singular values of its update are larger than a "
+        "thousandth of their sum?",
+        ("at most 16", "17 to 48", "more than 48"),
+        lambda now, rival: 0 if _above(now) <= 16 else 1 if _above(now) <= 48 else 2, _at("bat-row"),
+        measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} singular values shown are larger",
+        why="Bat-row multiplies each block of the weight by a trained matrix. Every block of the weight is different, so the"
+        " products are different too, and the update is not limited to r directions. MiSS and LoRA have exactly r.",
+    ),
+    Question(
+        "Train all weights?",
+        "Full fine-tuning trains all weights of the layers, ten times as many numbers as MiSS (pinned). Each has its best "
+        "learning rate. Which has the lower loss after 100 steps?",
+        _lowest("MiSS", "full fine-tuning"), _lower, _at("full"), _at("miss"), measured=_losses("full", "miss"),
+        why="Within 100 steps, the length of a step matters more than the number of trained weights. Full fine-tuning needs "
+        "a lower rate, because a large step in all weights at once damages what the model knew. With more steps it "
+        "catches up.",
+    ),
+    Question(
+        "A learning rate that is too high",
+        "MiSS at 0.01, three times its best rate, against 0.0035 (pinned). How does the loss after 100 steps change?",
+        ("it is higher", "it is lower", f"it changes by less than {SAME} nats per token"), _lower, _at("miss", 0.01), _at("miss"),
+        measured=_losses("the rate 0.01", "0.0035"),
+        why="Each step overshoots the minimum, so the loss falls more slowly and the norm of the gradient stays large. The "
+        "schedule decreases the rate to zero, and the loss improves in the last steps, but too late.",
+    ),
+)  # fmt: skip
+
+
+def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
+    """Which of the answers the rank belongs to: at most each bound, or above all of them."""
+    return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
+
+
+def _rank(records: list[Record], rival: list[Record]) -> str:
+    return f"the update has rank {records[-1]['rank']}"
+
+
+SHARDS = (
+    Question(
+        "LoRA with another A",
+        "LoRA's matrix A is not drawn at random. It consists of identity matrices side by side, and is frozen. Which "
+        "method's update is that?",
+        ("MiSS", "Bat", "none of this family"), lambda records, rival: 0 if records[-1]["is_miss"] else 2,
+        {"method": "lora: A tiled", "r": 8}, measured=lambda records, rival: "both updates are computed and compared",
+        why="The product B·A with such an A repeats B once for each block of r inputs. That is the definition of MiSS. So "
+        "MiSS is LoRA with an A that is neither trained nor stored.",
+    ),
+    Question(
+        "The rank of Bat's update",
+        "Bat-row at r = 4 trains 256 numbers for a weight of 48 x 64. What is the rank of its update?",
+        ("4", "5 to 16", "more than 16"), _rank_is(4, 16), {"method": "bat-row", "r": 4}, measured=_rank,
+        why="Each block of the weight is multiplied by the trained matrix, so the update contains the weight itself. Its "
+        "rows are as independent as those of the weight, and r does not limit its rank.",
+    ),
+    Question(
+        "The rank of mini's update",
+        "Mini at r = 16 and q = 8 shares one matrix among all blocks of inputs and of outputs. What is the rank of its update?",
+        ("at most 8", "9 to 16", "more than 16"), _rank_is(8, 16), {"method": "mini", "r": 16, "q": 8}, measured=_rank,
+        why="The same q rows repeat for every block of outputs. The update has at most q different rows, and so at most rank"
+        " q.",
+    ),
+)  # fmt: skip

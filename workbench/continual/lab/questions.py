@@ -1,0 +1,176 @@
+"""Questions that the panels ask before a run. All methods run at the settings that the reference comparison chose for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.continual.lab.colours import NAMES, branch_name
+from workbench.experiment import Question, Record
+
+# the settings that the reference chose for Fashion-MNIST in five tasks (tests compare them with its records)
+CHOSEN: dict[str, dict[str, Any]] = {
+    "classp": {"lr": 0.003, "first_lr": 0.0, "power": 1.0},
+    "sgd": {"lr": 0.015},
+    "sgd-cut": {"lr": 0.3, "cut": 0.2},
+    "replay": {"lr": 0.2},
+}
+SPLIT = {"stream": "split-fashion", "scenario": "domain", "first_lr": 0.0, "threshold": 0.0, "mode": "paper"}
+FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # findings of the ledger
+FEWER = "This run has one seed, and 10,000 images instead of 60,000."
+
+
+def _of(method: str, **more: Any) -> dict[str, Any]:
+    return {**SPLIT, "method": method, **CHOSEN[method], **more}
+
+
+def _mean(records: list[Record]) -> float:
+    return 100 * float(np.mean(records[-1]["accuracies"]))
+
+
+def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
+    """0: CLASSP is more accurate on all tasks; 1: the pinned run is; 2: the two differ by less than `within` points."""
+    gap = _mean(now) - _mean(rival)
+    return 2 if abs(gap) < within else int(gap < 0)
+
+
+def _against(method: str) -> Callable[[list[Record], list[Record]], str]:
+    """The mean accuracies of CLASSP and of the pinned method, and what each kept of task 1."""
+    return lambda now, rival: (
+        f"mean accuracy on the five tasks {_mean(now):.1f} % with CLASSP and {_mean(rival):.1f} % with {NAMES[method]}"
+        f"; on task 1 {_first(now)} and {_first(rival)}"
+    )
+
+
+def _first(records: list[Record]) -> str:
+    """Accuracy on task 1, when it ended and in the end."""
+    then, now = (100 * a for a in (records[-1]["matrix"][0][0], records[-1]["accuracies"][0]))
+    return f"{then:.0f} → {now:.0f} %"
+
+
+def _lost(records: list[Record]) -> float:
+    """Percentage points of accuracy on task 1 that are lost in the end."""
+    return 100 * (records[-1]["matrix"][0][0] - records[-1]["accuracies"][0])
+
+
+def _moves(now: list[Record], rival: list[Record]) -> int:
+    return int(np.searchsorted((-3.0, 0.0), _mean(now) - _mean(rival)))
+
+
+def _answers(method: str) -> tuple[str, str, str]:
+    return "CLASSP is more accurate", f"{NAMES[method]} is more accurate", "they differ by less than 1 point"
+
+
+TRAIN = (
+    Question(
+        "Does slowing weights down help?",
+        "CLASSP is compared with plain SGD (pinned), each at its best learning rate. Which has the higher mean accuracy on "
+        "all five tasks after the last one?",
+        _answers("sgd"), _gap, _of("classp"), _of("sgd"), measured=_against("sgd"), claim="sgd", agrees={"holds": (0,)},
+        unlike=FEWER,
+        why="SGD moves every weight at the same rate, so later tasks overwrite the weights that task 1 needs: its blue curve"
+        " falls. CLASSP divides the rate of a weight by the sum of its past gradients. Weights that mattered before now "
+        "move little, and the curve of task 1 stays high.",
+    ),
+    Question(
+        "Or is it only the lower rate?",
+        "CLASSP slows learning down from task to task. A control does only that: SGD whose learning rate is multiplied by "
+        "0.2 after each task (pinned). Which has the higher mean accuracy?",
+        _answers("sgd-cut"), _gap, _of("classp"), _of("sgd-cut"), measured=_against("sgd-cut"),
+        claim="cut", part=FIVE, agrees={"holds": (0, 2), "fails": (1,)}, unlike=FEWER,
+        why="Most of the gain comes from the lower rate alone: the control forgets little as well. CLASSP keeps a small "
+        "lead, since it slows down each weight by its own history, so that weights without a history can still learn the"
+        " new task. Compare the last rows of the two accuracy matrices.",
+    ),
+    Question(
+        "Can 200 stored images do the same?",
+        "Replay stores 200 training images and mixes some of them into every batch (pinned). CLASSP stores no images. Which "
+        "has the higher mean accuracy?",
+        _answers("replay"), _gap, _of("classp"), _of("replay", memory=200), measured=_against("replay"), claim="replay",
+        part=FIVE, agrees={"holds": (1,), "fails": (0, 2)}, unlike=FEWER,
+        why="Replay computes gradients of the old tasks too, so it can correct a weight that the new task has moved. It also"
+        " keeps a high learning rate for the last tasks. CLASSP can only refrain from moving weights, and has little "
+        "plasticity left for the last tasks.",
+    ),
+    Question(
+        "What if the sums are reset after each task?",
+        "The sums of past gradients are all that CLASSP stores of old tasks. They are kept in the pinned run, and reset to "
+        "zero at each task boundary in the next. How does the mean accuracy change?",
+        ("it falls by more than 3 points", "it falls by less", "it rises"), _moves, _of("classp", reset=True), {"reset": False},
+        measured=lambda now, rival: f"mean accuracy {_mean(now):.1f} % with the reset and {_mean(rival):.1f} % without",
+        claim="state", part=FIVE, agrees={"holds": (0, 1)}, unlike=FEWER,
+        why="After a reset no weight is slowed down any more, so the next task can overwrite all of them: the curves of old "
+        "tasks fall at each boundary. So CLASSP remembers old tasks only by its sums.",
+    ),
+    Question(
+        "And with ten outputs?",
+        "So far all tasks shared two outputs. Now the network has ten outputs, one for each class, and is not told the task."
+        " How many percentage points of accuracy does CLASSP lose on task 1?",
+        ("less than 10 points", "10 to 50 points", "more than 50 points"),
+        lambda now, rival: int(np.searchsorted((10.0, 50.0), _lost(now))), _of("classp", scenario="class"),
+        measured=lambda now, rival: f"accuracy on task 1 {_first(now)}",
+        why="A batch of the new task contains no images of the old classes, so its gradient lowers the old outputs whatever "
+        "the input. That takes a small change of few weights, and slowing weights down does not prevent it. No method "
+        "without stored samples does well here.",
+    ),
+    Question(
+        "How much plasticity is left?",
+        "The plasticity left in a layer is the distance that its weights can still move, in percent of the distance in an "
+        "untrained network. How much is left in the first layer after five tasks?",
+        ("less than 20 %", "20 to 60 %", "more than 60 %"),
+        lambda now, rival: int(np.searchsorted((20.0, 60.0), 100 * now[-1]["gauge"][0])), _of("classp"),
+        measured=lambda now, rival: f"{100 * now[-1]['gauge'][0]:.0f} % are left in the first layer",
+        why="With p = 1 the distance that a weight can move grows only with the logarithm of its sum of gradients. Most of "
+        "it is used up in the first hundred steps: watch the bars while the run plays. What CLASSP keeps of old tasks it"
+        " pays for with plasticity.",
+    ),
+)  # fmt: skip
+
+FOUR = ("sgd@0.07", "sgd@0.015", "classp@0.03", "replay@0.2")
+PAIR: dict[str, Any] = {"stream": "mnist-fashion", "first_lr": 0.1, "power": 1.0, "threshold": 0.0}
+
+
+def _ends(records: list[Record]) -> dict[str, tuple[float, float]]:
+    return {r["branch"]: (100 * r["old"], 100 * r["new"]) for r in records}
+
+
+def _best(records: list[Record], names: Sequence[str]) -> int:
+    ends = _ends(records)
+    return int(np.argmax([sum(ends[name]) for name in names]))
+
+
+def _both(records: list[Record], rival: list[Record]) -> str:
+    """Accuracy of each branch on the old and on the new task."""
+    ends = _ends(records)
+    return "; ".join(f"{branch_name(name)}: digits {old:.0f} %, clothes {new:.0f} %" for name, (old, new) in ends.items())
+
+
+def _classp_keeps(records: list[Record], rival: list[Record]) -> int:
+    ends = _ends(records)
+    return int(ends["classp@0.03"][0] < ends["sgd@0.015"][0])
+
+
+FORK = (
+    Question(
+        "Which branch ends best?",
+        "The network has learnt digits (MNIST). Now it learns clothes (Fashion-MNIST) with four methods, each at its best "
+        "rate. Which has the highest mean accuracy on both in the end?",
+        tuple(branch_name(name) for name in FOUR), lambda now, rival: _best(now, FOUR), {**PAIR, "branches": FOUR},
+        measured=_both, claim="replay", part=TWO, agrees={"holds": (3,), "fails": (0, 1, 2)}, unlike=FEWER,
+        why="Follow the paths in the left plot: right means better on clothes, up means better on digits. A grey line joins "
+        "points with the same mean. Plain SGD trades digits for clothes. A method helps only if its path ends above "
+        "those of SGD at all rates.",
+    ),
+    Question(
+        "Which keeps more digits?",
+        "CLASSP at its best rate, and SGD at the low rate that is best for it after the digits: which is more accurate on "
+        "digits after the clothes?",
+        ("CLASSP", "SGD at the low rate"), _classp_keeps, {**PAIR, "branches": ("sgd@0.015", "classp@0.03")}, measured=_both,
+        claim="retention", part=TWO, agrees={"holds": (0,), "fails": (1,)}, unlike=FEWER,
+        why="CLASSP at this rate learns the clothes faster, because weights that the digits did not use still move fast. "
+        "Whether it also keeps more digits depends on where one stops. The ledger therefore compares the two at equal "
+        "accuracy on clothes.",
+    ),
+)  # fmt: skip

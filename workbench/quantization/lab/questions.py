@@ -1,0 +1,120 @@
+"""Questions that the panels ask before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from workbench.experiment import Question, Record
+
+ONE_LAYER = "This run is of one layer with one calibration sample; the ledger's interval is over eight layers."
+
+
+def _nearest(value: float, marks: Sequence[float]) -> int:
+    return min(range(len(marks)), key=lambda k: abs(marks[k] - value))
+
+
+def _saved(records: list[Record], rival: list[Record]) -> float:
+    return 1 - records[-1]["held_out"] / rival[-1]["held_out"]
+
+
+def _errors(
+    one: str, pinned: str, column: str = "held_out", text: str = "held-out"
+) -> Callable[[list[Record], list[Record]], str]:
+    return lambda now, rival: (
+        f"the output error on {text} text is {100 * now[-1][column]:.2f} % with {one} and {100 * rival[-1][column]:.2f} % with {pinned}"
+    )
+
+
+def _finds(records: list[Record], method: str) -> int:
+    errors = {r["method"]: r["error"] for r in records}
+    return int(errors[method] > errors["best"] + 1e-9)
+
+
+def _two_errors(now: list[Record], rival: list[Record]) -> str:
+    errors = {r["method"]: r["error"] for r in now}
+    return f"the error is {errors['gptq']:.3g} at GPTQ's point and {errors['best']:.3g} at the best one"
+
+
+LAYER_TRACE = (
+    Question(
+        "What does error compensation gain?",
+        "Rounding to nearest (RTN, pinned) rounds each weight by itself. GPTQ also changes the columns that are not rounded "
+        "yet, to compensate the error of those that are. By how much does this reduce the output error on held-out text?",
+        ("not at all", "by about a seventh", "by about half"), lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
+        {"method": "gptq"}, {"method": "rtn"}, measured=_errors("GPTQ", "RTN"),
+        why="The inputs of the layer are correlated: when one input is large, others tend to be large too. A change of their"
+        " weights can therefore cancel much of the error of a rounded column. Compare the two error curves: with RTN "
+        "nothing is cancelled, so the error only grows.",
+    ),
+    Question(
+        "Does ResComp help this layer?",
+        "GPTAQ is pinned. ResComp adds its second residual, r₂, with the strength 0.25 of the published program. Does the "
+        "output error on held-out text fall?",
+        ("it falls", "it rises or stays the same"), lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
+        {"method": "gptaq+rescomp", "beta": 0.25}, {"method": "gptaq"}, measured=_errors("GPTAQ + ResComp", "GPTAQ"),
+        claim="rescomp", part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits", agrees={"holds": (0,), "fails": (1,)},
+        unlike=ONE_LAYER,
+        why="GPTQ and GPTAQ have changed the free columns on purpose, away from the original weights. The second residual "
+        "treats part of this change as an error and takes it back, which is not what the output needs. The paper reports"
+        " gains for whole models; a single layer cannot show these.",
+    ),
+    Question(
+        "What happens at two bits?",
+        "With 3 bits (pinned) a weight has 8 levels. With 2 bits it has 4. How much larger is the output error on the "
+        "calibration text?",
+        ("less than 2 times", "2 to 4 times", "more than 4 times"),
+        lambda now, rival: int(np.searchsorted((2, 4), now[-1]["error"] / rival[-1]["error"])),
+        {"method": "gptq", "bits": 2}, {"method": "gptq", "bits": 3}, measured=_errors("2 bits", "3 bits", "error", "calibration"),
+        why="Half as many levels double the distance between two levels, or more, since both ends of the range must be "
+        "covered. So each rounding error at least doubles. The compensation works with the same free columns, but has "
+        "more to cancel.",
+    ),
+    Question(
+        "What if the layers before were not quantized?",
+        "With upstream = none, the layer gets the same inputs in the full-precision and in the quantized model. Which method"
+        " has the lower output error, GPTQ (pinned) or GPTAQ?",
+        ("GPTQ", "GPTAQ", "both are equal to the last digit"),
+        lambda now, rival: 2 if now[-1]["error"] == rival[-1]["error"] else int(now[-1]["error"] < rival[-1]["error"]),
+        {"method": "gptaq", "upstream": "none"}, {"method": "gptq"}, measured=_errors("GPTAQ", "GPTQ", "error", "calibration"),
+        claim="gptaq", part="held-out error of gptq + r1 relative to gptq, 3 bits", agrees={},
+        why="GPTAQ compensates the difference between the inputs of the two models, the first residual r₁. Without quantized"
+        " layers before, this difference is zero, and GPTAQ computes exactly what GPTQ does.",
+    ),
+    Question(
+        "Can a method fit the calibration text too well?",
+        "The exact target has the lowest error of all methods on the calibration text. Here it gets only 256 tokens. Is it "
+        "better than GPTQ (pinned) on held-out text?",
+        ("no, GPTQ is better", "yes, the exact target is better"),
+        lambda now, rival: int(now[-1]["held_out"] < rival[-1]["held_out"]), {"method": "exact", "tokens": 256}, {"method": "gptq"},
+        measured=_errors("the exact target", "GPTQ"), claim="exact", agrees={},
+        why="The layer has 576 inputs, more than there are tokens. The exact target then fits the differences of these few "
+        "tokens, which other text does not share. This is overfitting: compare its errors on the two texts. The ledger's"
+        " claim is about 4,096 tokens.",
+    ),
+    Question(
+        "What if fewer weights share a scale?",
+        "In the pinned run, all 576 weights of a row share one scale. In the next, each group of 32 has its own. By how much"
+        " does this reduce the output error on held-out text?",
+        ("hardly at all", "by about a quarter", "by more than half"),
+        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
+        {"method": "gptq", "group_size": 32}, {"method": "gptq", "group_size": None},
+        measured=_errors("groups of 32", "one scale per row"),
+        why="The largest weight of a group determines the distance between its levels. In a small group the largest weight "
+        "is smaller on average, so the levels are closer together. The price is more scales to store: one for 32 weights"
+        " instead of one for 576.",
+    ),
+)  # fmt: skip
+
+TWO_WEIGHTS = (
+    Question(
+        "Does GPTQ find the best point?",
+        "There are two weights, and their inputs are correlated. GPTQ rounds the first weight, and then compensates with the"
+        " second. Does it end at the best of all grid points?",
+        ("yes", "no"), lambda now, rival: _finds(now, "gptq"), {"w1": 0.44, "w2": 0.44, "correlation": 0.8, "shift": 0.0},
+        measured=_two_errors,
+        why="GPTQ rounds the first weight to its nearest level without regard to the second. If the best grid point has "
+        "another level for the first weight, GPTQ cannot return to it. It is greedy: fast, but not optimal.",
+    ),
+)  # fmt: skip
