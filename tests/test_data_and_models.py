@@ -98,7 +98,7 @@ def test_a_download_is_kept_only_with_its_checksum(right, monkeypatch, tmp_path)
             datasets.fetch("hello")
             assert datasets.load("hello") == "hello"
         else:
-            with pytest.raises(DataError, match="not kept"):
+            with pytest.raises(DataError, match="it was discarded"):
                 datasets.fetch("hello")
             assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
     finally:
