@@ -189,7 +189,7 @@ def test_describe_prints_knobs_presets_and_times():
 def test_a_knob_that_changes_nothing_is_warned_of():
     said = workbench("run", "quantization/layer-trace", *SMALL, "--set", "method=gptq", "--set", "alpha=0.5")
     assert said.exit_code == 0
-    assert "alpha=0.5 changes nothing here: only GPTAQ has this term" in said.stderr
+    assert "alpha=0.5 has no effect here: only GPTAQ has this term" in said.stderr
 
 
 def test_reference_records_are_there_for_every_figure():
