@@ -403,7 +403,9 @@ def test_links_are_neither_followed_nor_sent(three, runs_folder, tmp_path, capsy
         (secret / file.name).write_bytes(file.read_bytes())
     (runs_folder / "linked").symlink_to(secret)
     assert [run.id for run in archive.kept()] == three
-    assert "linked is not listed because it does not contain a valid run: the folder is a symbolic link" in capsys.readouterr().err
+    assert (
+        "linked is not listed because it does not contain a valid run: the folder is a symbolic link" in capsys.readouterr().err
+    )
     with pytest.raises(RunError, match="no run 'linked'"):
         archive.delete(["linked"])
     assert (secret / "run.json").exists()

@@ -154,5 +154,5 @@ def test_an_ordinary_user_with_nothing_to_write_to_but_runs(tmp_path):
     said = as_nobody("run", "quantization/layer-trace", "--scale", "smoke", *small)
     assert "activations are not cached" in said.stderr
     said = as_nobody("run", "synapse/train", "--scale", "smoke")
-    assert "the training loop of devices, once compiled, cannot be kept" in said.stderr
+    assert "the compiled code of the training loop of devices cannot be saved" in said.stderr
     assert "open" in as_nobody("figures", "quantization", "--scale", "smoke").stdout

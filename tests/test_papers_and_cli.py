@@ -182,7 +182,7 @@ def test_describe_prints_knobs_presets_and_times():
     assert "only GPTAQ has this term" in said
     assert "from 0 to 29" in said
     assert re.search(r"-- smoke: block=1, .*; time not known", said)
-    assert re.search(r"-- laptop: .* of work on .*cores", workbench("describe", "synapse/schemes").stdout)
+    assert re.search(r"-- laptop: .* of computation on .*cores", workbench("describe", "synapse/schemes").stdout)
     assert "workbench describe EXPERIMENT" in workbench("run", "--help").stdout
 
 

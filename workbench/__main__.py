@@ -109,9 +109,7 @@ def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[R
 @app.command("sweep", epilog=DESCRIBE)
 def sweep_(
     experiment: str,
-    axis: Annotated[
-        list[str], typer.Option(help="knob=value,value,...; several axes form a grid; write tuples as knob=1,2;3,4")
-    ],
+    axis: Annotated[list[str], typer.Option(help="knob=value,value,...; several axes form a grid; write tuples as knob=1,2;3,4")],
     scale: Scale = None,
     set: Set = None,
     out: Annotated[Path | None, typer.Option(help="write all records to this CSV file")] = None,
