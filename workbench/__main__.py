@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 Scale = Annotated[str | None, typer.Option(help="preset: smoke (takes seconds), laptop (minutes) or paper (needs a GPU)")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value; may be repeated; write tuples as 1,2,3")]
 Link = Annotated[str, typer.Option(help="the line that the Link button of a panel shows")]
-DESCRIBE = "To list the knobs, presets and times of an experiment: workbench describe EXPERIMENT."
+DESCRIBE = "Knobs, presets and times: workbench describe EXPERIMENT."
 
 
 @app.command("list")

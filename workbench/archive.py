@@ -57,7 +57,7 @@ def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[K
         except FileNotFoundError:  # it is being deleted
             continue
         except (OSError, ValueError) as error:
-            told(f"{path.parent} is not listed because it does not contain a valid run: {error}")
+            told(f"{path.parent} is not listed because it contains no valid run: {error}")
     return sorted(found, key=lambda run: run.finished, reverse=True)
 
 
