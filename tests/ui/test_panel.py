@@ -223,7 +223,7 @@ def test_a_misspelt_model_is_said_in_the_panel():
     panel.set(model="no-such/model")
     panel.start()
     panel.wait(60)
-    assert "check the spelling" in panel.view["message"]
+    assert "Check the spelling" in panel.view["message"]
 
 
 def test_a_figure_that_raises_is_a_message_and_the_run_goes_on():
