@@ -124,7 +124,7 @@ class FitQueue:
                     break
 
     def cost(self) -> dict[str, Any]:
-        """Return the count, total times in seconds and peak memory in MB of all these fits, including saved ones."""
+        """Return the count, total times in seconds and peak memory in MiB of all these fits, including saved ones."""
         about = []
         for name in self._records:
             try:

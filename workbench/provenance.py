@@ -17,7 +17,7 @@ PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib", "pydantic"
 
 
 def provenance() -> dict[str, Any]:
-    """Return the commit, package versions, machine, time (UTC) and peak memory (MB) of this process, for ``run.json``."""
+    """Return the commit, package versions, machine, time (UTC) and peak memory (MiB) of this process, for ``run.json``."""
     torch = sys.modules.get("torch")
     return {
         **_environment(),
