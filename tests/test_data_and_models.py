@@ -231,7 +231,7 @@ def test_models_that_are_not_to_be_had(tmp_path):
             models.load(name)
     with pytest.raises(DataError, match="does not hold a causal language model"):
         models.load(str(tmp_path))
-    with pytest.raises(DataError, match="contains no .safetensors file"):
+    with pytest.raises(DataError, match=r"contains no \.safetensors file"):
         models.ref(str(tmp_path))
 
 
