@@ -403,7 +403,7 @@ def test_links_are_neither_followed_nor_sent(three, runs_folder, tmp_path, capsy
         (secret / file.name).write_bytes(file.read_bytes())
     (runs_folder / "linked").symlink_to(secret)
     assert [run.id for run in archive.kept()] == three
-    assert "linked is not listed, since it holds no valid run: the folder is a symbolic link" in capsys.readouterr().err
+    assert "linked is not listed because it contains no valid run: the folder is a symbolic link" in capsys.readouterr().err
     with pytest.raises(RunError, match="no run 'linked'"):
         archive.delete(["linked"])
     assert (secret / "run.json").exists()
@@ -428,10 +428,10 @@ def test_a_folder_that_holds_something_else_is_one_line(three, runs_folder, odd,
     assert [run.id for run in archive.kept()] == three
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "odd is not listed, since it holds no valid run: " in told
+    assert "odd is not listed because it contains no valid run: " in told
     browser = RunBrowser()
     assert len(browser.table.view["rows"]) == 3
-    assert "odd is not listed, since it holds no valid run" in browser.table.view["message"]
+    assert "odd is not listed because it contains no valid run" in browser.table.view["message"]
     assert runs.load(folder) is None
     assert capsys.readouterr().err.count("\n") == 1
 

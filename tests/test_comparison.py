@@ -336,7 +336,7 @@ def test_stop_is_seen_while_a_fit_is_waited_for(tmp_path):
 
     with Stuck(1) as pool:
         stream = runs.stream(STUDY, STUDY.config(), tmp_path, executor=pool, stopped=lambda: seen.append(1) or len(seen) > 2)
-        with pytest.raises(runs.Stopped, match="0 fits are kept"):
+        with pytest.raises(runs.Stopped, match="0 fits are saved"):
             next(stream)
         gate.set()
     assert runs.find(STUDY, STUDY.config(), tmp_path) is None

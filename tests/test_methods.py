@@ -74,7 +74,7 @@ def test_a_method_that_cannot_be_imported_is_reported_and_costs_nothing_else(tmp
     installed(tmp_path / "site", "broken", "broken_method", source)
     listed = workbench("list", path=tmp_path / "site")
     assert listed.returncode == 0
-    assert listed.stderr.count("method 'broken' is left out") == 1
+    assert listed.stderr.count("problem with method 'broken'") == 1
     assert said in listed.stderr
     assert "quantization/terms" in listed.stdout
     asked = workbench("run", "broken/thing", path=tmp_path / "site")
@@ -85,7 +85,7 @@ def test_a_method_that_cannot_be_imported_is_reported_and_costs_nothing_else(tmp
 def test_an_entry_point_with_the_name_of_a_method_here_is_left_out(tmp_path):
     installed(tmp_path / "site", "synapse", "other_synapse", "x = 1")
     listed = workbench("list", path=tmp_path / "site")
-    assert "has the name of workbench.synapse.lab" in listed.stderr
+    assert "other_synapse is ignored because workbench.synapse.lab has the same name" in listed.stderr
     assert "synapse/schemes" in listed.stdout
 
 
@@ -154,5 +154,5 @@ def test_an_ordinary_user_with_nothing_to_write_to_but_runs(tmp_path):
     said = as_nobody("run", "quantization/layer-trace", "--scale", "smoke", *small)
     assert "activations are not cached" in said.stderr
     said = as_nobody("run", "synapse/train", "--scale", "smoke")
-    assert "the training loop of devices, once compiled, cannot be kept" in said.stderr
+    assert "the compiled code of the training loop of devices cannot be saved" in said.stderr
     assert "open" in as_nobody("figures", "quantization", "--scale", "smoke").stdout

@@ -181,15 +181,15 @@ def test_describe_prints_knobs_presets_and_times():
     assert re.search(r"\* bits +bits per weight +one of 2, 3, .*; default 3", said)
     assert "only GPTAQ has this term" in said
     assert "from 0 to 29" in said
-    assert re.search(r"-- smoke: block=1, .*; time not known", said)
-    assert re.search(r"-- laptop: .* of work on .*cores", workbench("describe", "synapse/schemes").stdout)
+    assert re.search(r"-- smoke: block=1, .*; time unknown", said)
+    assert re.search(r"-- laptop: .* of computation on .*cores", workbench("describe", "synapse/schemes").stdout)
     assert "workbench describe EXPERIMENT" in workbench("run", "--help").stdout
 
 
 def test_a_knob_that_changes_nothing_is_warned_of():
     said = workbench("run", "quantization/layer-trace", *SMALL, "--set", "method=gptq", "--set", "alpha=0.5")
     assert said.exit_code == 0
-    assert "alpha=0.5 changes nothing here: only GPTAQ has this term" in said.stderr
+    assert "alpha=0.5 has no effect here: only GPTAQ has this term" in said.stderr
 
 
 def test_reference_records_are_there_for_every_figure():
@@ -221,7 +221,7 @@ def test_run_prints_the_id_of_the_same_knobs():
         (["run", "quantization/layer-trace", "--set", "damping=7"], "expected a number from 0 to 1"),
         (["run", "quantization/layer-trace", "--set", "bits"], "expected knob=value"),
         (["run", "quantization/layer-trace", "--scale", "paper"], "7B parameters"),
-        (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "check the spelling and the connection"),
+        (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "Check the spelling and the connection"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "block=9"], "expected a whole number from 0 to 3"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "part=head"], "expected a linear layer of tiny-llama"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "row=500"], "row=500: expected a whole number from 0 to 127"),

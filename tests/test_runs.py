@@ -170,7 +170,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(monkeypatch):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(runs.RunError, match="set WORKBENCH_RUNS to a folder that you can write"):
+    with pytest.raises(runs.RunError, match="set WORKBENCH_RUNS to a writable folder"):
         list(runs.stream(WALK, toy.ToyConfig(), root=tmp_path / "file" / "runs"))
 
 

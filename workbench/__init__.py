@@ -1,3 +1,3 @@
-"""Workbench: a Jupyter-first interactive workbench for five published methods."""
+"""Workbench: Jupyter notebooks, interactive panels and reproducible runs for five published machine-learning methods."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command line: everything that a notebook does, without Jupyter."""
+"""Run experiments, draw figures, and manage runs and data from the command line, without Jupyter."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import typer
 
 from workbench.endings import one_line
 
-if TYPE_CHECKING:  # each command imports what it needs: help, and a misspelt command, come at once
+if TYPE_CHECKING:  # each command imports what it needs, so that help and errors appear without delay
     from workbench.experiment import Experiment, Record
     from workbench.knobs import Config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-Scale = Annotated[str | None, typer.Option(help="preset: smoke (seconds), laptop (minutes), paper (a GPU)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value, any number of times; tuples as 1,2,3")]
-Link = Annotated[str, typer.Option(help="one line, as a panel's Link button gives it")]
-DESCRIBE = "Its knobs, presets and times: workbench describe EXPERIMENT."
+Scale = Annotated[str | None, typer.Option(help="preset: smoke (takes seconds), laptop (minutes) or paper (needs a GPU)")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value; may be repeated; write tuples as 1,2,3")]
+Link = Annotated[str, typer.Option(help="the line that the Link button of a panel shows")]
+DESCRIBE = "Knobs, presets and times: workbench describe EXPERIMENT."
 
 
 @app.command("list")
 def list_() -> None:
-    """Experiments, data sets and models."""
+    """List the experiments, data sets and models."""
     from workbench import checkpoints, datasets
     from workbench.experiment import discover
 
@@ -33,13 +33,13 @@ def list_() -> None:
     for dataset in datasets.DATASETS.values():
         typer.echo(f"data   {dataset.name:25} {dataset.about} ({dataset.licence})")
     for name in (checkpoints.SMOLLM2, *checkpoints.BUNDLED):
-        typer.echo(f"model  {name:25} bundled; any hub id or folder may be given too")
-    typer.echo(f"model  {checkpoints.MINILM:25} a sentence encoder: workbench fetch {checkpoints.MINILM}")
+        typer.echo(f"model  {name:25} bundled; the id of a model on the Hugging Face hub, or a folder, is also accepted")
+    typer.echo(f"model  {checkpoints.MINILM:25} a sentence encoder; to install it, run: workbench fetch {checkpoints.MINILM}")
 
 
 @app.command("describe")
 def describe_(experiment: str) -> None:
-    """The knobs of an experiment (* essential), its presets, and the time that each takes."""
+    """Describe the knobs of an experiment (* marks essential knobs), its presets, and the time of each preset."""
     from workbench import describe
     from workbench.experiment import get
 
@@ -50,13 +50,13 @@ def describe_(experiment: str) -> None:
 
 @app.command(epilog=DESCRIBE)
 def run(
-    experiment: Annotated[str | None, typer.Argument(help="none where --link names it")] = None,
+    experiment: Annotated[str | None, typer.Argument(help="may be omitted with --link")] = None,
     scale: Scale = None,
     set: Set = None,
     link: Link = "",
-    fresh: Annotated[bool, typer.Option(help="compute again from the start, also where the run is complete")] = False,
+    fresh: Annotated[bool, typer.Option(help="compute the run from the start even if it is complete")] = False,
 ) -> None:
-    """Run one experiment, or read it if it is complete; prints its last record, what it says in a sentence, and its id."""
+    """Run one experiment, or read the run if it is complete. Prints its last record, a summary sentence and its id."""
     from workbench import runs
 
     with one_line():
@@ -68,20 +68,20 @@ def run(
 
 
 def _asked(experiment: str | None, scale: str | None, set: list[str] | None, link: str) -> tuple[Experiment, Config]:
-    """The experiment and its config that a command names: by name, scale and knobs, or by a panel's link and knobs."""
+    """Return the experiment and config that a user specifies by a name, scale and knobs, or by a panel's link and knobs."""
     from workbench import links
     from workbench.experiment import get
 
     if link:
         state = links.parse(link)
         if experiment not in (None, state.experiment.name) or scale:
-            raise ValueError(f"--link is of {state.experiment.name}: leave out EXPERIMENT and --scale, or name the same")
+            raise ValueError(f"--link names the experiment {state.experiment.name}; omit --scale and any other EXPERIMENT")
         if state.note:
             typer.echo(f"workbench: {state.note}", err=True)
         given = state.experiment.config.parse(set or [])
         found, config = state.experiment, state.config.replace(**given)
     elif experiment is None:
-        raise ValueError("which experiment? workbench list names them; or give a panel's --link")
+        raise ValueError("no experiment given; expected EXPERIMENT or --link. To list the experiments: workbench list")
     else:
         found = get(experiment)
         given = found.config.parse(set or [])
@@ -91,10 +91,10 @@ def _asked(experiment: str | None, scale: str | None, set: list[str] | None, lin
 
 
 def _warn(config: Config, given: dict[str, Any]) -> None:
-    """Say which of the given knobs change nothing beside the others."""
+    """Print a warning for each given knob that has no effect with the values of the others."""
     for name, reason in config.idle().items():
         if name in given:
-            typer.echo(f"workbench: {name}={given[name]!r} changes nothing here: {reason}", err=True)
+            typer.echo(f"workbench: {name}={given[name]!r} has no effect here: {reason}", err=True)
 
 
 def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[Record]:
@@ -109,14 +109,12 @@ def _pull(experiment: Experiment, config: Config, fresh: bool = False) -> list[R
 @app.command("sweep", epilog=DESCRIBE)
 def sweep_(
     experiment: str,
-    axis: Annotated[
-        list[str], typer.Option(help="knob=value,value,... any number of times; all combinations are run; tuples as knob=1,2;3,4")
-    ],
+    axis: Annotated[list[str], typer.Option(help="knob=value,value,...; several axes form a grid; write tuples as knob=1,2;3,4")],
     scale: Scale = None,
     set: Set = None,
     out: Annotated[Path | None, typer.Option(help="write all records to this CSV file")] = None,
 ) -> None:
-    """Run every combination in parallel; points that are complete are read, a failing point is reported."""
+    """Run all combinations of knob values in parallel. Complete runs are read from disk; failed runs are reported."""
     import pandas as pd
 
     from workbench import sweep
@@ -128,7 +126,7 @@ def sweep_(
         axes = dict(_axis(found.config, text) for text in axis)
         configs = sweep.grid(found.config, axes, scale, **found.config.parse(set or []))
         if out is not None:
-            write_atomic(out.with_name(f".{out.name}.probe"), b"")  # before the work: can it be written?
+            write_atomic(out.with_name(f".{out.name}.probe"), b"")  # fail before the runs if the file cannot be written
             out.with_name(f".{out.name}.probe").unlink()
         result = sweep.sweep(found, configs)
         table = result.frame()
@@ -140,7 +138,7 @@ def sweep_(
             {**{k: getattr(c, k) for k in axes}, **{k: v for k, v in r[-1].items() if not isinstance(v, list)}}
             for c, r in result.done
         ]
-        typer.echo(pd.DataFrame(last).to_string(index=False) if last else "no point succeeded")
+        typer.echo(pd.DataFrame(last).to_string(index=False) if last else "all runs failed")
         if result.failed:
             raise typer.Exit(1)
 
@@ -155,14 +153,14 @@ def _axis(config: type[Config], text: str) -> tuple[str, list[Any]]:
 
 @app.command()
 def figures(
-    method: Annotated[str | None, typer.Argument(help="quantization, ... ; none = all")] = None,
-    scale: Annotated[str, typer.Option(help="one of smoke, laptop, paper")] = "laptop",
-    out: Annotated[Path | None, typer.Option(help="folder of the pictures; default: runs/figures/SCALE")] = None,
+    method: Annotated[str | None, typer.Argument(help="such as quantization; default: all methods")] = None,
+    scale: Annotated[str, typer.Option(help="preset: smoke, laptop or paper")] = "laptop",
+    out: Annotated[Path | None, typer.Option(help="folder for the figures; default: runs/figures/SCALE")] = None,
     reference: Annotated[
-        bool, typer.Option(help="also write the records to the method's data/reference, which is committed")
+        bool, typer.Option(help="also write the records to the method's folder data/reference, which is under version control")
     ] = False,
 ) -> None:
-    """Draw all figures of a method, computing only what is missing, and print its ledger of claims."""
+    """Draw all figures of a method, compute only the missing runs, and print the verdict on each claim of its paper."""
     from workbench import papers, runs
     from workbench.atomic import write_atomic
     from workbench.experiment import discover
@@ -170,7 +168,7 @@ def figures(
 
     with one_line():
         if reference and scale != "laptop":
-            raise ValueError(f"--reference with --scale {scale}: expected laptop, the scale of the reference records")
+            raise ValueError(f"--reference with --scale {scale}; expected --scale laptop, the scale of all reference records")
         every = discover().values()
         chosen = [e for e in every if method in (None, e.method)]
         if not chosen:
@@ -180,7 +178,7 @@ def figures(
             records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
-            assert experiment.figure is not None  # only fits have none, and they are hidden
+            assert experiment.figure is not None  # only fits have no figure, and `discover` does not return them
             write_atomic(path, encode(experiment.figure(records)))
             failed = sum(bool(record.get("failed")) for record in records)
             words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]
@@ -196,7 +194,7 @@ def figures(
 
 @app.command()
 def fetch(name: str) -> None:
-    """Download or install a data set or a model, and check it."""
+    """Download or install a data set or a model if it is missing, check it, and print its path."""
     from workbench import checkpoints, datasets
 
     with one_line():
@@ -206,13 +204,13 @@ def fetch(name: str) -> None:
 
 @app.command("runs")
 def runs_(
-    experiment: Annotated[str | None, typer.Argument(help="only runs of it; none = all")] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="knob=value, any number of times")] = None,
-    export: Annotated[Path | None, typer.Option(help="write the listed runs into this .zip file")] = None,
-    bring: Annotated[Path | None, typer.Option("--import", help="import the runs of such a file")] = None,
-    delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete, any number of times")] = None,
+    experiment: Annotated[str | None, typer.Argument(help="list only runs of this experiment; default: all")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="list only runs with knob=value; may be repeated")] = None,
+    export: Annotated[Path | None, typer.Option(help="write the listed runs to this .zip file")] = None,
+    bring: Annotated[Path | None, typer.Option("--import", help="import the runs from a file written by --export")] = None,
+    delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete; may be repeated")] = None,
 ) -> None:
-    """List the saved runs, newest first; export them into one file, import such a file, or delete runs."""
+    """List the saved runs, newest first. Can also export them to one file, import such a file, or delete runs."""
     from workbench import archive, bundles
     from workbench.experiment import get
 
@@ -223,26 +221,26 @@ def runs_(
         archive.delete(delete or [])
         wanted = get(experiment).config.parse(only or []) if experiment else {}
         if only and not experiment:
-            raise ValueError("--only needs EXPERIMENT, whose knobs it names")
+            raise ValueError("--only without EXPERIMENT; add the name of the experiment whose knobs --only sets")
         found = archive.chosen(experiment, wanted)
         for line in archive.lines(found):
             typer.echo(line)
         if export is not None:
-            typer.echo(f"{len(found)} runs written to {bundles.export([run.id for run in found], export)}")
+            typer.echo(f"{len(found)} runs exported to {bundles.export([run.id for run in found], export)}")
 
 
 @app.command(epilog=DESCRIBE)
 def page(
-    experiment: Annotated[str | None, typer.Argument(help="none where --link names it")] = None,
+    experiment: Annotated[str | None, typer.Argument(help="may be omitted with --link")] = None,
     scale: Scale = None,
     set: Set = None,
     link: Link = "",
     over: Annotated[
-        list[str] | None, typer.Option(help="knob=value,value,... that moves in the page (instant experiments)")
+        list[str] | None, typer.Option(help="knob=value,value,...: a knob to change in the page; for instant experiments")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the file; default: beside the runs")] = None,
+    out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that plays back a run, or lets an instant panel's knobs move, without a server."""
+    """Write one HTML file that needs no server: it plays back a run, or has controls for knobs of an instant experiment."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
@@ -258,11 +256,11 @@ def page(
 @app.command()
 def dashboard(
     notebook: Annotated[Path, typer.Argument(help="such as notebooks/synapse/01-explore.ipynb")],
-    port: Annotated[int, typer.Option(help="0: a free one")] = 0,
+    port: Annotated[int, typer.Option(help="0 chooses a free port")] = 0,
     theme: Annotated[str, typer.Option(help="light or dark")] = "light",
-    browser: Annotated[bool, typer.Option(help="open it in a browser")] = True,
+    browser: Annotated[bool, typer.Option(help="open the dashboard in a browser")] = True,
 ) -> None:
-    """Serve a notebook's prose and panels without its code (by Voila), on this machine, at a link with a token."""
+    """Serve a notebook's text and panels without its code, with Voila, on this machine only, at a link with a token."""
     from workbench.ui.dashboard import serve
 
     with one_line():
@@ -272,12 +270,12 @@ def dashboard(
 @app.command()
 def notebook(
     path: Path,
-    out: Annotated[Path | None, typer.Option(help="where the executed copy goes; default: beside the runs")] = None,
+    out: Annotated[Path | None, typer.Option(help="path of the executed copy; default: in runs/notebooks")] = None,
     scale: Scale = None,
     set: Set = None,
-    timeout: Annotated[int, typer.Option(help="seconds a cell may take")] = 600,
+    timeout: Annotated[int, typer.Option(help="time limit of each cell, in seconds")] = 600,
 ) -> None:
-    """Execute a notebook by papermill with other parameters; an unknown parameter is refused."""
+    """Execute a notebook with other parameters, by papermill. An unknown parameter is an error."""
     from workbench import notebooks, runs
     from workbench.knobs import Config
 

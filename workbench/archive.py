@@ -26,7 +26,11 @@ def _say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """A complete run: its id, what made it, the knobs that differ from their defaults, its last numbers, its cost."""
+    """A complete run.
+
+    `knobs` are the knobs that differ from their defaults, `last` the numbers of the last record, and `records` the number
+    of records. `seconds` is the wall time, `size` the size of the folder in bytes, and `finished` the date and time (UTC).
+    """
 
     id: str
     experiment: str
@@ -53,12 +57,12 @@ def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[K
         except FileNotFoundError:  # it is being deleted
             continue
         except (OSError, ValueError) as error:
-            told(f"{path.parent} is not listed, since it holds no valid run: {error}")
+            told(f"{path.parent} is not listed because it contains no valid run: {error}")
     return sorted(found, key=lambda run: run.finished, reverse=True)
 
 
 def chosen(experiment: str | None = None, knobs: dict[str, Any] | None = None) -> list[Kept]:
-    """Of the complete runs those of an experiment (None: all) that have these values of knobs."""
+    """Return the complete runs of an experiment (None: of all experiments) whose knobs have the given values."""
     wanted = {name: text_of(value) for name, value in (knobs or {}).items()}
     return [
         run
@@ -96,7 +100,7 @@ def _last_record(file: BinaryIO) -> Record:
 
 
 def _changed(experiment: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The knobs that differ from their defaults; all of them where the experiment is not known here."""
+    """Return the knobs that differ from their defaults; all knobs if the experiment is not installed here."""
     try:
         fields = get(experiment).config.model_fields
     except ValueError:
@@ -110,7 +114,7 @@ def _json(value: Any) -> Any:
 
 
 def table(found: Sequence[Kept]) -> pd.DataFrame:
-    """A row a run: experiment, the knobs in which these runs differ, their last numbers, time, size."""
+    """Return a table with one row per run: experiment, knobs in which the runs differ, last numbers, time and size."""
     import pandas as pd
 
     names = differing(found)
@@ -130,7 +134,7 @@ def table(found: Sequence[Kept]) -> pd.DataFrame:
 
 
 def lines(found: Sequence[Kept]) -> Iterator[str]:
-    """The runs for a terminal: id, when, cost; below it knobs and last numbers."""
+    """Yield two lines per run: the id, date, wall time and size; then the changed knobs and the last numbers."""
     for run in found:
         knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
         last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
@@ -140,18 +144,18 @@ def lines(found: Sequence[Kept]) -> Iterator[str]:
 
 
 def differing(found: Sequence[Kept]) -> list[str]:
-    """The knobs in which runs differ."""
+    """Return the names of the knobs in which the runs differ."""
     names = dict.fromkeys(name for run in found for name in run.config)
     return [n for n in names if len({json.dumps(run.config.get(n)) for run in found}) > 1]
 
 
 def config_of(run: Kept) -> Config:
-    """The config of a kept run; raises KnobError where the experiment, as it is now, does not take it."""
+    """Return the config of a saved run; raises KnobError if the installed version of the experiment rejects it."""
     return get(run.experiment).config(**run.config)
 
 
 def folder_of(name: str, root: Path | None = None) -> Path:
-    """Return the folder of the run `name`; raises RunError for an unknown run or a name with a path in it."""
+    """Return the folder of the run with the id `name`; raises RunError if it is unknown or contains a path."""
     inside = root or runs.runs_folder()
     folder = inside / name
     if not runs.is_plain(name) or folder.is_symlink() or not (folder / ABOUT).is_file():
@@ -160,7 +164,7 @@ def folder_of(name: str, root: Path | None = None) -> Path:
 
 
 def delete(names: Sequence[str], root: Path | None = None) -> None:
-    """Delete runs; raises RunError for a name that is none, before anything is deleted."""
+    """Delete runs by their ids. If an id is unknown, raises RunError and deletes nothing."""
     for folder in [folder_of(name, root) for name in names]:
         (folder / ABOUT).unlink()  # first: without this file, a partly deleted folder does not count as a run
         shutil.rmtree(folder)

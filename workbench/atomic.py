@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the whole new file or none of it, also after a power cut."""
+    """Write `data` to a file so that readers see either the old or the complete new content, even after a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not by tempfile, whose files only their owner may read: a shared folder keeps its umask
+    # files made by tempfile are readable only by their owner, which would be wrong in a shared folder
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:

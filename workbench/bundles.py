@@ -146,7 +146,7 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
 
 @contextmanager
 def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: Path) -> Iterator[Path]:
-    """Extract a bundle into a temporary folder, and yield the folder; raise RunError for a wrong checksum."""
+    """Extract a bundle into a temporary folder, and yield the folder; raise RunError if a checksum is wrong."""
     target.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target, prefix=".importing-"))
     try:

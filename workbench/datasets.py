@@ -1,8 +1,8 @@
-"""Named data sets: a name means the same bytes everywhere.
+"""Find, download and load data sets by name. Each name stands for the same bytes on every machine.
 
-``load(name)`` looks in your folder (``WORKBENCH_DATA``), then among what is bundled in ``data/``, then in installed
-packages, then in what was downloaded before. Whatever is found must have the pinned checksum, so a bundled subset and
-a full set have different names, and a result is the same wherever its data came from.
+``load(name)`` searches your folder (``WORKBENCH_DATA``), then the bundled files in ``data/``, then installed packages,
+then earlier downloads. A file is used only if it has the pinned checksum, so a result does not depend on the place
+where its data was found. A bundled subset therefore has another name than the full data set.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from workbench.catalogue import Dataset as Dataset
 
 
 class DataError(RuntimeError):
-    """A data set or model that is not to be had; the message says where it was looked for and what to do."""
+    """A data set or model that is not available or not valid. The message says where it was searched and what to do."""
 
 
 def bundled_folder() -> Path:
-    """The project's ``data/``."""
+    """Return the project's folder ``data/``."""
     return Path(__file__).parents[1] / "data"
 
 
 def cache_folder() -> Path:
-    """Where downloads and converted models are kept: ``WORKBENCH_CACHE``, or the user's cache folder."""
+    """Return the folder for downloads and converted models: ``WORKBENCH_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
 
 
 def get(name: str) -> Dataset:
-    """The data set `name`; raises DataError naming the nearest one."""
+    """Return the description of the data set `name`; raises DataError with a suggestion if there is none."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(DATASETS)}"
@@ -45,17 +45,17 @@ def get(name: str) -> Dataset:
 
 
 def load(name: str) -> Any:
-    """The data set `name`, read: text as a string, questions as a list of dicts, pictures as `images.Images`."""
+    """Load the data set `name`: text as a string, questions as a list of dicts, images as `images.Images`."""
     return get(name).read(find(name))
 
 
 def ref(name: str) -> str:
-    """Name and checksum, for a run's identity."""
+    """Return the name and checksum of a data set, which are part of the run id."""
     return f"{name}@{get(name).sha256[:16]}"
 
 
 def find(name: str) -> Path:
-    """The file of the data set `name`, with its checksum verified; raises DataError where there is none."""
+    """Return the path of the data set `name` after verifying its checksum; raises DataError if it is not found."""
     dataset = get(name)
     looked = []
     for place, path in places(dataset):
@@ -64,7 +64,7 @@ def find(name: str) -> Path:
             continue
         try:
             found = dataset.checksum(path)
-        except ValueError as error:  # its content cannot be read
+        except ValueError as error:  # the file cannot be read
             looked.append(f"{place} ({error})")
             continue
         if found == dataset.sha256:
@@ -72,13 +72,13 @@ def find(name: str) -> Path:
         looked.append(f"{place} ({path}: checksum {found[:12]}, expected {dataset.sha256[:12]})")
     command = f"workbench fetch {name}" if dataset.url else dataset.get
     raise DataError(
-        f"data set {name!r} was not found. Looked in: {'; '.join(looked)}. "
-        f"To get it: {command or 'git checkout data (it belongs to the project)'}"
+        f"data set {name!r} was not found. Searched: {'; '.join(looked)}. "
+        f"To get it: {command or 'git checkout data (the file is part of the project)'}"
     )
 
 
 def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
-    """Where a data set is looked for, in order."""
+    """Return the places where a data set is searched, in order: a description and a path (None if it is not known)."""
     user = os.environ.get("WORKBENCH_DATA")
     found: list[tuple[str, Path | None]] = []
     for path in filter(None, (dataset.folder, *dataset.others)):
@@ -96,7 +96,7 @@ def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
 
 
 def package_file(path: str) -> Path | None:
-    """A file ``package/file`` of an installed package, found without importing the package."""
+    """Return the path of a file ``package/file`` without importing the package; None if it is not installed."""
     package, _, inside = path.partition("/")
     spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -104,7 +104,7 @@ def package_file(path: str) -> Path | None:
 
 
 def fetch(name: str) -> Path:
-    """Find the data set `name`, or download it; a download is kept only if its checksum is the pinned one."""
+    """Find the data set `name`, or download it, and return its path. A download with a wrong checksum is discarded."""
     dataset = get(name)
     try:
         return find(name)
@@ -120,11 +120,11 @@ def fetch(name: str) -> Path:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
         if (found := dataset.checksum(partial)) != dataset.sha256:
-            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; not kept")
+            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; it was discarded")
         os.replace(partial, target)
     except OSError as error:
         raise DataError(
-            f"{name} could not be downloaded from {dataset.url} ({error}); put the file at "
+            f"{name} could not be downloaded from {dataset.url} ({error}). Save the file at "
             f"WORKBENCH_DATA/{dataset.folder} and try again"
         ) from error
     finally:

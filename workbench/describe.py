@@ -1,4 +1,4 @@
-"""An experiment in words: its knobs, and how long its presets take."""
+"""Describe an experiment as text: its knobs, its presets, and how long each preset takes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from workbench.records import About, read_about
 
 
 def lines(experiment: Experiment) -> Iterator[str]:
-    """What it is, its knobs, its presets."""
+    """Yield the lines of the description: name and summary, knobs, and presets."""
     yield f"{experiment.name}, version {experiment.version}: {experiment.summary}"
     if experiment.paper:
-        yield f"of the paper: {experiment.paper}"
+        yield f"paper: {experiment.paper}"
     yield from knobs(experiment.config)
     for scale in SCALES:
         preset = experiment.config.presets.get(scale, "none")
@@ -26,7 +26,7 @@ def lines(experiment: Experiment) -> Iterator[str]:
 
 
 def knobs(config: type[Config]) -> Iterator[str]:
-    """A line a knob: name, label, what it takes, default; then its help and when it matters."""
+    """Yield a line per knob with its name, label, range and default; then its help and when it has no effect."""
     for title, names in config.groups().items():
         yield f"-- {title or 'knobs'}"
         for name in names:
@@ -35,12 +35,12 @@ def knobs(config: type[Config]) -> Iterator[str]:
             takes = expected(config, name, top).rpartition(" (")[0]
             star = "* " if shown.essential else "  "
             yield f"{star}{name:18} {shown.label:20} {takes}; default {default!r}"
-            notes = [shown.help, f"(not always: {shown.when[1]})" if shown.when else ""]
+            notes = [shown.help, f"(no effect in some configs: {shown.when[1]})" if shown.when else ""]
             yield from (f"{'':22}{note}" for note in notes if note)
 
 
 def time_of(experiment: Experiment, scale: str) -> str:
-    """How long a preset takes, in words: of the newest run that is kept, else of the reference."""
+    """Return how long a preset takes, from its saved run or else from the reference records."""
     try:
         config = experiment.config.at(scale)
         about = read_about(runs.runs_folder() / runs.run_id(experiment, config))
@@ -48,10 +48,10 @@ def time_of(experiment: Experiment, scale: str) -> str:
         reference = reference_about(experiment.name) if scale == "laptop" else {}
         about = About(**reference) if reference else None
     if experiment.instant:
-        return "at once"
+        return "instant: computed at each change of a knob"
     if about is None:
-        return "time not known: no run of it is kept"
-    return f"{_duration(about.spent)} of work on {about.machine} ({about.finished[:10]})"
+        return "time unknown, since no run is saved"
+    return f"{_duration(about.spent)} of computation on {about.machine} ({about.finished[:10]})"
 
 
 def _duration(seconds: float) -> str:

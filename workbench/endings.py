@@ -19,7 +19,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        # close the progress bars that these frames hold; otherwise they are drawn once more after the last line
+        # release the progress bars that these frames hold; otherwise they are drawn again after the last line
         traceback.clear_frames(error.__traceback__)
         fits = sys.modules.get("workbench.fits")
         if fits:

@@ -1,4 +1,4 @@
-"""Exercises of a method: questions whose answers are computed when asked for; a score, and a sheet for a class."""
+"""Exercises of a method: questions whose answers are computed when they are needed, and a printable sheet of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from workbench.registry import EXERCISES
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question; `answer` computes what is right, `hint` follows a wrong reply, `why` a right one.
+    """A question with a function `answer` that computes the correct answer.
 
-    Numbers are right within `tolerance` (relative); texts are compared without case.
+    `hint` is shown after a wrong reply, and `why`, the explanation, after a correct one. A number is correct if its
+    relative error is at most `tolerance`. Texts are compared without regard to case.
     """
 
     question: str
@@ -26,7 +27,7 @@ class Exercise:
     tolerance: float = 0.02
 
     def right(self, given: str) -> bool:
-        """Whether a reply, as it was typed, is right."""
+        """Return whether a reply, as typed by the user, is correct."""
         value, answer = parse_value(given.strip()), self.answer()
         if isinstance(answer, str):
             return str(value).strip().lower() == answer.lower()
@@ -34,27 +35,27 @@ class Exercise:
         return number and math.isclose(value, answer, rel_tol=self.tolerance, abs_tol=1e-9)
 
     def solution(self) -> str:
-        """The answer, and why."""
+        """Return the answer and its explanation."""
         answer = self.answer()
         return f"{answer if isinstance(answer, str) else format(answer, '.4g')}: {self.why}"
 
 
 def declare(method: str, *exercises: Exercise) -> None:
-    """Make the exercises of a method known."""
+    """Register the exercises of a method."""
     EXERCISES[method] = list(exercises)
 
 
 def exercises(method: str) -> list[Exercise]:
-    """The exercises of a method, after importing its lab; raises KnobError where there are none."""
+    """Import the lab of a method and return its exercises; raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in EXERCISES:
-        raise KnobError(f"no exercises for {method!r}; there are some for: {', '.join(sorted(EXERCISES))}")
+        raise KnobError(f"no exercises for the method {method!r}; methods with exercises: {', '.join(sorted(EXERCISES))}")
     return EXERCISES[method]
 
 
 def sheet(method: str, answers: bool = False) -> str:
-    """All exercises of a method as Markdown, to be printed for a class; with `answers`, for who teaches it."""
+    """Return all exercises of a method as Markdown for printing; with `answers`, as needed by a teacher."""
     lines = [f"# Exercises: {method}", ""]
     for number, exercise in enumerate(exercises(method), 1):
         lines += [f"**{number}.** {exercise.question}", ""]

@@ -27,7 +27,12 @@ from workbench.records import read_about
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit of a method, and how fits may be spread; made by `fit`."""
+    """A method's fit, and how several of its fits are distributed over workers; created by `comparison.fit`.
+
+    `score` names the column of the record that is compared when a setting is chosen, and `higher` says whether a higher
+    score is better. Fits with the same key ``together(config)`` share work, so one worker computes them one after
+    another. Fits for which ``in_threads(config)`` is true run in threads, the others in processes.
+    """
 
     experiment: Experiment
     score: str
@@ -37,7 +42,7 @@ class Fit:
 
 
 class Job(NamedTuple):
-    """A fit to be made: its run's id, its config, and what its row begins with."""
+    """A fit to compute: the id of its run, its config, and the first columns of its row."""
 
     id: str
     config: Config
@@ -45,7 +50,7 @@ class Job(NamedTuple):
 
 
 CHUNK = 8  # fits with shared work that a worker receives at a time; they still finish after Stop
-LOOK = 0.2  # seconds between two looks for fits that a worker has kept
+LOOK = 0.2  # seconds between two checks for fits that a worker has saved
 DIED = "its process died; possible causes are a lack of memory and a crash in compiled code"
 # one process pool for all comparisons, because starting a pool takes seconds
 _shared: dict[str, futures.Executor] = {}
@@ -59,8 +64,8 @@ class FitQueue:
 
     def __init__(self, fit: Fit, run: runs.Run):
         self.fit, self.run, self.root = fit, run, run.fits
-        self._records: dict[str, Record | None] = {}  # by id; None while a fit is under way
-        self._waiting: dict[Hashable, list[Job]] = {}  # jobs that share work, to be done in turn
+        self._records: dict[str, Record | None] = {}  # by id; None until the fit has ended
+        self._waiting: dict[Hashable, list[Job]] = {}  # groups of jobs that share work, by key
         # for each running task: its jobs, the jobs that follow on the same worker, and the executor
         self._working: dict[futures.Future, tuple[list[Job], list[Job], futures.Executor]] = {}
         self._own: dict[str, futures.Executor] = {}
@@ -76,19 +81,18 @@ class FitQueue:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def record(self, job: Job) -> Record | None:
-        """The record of a fit that has ended; None while it is under way."""
+        """Return the record of a fit; None until the fit has ended."""
         return self._records[job.id]
 
     def start(self, jobs: Iterable[Job]) -> None:
-        """Read the fits of `jobs`, or have them computed."""
+        """Read the saved fits of `jobs`, and submit the others."""
         for job in jobs:
             if job.id in self._records:
                 continue
-            if self.run.fresh:  # from here on it is as if it had never been made
+            if self.run.fresh:  # make the saved fit incomplete, so that it is computed again
                 for file in ("run.json", "checkpoint.pt"):
                     (self.root / job.id / file).unlink(missing_ok=True)
             if not self._kept(job):
-                # beside those that wait already: what they share is made once for all of them
                 self._waiting.setdefault(self._key(job), []).append(job)
         self._begin()
 
@@ -97,10 +101,10 @@ class FitQueue:
         return self.fit.together(job.config) if self.fit.together else job.id
 
     def wait(self) -> None:
-        """Wait until another fit has ended; raises Stopped where whoever pulls wants no more."""
+        """Wait up to `LOOK` seconds for a task to end, and store the records; raise Stopped if the caller requests a stop."""
         if self.run.stopped():
-            raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are kept")
-        phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits so far")
+            raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are saved")
+        phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits finished")
         done, _ = futures.wait(self._working, LOOK, futures.FIRST_COMPLETED)
         for future in done:
             jobs, rest, executor = self._working.pop(future)
@@ -120,7 +124,7 @@ class FitQueue:
                     break
 
     def cost(self) -> dict[str, Any]:
-        """What all these fits have cost, whenever they were made."""
+        """Return the count, total times in seconds and peak memory in MiB of all these fits, including saved ones."""
         about = []
         for name in self._records:
             try:
@@ -173,7 +177,7 @@ class FitQueue:
     def _executor(self, job: Job) -> futures.Executor:
         if self.run.executor is not None and id(self.run.executor) not in self._broken:
             return self.run.executor
-        if self.fit.in_threads(job.config) or parent_process() is not None:  # a sweep's worker starts no others
+        if self.fit.in_threads(job.config) or parent_process() is not None:  # a worker of a sweep starts no processes
             return self._threads("own", 1 if parent_process() else cores())
         if "pool" not in _shared:
             _shared["pool"] = processes(cores())

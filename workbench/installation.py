@@ -1,4 +1,4 @@
-"""Is everything here? What is missing, and the command that brings it."""
+"""Check the installation: report missing packages, data sets and models, and the command that installs each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.atomic import write_atomic
 
 
 def problems() -> list[str]:
-    """One line for each thing that is missing, with what to do; empty where all is well."""
+    """Return one line for each problem of the installation, with its solution; an empty list if there is none."""
     found = []
     for text in requires("workbench") or []:
         need = Requirement(text)
@@ -26,14 +26,14 @@ def problems() -> list[str]:
         if re.match(r"\d", have) and not need.specifier.contains(have, prereleases=True):
             found.append(f"package {need.name} {have}: expected {need.specifier}; run: pip install '{need}'")
     for name, dataset in datasets.DATASETS.items():
-        if dataset.bundled:  # others are to be had when they are wanted
+        if dataset.bundled:  # the others are downloaded only when a user needs them
             found += _missing(lambda name=name: datasets.find(name))
     for name in (*checkpoints.BUNDLED, checkpoints.SMOLLM2, checkpoints.MINILM):
         found += _missing(lambda name=name: checkpoints.find(name))
     try:
         write_atomic(runs.runs_folder() / ".writable", b"")
     except OSError as error:
-        found.append(f"the runs folder {runs.runs_folder()} cannot be written ({error.strerror}); set WORKBENCH_RUNS")
+        found.append(f"the folder {runs.runs_folder()} is not writable ({error.strerror}); set WORKBENCH_RUNS to a writable one")
     return found
 
 
@@ -46,6 +46,6 @@ def _missing(find) -> list[str]:
 
 
 def report() -> None:
-    """Print what is missing, or that all is well."""
+    """Print the problems of the installation, or that it is complete."""
     found = problems()
-    print("\n".join(f"missing: {line}" for line in found) or "everything is here: packages, data, models, a runs folder")
+    print("\n".join(f"problem: {line}" for line in found) or "complete: packages, data sets, models and the runs folder")

@@ -1,6 +1,7 @@
-"""What a knob and a config are: type, range, label, help, when it matters; nothing else, so that an algorithm can use it.
+"""Knobs and configs: the parameters of an experiment with their types, ranges, labels and help texts.
 
-The panel, the papermill parameters, the command line, the sweep and the identity of a run are all derived from these.
+The panel, the papermill parameters, the options of the command line, the sweeps and the run ids are all derived from
+configs. This module imports no other module of Workbench, so an algorithm can use it without the rest.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SCALES = ("smoke", "laptop", "paper")
-Bound = float | Callable[[Any], float | None] | None  # a number, or of the whole config: a model of 30 blocks has 0 to 29
+Bound = float | Callable[[Any], float | None] | None  # a function of the config if the bound depends on other knobs
 
 
 class KnobError(ValueError):
-    """A knob that does not exist or whose value is refused; the message is one line a knob.
+    """A knob that does not exist, or a value that is not allowed. The message has one line for each wrong knob.
 
-    `knobs`: what is said of each knob, by its name; "" for what concerns several.
+    `knobs` maps each wrong knob to its line of the message. A line that concerns several knobs has the key "".
     """
 
     def __init__(self, message: str, knobs: Mapping[str, str] = {}):
@@ -34,7 +35,7 @@ class KnobError(ValueError):
 
 @dataclass(frozen=True)
 class Knob:
-    """How a field of a config is shown, and which values it takes; see `knob`."""
+    """The label, the help text, the range and the display options of a config's field; see `knob`."""
 
     label: str
     help: str = ""
@@ -50,7 +51,7 @@ class Knob:
     when: tuple[Callable[[Any], bool], str] | None = None
 
     def top(self, config: Any) -> float | None:
-        """The highest value beside the other knobs of `config`; None where there is no end, or none that is known."""
+        """Return the highest allowed value, given the other knobs of `config`; None if there is no known limit."""
         return self.high(config) if callable(self.high) else self.high
 
 
@@ -70,13 +71,13 @@ def knob(
     essential: bool = False,
     when: tuple[Callable[[Any], bool], str] | None = None,
 ) -> Any:
-    """Declare a knob: a pydantic field with a label in the field's words (under twenty characters) and a sentence of help.
+    """Declare a knob: a pydantic field with a default, a label of at most about 20 characters, and a help text.
 
-    `low` and `high` bound a number, or each number of a tuple; a `high` that depends on other knobs is a function of the
-    config. `log`: the panel's slider is logarithmic. `choices` are offered in the panel, other valid values stay possible;
-    with `free` it takes any text. `file`: the value is a path, of this suffix. `essential` knobs (at most eight a
-    config) are shown first. ``when=(condition, reason)``: the knob matters only where ``condition(config)`` is true; else
-    the panel disables it, and the command line warns, with the reason.
+    `low` and `high` bound a number, or each number of a tuple; `high` is a function of the config if it depends on other
+    knobs. `step` is the step of the panel's slider; with `log`, the slider is logarithmic. The panel offers `choices`, and
+    with `free` it also accepts any other text. `file` is the suffix of the file if the value is a path. The `essential`
+    knobs (at most eight per config) are shown first. ``when=(condition, reason)`` declares that the knob has an effect only
+    if ``condition(config)`` is true. Otherwise the panel disables it and the command line prints a warning with the reason.
     """
     shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when)
     tuples = any(isinstance(value, tuple) for value in (default, *choices))
@@ -85,18 +86,18 @@ def knob(
 
 
 def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
-    """Return a copy of a declared knob with another default (None keeps it) and other fields of `Knob`, given by name."""
+    """Return a copy of a declared knob with another default (None keeps it) and with `changes` to its fields of `Knob`."""
     shown = replace(declared.json_schema_extra["knob"], **changes)
     fields = {field.name: getattr(shown, field.name) for field in fields_of(shown)}
     return knob(declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields)
 
 
 class Config(BaseModel):
-    """The knobs of an experiment: frozen, validated, hashable.
+    """The knobs of an experiment with their values: frozen, validated and hashable.
 
-    Subclasses list `presets`: a dict of knobs by scale (``smoke``, ``laptop``, ``paper``). A scale that does not
-    exist is a string that says why. `swept` knobs are the experiment's own to set: not shown, and refused. `title`
-    names the group in which a class's own knobs are shown, where there are several.
+    A subclass defines `presets`, a dict of knobs for each scale (``smoke``, ``laptop``, ``paper``), or a string with the
+    reason why the scale does not exist. `swept` names knobs that the experiment itself sets to several values; they are
+    not shown and cannot be changed. `title` is the heading of the group of knobs that the class declares.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
@@ -114,13 +115,13 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, knobs: Any) -> Any:
-        """Refuse swept knobs, and truth values for numbers; a text or a number becomes a tuple where one is wanted."""
+        """Reject swept knobs, and bools given for numbers; convert text and single numbers to tuples if needed."""
         if not isinstance(knobs, dict):
             return knobs
         found, hints = dict(knobs), _hints(cls)
         for name in cls.swept:
             if name in knobs and knobs[name] != cls.model_fields[name].default:
-                raise ValueError(f"{name}={knobs[name]}: this experiment goes through several {name} by itself; leave it out")
+                raise ValueError(f"{name}={knobs[name]}: the experiment itself runs several values of {name}; do not set it")
         for name, value in knobs.items():
             if name not in cls.model_fields:
                 continue
@@ -132,7 +133,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _within_ranges(self) -> Config:
-        """The ranges that pydantic does not check: of a tuple's numbers, and those that depend on other knobs."""
+        """Check the ranges that pydantic does not check: of numbers in tuples, and those that depend on other knobs."""
         for name, shown in type(self).knobs().items():
             value = getattr(self, name)
             if not isinstance(value, tuple) and not callable(shown.high):
@@ -147,7 +148,7 @@ class Config(BaseModel):
 
     @classmethod
     def at(cls, scale: str | None, /, **knobs: Any) -> Self:
-        """The preset `scale` (None: the defaults), with `knobs` on top."""
+        """Return the config of the preset `scale` (None: the defaults), changed by `knobs`; raise KnobError if it is invalid."""
         if scale is None:
             return cls(**knobs)
         preset = cls.presets.get(scale)
@@ -159,21 +160,21 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> dict[str, Any]:
-        """Knobs from ``name=value`` strings (the command line's ``--set``)."""
+        """Parse strings ``name=value``, as given to ``--set`` on the command line, into a dict of knobs."""
         knobs: dict[str, Any] = {}
         for pair in pairs:
             name, equals, text = pair.partition("=")
             if not equals:
-                raise KnobError(f"{pair!r} is not a setting; expected knob=value, as in --set {name}=1")
+                raise KnobError(f"{pair!r} does not set a knob; expected knob=value, as in --set {name}=1")
             knobs[name.strip()] = cls.read(name.strip(), text.strip())
         return knobs
 
     @classmethod
     def read(cls, name: str, text: str) -> Any:
-        """The value of the knob `name` from text: a tuple from commas, else JSON, or the text itself."""
+        """Parse the value of the knob `name`: a tuple from values separated by commas, others by `parse_value`."""
         hint = _hints(cls).get(name)
         if hint is str or any(get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)):
-            return text  # "none" too, where that is one of the words
+            return text  # parse_value would turn a choice named "none" into None
         value = parse_value(text)
         if _tuple_of(hint) and value is not None and not isinstance(value, list):
             return tuple(parse_value(part.strip()) for part in text.strip("()[] ").split(",") if part.strip())
@@ -181,7 +182,7 @@ class Config(BaseModel):
 
     @classmethod
     def knobs(cls) -> dict[str, Knob]:
-        """The declared knobs by name."""
+        """Return the declared knobs by name, without the swept ones."""
         return {
             name: field.json_schema_extra["knob"]  # type: ignore[misc]
             for name, field in cls.model_fields.items()
@@ -190,7 +191,7 @@ class Config(BaseModel):
 
     @classmethod
     def groups(cls) -> dict[str, list[str]]:
-        """The knobs' names by title of the class that first declares them; a title of the experiment's own comes first."""
+        """Return the knobs' names, grouped by the `title` of the class that declares them; its own title comes first."""
         found: dict[str, list[str]] = {cls.title: []} if "title" in vars(cls) else {}
         for name in cls.knobs():
             home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
@@ -198,7 +199,7 @@ class Config(BaseModel):
         return found
 
     def idle(self) -> dict[str, str]:
-        """The knobs that change nothing beside the others as they stand, with the reason."""
+        """Return the knobs that have no effect with the present values of the others, each with its reason."""
         found = {}
         for name, shown in type(self).knobs().items():
             if shown.when is not None:
@@ -208,21 +209,21 @@ class Config(BaseModel):
         return found
 
     def replace(self, **knobs: Any) -> Self:
-        """A copy with other knobs, validated."""
+        """Return a validated copy of the config with other values of `knobs`."""
         return type(self)(**{**self.model_dump(), **knobs})
 
     def changed(self) -> dict[str, Any]:
-        """The knobs that differ from their defaults."""
+        """Return the knobs that differ from their defaults, with their values."""
         fields = type(self).model_fields
         return {n: v for n, v in self.model_dump().items() if v != fields[n].get_default()}
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
-        """The knobs that the smaller config `kind` has too, as one of its kind, with `changes`."""
+        """Return a config of the class `kind` with the knobs that both classes have, and with `changes`."""
         return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 
 class _Seen:
-    """A config that remembers which knobs were asked for: what a swept one decides is open."""
+    """A view of a config that records which knobs are read, since a condition on a swept knob may hold for some values."""
 
     def __init__(self, config: Config, names: set[str]):
         self.config, self.names = config, names
@@ -238,7 +239,7 @@ class _Seen:
 
 
 def parse_value(text: str) -> Any:
-    """A knob's value from text: JSON, with Python's True, False and None understood, or else the text itself."""
+    """Parse a value from text: JSON, or True, False or None in any case; other text is returned unchanged."""
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -249,7 +250,7 @@ def parse_value(text: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value as one types it: tuples as numbers separated by commas; what `Config.read` reads back."""
+    """Return a value as the text that a user would type; `Config.read` parses it back. Tuples are joined by commas."""
     if isinstance(value, tuple):
         return ", ".join(text_of(v) for v in value)
     return "none" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -265,7 +266,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _tuple_of(hint: Any) -> tuple[Any, ...] | None:
-    """What a tuple holds: its arguments, among them an ellipsis; None where the hint is no tuple."""
+    """Return the arguments of a tuple's type hint, which may include an ellipsis; None if the hint has no tuple."""
     return next((get_args(part) for part in _parts(hint) if get_origin(part) is tuple), None)
 
 
@@ -277,7 +278,7 @@ def _plain_types(hint: Any) -> set[Any]:
 
 
 def expected(config: type[Config], name: str, top: float | None = None) -> str:
-    """What a knob takes, in words; `top` is its highest value where that depends on other knobs."""
+    """Describe the values that a knob accepts; `top` is the highest value if it depends on other knobs."""
     hint, shown = _hints(config)[name], config.knobs().get(name)
     words = []
     for part in _parts(hint):
@@ -287,10 +288,10 @@ def expected(config: type[Config], name: str, top: float | None = None) -> str:
             words.append("none")
         elif get_origin(part) is tuple:
             several = len(get_args(part)) if ... not in get_args(part) else ""
-            kind = "texts" if get_args(part)[0] is str else "whole numbers" if get_args(part)[0] is int else "numbers"
+            kind = "strings" if get_args(part)[0] is str else "whole numbers" if get_args(part)[0] is int else "numbers"
             words.append(f"{several} {kind}{_span(shown, top)}, separated by commas".strip())
         else:
-            names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+            names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
             words.append(names.get(part, str(part)) + (_span(shown, top) if part in (int, float) else ""))
     return " or ".join(words) + (f" ({shown.label})" if shown else "")
 
@@ -304,7 +305,7 @@ def _span(shown: Knob | None, top: float | None = None) -> str:
 
 
 def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
-    """One line for each knob that is wrong: its name, its value, what was expected, what to do."""
+    """Return one line for each wrong knob, by name: the knob, its value, and the expected values or a suggestion."""
     lines: dict[str, str] = {}
     for wrong in error.errors():
         name = str(wrong["loc"][0]) if wrong["loc"] else ""
@@ -314,7 +315,7 @@ def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
             near = difflib.get_close_matches(name, config.model_fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"knobs: {', '.join(config.model_fields)}"
             lines[name] = f"{name!r} is not a knob of {config.__name__}; {hint}"
-        else:  # raised by a check of the whole: it begins with the knob that it refuses
+        else:  # raised by a validator of the whole config; its message begins with the name of the wrong knob
             text = wrong["msg"].removeprefix("Value error, ")
             begins = text.partition("=")[0]
             lines[begins if begins in config.model_fields else ""] = text

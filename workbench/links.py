@@ -1,6 +1,7 @@
-"""One line that holds the state of a panel: ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``.
+"""Links: the state of a panel as one line of text, such as ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``.
 
-Only what differs from the defaults is said; a pinned run stands as the knobs in which it differs from the one shown.
+A link lists only the knobs that differ from their defaults. A pinned run is given by the knobs in which it differs from
+the run that the panel shows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ PIN, MOMENT = "~pin", "~at"
 
 
 def differences(config: Config, other: Config) -> str:
-    """The knobs in which `config` differs from `other`, in a few words: of words only the value."""
+    """Return the knobs in which `config` differs from `other` as one short text; string values are given without their name."""
     changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
     return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
 
 
 @dataclass(frozen=True)
 class State:
-    """An experiment, its knobs, the knobs of pinned runs, and the moment shown (None: the end); `note`: what to know of it."""
+    """The state of a panel: experiment, config, configs of the pinned runs, and the moment shown (None: the last).
+
+    `note` is a warning for the user, or "".
+    """
 
     experiment: Experiment
     config: Config
@@ -33,7 +37,7 @@ class State:
 
 
 def link(state: State) -> str:
-    """The state as one line."""
+    """Return the link of a state, as one line."""
     pairs = _pairs(state.config, state.experiment.config())
     pairs += [(PIN, urlencode(_pairs(pin, state.config))) for pin in state.pins]
     if state.moment is not None:
@@ -47,11 +51,11 @@ def _pairs(config: Config, other: Config) -> list[tuple[str, str]]:
 
 
 def parse(line: str) -> State:
-    """The state that a line holds; raises KnobError where it names what does not exist, or a value that is refused."""
+    """Return the state that a link describes; raises KnobError for an unknown name or a value that is not allowed."""
     head, _, rest = line.strip().partition("?")
     name, _, version = head.partition("@")
     if not name:
-        raise KnobError(f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as a panel's Link gives it")
+        raise KnobError(f"link {line!r}: expected EXPERIMENT@VERSION?knob=value&..., as the Link button of a panel shows")
     experiment = get(name)
     pairs = parse_qsl(rest, keep_blank_values=True)
     config = _config(experiment.config(), [p for p in pairs if p[0] not in (PIN, MOMENT)])
@@ -60,7 +64,7 @@ def parse(line: str) -> State:
     if moment is not None and not moment.isdecimal():
         raise KnobError(f"link {line!r}: {MOMENT}={moment!r}; expected a whole number")
     other = version not in ("", str(experiment.version))
-    note = f"the link is of version {version} of {name}, this is {experiment.version}: its records may differ" if other else ""
+    note = f"the link was made with version {version} of {name}, not {experiment.version}; records may differ" if other else ""
     return State(experiment, config, pins, None if moment is None else int(moment), note)
 
 

@@ -1,7 +1,7 @@
-"""Which methods there are: the packages here that have a ``lab``, and whatever the entry-point group ``workbench.methods`` names.
+"""Find and import methods: the subpackages of ``workbench`` with a ``lab``, and entry points in the group `GROUP`.
 
-Importing a method's lab registers what it declares: experiments, comparisons, claims, data sets. A method that cannot be
-imported is reported, and costs the others nothing.
+Importing the lab of a method registers its experiments, comparisons, claims, exercises and data sets. If the import
+fails, the error is printed and the other methods still work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Method:
-    """A method's name, the module whose import declares it, and the folder of its ``papers/`` and ``reference/``."""
+    """The name of a method, its lab (a module), and the folder `data` that contains its ``papers/`` and ``reference/``."""
 
     name: str
     lab: str
@@ -32,24 +32,24 @@ class Method:
 
 @cache
 def methods() -> dict[str, Method]:
-    """All methods by name; nothing is imported for it."""
+    """Return all methods by name, without importing them."""
     names = [m.name for m in pkgutil.iter_modules([str(PACKAGE)]) if (PACKAGE / m.name / "lab").is_dir()]
     found = {name: Method(name, f"workbench.{name}.lab", PACKAGE.parent / "data") for name in names}
     for entry in entry_points(group=GROUP):
         if entry.name in found:
-            _report(entry.name, f"{entry.value} has the name of {found[entry.name].lab}; it is left out")
+            _report(entry.name, f"{entry.value} is ignored because {found[entry.name].lab} has the same name; rename it")
         else:
             found[entry.name] = Method(entry.name, entry.value, _data_of(entry.value))
     return dict(sorted(found.items()))
 
 
 def data_folder(method: str) -> Path:
-    """The folder of a method's reported values and reference records; of the house's own for a method that is not installed."""
+    """Return the folder with a method's reported values and reference records; ``data`` if the method is not installed."""
     return methods()[method].data if method in methods() else PACKAGE.parent / "data"
 
 
 def _data_of(module: str) -> Path:
-    """``data`` in the package of `module`, or ``MODULE_data`` beside a module that is no package."""
+    """Return the folder ``data`` in the package of `module`; for a module outside a package, ``MODULE_data`` next to it."""
     try:
         spec = find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
@@ -62,12 +62,12 @@ def _data_of(module: str) -> Path:
 
 @cache
 def load(name: str) -> str:
-    """Import the lab of the method `name`; returns what is wrong with it, "" where all is well."""
+    """Import the lab of the method `name`; return an error message, or "" if the import succeeds."""
     before = {*registry.EXPERIMENTS}
     method = methods()[name]
     try:
         importlib.import_module(method.lab)
-    except Exception as error:  # whatever a method's own code raises, the other methods work
+    except Exception as error:  # the code of a method may raise any error; the other methods must still work
         wrong = f"{method.lab} cannot be imported ({type(error).__name__}: {error})"
     else:
         if any(e.method == name for e in registry.EXPERIMENTS.values()):
@@ -79,4 +79,4 @@ def load(name: str) -> str:
 
 
 def _report(name: str, wrong: str) -> None:
-    print(f"method {name!r} is left out: {wrong}", file=sys.stderr)
+    print(f"workbench: problem with method {name!r}: {wrong}", file=sys.stderr)

@@ -1,7 +1,8 @@
-"""Execute a notebook by papermill, and believe only what was seen to run.
+"""Execute notebooks with papermill, with stricter checks than papermill's own.
 
-papermill warns about an unknown parameter and goes on, has no time limit, and marks every cell completed even when
-the kernel died: here an unknown name is an error, a cell has a limit, and each code cell must carry its count.
+papermill only warns about unknown parameters, sets no time limit by default, and marks all cells as completed even if
+the kernel has died. Here, an unknown parameter is an error, each cell has a time limit, and each code cell must have an
+execution count afterwards.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from typing import Any
 from workbench.knobs import KnobError
 from workbench.runs import RunError
 
-# two kernels that start at once may pick the same ports, and one of them dies before it has run a line
+# two kernels that start at the same time may choose the same ports; one of them then dies before it executes a cell
 STARTS, NEVER_STARTED = 3, "Kernel died before replying to kernel_info"
 
 
 def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 600) -> Any:
-    """Execute the notebook at `path` with `parameters` into `out`; returns the executed notebook.
+    """Execute the notebook at `path` with `parameters`, write the result to `out`, and return it.
 
-    Raises KnobError for a parameter the notebook does not have, RunError where a cell fails or did not run.
+    `timeout` is the time limit of each cell in seconds. Raises KnobError if the notebook does not exist or does not have
+    a parameter, and RunError if a cell fails, exceeds the time limit or is not executed.
     """
     import nbformat
     import papermill
 
     if not path.exists():
-        raise KnobError(f"no notebook {path}; notebooks are under notebooks/")
+        raise KnobError(f"no notebook {path}; expected the path of an .ipynb file, as in the folder notebooks/")
     _known(path, parameters or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(f".{os.getpid()}.partial.ipynb")
@@ -39,14 +41,14 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
         found = nbformat.read(partial, as_version=4)
         missed = [c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None]
         if missed:
-            raise RunError(f"{path.name}: {len(missed)} cells did not run, the first: {missed[0].source[:80]!r}; the kernel died")
+            raise RunError(f"{path.name}: the kernel died; {len(missed)} cells were not executed, from {missed[0].source[:80]!r}")
         os.replace(partial, out)
         return found
     except RunError:
         raise
     except papermill.PapermillExecutionError as error:
         raise RunError(f"{path.name}, cell {error.exec_count}: {error.ename}: {error.evalue}") from error
-    except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell took too long
+    except (RuntimeError, TimeoutError) as error:  # the kernel died, or a cell exceeded its time limit
         raise RunError(f"{path.name}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -56,9 +58,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def settle(path: Path) -> None:
-    """Leave out of a saved notebook the views of widgets, which need their kernel (a reader sees their picture or text).
+    """Remove widget views and memory addresses from the outputs of a saved notebook.
 
-    And where objects lay in memory: it would stand in every diff.
+    A widget view needs a running kernel; without it, readers see the static image or text of the same output. Memory
+    addresses would differ after each execution and appear in every diff.
     """
     import nbformat
 
@@ -85,7 +88,7 @@ def _papermill(path: Path, out: Path, parameters: dict[str, Any], timeout: int) 
         except RuntimeError as error:
             if start == STARTS or NEVER_STARTED not in str(error):
                 raise
-            print(f"{path.name}: the kernel died before it had started; trying again", file=sys.stderr)
+            print(f"{path.name}: the kernel died while it was starting; trying again", file=sys.stderr)
 
 
 def _known(path: Path, parameters: Mapping[str, Any]) -> None:

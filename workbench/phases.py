@@ -1,4 +1,4 @@
-"""What is being done before there is anything to show: "loading smollm2-135m", "block 3 of 5"; said to whoever listens."""
+"""Report the current phase of a computation before its first record, such as "loading smollm2-135m", to a listener."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("workbench_phas
 
 
 def say(phase: str) -> None:
-    """Say what is being done now, in this thread; without a listener nothing happens."""
+    """Report `phase`, a short text, to the listener of this thread; without a listener, do nothing."""
     listener = _LISTENER.get()
     if listener is not None:
         listener(phase)
@@ -18,7 +18,7 @@ def say(phase: str) -> None:
 
 @contextmanager
 def heard(by: Callable[[str], None]) -> Iterator[None]:
-    """Inside the block ``by(phase)`` hears what is said in this thread."""
+    """Inside the block, call ``by(phase)`` for each phase that this thread reports."""
     token = _LISTENER.set(by)
     try:
         yield

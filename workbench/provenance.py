@@ -1,4 +1,4 @@
-"""Where and with what a run was made, and what this process may use."""
+"""Record the machine and the software with which a run is computed; get the available cores and the peak memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib", "pydantic"
 
 
 def provenance() -> dict[str, Any]:
-    """Where a run was made: commit, versions, machine, peak memory of this process so far."""
+    """Return the commit, package versions, machine, time (UTC) and peak memory (MiB) of this process, for ``run.json``."""
     torch = sys.modules.get("torch")
     return {
         **_environment(),
@@ -28,25 +28,25 @@ def provenance() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """How many cores this process may use: its affinity, and its container's share, of what the machine has."""
+    """Return the number of cores that this process may use, given its CPU affinity and the quota of its container."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # "max 100000", or microseconds of each period
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    try:  # the file has quota and period in microseconds; a quota of "max", no limit, raises ValueError
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(count, round(int(quota) / int(period))))
     except (OSError, ValueError):
         return count
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes; what it holds now where the system keeps no record."""
+    """Return the peak memory of this process in bytes; the current memory if the system does not record the peak."""
     import psutil
 
     now = psutil.Process().memory_info()
     try:  # Linux
-        most = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        most = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     except OSError:
         most = None
-    return 1024 * int(most[1]) if most else getattr(now, "peak_wset", now.rss)  # Windows has a peak too
+    return 1024 * int(most[1]) if most else getattr(now, "peak_wset", now.rss)  # peak_wset: Windows
 
 
 @cache
@@ -62,7 +62,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", ".")),  # of the package
+        "dirty": bool(_git("status", "--porcelain", "--", ".")),  # uncommitted changes in the package
     }
 
 

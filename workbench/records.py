@@ -1,4 +1,4 @@
-"""Read and validate the files of a run, since users exchange and edit them and a crash can truncate them."""
+"""Read and validate the files of a run. Users may have edited or exchanged them, and a crash may have truncated them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Registries of what methods declare, by name. This module imports no other of the package, so any module can import it."""
+"""Registries of the experiments, claims and exercises that methods declare.
+
+This module imports no other module of the package, so any module can import it.
+"""
 
 from __future__ import annotations
 

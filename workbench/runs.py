@@ -1,9 +1,10 @@
-"""A run on disk: identity, records, artefacts, checkpoint, provenance.
+"""Compute runs, store them on disk, and read them back: id, records, artefacts, checkpoint and provenance.
 
-A run's id is a hash of experiment, version, config and the checksums of its inputs: the same question has the same
-id in the panel, under papermill and on the command line. ``runs/<id>/`` holds ``records.jsonl``, ``artefacts/``, a
-checkpoint while it is unfinished, and ``run.json``, written last: only with it, and with its checksum of the
-records, is a run believed. A run that was cut off goes on from its checkpoint, or is done again.
+The id of a run is a hash of the experiment's name and version, the config, and the checksums of the inputs. The same
+computation therefore has the same id in the panel, under papermill and on the command line. The folder ``runs/<id>/``
+holds ``records.jsonl``, ``artefacts/``, ``run.json`` and, until the run is complete, a checkpoint. ``run.json`` is
+written last. A run is complete only if ``run.json`` exists and its checksum matches the records. An interrupted run
+continues from its checkpoint; without a checkpoint, it starts again.
 """
 
 from __future__ import annotations
@@ -36,15 +37,18 @@ if TYPE_CHECKING:
 
 
 class RunError(RuntimeError):
-    """A run that cannot be written or read; the message says what to do."""
+    """A run that cannot be written or read. The message says what to do."""
 
 
 class Stopped(RunError):
-    """A comparison that was asked to stop while it waited for a fit."""
+    """A comparison that was stopped while it waited for a fit."""
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: ``WORKBENCH_RUNS``, or ``runs`` in the project, or, where that cannot be written, right here."""
+    """Return the folder of all runs: ``WORKBENCH_RUNS`` if it is set, else ``runs`` in the project.
+
+    If the project is not a writable checkout, ``runs`` is in the current folder instead.
+    """
     chosen = os.environ.get("WORKBENCH_RUNS")
     project = Path(__file__).parents[1]
     ours = (project / "pyproject.toml").exists() and os.access(project, os.W_OK)
@@ -52,13 +56,13 @@ def runs_folder() -> Path:
 
 
 def run_id(experiment: Experiment, config: Config) -> str:
-    """The run's content address."""
+    """Return the id of the run of `experiment` with `config`."""
     knobs = config.model_dump(mode="json")
     return identity(experiment.name, experiment.version, knobs, experiment.inputs(config))
 
 
 def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequence[str]) -> str:
-    """The content address of what a run says that it is."""
+    """Return a run id: the experiment's name and a hash of its name, version, config and references to the inputs."""
     parts = {"experiment": experiment, "version": version, "config": config, "inputs": sorted(inputs)}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{experiment.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -66,7 +70,7 @@ def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequ
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint knows of the records written before it."""
+    """The number of records written so far, their size in bytes, and their checksum; stored in each checkpoint."""
 
     records: int
     size: int
@@ -74,10 +78,11 @@ class Progress:
 
 
 class Run:
-    """What a generator sees of its run: a place for artefacts and a checkpoint.
+    """The run that a generator receives: it stores artefacts and checkpoints.
 
-    A comparison also sees the folder of `fits`, the `executor` that whoever pulls has chosen (None: its own), whether to
-    begin `fresh`, whether it is `stopped`, and `about`, which it may add to what is kept of the run.
+    Comparisons also use the folder `fits`, the caller's `executor` for the fits (None: the comparison's own), `fresh`
+    (whether to compute saved fits again), and `stopped` (whether the caller has requested a stop). Entries of the dict
+    `about` are written to ``run.json``.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class Run:
         self._state: Any = None
 
     def path(self, name: str) -> Path:
-        """A file of this run for a large artefact."""
+        """Return the path of an artefact (a large file) with the file name `name`; raise RunError if it contains a path."""
         if not is_plain(name):
             raise RunError(f"artefact {name!r}: expected a plain file name")
         folder = self.folder / "artefacts"
@@ -97,7 +102,7 @@ class Run:
         return folder / name
 
     def save(self, state: Any) -> None:
-        """Checkpoint `state` (tensors, numbers, strings, lists, dicts) as of the records yielded so far."""
+        """Write a checkpoint with `state` (tensors, numbers, strings, lists, dicts) after the records yielded so far."""
         import torch
 
         buffer = io.BytesIO()
@@ -106,15 +111,15 @@ class Run:
             write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def load(self) -> Any:
-        """The state of the last checkpoint, or None at the start."""
+        """Return the state of the last checkpoint; None if the run starts from the beginning."""
         return self._state
 
 
 class _RunWriter(Run):
-    """The writing side: appends records, takes up a checkpoint, closes the run."""
+    """A run that is being written: it restores the last checkpoint, appends records, and completes the run."""
 
     def begin(self) -> list[Record]:
-        """Take up the last checkpoint; returns the records that stand before it."""
+        """Restore the last checkpoint, and return the records that were written before it."""
         kept, records = b"", []
         found = self._checkpoint()
         if found:
@@ -124,7 +129,7 @@ class _RunWriter(Run):
         self._hash = hashlib.sha256(kept)
         with _writing(self.folder):
             (self.folder / ABOUT).unlink(missing_ok=True)
-            # temporary files of a process that was killed while it wrote
+            # remove the temporary files of a process that was killed while it was writing
             for left_behind in (*self.folder.glob(".*"), *self.folder.glob("artefacts/.*")):
                 left_behind.unlink(missing_ok=True)
             write_atomic(self._file, kept)
@@ -139,7 +144,7 @@ class _RunWriter(Run):
         return self.folder / RECORDS
 
     def _checkpoint(self) -> dict[str, Any] | None:
-        """The checkpoint, if it is whole and the records before it are too."""
+        """Return the checkpoint if it can be read and the records before it are undamaged; otherwise None."""
         import torch
 
         path = self.folder / "checkpoint.pt"
@@ -149,7 +154,7 @@ class _RunWriter(Run):
             before = self._file.read_bytes()[: progress.size]
         except FileNotFoundError:
             return None
-        except Exception as error:  # whatever is wrong with the file, the run is done again from the start
+        except Exception as error:  # a damaged file can raise any error; the run then starts again
             print(f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again", file=sys.stderr)
             return None
         return found if hashlib.sha256(before).hexdigest() == progress.sha256 else None
@@ -171,13 +176,13 @@ class _RunWriter(Run):
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Let go of the records file; unless `close` came first, the run stays unfinished."""
+        """Close the file of records. Without a call of `close` before, the run stays unfinished."""
         with suppress(OSError):  # a full disk was already reported by `add`
             self._out.close()
 
 
 def load(folder: Path) -> list[Record] | None:
-    """The records of the complete run in `folder`; None where it is missing, unfinished or damaged."""
+    """Return the records of the complete run in `folder`; None if it is missing, unfinished or damaged."""
     try:
         about = read_about(folder)
         data = (folder / RECORDS).read_bytes()
@@ -187,7 +192,7 @@ def load(folder: Path) -> list[Record] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        print(f"run {folder.name} is damaged ({error}); it is ignored, and will be computed when it is needed", file=sys.stderr)
+        print(f"run {folder.name} is damaged ({error}); it is ignored and computed again when it is needed", file=sys.stderr)
         return None
 
 
@@ -197,7 +202,7 @@ def is_plain(name: str) -> bool:
 
 
 def find(experiment: Experiment, config: Config, root: Path | None = None) -> list[Record] | None:
-    """The records of this run if it is complete."""
+    """Return the records of the run of `experiment` with `config` if it is complete; otherwise None."""
     return load((root or runs_folder()) / run_id(experiment, config))
 
 
@@ -209,12 +214,12 @@ def stream(
     executor: Executor | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
-    """The run's records one at a time: read if it is complete, else computed and written as they come.
+    """Yield the records of a run one at a time: read from disk if the run is complete, else computed and written.
 
-    Whoever stops pulling stops the run. A second process that asks for the same run waits for the first. `fresh` computes
-    again what is there, the fits of a comparison too; `executor` is what a comparison's fits run on, in place of its own;
-    a comparison asks `stopped` while it waits for fits, and raises Stopped.
-    Raises RunError where the folder cannot be written.
+    The run stops when the caller closes this generator. A second process that requests the same run waits for the first.
+    With `fresh`, the run is computed again even if it is complete, and so are the fits of a comparison. A comparison
+    computes its fits on `executor` (None: on its own). It calls `stopped` while it waits for fits, and raises Stopped if
+    the result is true. Raises RunError if the folder cannot be written.
     """
     folder = (root or runs_folder()) / run_id(experiment, config)
     stored = None if fresh else load(folder)
@@ -225,7 +230,7 @@ def stream(
     try:
         if fresh:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
-        stored = None if fresh else load(folder)  # another process may have finished it meanwhile
+        stored = None if fresh else load(folder)  # another process may have completed the run in the meantime
         run = _RunWriter(folder, executor, fresh, stopped)
         yield from _compute(experiment, config, run) if stored is None else stored
     finally:
@@ -233,7 +238,7 @@ def stream(
 
 
 def _compute(experiment: Experiment, config: Config, run: _RunWriter) -> Iterator[Record]:
-    # fits run side by side in threads: each counts its own
+    # several fits may run at the same time in threads of one process, so count the CPU time of this thread only
     clock = time.thread_time if experiment.hidden else time.process_time
     started, cpu = time.time(), clock()
     before = run.begin()
@@ -265,7 +270,7 @@ def _compute(experiment: Experiment, config: Config, run: _RunWriter) -> Iterato
 
 
 def _lock(folder: Path) -> FileLock:
-    """Hold the run: one process computes it, the others wait. A killed process lets go by itself."""
+    """Lock the run, so that one process computes it while others wait. The lock is released if its process is killed."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
@@ -273,38 +278,38 @@ def _lock(folder: Path) -> FileLock:
             return lock.acquire(timeout=0).lock
         except Timeout:
             pass
-        # a worker that reads its parent's script would wait for the parent, which waits for the worker
+        # a spawned worker imports its parent's script; here it would wait for the parent, which waits for the worker
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RunError("a script must have what it runs under if __name__ == '__main__': its workers read it too")
-        print(f"another run of {folder.name} is not finished: waiting for it", file=sys.stderr)
+            raise RunError("worker processes import this script; put the code that starts runs under if __name__ == '__main__':")
+        print(f"another process is computing the run {folder.name}; waiting until it ends", file=sys.stderr)
         try:
             return lock.acquire().lock
         except RuntimeError as error:
-            raise RunError(f"{folder.name} is under way in this thread: close that stream first") from error
+            raise RunError(f"this thread is already computing the run {folder.name}; close that stream first") from error
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a read-only folder into one line that says what to do."""
+    """Convert an OSError, such as a full disk or a read-only folder, to a RunError that says what to do."""
     try:
         yield
     except OSError as error:
         raise RunError(
-            f"cannot write the run to {folder} ({error.strerror or error}): free some space, or set WORKBENCH_RUNS to a "
-            "folder that you can write; what was finished before is kept"
+            f"cannot write the run to {folder} ({error.strerror or error}). Free some disk space, or set WORKBENCH_RUNS to "
+            "a writable folder. Finished work is saved"
         ) from error
 
 
 def preview(experiment: Experiment, config: Config) -> list[Record]:
-    """The records, computed and not kept: for instant experiments, where each slider position is a run."""
+    """Compute and return the records without saving them, for instant experiments, which run at each slider position."""
     with tempfile.TemporaryDirectory() as folder, torch_threads(experiment.threads):
         return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
 
 
 def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
-    """Run `experiment` (or read it, if it is complete) and return its records.
+    """Run `experiment`, or read the run if it is complete, and return its records.
 
-    ``run("quantization/layer-trace", scale="smoke", bits=4)``
+    Example: ``run("quantization/layer-trace", scale="smoke", bits=4)``
     """
     found = get(experiment)
     return list(stream(found, found.config.at(scale, **knobs), root))

@@ -1,4 +1,4 @@
-"""Torch's threads while runs are under way."""
+"""Set the number of PyTorch threads during runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from contextlib import contextmanager
 
 
 class _Threads:
-    """Torch's threads while runs, which may overlap, are under way: the fewest that one asks for; at the end what they were."""
+    """The number of PyTorch threads during runs that may overlap in time.
+
+    It is the smallest number that a current run requests. After the last run, the previous number is restored.
+    """
 
     def __init__(self) -> None:
         self.lock, self.asked, self.before = threading.Lock(), [], 0
 
     def change(self, how: Callable[[int], None], count: int) -> None:
-        """Add `count` to what is asked for, or remove it."""
+        """Call ``how(count)`` to add a request for `count` threads, or to remove one, and set the number of threads."""
         import torch
 
         with self.lock:
@@ -29,7 +32,7 @@ _THREADS = _Threads()
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch's threads inside the block, in this process."""
+    """Request `count` PyTorch threads inside the block. The setting applies to the whole process; see `_Threads`."""
     _THREADS.change(_THREADS.asked.append, count)
     try:
         yield

@@ -107,7 +107,7 @@ def test_a_sheet_for_a_class_has_no_answers(declared, runs_folder):
     assert "-0.32: because" in exercises.sheet("toy", answers=True)
     Exercises("toy").export()
     assert (runs_folder / "exports" / "exercises-toy.md").read_text() == sheet
-    with pytest.raises(KnobError, match="no exercises for 'knitting'"):
+    with pytest.raises(KnobError, match="no exercises for the method 'knitting'"):
         exercises.exercises("knitting")
 
 

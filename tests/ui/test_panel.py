@@ -223,7 +223,7 @@ def test_a_misspelt_model_is_said_in_the_panel():
     panel.set(model="no-such/model")
     panel.start()
     panel.wait(60)
-    assert "check the spelling" in panel.view["message"]
+    assert "Check the spelling" in panel.view["message"]
 
 
 def test_a_figure_that_raises_is_a_message_and_the_run_goes_on():
@@ -324,7 +324,7 @@ def test_a_link_holds_the_whole_state():
 
 
 def test_links_that_do_not_fit_say_so():
-    assert "of version 7" in Panel.from_link("toy/walk@7?steps=5").view["message"]
+    assert "made with version 7 of toy/walk" in Panel.from_link("toy/walk@7?steps=5").view["message"]
     with pytest.raises(KnobError, match="did you mean 'steps'"):
         Panel.from_link("toy/walk@1?stepz=5")
     with pytest.raises(KnobError, match="no experiment 'toy/run'"):
