@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import itertools
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import links, runs
+from workbench import links, questions, runs
 from workbench.experiment import discover, get
 from workbench.knobs import KnobError
 from workbench.ui import Gallery, Panel, show
@@ -396,7 +397,18 @@ def test_every_question_has_an_answer_in_the_records(name, at):
     config = config.replace(**question.knobs)
     made = runs.preview if experiment.instant else lambda e, c: list(runs.stream(e, c))
     rival = made(experiment, config.replace(**question.rival)) if question.rival is not None else []
-    assert question.right(made(experiment, config), rival) in range(len(question.answers))
+    now = made(experiment, config)
+    shown = questions.answer(experiment, question, 0, now, rival)
+    assert shown.right in range(len(question.answers))
+    assert question.measured(now, rival)
+    assert 2 <= len(re.findall(r"[.?!](?: |$)", question.why)) <= 5  # it explains, in a few sentences
+    found = questions.evidence(experiment, question)
+    assert (found is None) == (not question.claim)
+    if found is not None:
+        assert found.text in shown.ledger
+        assert question.part in found.text
+        # one run does not contradict the ledger, or the card says why it can
+        assert not questions.contradicts(question, found, shown.right) or question.unlike in shown.ledger != found.text
     assert len({*question.answers}) == len(question.answers) > 1
     if question.rival is not None:
         assert config.replace(**question.rival) != config

@@ -12,7 +12,7 @@ from workbench.experiment import Question, Record
 CHOSEN = {"miss": 0.0035, "lora": 0.004, "full": 0.0014, "bat-row": 0.0017}
 RANKS = {4: 0.0035, 64: 0.0011}  # of MiSS
 SHARED = 0.001  # the one rate of the comparison in which all methods have the same
-QUICK = {"model": "tiny-llama", "data": "sums", "steps": 100, "samples": 1000, "batch": 16, "every": 5}
+QUICK = {"model": "tiny-llama", "data": "sums", "steps": 100, "samples": 2000, "batch": 16, "every": 5}
 SAME = 0.03  # nats per token: a smaller difference is less than that between two seeds
 SHORT = "This run has one seed and 100 steps; the fits of the ledger have 300."
 

@@ -75,6 +75,7 @@ def _steps(config: LayerTraceConfig) -> int:
     place=lambda record: f"column {record['columns']} of {record['of']}",
     prepare=models.warm_up,
     questions=questions.LAYER_TRACE,
+    units="layers",
     steps=_steps,
 )
 def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:

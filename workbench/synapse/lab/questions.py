@@ -34,9 +34,7 @@ def _told_before(records: list[Record], rival: list[Record]) -> str:
 
 def _two_runs(one: str, pinned: str) -> Callable[[list[Record], list[Record]], str]:
     """The accuracy of a scheme in this run, and of another one in the pinned run."""
-    return lambda now, rival: (
-        f"test accuracy {_ends(now)[one]:.1f} % ({one}), {_ends(rival)[pinned]:.1f} % ({pinned}, pinned run)"
-    )
+    return lambda now, rival: f"test accuracy {_ends(now)[one]:.1f} % ({one}), {_ends(rival)[pinned]:.1f} % ({pinned}, pinned)"
 
 
 def _falls(records: list[Record], scheme: str) -> int:
