@@ -1,4 +1,4 @@
-"""Verdicts: p-values of findings, Holm's correction, refused candidates; and questions run at the settings that the reference chose."""
+"""Verdicts: p-values, Holm's correction, refused candidates; questions are asked at the settings that the reference chose."""
 
 import math
 
@@ -49,9 +49,9 @@ def test_adapters_ask_at_the_chosen_rates():
 def test_synapse_asks_at_the_chosen_rates():
     from workbench.synapse.lab.questions import ABRUPT_PUSH_PULL, UNI
 
-    assert chosen("synapse/schemes", label="push-pull", device="abrupt LTD")["rate"] == ABRUPT_PUSH_PULL
+    assert chosen("synapse/schemes", label="push-pull", response="abrupt LTD")["rate"] == ABRUPT_PUSH_PULL
     for name, where in (
-        ("synapse/schemes", {"device": "abrupt LTD"}), ("synapse/schemes", {"device": "linear"}),
+        ("synapse/schemes", {"response": "abrupt LTD"}), ("synapse/schemes", {"response": "linear"}),
         ("synapse/levels", {"levels": 256}), ("synapse/levels", {"levels": 8}),
     ):  # fmt: skip
         assert chosen(name, label="uni", **where)["rate"] == UNI
@@ -114,8 +114,8 @@ def test_a_candidate_that_failed_on_one_seed_is_named_if_it_was_better():
     assert refused(rows) == [("rate=2", 1, 2, 0.9, 0.8)]
     assert refused(rows, higher=False) == []
     assert refusals(rows) == (
-        "a: rate=2 failed on 1 of 2 choosing seeds, so it could not be chosen; on the others it scored 90.0 % on validation data, "
-        "the chosen setting 80.0 %"
+        "a: rate=2 failed on 1 of 2 choosing seeds, so it could not be chosen; on the others it scored 90.0 % on validation "
+        "data, the chosen setting 80.0 %"
     )
     rows[2]["validation"] = 0.7
     assert refusals(rows) == ""

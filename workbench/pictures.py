@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
 
-import matplotlib.font_manager
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
@@ -14,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from workbench import hover
-from workbench.inks import FAINT, SHADES, themed
+from workbench.inks import SHADES, themed
 from workbench.plotting import PIXELS, style
 
 SHARP = 1.5  # PNG pixels per CSS pixel
@@ -34,21 +32,6 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 def _small(figure: Figure) -> bytes:
     """Return a PNG with 256 colours. It has a third of the bytes, which matters for transfers and for committed notebooks."""
     return _palette(_pixels(figure))
-
-
-def side_by_side(pictures: Sequence[tuple[str, Figure]]) -> bytes:
-    """Return a PNG of figures side by side with their captions above: the first in full size, the others in half size."""
-    drawn = [_pixels(figure) for _, figure in pictures]
-    drawn[1:] = [p.resize((p.width // 2, p.height // 2), PIL.Image.Resampling.LANCZOS) for p in drawn[1:]]
-    size, high = round(12 * SHARP), round(20 * SHARP)
-    whole = PIL.Image.new("RGB", (sum(p.width for p in drawn), high + drawn[0].height), "white")
-    font = PIL.ImageFont.truetype(matplotlib.font_manager.findfont("DejaVu Sans"), size)
-    left = 0
-    for (caption, _), picture in zip(pictures, drawn, strict=True):
-        whole.paste(picture, (left, high))
-        PIL.ImageDraw.Draw(whole).text((left + 6, 3), caption, fill=FAINT, font=font)
-        left += picture.width
-    return _palette(whole)
 
 
 def _palette(picture: PIL.Image.Image) -> bytes:

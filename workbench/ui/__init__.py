@@ -4,6 +4,7 @@ from workbench.ui.browser import RunBrowser
 from workbench.ui.exercise import Exercises
 from workbench.ui.gallery import Gallery
 from workbench.ui.panel import Panel
-from workbench.ui.picture import Picture, beside, show
+from workbench.ui.picture import Picture, show
+from workbench.ui.still import beside, drawing, schematic
 
-__all__ = ["Exercises", "Gallery", "Panel", "Picture", "RunBrowser", "beside", "show"]
+__all__ = ["Exercises", "Gallery", "Panel", "Picture", "RunBrowser", "beside", "drawing", "schematic", "show"]

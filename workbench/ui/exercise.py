@@ -1,15 +1,19 @@
-"""The exercises of a method, each with a checked answer: a box, a reply that says why, and the score."""
+"""The exercises of a method: a box for each answer, a reply with the reason, and the score."""
 
 from __future__ import annotations
+
+import html
 
 import ipywidgets as w
 
 from workbench import exercises, runs
 from workbench.atomic import write_atomic
 
+WIDE = w.Layout(width="auto", max_width="900px")  # long texts wrap
+
 
 class Exercises(w.VBox):
-    """Ask the exercises of `method`; their answers lie in its package and are computed when asked for."""
+    """The exercises of `method`. Enter or the button Check checks an answer, which is computed by the method's package."""
 
     def __init__(self, method: str):
         self.method, self.asked = method, exercises.exercises(method)
@@ -25,13 +29,14 @@ class Exercises(w.VBox):
         return f"Exercises({self.method}): {len(self.asked)}"
 
     def _row(self, number: int) -> w.VBox:
-        box = w.Text(placeholder="your answer", description=f"answer {number + 1}", continuous_update=False)
-        reply = w.Label("")
+        box = w.Text(placeholder="your answer, then Enter", description=f"answer {number + 1}", continuous_update=False)
+        box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")  # Enter
+        reply = w.HTML("", layout=WIDE)
         self.boxes.append(box)
         self.replies.append(reply)
         check = _button("Check", "Check the answer", lambda: self.check(number, box.value), "primary")
         give_up = _button("Show the answer", "Show the answer, and why", lambda: self.give_up(number))
-        question = w.Label(f"{number + 1}. {self.asked[number].question}")
+        question = w.HTML(html.escape(f"{number + 1}. {self.asked[number].question}"), layout=WIDE)
         return w.VBox([question, w.HBox([box, check, give_up]), reply])
 
     def check(self, number: int, given: str) -> str:
@@ -40,25 +45,26 @@ class Exercises(w.VBox):
         right = exercise.right(given)
         if right:
             self.solved.add(number)
-        self.replies[number].value = f"right: {exercise.why}" if right else f"not yet: {exercise.hint}"
-        self._count()
-        return self.replies[number].value
+        return self._reply(number, f"right: {exercise.why}" if right else f"not yet: {exercise.hint}")
 
     def give_up(self, number: int) -> str:
         """Show the answer to exercise `number`, which then counts no more."""
         self.solved.discard(number)
-        self.replies[number].value = self.asked[number].solution()
+        return self._reply(number, self.asked[number].solution())
+
+    def _reply(self, number: int, text: str) -> str:
+        self.replies[number].value = html.escape(text)
         self._count()
-        return self.replies[number].value
+        return text
 
     def export(self) -> None:
         """Save the sheet of questions."""
         path = runs.runs_folder() / "exports" / f"exercises-{self.method}.md"
         write_atomic(path, exercises.sheet(self.method).encode())
-        self.score.value = f"saved exports/{path.name} in the runs folder"
+        self._count(f"; saved exports/{path.name} in the runs folder")
 
-    def _count(self) -> None:
-        self.score.value = f"<b>{len(self.solved)} of {len(self.asked)}</b> solved"
+    def _count(self, more: str = "") -> None:
+        self.score.value = html.escape(f"{len(self.solved)} of {len(self.asked)} solved{more}")
 
 
 def _button(label: str, hint: str, act, style: str = "") -> w.Button:

@@ -1,0 +1,95 @@
+"""Pictures that stand still in a cell: a reference with this run folded below it, a figure, the schematic of a method."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from workbench import inks, papers, pictures, runs, schematics
+from workbench.experiment import Experiment, Record, get
+from workbench.intervals import judging_rows
+from workbench.knobs import Config
+from workbench.ui.picture import HERE, Picture
+
+
+class Still(anywidget.AnyWidget):
+    """A figure in the inks of the page, with a caption below it; a saved notebook shows it as PNG."""
+
+    _esm = HERE / "panel.js"
+    _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
+    spec = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+    picture = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, figure: Figure, caption: str = ""):
+        self.figure = figure
+        below = f'<p class="wb-caption">{html.escape(caption)}</p>' if caption else ""
+        super().__init__(picture={"svg": f"<div>{pictures.markup(figure)}{below}</div>", "story": caption, "titled": True})
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        found = super()._repr_mimebundle_(**kwargs)
+        bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
+        png = base64.b64encode(pictures.encode(self.figure)).decode()
+        return {**bundle, "image/png": png, "text/plain": self.picture["story"] or "a figure"}
+
+
+def drawing(figure: Figure, caption: str = "") -> Still:
+    """Return a widget that shows a matplotlib figure in the inks of the page's theme."""
+    return Still(figure, caption)
+
+
+def schematic(method: str) -> Still:
+    """Return a widget with the drawing that shows the idea of a method, and its caption."""
+    found = schematics.schematic(method)
+    return Still(found.draw(), found.caption)
+
+
+class Beside(Picture):
+    """The committed reference of an experiment, and folded below it the picture of the records at hand."""
+
+    def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
+        super().__init__(experiment)
+        reference = papers.reference_records(self.experiment.name)
+        told, here = self.drawing.story(records, config), f"This run: scale {scale}, {_about(config, records)}"
+        shown = self.drawing.draw(records)
+        markup = _figure(here, shown)
+        if reference:
+            laptop = self.experiment.config.at("laptop")
+            reason = papers.outdated(self.experiment, laptop)
+            caption = f"Committed reference: scale laptop, {_about(laptop, reference)}{'; ' + reason if reason else ''}"
+            self.drawing.figure = None  # the next figure does not replace the one of this run
+            shown, small = self.drawing.draw(reference), shown
+            folded = (
+                f"<details><summary>{html.escape(here)}</summary><p>{html.escape(told)}</p>{pictures.markup(small)}</details>"
+            )
+            markup = f"{_figure(caption, shown)}<details>{folded}</details>"
+            told = self.drawing.story(reference, laptop)
+        self.picture = {"svg": f'<div class="wb-beside">{markup}</div>', "story": told, "titled": True, "place": "", "seq": 0}
+
+
+def _figure(caption: str, drawn: Figure) -> str:
+    return f"<figure><figcaption><b>{html.escape(caption)}</b></figcaption>{pictures.markup(drawn)}</figure>"
+
+
+def _about(config: Config, records: Sequence[Record]) -> str:
+    """The model, if the experiment has one, and the number of seeds, or of records."""
+    seeds = len({r["seed"] for r in judging_rows(records) if "seed" in r})
+    count = f"{seeds} seeds" if seeds > 1 else "1 seed" if seeds else f"{len(records)} records"
+    model = getattr(config, "model", "")
+    return f"{Path(model).name}, {count}" if model else count
+
+
+def beside(experiment: str | Experiment, scale: str) -> list[Record]:
+    """Run an experiment at `scale`, show the committed reference with this run folded below it, and return the records."""
+    found = get(experiment)
+    config = found.config.at(scale)
+    records = list(runs.stream(found, config))
+    display(Beside(found, config, records, scale))
+    return records
