@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.category import StrCategoryLocator
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -93,8 +94,8 @@ def _named(artist: Any) -> str:
 
 def _named_values(axis: Any) -> Callable[[float], str]:
     """A function that writes a value of an axis: in four digits, or as the nearest tick if the ticks are words."""
-    places = np.asarray(axis.get_majorticklocs(), float)
-    words = axis.get_major_formatter().format_ticks(places) if isinstance(axis.get_major_locator(), FixedLocator) else []
+    places, named = np.asarray(axis.get_majorticklocs(), float), (FixedLocator, StrCategoryLocator)
+    words = axis.get_major_formatter().format_ticks(places) if isinstance(axis.get_major_locator(), named) else []
     if not any(re.search("[A-Za-z]{2}", word) for word in words):
         return lambda value: f"{value:.4g}"
     return lambda value: words[int(np.abs(places - value).argmin())]

@@ -69,7 +69,7 @@ class Beside(Picture):
             folded = (
                 f"<details><summary>{html.escape(here)}</summary><p>{html.escape(told)}</p>{pictures.markup(small)}</details>"
             )
-            markup = f"{_figure(caption, shown)}<details>{folded}</details>"
+            markup = _figure(caption, shown) + folded
             told = self.drawing.story(reference, laptop)
         self.picture = {"svg": f'<div class="wb-beside">{markup}</div>', "story": told, "titled": True, "place": "", "seq": 0}
 
