@@ -161,7 +161,7 @@ def figures(
     ] = False,
 ) -> None:
     """Draw all figures of a method, compute only the missing runs, and print the verdict on each claim of its paper."""
-    from workbench import papers, runs
+    from workbench import findings, papers, runs
     from workbench.atomic import write_atomic
     from workbench.experiment import discover
     from workbench.pictures import encode
@@ -188,8 +188,12 @@ def figures(
             if reference and experiment.paper and experiment.of is None:
                 papers.write_reference(experiment, config, records)
         for name in sorted({e.method for e in chosen}):
+            if name in findings.every():
+                typer.echo(f"{name}: what we worked from: {findings.of(name).worked_from}")
             for line in papers.lines(papers.ledger(name, scale)):
                 typer.echo(line)
+        if reference:
+            typer.echo(f"written: {', '.join(str(path) for path in findings.write(Path(__file__).parents[1]))}")
 
 
 @app.command()

@@ -3,6 +3,6 @@
 Importing this package registers them.
 """
 
-from workbench.quantization.lab import claims, exercises, experiments, schematic, studies
+from workbench.quantization.lab import claims, exercises, experiments, findings, schematic, studies
 
-__all__ = ["claims", "exercises", "experiments", "schematic", "studies"]
+__all__ = ["claims", "exercises", "experiments", "findings", "schematic", "studies"]

@@ -3,6 +3,6 @@
 Importing this package registers them.
 """
 
-from workbench.synapse.lab import claims, exercises, experiments, histories, network_experiments, schematic, studies
+from workbench.synapse.lab import claims, exercises, experiments, findings, histories, network_experiments, schematic, studies
 
-__all__ = ["claims", "exercises", "experiments", "histories", "network_experiments", "schematic", "studies"]
+__all__ = ["claims", "exercises", "experiments", "findings", "histories", "network_experiments", "schematic", "studies"]

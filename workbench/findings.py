@@ -1,0 +1,176 @@
+"""The findings as text: for each method its tables and its ledger, computed from the committed records.
+
+``workbench figures --reference`` writes them to the README of the reference records, and one sentence for each method to the
+README of the repository.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench import methods, papers
+from workbench.atomic import write_atomic
+from workbench.intervals import Interval, judging_rows
+from workbench.knobs import KnobError
+from workbench.measures import Measure, SeriesStyle, places
+from workbench.registry import FINDINGS
+from workbench.verdicts import LEVEL
+
+ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # as in README
+BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<!-- end of findings -->"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of means, from the records of `experiment`: one row for each label, one column for each value of `place`."""
+
+    title: str
+    experiment: str
+    measure: Measure
+    style: SeriesStyle
+    place: str
+    names: Callable[[str], str] = str  # of the values of `place`
+    labels: Sequence[str] = ()  # by default all
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is written about a method besides its ledger.
+
+    `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
+    the claim that README quotes, with the finding that begins with `part`.
+    """
+
+    title: str
+    worked_from: str
+    setup: str
+    main: str
+    part: str = ""
+    tables: Sequence[Table] = ()
+
+
+def declare(method: str, findings: Findings) -> None:
+    """Register the findings of a method."""
+    FINDINGS[method] = findings
+
+
+def of(method: str) -> Findings:
+    """Return the declared findings of a method, after importing its lab; raises KnobError if there are none."""
+    if method in methods.methods():
+        methods.load(method)
+    if method not in FINDINGS:
+        raise KnobError(f"method {method!r} declares no findings; expected one of {', '.join(sorted(FINDINGS))}")
+    return FINDINGS[method]
+
+
+def every() -> list[str]:
+    """The methods that declare findings, in the order of README."""
+    for name in methods.methods():
+        methods.load(name)
+    return sorted(FINDINGS, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+
+
+# -- the README of the reference records ---------------------------------------------------------------------------------------
+
+HEAD = f"""# What was measured
+
+This file is written by `workbench figures --reference`, from the records in this folder; do not edit it. How fast the programs
+are is in [speed.md](speed.md).
+
+- **95 % confidence interval (CI).** Every number is a mean over independent units: seeds, or layers of a model. The range in
+  parentheses is its 95 % CI by Student's t: if the measurement were repeated many times, 95 % of such ranges would contain the
+  true mean.
+- **Verdict.** A claim *holds* if the whole CI lies where the claim says, *fails* if the whole CI lies elsewhere, and is *open*
+  otherwise. A claim that nothing here can decide is *undecidable here*.
+- **After Holm.** With twenty claims, one is expected to be decided by chance at the level {LEVEL:g}. Holm's correction makes the
+  decisions of a method stricter, so that the probability of even one wrong decision is at most {LEVEL:g}. If the verdict and this
+  column differ, read the claim as open.
+- **Settings.** Each method is measured at the best of its candidate settings. Some seeds choose the setting on validation data,
+  and other seeds measure it on test data.
+"""
+
+
+def page() -> str:
+    """The README of the reference records."""
+    return "\n".join([HEAD, *(_section(name) for name in every())])
+
+
+def _section(method: str) -> str:
+    found, ledger = of(method), papers.ledger(method, "reference")
+    parts = [f"## {found.title}", f"**What we worked from.** {found.worked_from}", found.setup]
+    parts += [_table(table) for table in found.tables]
+    head = "| claim | verdict | after Holm | measured | the paper reports |\n| --- | --- | --- | --- | --- |"
+    columns = ("verdict", "after Holm", "measured", "paper")
+    rows = [
+        f"| `{name}` {_cell(row['claim'])} | {' | '.join(_cell(row[column]) for column in columns)} |"
+        for name, row in ledger.iterrows()
+    ]
+    return "\n\n".join([*parts, "\n".join(["### Ledger of claims\n", head, *rows])]) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").strip()
+
+
+def _table(table: Table) -> str:
+    records = [r for r in judging_rows(papers.reference_records(table.experiment) or []) if table.place in r]
+    columns = places(records, table.place)
+    labels = list(table.labels) or places(records, "label")
+    cells = table.measure.table(records, table.place).set_index(["label", table.place])
+    head = f"| {table.measure.axis} | {' | '.join(_cell(table.names(str(c))) for c in columns)} |"
+    lines = [f"### {table.title}\n", head, "| --- " * (len(columns) + 1) + "|"]
+    for label in labels:
+        row = [_mean(cells, label, column, table.measure.digits) for column in columns]
+        lines.append(f"| {_cell(table.style.name(label))} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _mean(cells, label: str, column, digits: int) -> str:
+    """Mean and interval of a cell, "" if the label was not measured there, and a remark if a fit failed."""
+    if (label, column) not in cells.index:
+        return ""
+    row = cells.loc[(label, column)]
+    found = Interval(row["mean"], row["low"], row["high"], int(row["n"]))
+    if found.n == 0:
+        return "all fits failed"
+    if not found.low < found.high:
+        return f"{found.mean:.{digits}f} (no CI)"
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+# -- the README of the repository ----------------------------------------------------------------------------------------------
+
+
+def sentences() -> str:
+    """One finding for each method, as a Markdown list."""
+    return "\n".join(f"- {_sentence(name)}" for name in every())
+
+
+def _sentence(method: str) -> str:
+    found = of(method)
+    row = papers.ledger(method, "reference").loc[found.main]
+    meant = [f for f in papers.judged(method, "reference")[found.main].findings if f.text.startswith(found.part)]
+    measured = f"{meant[0]}" if found.part and meant else row["measured"]
+    state = row["verdict"] if row["after Holm"] in ("-", row["verdict"]) else f"{row['verdict']}, open after Holm's correction"
+    return f"**{found.title}.** {row['claim'].removeprefix('Ours: ')}: *{state}* ({measured})."
+
+
+def with_sentences(readme: str) -> str:
+    """The text of README with its findings replaced; raises ValueError if the marks of the place are missing."""
+    found = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.S)
+    if not found.search(readme):
+        raise ValueError(f"README.md: expected the lines {BEGIN!r} and {END!r} around the findings")
+    return found.sub(lambda _: f"{BEGIN}\n{sentences()}\n{END}", readme)
+
+
+def write(root: Path) -> list[Path]:
+    """Write both READMEs of the repository at `root`; returns their paths."""
+    reference, readme = root / "data" / "reference" / "README.md", root / "README.md"
+    write_atomic(reference, page().encode())
+    if readme.exists():
+        write_atomic(readme, with_sentences(readme.read_text(encoding="utf-8")).encode())
+    return [reference, readme]
