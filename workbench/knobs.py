@@ -11,7 +11,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
 from functools import cache
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -49,6 +49,7 @@ class Knob:
     file: str = ""
     essential: bool = False
     when: tuple[Callable[[Any], bool], str] | None = None
+    names: Mapping[Any, str] = field(default_factory=dict)
 
     def top(self, config: Any) -> float | None:
         """Return the highest allowed value, given the other knobs of `config`; None if there is no known limit."""
@@ -70,6 +71,7 @@ def knob(
     file: str = "",
     essential: bool = False,
     when: tuple[Callable[[Any], bool], str] | None = None,
+    names: Mapping[Any, str] = {},
 ) -> Any:
     """Declare a knob: a pydantic field with a default, a label of at most about 20 characters, and a help text.
 
@@ -78,8 +80,9 @@ def knob(
     with `free` it also accepts any other text. `file` is the suffix of the file if the value is a path. The `essential`
     knobs (at most eight per config) are shown first. ``when=(condition, reason)`` declares that the knob has an effect only
     if ``condition(config)`` is true. Otherwise the panel disables it and the command line prints a warning with the reason.
+    `names` are texts that the panel shows instead of some of the values.
     """
-    shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when)
+    shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when, names)
     tuples = any(isinstance(value, tuple) for value in (default, *choices))
     span = {} if tuples or callable(high) else {"ge": low, "le": high}
     return Field(default, description=help or label, json_schema_extra={"knob": shown}, **span)  # type: ignore[arg-type]

@@ -25,7 +25,9 @@ def test_a_run_is_played_back_from_one_file():
     found = data_of(text)
     assert len(found["frames"]) == found["view"]["frames"]["count"] == 48
     assert found["frames"][-1]["told"] == toy.tell(list(runs.stream(get("toy/walk"), config)), config)
-    assert set(found["view"]["idle"].values()) == {"fixed in this page"}
+    assert found["spec"]["knobs"] == [], "nothing in a replayed run can be changed"
+    assert f"<title>{get('toy/walk').summary.rstrip('.')}</title>" in text
+    assert "toy/walk: number of records = 100" in text
     assert not re.search("https?:", re.sub(r"http://www\.w3\.org/[\w/]+", "", text)), "nothing is fetched"
     assert text.count("<script") == 2
 
@@ -37,8 +39,7 @@ def test_an_instant_panel_moves_over_a_lattice():
     lines = [line for frame in found["frames"] for line in frame["lines"]]
     assert len(lines) == len({*lines}), "each line once"
     assert all(max(frame["ids"]) < len(lines) for frame in found["frames"])
-    assert "rate" not in found["view"]["idle"]
-    assert found["view"]["idle"]["pause"] == "fixed in this page"
+    assert [knob["name"] for knob in found["spec"]["knobs"]] == ["rate", "symmetric"], "only what can be changed is shown"
 
 
 def test_a_lattice_is_chosen_where_none_is_given():

@@ -40,7 +40,15 @@ class DeviceConfig(Config):
 
     title: ClassVar[str] = "device"
     device: Law = knob(
-        "exponential", "device", "A type of response, or a published device with its own levels and shape.", essential=True
+        "exponential",
+        "device",
+        "A type of response, or a published device with its own levels and shape.",
+        essential=True,
+        names={
+            name: name.replace("(recalled)", "(from memory, not checked)")
+            for name, found in CATALOGUE.items()
+            if not found.verified
+        },
     )
     levels: int = knob(
         64,

@@ -72,7 +72,7 @@ def _input(name: str, hint: Any, config: Config, shown: Knob) -> dict[str, Any]:
     options = literals(hint) or list(shown.choices)
     free = shown.free or shown.file or any(isinstance(v, tuple) for v in (value, *options))
     if options and not free:
-        return common | {"kind": "select", "options": [[text_of(v), v] for v in options]}
+        return common | {"kind": "select", "options": [[shown.names.get(v, text_of(v)), v] for v in options]}
     if hint is bool:
         return common | {"kind": "check"}
     top = shown.top(config)

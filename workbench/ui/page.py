@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench import inks, pictures, runs
 from workbench.experiment import Experiment, get
-from workbench.knobs import Config, KnobError
+from workbench.knobs import Config, KnobError, text_of
 from workbench.ui.inputs import inputs
 from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
@@ -20,7 +20,6 @@ from workbench.ui.replay import MOST, Frames, Replay
 LARGEST = 3_000_000  # characters of a page
 FEWEST = 3  # pictures of a run, or values of a knob, below which a page shows nothing
 ALONG = 9  # values of a knob in a lattice, at most
-FIXED = "fixed in this page"
 COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
     "ui-font-color1": ("#212121", "#dedede"), "ui-font-color2": ("#616161", "#9e9e9e"), "layout-color0": ("#ffffff", "#111111"),
     "layout-color1": ("#ffffff", "#212121"), "layout-color2": ("#eeeeee", "#424242"), "border-color1": ("#bdbdbd", "#616161"),
@@ -51,7 +50,7 @@ def _replayed(experiment: Experiment, config: Config) -> str:
         replay = Replay(1, panel.drawing, records, config, (), frames.append, most)
         for at in range(len(replay.moments)):
             replay.make(at)
-        view = {"frames": {"run": 1, "count": len(frames)}, "idle": dict.fromkeys(config.knobs(), FIXED)}
+        view = {"frames": {"run": 1, "count": len(frames)}, "idle": {}}
         done = _write(panel, view, frames, None, f"run {runs.run_id(experiment, config)}")
         if len(done) <= LARGEST:
             return done
@@ -67,7 +66,7 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
         for values in itertools.product(*lattice.values()):
             point = config.replace(**dict(zip(lattice, values, strict=True)))
             frames.append({**made.add(panel.drawing, runs.preview(experiment, point), point), "place": ""})
-        view = {"idle": dict.fromkeys((name for name in config.knobs() if name not in lattice), FIXED)}
+        view = {"idle": {}}
         done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
         if len(done) <= LARGEST:
             return done
@@ -118,11 +117,14 @@ def _accepted(config: Config, name: str, value: Any) -> bool:
 
 
 def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str) -> str:
+    moving = lattice or {}  # only the knobs that have an effect in the page are shown
     knobs = [
-        {**k, "kind": "slider", "marks": lattice[k["name"]]} if lattice and _numeric(lattice.get(k["name"])) else k
+        {**k, "kind": "slider", "marks": moving[k["name"]]} if _numeric(moving[k["name"]]) else k
         for k in panel.spec["knobs"]
+        if k["name"] in moving
     ]
-    spec = {**panel.spec, "kernel": False, "code": lattice is None, "questions": [], "presets": [], "pins": False, "knobs": knobs}
+    off = {"kernel": False, "code": lattice is None, "questions": [], "presets": [], "pins": False}
+    spec = {**panel.spec, **off, "knobs": knobs, "groups": [["", [*moving], True]]}
     data = {
         "spec": spec,
         "view": {**panel.view, "message": made, "stale": "", "busy": False, **view},
@@ -134,8 +136,8 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
     picture = base64.b64encode(pictures.encode(panel.drawing.draw(panel.records))).decode()
     script = (HERE / "panel.js").read_text().replace("export default", "const widget =")
     return _PAGE.format(
-        title=html.escape(experiment.name),
-        summary=html.escape(experiment.summary),
+        title=html.escape(experiment.summary.rstrip(".")),
+        summary=html.escape(f"{experiment.name}: {_settings(panel.config, moving)}"),
         css=_style(),
         # no "<" in it: nothing in the data can end the script
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -143,6 +145,16 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
         story=html.escape(panel.picture["story"]),
         png=picture,
         code=html.escape(panel.code),
+    )
+
+
+def _settings(config: Config, moving: Mapping[str, Any]) -> str:
+    """The knobs that differ from their defaults and do not move, in words."""
+    labels, idle = {name: knob.label for name, knob in config.knobs().items()}, config.idle()
+    fixed = {name: value for name, value in config.changed().items() if name not in moving and name not in idle}
+    return (
+        ", ".join(f"{labels.get(name, name)} = {text_of(value)}" for name, value in fixed.items())
+        or "all settings at their defaults"
     )
 
 

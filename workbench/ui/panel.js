@@ -290,7 +290,7 @@ class Panel {
       const preset = (scale) => make("button", { type: "button", onclick: () => this.send({ do: "preset", scale }) }, scale);
       parts.push(make("div", { className: "wb-presets" }, "all knobs as for ", ...spec.presets.map(preset)));
     }
-    return make("div", { className: "wb-left", role: "group", ariaLabel: "knobs" }, ...parts);
+    return make("div", { className: "wb-left", role: "group", ariaLabel: "knobs", hidden: !spec.knobs.length }, ...parts);
   }
 
   right() {
