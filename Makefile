@@ -62,6 +62,7 @@ notebooks: .venv/ready
 figures: .venv/ready
 	$(BIN)/workbench figures
 
+# Each benchmark writes its results to data/reference/speed.json and the tables to data/reference/speed.md.
 bench: .venv/ready
 	$(BIN)/python tests/bench/bench_quantization.py
 	$(BIN)/python tests/bench/bench_synapse.py

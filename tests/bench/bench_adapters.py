@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import peft
 import torch
+from report import Report
 from torch import Tensor, nn
 
 from workbench import models, qa
@@ -22,6 +23,14 @@ from workbench.adapters.lab.microscope import examine
 from workbench.adapters.lab.tuning import Tuner, TuningConfig
 
 ROUNDS = 12
+STEP_GOALS = {
+    "MiSS": "at most 0.85",
+    "Bat-row": "at most 0.65",
+    "MiSS, bf16 base": "at most 0.5",
+    "Bat-row, bf16 base": "at most 0.5",
+}
+VERSIONS = {"PEFT": peft.__version__}
+report = Report("adapters")
 
 
 class One(nn.Module):
@@ -101,6 +110,20 @@ def one_layer(width: int = 1024, tokens: int = 256, r: int = 64) -> None:
             f"  {name:10} {took:7.2f} ms, {over:6.2f} over the frozen layer ({over / bat:5.2f} of PEFT Bat's); "
             f"keeps {memory[name]:6.2f} MiB"
         )
+    usual = (width, tokens, r) == (1024, 256, 64)
+    for name, took in times.items():
+        layer = f"Layer of {width} x {width}, {tokens:,} tokens, r = {r}"
+        if name not in ("frozen", "PEFT Bat"):
+            goal = "at most 0.25" if usual and name == "Bat-row" else ""
+            report.row(
+                f"{layer}, time added to the frozen layer's: {name} / PEFT's Bat",
+                round((took - frozen) / bat, 2),
+                goal=goal,
+                versions=VERSIONS,
+            )
+        if usual and name != "frozen":
+            goal = "less than 4 MiB (no buffer of the weight's size)" if name in ("Bat-row", "Bat-col", "DoRA") else ""
+            report.row(f"{layer}, memory kept for the gradient: {name}", f"{memory[name]:.2f} MiB", goal=goal, versions=VERSIONS)
 
 
 class Step:
@@ -148,6 +171,14 @@ def smollm2() -> None:
     for name, took in times.items():
         peer = times["PEFT Bat" if "Bat" in name else "PEFT MiSS"]
         print(f"  {name:18} {took:8.0f} ms  {took / peer:.2f} of PEFT's")
+        if not name.startswith("PEFT"):
+            report.row(
+                f"One step of SmolLM2-135M: {name} / PEFT's {'Bat' if 'Bat' in name else 'MiSS'}",
+                round(took / peer, 2),
+                goal=STEP_GOALS[name],
+                if_missed="all but a tenth of the step is the frozen model's own" if name == "MiSS" else "",
+                versions=VERSIONS,
+            )
 
 
 def tuned() -> None:
@@ -157,7 +188,9 @@ def tuned() -> None:
         start = time.process_time()
         for _ in tuner.run():
             pass
-        print(f"{model}: {40 * (time.process_time() - start):.0f} ms a step of 16 sums")
+        took = 40 * (time.process_time() - start)
+        print(f"{model}: {took:.0f} ms a step of 16 sums")
+        report.row(f"One step of 16 sums, MiSS, {model}", f"{took:.0f} ms")
 
 
 def microscope() -> None:
@@ -170,7 +203,10 @@ def microscope() -> None:
             p.data += 0.01 * torch.randn_like(p)
         start = time.perf_counter()
         found = [examine(layer) for layer in adapted(model).values()]
-        print(f"microscope, {method}: {len(found)} layers of SmolLM2-135M in {time.perf_counter() - start:.1f} s")
+        took = time.perf_counter() - start
+        print(f"microscope, {method}: {len(found)} layers of SmolLM2-135M in {took:.1f} s")
+        name = {"miss": "MiSS", "bat-row": "Bat-row", "lora": "LoRA"}[method]
+        report.row(f"Microscope on the {len(found)} layers of SmolLM2-135M: {name}", f"{took:.1f} s", goal="at most 5 s")
     torch.set_num_threads(1)
 
 

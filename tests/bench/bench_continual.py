@@ -14,11 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from report import Report
 from rounds import PEERS, environment
 
 from workbench.continual import CLASSP, fit, streams
 
 TENSORS, ROUNDS, IN_A_ROW = (16, 12, 4)  # a few steps of each in a row, so that what it holds is in the cache as in training
+
+GOALS = {  # of CLASSP's step, by power and number of weights
+    (1, 2_000_000): "at most 0.6",
+    (1, 16_000_000): "at most 0.75",
+    (2, 2_000_000): "level",
+    (2, 16_000_000): "level",
+}
+report = Report("continual")
 
 
 def weights(count: int) -> list[torch.Tensor]:
@@ -53,9 +62,24 @@ def main() -> None:
         print(f"{count:,} weights")
         for name, seconds in best.items():
             print(f"  {name:22} {1000 * seconds:8.3f} ms  {seconds / best['AdamW fused']:.2f} of AdamW fused")
+        for power, other in ((1, "AdamW fused"), (2, "Adagrad fused"), (3, "AdamW fused")):
+            report.row(
+                f"One step of {count:,} weights: CLASSP, p = {power} / {other}",
+                round(best[f"CLASSP p={power}"] / best[other], 2),
+                goal=GOALS.get((power, count), ""),
+            )
+        for form, label in (
+            ("CLASSP p=1, threshold", "p = 1, with a threshold"),
+            ("CLASSP loop", "p = 1, as a loop over tensors"),
+        ):
+            report.row(
+                f"One step of {count:,} weights: CLASSP, {label} / AdamW fused", round(best[form] / best["AdamW fused"], 2)
+            )
 
 
 PEER = PEERS / "avalanche"
+PEER_VERSION = "0.6.0"
+NAMES = {"sgd": "SGD", "ewc": "EWC", "replay": "replay"}
 PEER_SCRIPT = """
 import json, sys, time, warnings
 warnings.filterwarnings("ignore")
@@ -95,7 +119,7 @@ print(json.dumps({"seconds": seconds, "accuracy": sum(right) / count}))
 
 def peer(folder: Path) -> None:
     """EWC, replay and plain SGD against Avalanche 0.6.0: the same network and data, one thread, turn by turn."""
-    if not environment(PEER, ["torch==2.13.0"], ["avalanche-lib==0.6.0"]):
+    if not environment(PEER, ["torch==2.13.0"], [f"avalanche-lib=={PEER_VERSION}"]):
         return
     stream = streams.load("split-fashion-mnist-10k", samples=1400)
     arrays = {
@@ -124,6 +148,12 @@ def peer(folder: Path) -> None:
         print(
             f"{ours:7} ours {mine:5.2f} s, {100 * found.metrics['ACC']:.1f} %; Avalanche {other:5.2f} s, "
             f"{100 * peers['accuracy']:.1f} %: {mine / other:.2f} of its time"
+        )
+        report.row(
+            f"Fit of 784-100-100, {NAMES[ours]}: ours / Avalanche's",
+            round(mine / other, 2),
+            remark=f"accuracy {100 * found.metrics['ACC']:.1f} %, Avalanche's {100 * peers['accuracy']:.1f} %",
+            versions={"Avalanche": PEER_VERSION},
         )
 
 

@@ -7,12 +7,16 @@ import resource
 import time
 
 import torch
+import transformers
+from report import Report
 
 from workbench import datasets, models
 from workbench.generation import generate, generate_batch, read
 
 TOKENS = 32
 NAMES = 1000
+VERSIONS = {"transformers": transformers.__version__}
+report = Report("generation")
 
 
 def timed(call, repeats=3):
@@ -41,10 +45,22 @@ def plain(lm):
     theirs, text = timed(lambda: by_transformers(lm, prompts[0]))
     assert reply.text == text
     print(f"{TOKENS} tokens after {reply.prompt_tokens}: {ours:.2f} s, {ours / theirs:.2f} of transformers' generate")
+    report.row(
+        f"{TOKENS} tokens after a prompt of {reply.prompt_tokens}: generate / transformers' generate",
+        round(ours / theirs, 2),
+        remark=f"{ours:.2f} s",
+        versions=VERSIONS,
+    )
     single, one = timed(lambda: [generate(lm, prompt, TOKENS) for prompt in prompts], 2)
     batch, all_ = timed(lambda: generate_batch(lm, prompts, TOKENS, size=8), 2)
     same = sum(a.text == b.text for a, b in zip(one, all_, strict=True))
     print(f"eight prompts at once: {batch:.2f} s, {batch / single:.2f} of one after another ({same} of 8 texts are the same)")
+    report.row(
+        f"{TOKENS} tokens after each of eight prompts: in one batch / one after another",
+        round(batch / single, 2),
+        remark=f"{batch:.2f} s; {same} of 8 texts are the same",
+        versions=VERSIONS,
+    )
 
 
 def behind_a_prefix(lm):
@@ -61,6 +77,12 @@ def behind_a_prefix(lm):
         f"8 tokens after {reply.prompt_tokens:,}, {len(prefix.ids):,} of them a prefix (read once, {once:.1f} s): "
         f"{spared:.2f} s, {spared / whole:.2f} of reading all ({whole:.2f} s)"
     )
+    report.row(
+        f"8 tokens after a prompt of {reply.prompt_tokens:,}: with a prefix of {len(prefix.ids):,} that is read once / without",
+        round(spared / whole, 3),
+        remark=f"{spared:.2f} s; reading the prefix takes {once:.1f} s",
+        versions=VERSIONS,
+    )
 
 
 if __name__ == "__main__":
@@ -69,4 +91,6 @@ if __name__ == "__main__":
     smollm2 = models.load(models.SMOLLM2)
     plain(smollm2)
     behind_a_prefix(smollm2)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+    peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB"
+    print(f"peak memory {peak}")
+    report.row("All of these measurements in one process", memory=peak, versions=VERSIONS)

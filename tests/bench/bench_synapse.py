@@ -19,13 +19,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from report import Report
 from rounds import PEERS, environment, medians
 
 from workbench.digits import load_digits
+from workbench.provenance import cores
 from workbench.synapse import Perceptron, SynapseConfig
 from workbench.synapse.training import digits_of, train, warm_up
 
 PEER = PEERS / "aihwkit"
+PEER_VERSION = "1.1.0"
+report = Report("synapse")
 WIDE = {"data": "mnist-10k", "pool": 1, "hidden": "250,125", "rate": 0.01, "rule": "coincidence"}
 
 PEER_SCRIPT = """
@@ -74,7 +78,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "right": right / sampl
 
 def against_aihwkit() -> None:
     """Samples per second at batch 1 and 32."""
-    if not environment(PEER, ["torch==2.10.0", "aihwkit==1.1.0"]):
+    if not environment(PEER, ["torch==2.10.0", f"aihwkit=={PEER_VERSION}"]):
         return
     data = load_digits("mnist-10k", 1)
     cases = (
@@ -96,6 +100,13 @@ def against_aihwkit() -> None:
                     f"{name}, batch {batch}: ours {ours:,.0f}, aihwkit {theirs:,.0f} samples/s, ratio {ours / theirs:.1f}{goal}"
                 )
                 print(f"  (aihwkit had {right:.0%} right while it trained on {samples} samples)")
+                report.row(
+                    f"784-250-125-10, {name}, batch {batch}: our samples per second / aihwkit's",
+                    round(ours / theirs, 1),
+                    goal="at least 2" if batch == 1 else "",
+                    remark=f"{ours:,.0f} and {theirs:,.0f} samples/s",
+                    versions={"aihwkit": PEER_VERSION},
+                )
 
 
 def _turn(script: Path, path: Path, kind: str, knobs: dict, batch: int, samples: int) -> tuple[float, float, float] | None:
@@ -126,6 +137,10 @@ def against_the_readable_form() -> None:
         config = SynapseConfig(**{**WIDE, "rule": "stochastic"}, batch=batch)
         fast, slow = rate_of(config, 5000), rate_of(config, 100, compiled=False)
         print(f"compiled {fast:,.0f}, readable {slow:,.0f} samples/s at batch {batch}, ratio {fast / slow:,.0f}")
+        report.row(
+            f"Samples per second, batch {batch}: compiled loop / readable form (same numbers but for rounding)",
+            round(fast / slow),
+        )
 
 
 def many_designs(count: int = 32) -> None:
@@ -159,6 +174,17 @@ def many_designs(count: int = 32) -> None:
     print(f"  / {count} compiled runs one after another in one process ({single:.2f} s): {batched / single:.2f}")
     print(f"  / {count} processes of `workbench run` ({process:.1f} s each): {batched / (count * process):.3f}")
     print(f"  / {count} runs of the readable form ({readable:.0f} s): {batched / readable:.4f}")
+    for others, took in (
+        ("runs of the readable form", readable),
+        ("runs of the command line", count * process),
+        ("compiled runs, one after another in one process", single),
+    ):
+        report.row(
+            f"{count} designs of 196-100-10 in one batch / {count} {others}",
+            float(f"{batched / took:.2g}"),
+            goal="far less than 1",
+            threads=min(count, cores()),  # the designs are trained in as many threads, whatever torch's number is
+        )
 
 
 def width() -> None:
@@ -167,6 +193,8 @@ def width() -> None:
         n: rate_of(SynapseConfig(**{**WIDE, "rule": "stochastic", "hidden": str(n)}), 4000) for n in (50, 100, 200, 400, 800)
     }
     print("784-n-10, batch 1: " + ", ".join(f"n = {n}: {rate:,.0f}/s" for n, rate in rates.items()))
+    for n, rate in rates.items():
+        report.row(f"Samples per second, 784-n-10, batch 1, n = {n}", round(rate))
 
 
 MEMORY = """
@@ -193,6 +221,7 @@ def memory() -> None:
         done = subprocess.run([sys.executable, "-c", MEMORY, spread], capture_output=True, text=True, check=True)
         found = float(done.stdout)
         print(f"784-250-125-10, {name}: {found:.0f} MB, {found * 2**20 / synapses:.0f} bytes a synapse")
+        report.row(f"784-250-125-10, {name}: building and training", memory=f"{found * 2**20 / synapses:.0f} bytes per synapse")
 
 
 if __name__ == "__main__":
