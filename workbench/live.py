@@ -92,15 +92,15 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
         figure.text(8 / width, 1 - 22 / height, subtitle, fontsize=8.5, color=FAINT, va="top", parse_math=False)
 
 
-def words(axes: Axes, parts: Sequence[tuple[str, str]]) -> None:
-    """Write a one-line legend above the upper right corner of the axes: texts, each in its own colour."""
+def words(axes: Axes, parts: Sequence[tuple[str, str]], line: int = 0) -> None:
+    """Write a one-line legend above the upper right corner of the axes, `line` lines above the title: texts in their colours."""
     left = 0
     for said, colour in reversed(parts):
         axes.annotate(
             said.replace(" ", "\u00a0"),  # SVG removes normal spaces at the end of a text
             (1, 1),
             xycoords="axes fraction",
-            xytext=(left, 5),
+            xytext=(left, 5 + 11 * line),
             textcoords="offset points",
             ha="right",
             fontsize=8,

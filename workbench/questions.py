@@ -13,10 +13,12 @@ from workbench.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Answer:
-    """The place of the right answer, and three paragraphs: the measurement, the explanation, the ledger's line."""
+    """The place of the right answer, the measured numbers, its text, a reply to the guess, the explanation, the ledger's line."""
 
     right: int
     measured: str
+    answer: str
+    reply: str
     why: str
     ledger: str
 
@@ -35,9 +37,10 @@ def answer(experiment: Experiment, question: Question, guess: int, records: Sequ
     numbers = question.measured([*records], [*rival])
     seeds = len({r["seed"] for r in records if "seed" in r})
     where = "This run" if experiment.instant else f"These {seeds} seeds" if seeds > 1 else "This run, one seed"
-    found = f"{where}: {numbers}. " if numbers else f"{where}: "
+    found = f"{where}: {numbers}." if numbers else f"{where}:"
     reply = "Your guess is right." if guess == right else f"You guessed: {question.answers[guess]}."
-    return Answer(right, f"{found}{_capital(question.answers[right])}. {reply}", question.why, line(experiment, question, right))
+    said = question.answers[right]
+    return Answer(right, found, said[:1].upper() + said[1:], reply, question.why, line(experiment, question, right))
 
 
 def line(experiment: Experiment, question: Question, right: int) -> str:
@@ -75,7 +78,3 @@ def _judged(method: str) -> dict[str, tuple[Verdict, str]]:
     """The verdict of each claim on the committed records, and its state after Holm's correction."""
     judged = papers.judged(method, "reference")
     return dict(zip(judged, zip(judged.values(), papers.holm([*judged.values()]), strict=True), strict=True))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

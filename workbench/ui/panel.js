@@ -388,6 +388,7 @@ class Panel {
     if (key === this.asked) return;
     this.asked = key;
     this.ask.hidden = !question;
+    this.story.hidden = Boolean(question?.answer); // the card says more, and the picture needs the room
     if (this.question) this.question.value = question ? question.at : -1;
     if (!question) return;
     const { title, text, sets, answers } = this.spec.questions[question.at];
@@ -395,17 +396,18 @@ class Panel {
     const offered = answers.map((said, guess) =>
       make("button", {
         type: "button", disabled: question.guess !== null, ariaPressed: String(question.guess === guess),
-        className: answer?.right === guess ? "wb-right-answer" : "", onclick: () => this.send({ do: "guess", guess }),
+        onclick: () => this.send({ do: "guess", guess }),
       }, said));
     const close = make("button", {
       type: "button", className: "wb-close", ariaLabel: "close the question", title: "close", onclick: () => this.send({ do: "ask", at: -1 }),
     }, "×");
     const paragraph = (said, style) => (said ? [make("p", { className: style }, said)] : []);
     const words = answer
-      ? [make("p", {}, make("b", {}, `${title} `), answer.measured), ...paragraph(answer.why, ""), ...paragraph(answer.ledger, "wb-ledger")]
+      ? [make("p", {}, make("b", {}, `${title} `), answer.measured, " ", make("b", { className: "wb-right-answer" }, `${answer.answer}.`), ` ${answer.reply}`),
+        ...paragraph(answer.why, ""), ...paragraph(answer.ledger, "wb-ledger")]
       : [make("p", {}, make("b", {}, `${title} `), text), ...paragraph(sets && `This question also sets ${sets}.`, "wb-reason")];
     const told = make("div", { className: "wb-words", ariaLive: "polite" }, ...words);
-    this.ask.replaceChildren(close, told, make("div", { className: "wb-answers" }, ...offered));
+    this.ask.replaceChildren(close, told, ...(answer ? [] : [make("div", { className: "wb-answers" }, ...offered)]));
   }
 
   showTimeline({ run, count }) {

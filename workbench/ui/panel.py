@@ -279,7 +279,8 @@ class Panel(Running):
             if draw and not refused:
                 self.want(self.config)
         else:
-            other = bool(self.records) and self.config != self.shown and not busy
+            asking = self._question is not None and self._guess is None  # the guess will run it
+            other = bool(self.records) and self.config != self.shown and not busy and not asking
             stale = "this picture is of other knobs: press Run" if other else ""
             if refused and self.records:
                 stale = "this picture is as it was before: a knob is refused"

@@ -31,8 +31,8 @@ def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> Non
         f"Accuracy {100 * last['mean']:.1f} % on the tasks begun so far, {first:.1f} % on the first task",
         f"step {last['step']:,} of {last['of']:,}, task {last['task'] + 1} of {len(last['names'])}; test accuracy",
     )
-    _accuracies(part(fig, "accuracy", 46, 62, 372, 320), records, pinned)
-    _matrix(part(fig, "matrix", 478, 62, 178, 150, gap=26), last)
+    _accuracies(part(fig, "accuracy", 46, 74, 372, 308), records, pinned)
+    _matrix(part(fig, "matrix", 478, 74, 178, 144, gap=26), last)
     if "gauge" in last:
         _gauge(part(fig, "gauge", 512, 282, 144, 100, gap=20), records, pinned)
     else:
@@ -58,7 +58,7 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     axes.plot(steps, 100 * np.array([r["mean"] for r in records]), "--", color=INK, linewidth=1.2)
     low = max(0.0, min(values[steps > 0].min() if (steps > 0).any() else 0.0, 50.0) - 5)
     axes.set(xlim=(0, end), ylim=(low, 101), xlabel="step", title="Accuracy, %")
-    words(axes, [*legend, ("- - mean", text(INK)), *([("⋯ pinned", FAINT)] if pinned else [])])
+    words(axes, [*legend, ("- - mean", text(INK)), *([("  ⋯ pinned", FAINT)] if pinned else [])], line=1)
 
 
 def _matrix(axes: Axes, last: Record) -> None:

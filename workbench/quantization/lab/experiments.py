@@ -38,7 +38,7 @@ class LayerTraceConfig(LayerConfig):
     )
     row: int = knob(0, "output row", "Number of the output row whose weights are shown, from 0.", low=0, high=last_row)
     presets = {
-        "smoke": {"block": 1, "tokens": 1024, "group_size": 64, "every": 64},
+        "smoke": {"method": "gptq", "block": 1, "tokens": 1024, "group_size": 64, "every": 64},
         "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},
         "paper": NO_PAPER,
     }
