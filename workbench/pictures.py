@@ -6,8 +6,6 @@ import io
 import re
 
 import PIL.Image
-import PIL.ImageDraw
-import PIL.ImageFont
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -32,6 +30,15 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 def _small(figure: Figure) -> bytes:
     """Return a PNG with 256 colours. It has a third of the bytes, which matters for transfers and for committed notebooks."""
     return _palette(_pixels(figure))
+
+
+def stacked(figures: Sequence[Figure]) -> bytes:
+    """Return one PNG with the figures below one another."""
+    drawn = [_pixels(figure) for figure in figures]
+    whole = PIL.Image.new("RGB", (max(p.width for p in drawn), sum(p.height for p in drawn)), "white")
+    for number, picture in enumerate(drawn):
+        whole.paste(picture, (0, sum(p.height for p in drawn[:number])))
+    return _palette(whole)
 
 
 def _palette(picture: PIL.Image.Image) -> bytes:

@@ -21,34 +21,38 @@ from workbench.ui.picture import HERE, Picture
 
 
 class Still(anywidget.AnyWidget):
-    """A figure in the inks of the page, with a caption below it; a saved notebook shows it as PNG."""
+    """Figures in the inks of the page, each with a caption below it; a saved notebook shows them as one PNG."""
 
     _esm = HERE / "panel.js"
     _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
     spec = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     picture = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, figure: Figure, caption: str = ""):
-        self.figure = figure
-        below = f'<p class="wb-caption">{html.escape(caption)}</p>' if caption else ""
-        super().__init__(picture={"svg": f"<div>{pictures.markup(figure)}{below}</div>", "story": caption, "titled": True})
+    def __init__(self, *figures: tuple[Figure, str]):
+        self.figures = [figure for figure, _ in figures]
+        each = "".join(
+            f'<figure>{pictures.markup(figure)}<figcaption class="wb-caption">{html.escape(caption)}</figcaption></figure>'
+            for figure, caption in figures
+        )
+        told = " ".join(caption for _, caption in figures)
+        kind = "wb-still wb-several" if len(figures) > 1 else "wb-still"
+        super().__init__(picture={"svg": f'<div class="{kind}">{each}</div>', "story": told, "titled": True})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         found = super()._repr_mimebundle_(**kwargs)
         bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
-        png = base64.b64encode(pictures.encode(self.figure)).decode()
+        png = base64.b64encode(pictures.stacked(self.figures)).decode()
         return {**bundle, "image/png": png, "text/plain": self.picture["story"] or "a figure"}
 
 
 def drawing(figure: Figure, caption: str = "") -> Still:
     """Return a widget that shows a matplotlib figure in the inks of the page's theme."""
-    return Still(figure, caption)
+    return Still((figure, caption))
 
 
-def schematic(method: str) -> Still:
-    """Return a widget with the drawing that shows the idea of a method, and its caption."""
-    found = schematics.schematic(method)
-    return Still(found.draw(), found.caption)
+def schematic(*methods: str) -> Still:
+    """Return a widget with the drawings that show the ideas of one or more methods, with their captions."""
+    return Still(*((found.draw(), found.caption) for found in map(schematics.schematic, methods)))
 
 
 class Beside(Picture):
