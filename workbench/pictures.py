@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 
 import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,5 +1,7 @@
 // The runs that are kept, in a table: filter, sort, choose, compare a number, open in a panel, delete, exchange.
 
+const LOOK_MS = 3000; // between two questions for new runs
+
 function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -55,12 +57,25 @@ class Browser {
     el.append(make("div", { className: "wb-runs", role: "group", ariaLabel: "runs" }, bar, this.compare, this.message, this.body, this.image));
     const on = { "change:view": () => this.apply(), "msg:custom": (message, buffers) => this.told(message, buffers) };
     for (const [name, act] of Object.entries(on)) model.on(name, act);
-    this.stopListening = () => Object.entries(on).forEach(([name, act]) => model.off(name, act));
+    const timer = setInterval(() => this.look(), LOOK_MS);
+    this.stopListening = () => {
+      clearInterval(timer);
+      Object.entries(on).forEach(([name, act]) => model.off(name, act));
+    };
     this.apply();
   }
 
   send(what, more = {}) {
     this.model.send({ do: what, ...more });
+  }
+
+  /** Ask for runs that are new, while the table is in view; one question at a time, since the kernel may be busy. */
+  look() {
+    const { top, bottom } = this.body.getBoundingClientRect();
+    const seen = document.visibilityState === "visible" && bottom > 0 && top < window.innerHeight;
+    if (!seen || this.looking || this.sure || this.image.innerHTML) return;
+    this.looking = true;
+    this.send("look");
   }
 
   calm() {
@@ -120,6 +135,7 @@ class Browser {
   }
 
   told(message, buffers) {
+    if (message.do === "looked") this.looking = false;
     if (message.do !== "download") return;
     const url = URL.createObjectURL(new Blob([buffers[0]], { type: "application/zip" }));
     make("a", { href: url, download: message.name }).click();

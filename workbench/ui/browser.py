@@ -29,7 +29,7 @@ class _Table(anywidget.AnyWidget):
 class RunBrowser(w.VBox):
     """The runs kept under `root` (default: where runs are kept); an opened one stands below in a panel.
 
-    What a person can do is a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`.
+    What a person can do is a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`. New runs appear by themselves.
     """
 
     def __init__(self, root: Path | None = None):
@@ -45,6 +45,7 @@ class RunBrowser(w.VBox):
     def show(self, experiment: str = "", message: str = "", svg: str = "") -> None:
         """Read what is there, of one experiment or of all."""
         self.experiment = experiment or self.experiment
+        self._known = self._ids()
         others: list[str] = []
         every = archive.kept(self.root, others.append)
         names = [ALL, *sorted({run.experiment for run in every})]
@@ -69,6 +70,15 @@ class RunBrowser(w.VBox):
             or "; ".join([f"{runs_of(self.found)}, {size:.1f} MB", "tick some to open, export or delete", *others]),
             "svg": svg,
         }
+
+    def look(self) -> None:
+        """Show the runs that were saved or deleted since the table was made; the browser asks for it while the table is in view."""
+        if self._ids() != self._known:
+            self.show()
+        self.table.send({"do": "looked"})
+
+    def _ids(self) -> set[str]:
+        return {path.parent.name for path in (self.root or runs.runs_folder()).glob(f"*/{archive.ABOUT}")}
 
     def _row(self, run: Kept, knobs: Sequence[str], numbers: Sequence[str]) -> dict[str, Any]:
         changed = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
@@ -140,6 +150,7 @@ class RunBrowser(w.VBox):
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
         given = {key: value for key, value in content.items() if key != "do"}
         acts = {"show": self.show, "open": self.open_run, "compare": self.compare, "delete": self.delete, "export": self.export}
+        acts["look"] = self.look
         acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
         try:
             acts[content["do"]](**given)
