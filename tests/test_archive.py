@@ -188,6 +188,19 @@ def test_the_browser_lists_opens_compares_and_deletes(three):
     json.dumps(browser.table.view)
 
 
+def test_the_browser_shows_what_was_run_since_it_was_opened(three):
+    browser = RunBrowser()
+    browser._told({"do": "look"}, [])
+    before = browser.table.view
+    new = runs.run_id(get("toy/walk"), toy.ToyConfig(steps=4))
+    list(runs.stream(get("toy/walk"), toy.ToyConfig(steps=4)))
+    browser._told({"do": "look"}, [])
+    assert new in {row["id"] for row in browser.table.view["rows"]} - {row["id"] for row in before["rows"]}
+    archive.delete([new])
+    browser._told({"do": "look"}, [])
+    assert browser.table.view["rows"] == before["rows"]
+
+
 def test_the_browser_says_what_goes_wrong(three):
     browser = RunBrowser()
     browser._told({"do": "open", "ids": []}, [])

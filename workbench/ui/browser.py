@@ -72,7 +72,7 @@ class RunBrowser(w.VBox):
         }
 
     def look(self) -> None:
-        """Show the runs that were saved or deleted since the table was made; the browser asks for it while the table is in view."""
+        """Show the runs that were saved or deleted since the table was made; asked for while the table is in view."""
         if self._ids() != self._known:
             self.show()
         self.table.send({"do": "looked"})

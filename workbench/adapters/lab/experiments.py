@@ -25,7 +25,7 @@ NO_PAPER = (
 )
 HELD_OUT = 32  # held-out questions in each evaluation
 PRESETS: dict[str, Any] = {
-    "smoke": {"steps": 40, "every": 4, "batch": 8, "samples": 400},
+    "smoke": {"data": "last-word", "steps": 80, "every": 4, "batch": 16, "samples": 1000},
     "laptop": {"model": models.SMOLLM2, "lr": 5e-4, "steps": 100, "every": 5, "batch": 8, "dtype": "auto", "samples": 2000},
     "paper": NO_PAPER,
 }
