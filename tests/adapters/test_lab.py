@@ -306,6 +306,20 @@ def test_peft_code_builds_what_it_says(net, method, dropout):
         assert all(p.abs().sum() > 0 for name, p in theirs.named_parameters() if "lora_B" in name)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, within PEFT
+@pytest.mark.parametrize("method", ["miss", "lora", "lora+"])
+def test_the_program_of_the_panel_is_complete(method, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
+    code = peft_code.program(TrainConfig.at("smoke", method=method, steps=12, lr=0.003))
+    found = {}
+    exec(code, found)
+    assert (tmp_path / "my-adapter" / "adapter_config.json").exists()
+    assert float(found["loss"]) < 3.0, "it learns: the loss begins above 8"
+    assert peft_code.program(TrainConfig(method="full")) == ""
+    assert "PEFT has no" in peft_code.program(TrainConfig(method="bat-row"))
+
+
 def test_peft_code_names_the_layers_where_peft_cannot_find_them():
     assert "'receptance'" in peft_code.in_peft(TrainConfig(model="tiny-rwkv6"))
     assert "all-linear" in peft_code.in_peft(TrainConfig())

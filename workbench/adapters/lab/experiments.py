@@ -78,7 +78,7 @@ def _looks(config: TrainConfig) -> int:
     prepare=warm_up,
     questions=questions.TRAIN,
     steps=_looks,
-    code=peft_code.in_peft,
+    code=peft_code.program,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
     """Train one adapter: loss, gradient norm, step size, update matrix, singular values and change of each layer."""

@@ -25,9 +25,51 @@ for name, parameter in model.named_parameters():
     if "lora_A" in name:
         parameter.requires_grad = False  # create_lorafa_optimizer of PEFT would also correct the gradient of B
 """
+COMMENT = "# the same adapter with PEFT"
+IMPORTS = """
+import math
+
+import torch
+from workbench import models, qa
+from workbench.adapters.lab import problems"""
+LOAD = """lm = models.load({model!r})
+model = lm.model  # or AutoModelForCausalLM.from_pretrained(...) of transformers
+"""
+OPTIMIZER = """trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = torch.optim.AdamW(trained, lr={lr:g}, weight_decay={decay:g})
+"""
+TRAIN = """samples = qa.encode(lm, problems.load({data!r}).train[:{samples}], {prompt!r}, {length})
+rates = [group["lr"] for group in optimizer.param_groups]
+for step in range({steps}):
+    chosen = torch.randint(len(samples), ({batch},)).tolist()
+    for group, rate in zip(optimizer.param_groups, rates):
+        group["lr"] = rate * {schedule}
+    batch = qa.collate([samples[k] for k in chosen])
+    logits = model(input_ids=batch.ids).logits[batch.rows, batch.columns]  # of the answers' tokens alone
+    loss = torch.nn.functional.cross_entropy(logits, batch.targets)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+model.save_pretrained("my-adapter")
+"""
 TWO_RATES = """\
 optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, loraplus_lr_ratio={ratio:g}, weight_decay={decay:g})
 """
+
+
+def program(config: Any) -> str:
+    """Return a complete program that trains and saves the adapter with PEFT; "" or a comment if PEFT does not have the method."""
+    made = in_peft(config)
+    if not made or made.startswith("# PEFT has no"):
+        return made
+    head, _, rest = made.partition("\n\n")
+    optimizer = OPTIMIZER.format(lr=config.lr, decay=config.weight_decay)
+    if "create_loraplus_optimizer" in head:
+        head, optimizer = head.replace("import torch\n", ""), ""
+    fields = ("data", "prompt", "samples", "batch", "length", "steps")
+    schedule = "1" if config.schedule == "constant" else f"(1 + math.cos(math.pi * step / {config.steps})) / 2"
+    train = TRAIN.format(schedule=schedule, **{name: getattr(config, name) for name in fields})
+    return f"{head.replace(COMMENT, COMMENT + IMPORTS, 1)}\n\n{LOAD.format(model=config.model)}{rest}\n{optimizer}{train}"
 
 
 def in_peft(config: Any) -> str:
@@ -50,7 +92,7 @@ def in_peft(config: Any) -> str:
     if c.method == "lora+":
         imports = ["import torch", *imports, "from peft.optimizers import create_loraplus_optimizer"]
         lines.append(TWO_RATES.format(lr=c.lr, ratio=c.ratio, decay=c.weight_decay).strip())
-    return "\n".join(("# the same adapter with PEFT", *imports, "", *lines))
+    return "\n".join((COMMENT, *imports, "", *lines))
 
 
 def _config(c: Any) -> str:

@@ -18,7 +18,7 @@ SHORT = "This run has one seed and 100 steps; the fits of the ledger have 300."
 
 
 def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
-    return {**QUICK, "method": method, "r": 9 if method == "lora" else r, "lr": lr or CHOSEN[method]}
+    return {**QUICK, "method": method, "r": 8 if method == "lora" else r, "lr": lr or CHOSEN[method]}
 
 
 def _lower(records: list[Record], rival: list[Record]) -> int:
