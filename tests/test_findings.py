@@ -57,9 +57,9 @@ def test_every_method_says_what_it_worked_from():
 
 def test_findings_are_written_and_a_readme_without_marks_is_refused(tmp_path):
     (tmp_path / "data" / "reference").mkdir(parents=True)
-    (tmp_path / "README.md").write_text(f"# A\n{findings.BEGIN}\nold\n{findings.END}\nrest\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text(f"# A\n{findings.BEGIN}\nstale text\n{findings.END}\nrest\n", encoding="utf-8")
     findings.write(tmp_path)
-    assert "old" not in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "stale text" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert (tmp_path / "README.md").read_text(encoding="utf-8").endswith("rest\n")
     with pytest.raises(ValueError, match="expected the lines"):
         findings.with_sentences("# A\n")

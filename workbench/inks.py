@@ -6,11 +6,12 @@ from __future__ import annotations
 # so that lines have a contrast of at least 3:1 on white.
 ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = ("#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676")
 INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # text; axes and secondary text; grid lines
+PAPER = "#fefefe"  # of the page, behind text that lies on a line
 # the same colours with a contrast of at least 4.5:1, for text; then the colours of lines and text in the dark theme
 TEXT = {ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373"}
 DARK = {
     ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#a8a8a8",
-    INK: "#dedede", FAINT: "#9e9e9e", HAIR: "#424242",
+    INK: "#dedede", FAINT: "#9e9e9e", HAIR: "#424242", PAPER: "#111111",
 }  # fmt: skip
 DARK_TEXT = {
     ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#0fa97d", BLUE: "#4b9fdc", RED: "#ec7420", PINK: "#d486b1", GREY: "#b0b0b0",
@@ -31,7 +32,7 @@ def theme() -> str:
     return f":root{{{light}}}\n[data-jp-theme-light='false']{{{night}}}\n"
 
 
-SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, *TEXT.values())
+SHADES = (ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY, INK, FAINT, HAIR, PAPER, *TEXT.values())
 
 
 def variable(colour: str) -> str:

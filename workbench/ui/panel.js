@@ -6,6 +6,7 @@
 // message {do: ...}. A page without a kernel brings a model that answers these itself (page.js).
 
 const KEYED = ["button", "input", "select", "summary", "textarea"];
+const LONG = 28; // characters of a value that do not fit into one line
 const ANSWER_MS = 4000; // without a word from the kernel, before that is said
 const FRAME_MS = 300; // between two pictures while playing
 
@@ -25,7 +26,7 @@ function make(tag, props = {}, ...children) {
 /** Text with its numbers in bold; never markup. */
 function story(node, text) {
   node.replaceChildren(
-    ...text.split(/((?<![\w₀-₉])[+−-]?\d(?:[\d,.]*\d)?(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
+    ...text.split(/((?<![\w₀-₉])[+−-]?\d(?:[\d,.]*\d)?(?:e[+-]?\d+)?[⁰-⁹⁻¹²³]*(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
   );
 }
 
@@ -59,6 +60,7 @@ class Knob {
     const body = make("div", { className: "wb-input" }, this.input);
     if (this.number) body.append(this.number);
     if (spec.file) body.append(...this.file(upload));
+    if (this.menu) body.append(this.menu);
     this.node = make("div", { className: `wb-knob wb-${spec.kind}` }, head, this.about, body, this.reason, this.error);
     if (spec.kind === "check") head.prepend(this.input);
     this.node.dataset.knob = spec.name;
@@ -92,6 +94,7 @@ class Knob {
   }
 
   text() {
+    if (this.spec.options.some(([text]) => text.length > LONG)) return this.area();
     const choices = this.spec.options.map(([text]) => make("option", { value: text }));
     const list = make("datalist", { id: `${this.id}-list` }, ...choices);
     const input = make("input", { type: "text", spellcheck: false, onchange: (event) => this.set({ text: event.target.value }) });
@@ -100,6 +103,20 @@ class Knob {
       input.append(list);
     }
     return input;
+  }
+
+  /** A box of several lines, for long lists, with the offered values in a menu below it. */
+  area() {
+    const area = make("textarea", { spellcheck: false, rows: 3, onchange: () => this.set({ text: area.value }) });
+    const offered = this.spec.options.map(([text], at) => make("option", { value: at }, text));
+    this.menu = make("select", {
+      ariaLabel: `examples of ${this.spec.label}`,
+      onchange: () => {
+        this.set({ value: this.spec.options[this.menu.value][1] });
+        this.menu.value = -1;
+      },
+    }, make("option", { value: -1 }, "choose an example"), ...offered);
+    return area;
   }
 
   /** A button that opens the browser's dialog for a file. */
@@ -389,7 +406,7 @@ class Panel {
     this.asked = key;
     this.ask.hidden = !question;
     this.story.hidden = Boolean(question?.answer); // the card says more, and the picture needs the room
-    if (this.question) this.question.value = question ? question.at : -1;
+    if (this.question) this.question.value = -1; // a menu: the card below names the question in full
     if (!question) return;
     const { title, text, sets, answers } = this.spec.questions[question.at];
     const { answer } = question;

@@ -62,7 +62,7 @@ class Drawing:
     def place(self, records: Sequence[Record]) -> str:
         """Where in the run the last record stands."""
         place = self.experiment.place
-        return place(records[-1]) if place else f"record {len(records):,}"
+        return place(records[-1]) if place else f"{len(records):,} row{'s' * (len(records) != 1)}"
 
 
 class Picture(anywidget.AnyWidget):

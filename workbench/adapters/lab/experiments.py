@@ -167,7 +167,7 @@ class AskConfig(TrainConfig):
         essential=True,
     )
     tokens: int = knob(12, "answer length", "The model generates at most this many tokens.", low=1, high=200)
-    presets = PRESETS
+    presets = {**PRESETS, "smoke": {**PRESETS["smoke"], "question": "Last word of: harbor night captain?"}}
 
 
 @experiment(

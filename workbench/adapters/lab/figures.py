@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.experiment import Record
-from workbench.inks import BLUE, FAINT, HAIR, INK, ORANGE, SKY, text
+from workbench.inks import FAINT, HAIR, INK, ORANGE, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 
@@ -77,7 +77,7 @@ def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, time
         axes.set_xlabel("step")
 
 
-def tinted(values: np.ndarray, up: str = ORANGE, down: str = BLUE) -> np.ndarray:
+def tinted(values: np.ndarray, up: str = ORANGE, down: str = SKY) -> np.ndarray:
     """Return numbers from -1 to 1 as RGBA colours; the opacity is the absolute value, so that zero has the page's colour."""
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = np.where(values[..., None] < 0, to_rgb(down), to_rgb(up))
@@ -88,7 +88,8 @@ def tinted(values: np.ndarray, up: str = ORANGE, down: str = BLUE) -> np.ndarray
 def _update(axes: Axes, last: Record) -> None:
     """Draw the upper left corner of the shown layer's update; thin lines separate the blocks of MiSS, mini and Bat."""
     values = np.array(last["update"]) / 99
-    axes.imshow(tinted(values), aspect="auto", interpolation="nearest")
+    # the root makes small numbers visible on a dark page too
+    axes.imshow(tinted(np.sign(values) * np.sqrt(np.abs(values))), aspect="auto", interpolation="nearest")
     rows, columns = values.shape
     if last["method"] in ("miss", "mini", "bat-col", "bat-row") and last["r"] > 3:
         for edge in range(last["r"], max(values.shape), last["r"]):
@@ -189,7 +190,7 @@ def draw_ask(fig: Figure, records: Sequence[Record]) -> None:
     place = 0.02
     rows = [("question", INK), ("right", INK), ("before", text(SKY)), ("after", text(ORANGE))]
     for name, colour in (row for row in rows if last[row[0]] is not None):
-        axes.text(0, place, name, fontsize=9, color=FAINT, va="top")
-        lines = textwrap.wrap(last[name], 64)[:4] or ["(nothing)"]
-        axes.text(0.14, place, "\n".join(lines), fontsize=12, color=colour, va="top", parse_math=False)
-        place += 0.1 + 0.07 * len(lines)
+        axes.text(0, place + 0.01, name, fontsize=11, color=FAINT, va="top")
+        lines = textwrap.wrap(last[name], 44)[:3] or ["(nothing)"]
+        axes.text(0.16, place, "\n".join(lines), fontsize=16, color=colour, va="top", parse_math=False)
+        place += 0.14 + 0.1 * len(lines)

@@ -125,7 +125,10 @@ def answers(tuner: Tuner, part: Sequence[qa.Pair]) -> list[str]:
 
 
 def total(question: str) -> str | None:
-    """Return the answer to a sum such as ``23 + 48 =``, or None for any other question."""
+    """Return the answer to a sum such as ``23 + 48 =`` or to ``Last word of: sea deck?``, or None for any other question."""
+    words = re.fullmatch(r"\s*Last word of: (?:\w+ )*(\w+)\?\s*", question)
+    if words:
+        return words[1]
     if not re.fullmatch(r"\s*-?\d+(\s*[+-]\s*\d+)*\s*=\s*", question):
         return None
     return str(sum(int(part.replace(" ", "")) for part in re.findall(r"[+-]?\s*\d+", question)))

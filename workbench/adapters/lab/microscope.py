@@ -126,7 +126,7 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
     ranks = [r["rank99"] for r in records]
     heading(
         fig,
-        f"{len(records)} of {last['of']} layers: 99 % of the update in rank {min(ranks)} to {max(ranks)}",
+        f"{len(records)} of {last['of']} layers: 99 % of the update in rank {between(ranks)}",
         f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
         f"in W's strongest: share in W's {STRONGEST} strongest directions (random update: 1)",
     )
@@ -156,10 +156,16 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
     shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
     deepest = max(records, key=lambda r: r["share"])
     return (
-        f"The norm of the update is {min(shares):.2g} to {max(shares):.2g} % of that of a layer's weight (largest in block "
+        f"The norm of the update is {between(shares)} % of that of a layer's weight (largest in block "
         f"{deepest['block']}, {deepest['module'].rpartition('.')[2]}). A merge into bfloat16 has a rounding error of "
-        f"{min(lost):.2g} to {max(lost):.2g} % of the update."
+        f"{between(lost)} % of the update."
     )
+
+
+def between(values: Sequence[float]) -> str:
+    """The range of some numbers in two digits, or the one number if they do not differ."""
+    low, high = (f"{end:.2g}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 @experiment(

@@ -65,13 +65,14 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def _pictures(axes: Axes, record: Record) -> None:
-    """Draw the incoming weights of six units: opaque if large, orange if free to move, blue if frozen."""
+    """Draw the incoming weights of six units: opaque if large, orange if free to move, blue if frozen, grey between."""
     side = round(len(record["weights"][0]) ** 0.5)
-    warm, cold = np.array(to_rgb(ORANGE)), np.array(to_rgb(BLUE))
+    warm, cold, between = (np.array(to_rgb(colour)) for colour in (ORANGE, SKY, GREY))
     for place, (weights, free) in enumerate(zip(record["weights"], record["free"], strict=True)):
         share = np.array(free, float).reshape(side, side, 1) / 100
         shades = np.zeros((side, side, 4))
-        shades[..., :3] = share * warm + (1 - share) * cold
+        towards = np.abs(2 * share - 1)  # through grey: a mixture of orange and blue would be a muddy brown
+        shades[..., :3] = towards * np.where(share < 0.5, cold, warm) + (1 - towards) * between
         shades[..., 3] = 0.15 + 0.85 * np.abs(np.array(weights, float).reshape(side, side)) / 100
         left = 1.08 * place
         axes.imshow(shades, interpolation="nearest", extent=(left, left + 1, 0, 1))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
-from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, text
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PAPER, RED, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
 from workbench.plotting import figure
 
@@ -86,15 +86,25 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]
         levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
+    late = last["columns"] > 0.5 * end  # then the names of the lines are at the left
+    behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
-        axes.annotate(
-            f"{name} {100 * level:.1f}", (0, 100 * level), xytext=(4, 3), textcoords="offset points", color=FAINT, fontsize=8
-        )
+        side = {
+            "xytext": (4 if late else -4, 3),
+            "textcoords": "offset points",
+            "ha": "left" if late else "right",
+            "bbox": behind,
+        }
+        axes.annotate(f"{name} {100 * level:.1f}", (0 if late else end, 100 * level), color=FAINT, fontsize=8, **side)
     for key, name in (("held_out", "held-out text"), ("error", "calibration text")):
-        late = last["columns"] > 0.5 * end
         place = (last["columns"], 100 * last[key])
-        style = {"xytext": (-3 if late else 5, 4), "textcoords": "offset points", "ha": "right" if late else "left"}
+        style = {
+            "xytext": (-3 if late else 5, 4),
+            "textcoords": "offset points",
+            "ha": "right" if late else "left",
+            "bbox": behind,
+        }
         axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
     axes.set_title("Output error so far")
 
