@@ -1,5 +1,6 @@
 """What a dashboard refuses to serve; tests/browser serves one."""
 
+import json
 import os
 import signal
 import socket
@@ -44,6 +45,16 @@ def test_it_is_on_loopback_with_a_token_and_warm():
     assert made["Voila"]["ip"] == "127.0.0.1"
     assert made["Voila"]["token"] == "secret"
     assert made["VoilaConfiguration"]["preheat_kernel"]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "notebooks").glob("**/*.ipynb")), ids=lambda p: p.stem)
+def test_the_prose_of_a_dashboard_mentions_no_toolbar(path):
+    before, after = (json.loads(text)["cells"] for text in (path.read_text(), dashboard.without_toolbar(path.read_text())))
+    prose = ["".join(cell["source"]) for cell in after if cell["cell_type"] == "markdown"]
+    assert any("▶▶" in "".join(cell["source"]) for cell in before)
+    assert not any("▶▶" in text for text in prose)
+    assert all(text.count("**") % 2 == 0 for text in prose)
+    assert sum(map(len, prose)) > 0.9 * sum(len("".join(c["source"])) for c in before if c["cell_type"] == "markdown")
 
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "synapse" / "01-explore.ipynb"

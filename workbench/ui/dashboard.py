@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import socket
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +56,19 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
         port = free.getsockname()[1]
     token = secrets.token_urlsafe(24)
     app = Dashboard(config=Config(settings(port, token, theme, browser)))
-    app.initialize([str(notebook)])
-    typer.echo(f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)")
-    app.start()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / notebook.name
+        copy.write_text(without_toolbar(notebook.read_text(encoding="utf-8")), encoding="utf-8")
+        app.initialize([str(copy)])
+        typer.echo(f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)")
+        app.start()
+
+
+def without_toolbar(text: str) -> str:
+    """The text of a notebook without the sentences that ask the reader to press a button of JupyterLab's toolbar."""
+    found = json.loads(text)
+    for cell in found["cells"]:
+        if cell["cell_type"] == "markdown":
+            prose = "".join(cell["source"]) if isinstance(cell["source"], list) else cell["source"]
+            cell["source"] = re.sub(r"(\*\*)?Press [^.]*▶▶[^.]*\.(\*\*)?\s*", "", prose)
+    return json.dumps(found)
