@@ -70,7 +70,7 @@ class StreamConfig(Config):
     scenario: Literal["domain", "task", "class"] = knob(
         "domain", "scenario", "domain: all tasks share the same labels. task: each task has its own classes, and the task number "
         "of each sample is known. class: each task has its own classes, and the task number is not known.",
-        when=(lambda c: c.is_own or c.stream.startswith("split"), "only streams split by class and your own have other scenarios"),
+        when=(lambda c: c.is_own or c.stream.startswith("split"), "only streams split by class, or your own, have others"),
     )  # fmt: skip
     tasks: int = knob(5, "number of tasks", "How many tasks are learned one after another.", low=2, high=20, when=SEVERAL)
     samples: int = knob(

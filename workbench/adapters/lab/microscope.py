@@ -40,8 +40,8 @@ class MicroscopeConfig(TrainConfig):
     title: ClassVar[str] = "microscope"
     folder: str = knob(
         "", "adapter folder", "Path of a folder with an adapter for this model: adapter_config.json and "
-        "adapter_model.safetensors, as written by PEFT or save_adapter. If it is empty, the adapter is trained with the knobs of this panel. "
-        f"Example, for tiny-llama: {EXAMPLE}", free=True, essential=True,
+        "adapter_model.safetensors, as written by PEFT or save_adapter. If it is empty, the adapter is trained with the knobs of "
+        f"this panel. Example, for tiny-llama: {EXAMPLE}", free=True, essential=True,
     )  # fmt: skip
     presets = PRESETS
 
