@@ -20,7 +20,7 @@ from workbench.synapse import Exponential
 
 HERE = Path(__file__).parent
 PULSES, LOW, HIGH = 60, 2.0, 20.0  # number of pulses in each direction; smallest and largest conductance in microsiemens
-SPREAD = 0.25  # standard deviation of a step, relative to the step
+SPREAD = 0.1  # standard deviation of a step, relative to the step
 PAIRS, ROWS = ((0, 1), (2, 3), (4, 5)), 200  # the digits of each task; samples per task
 
 
