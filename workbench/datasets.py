@@ -30,6 +30,24 @@ def bundled_folder() -> Path:
     return Path(__file__).parents[1] / "data"
 
 
+def own_path(text: str) -> Path:
+    """Return the path of a file or folder of the user's own.
+
+    ``~`` is the home folder. A relative path is searched in the current folder, then in the project (the folder that contains
+    ``data/``). If it is in neither of them, the path in the current folder is returned.
+    """
+    path = os.path.expanduser(text)
+    in_project = bundled_folder().parent / path
+    return in_project if not os.path.exists(path) and os.path.exists(in_project) else Path(path)
+
+
+def searched(text: str) -> str:
+    """Return where `own_path` searches a relative path, as the end of an error message; "" for other paths."""
+    if os.path.isabs(os.path.expanduser(text)):
+        return ""
+    return f" in {' or in '.join(dict.fromkeys([str(Path.cwd()), str(bundled_folder().parent)]))}"
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads and converted models: ``WORKBENCH_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))

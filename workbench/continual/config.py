@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 from torch import nn
 
 from workbench import datasets
-from workbench.continual import sentences, streams
+from workbench.continual import folder, sentences, streams
 from workbench.continual.fishers import ESTIMATORS
 from workbench.continual.learner import BATCH, BLEND, CUT, DECLARED, FIRST_LR, LR, ONE_RATE, PASSES, RESET, SEED, Learner
 from workbench.continual.memory import MEMORIES, MEMORY
@@ -28,7 +29,7 @@ PICTURES = {
 }
 TEXTS = ("vader", "news-films")
 STREAMS = (*PICTURES, *TEXTS)
-OF_PICTURES = (lambda c: c.stream not in TEXTS, "only image streams use it")
+OF_PICTURES = (lambda c: c.stream in PICTURES, "only the bundled image streams use it")
 OF_TEXTS = (lambda c: c.stream in TEXTS, "only text streams use it")
 SEVERAL = (
     lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"),
@@ -40,10 +41,13 @@ class StreamConfig(Config):
     """A stream of tasks, and the network that learns it."""
 
     title: ClassVar[str] = "stream"
-    stream: Literal[STREAMS] = knob(
+    stream: str = knob(
         "split-fashion", "stream", "The sequence of tasks: groups of the classes of Fashion-MNIST or MNIST (split), permuted "
         "pixels, rotated digits, MNIST and Fashion-MNIST in turn, four text domains from tweets to editorials (vader), or "
-        "financial news and then film reviews (news-films, which needs data files that you provide).", essential=True,
+        "financial news and then film reviews (news-films, which needs data files that you provide). Or the path of a folder "
+        "with your own tasks: one CSV file for each task (and NAME_test.csv for the test samples of NAME.csv), with a row for "
+        "each sample, numbers in all columns, and the class 0, 1, 2, ... in the column label. Example: " + folder.EXAMPLE,
+        essential=True, free=True, choices=STREAMS,
     )  # fmt: skip
     data: Literal["10k", "full"] = knob(
         "10k", "image set size", "10k: the first 10,000 images of each set, which are bundled. full: all 70,000 images.",
@@ -66,7 +70,7 @@ class StreamConfig(Config):
     scenario: Literal["domain", "task", "class"] = knob(
         "domain", "scenario", "domain: all tasks share the same labels. task: each task has its own classes, and the task number "
         "of each sample is known. class: each task has its own classes, and the task number is not known.",
-        when=(lambda c: c.stream.startswith("split"), "only streams that are split by class have other scenarios"),
+        when=(lambda c: c.is_own or c.stream.startswith("split"), "only streams split by class, or your own, have others"),
     )  # fmt: skip
     tasks: int = knob(5, "number of tasks", "How many tasks are learned one after another.", low=2, high=20, when=SEVERAL)
     samples: int = knob(
@@ -88,6 +92,30 @@ class StreamConfig(Config):
     passes: int = PASSES
     seed: int = SEED
 
+    offered: ClassVar[Sequence[str]] = STREAMS
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the stream is none of those that are offered, but a folder of the user's own tasks."""
+        return self.stream not in self.offered
+
+    def task_count(self) -> int:
+        """Return the number of tasks of the stream."""
+        if self.is_own:
+            return len(folder.read(self.stream, self.scenario, self.offered).tasks)
+        return self.tasks if SEVERAL[0](self) else 4 if self.stream == "vader" else 2
+
+    @model_validator(mode="after")
+    def _own_tasks_can_be_read(self) -> Self:
+        if self.is_own:
+            inputs = folder.read(self.stream, self.scenario, self.offered).tasks[0].x_train.shape[1]
+            if self.network == "paper" and inputs != 28 * 28:
+                raise ValueError(
+                    f"network='paper': it reads images of 784 pixels, but the samples in {self.stream} have {inputs} numbers; "
+                    "expected network='perceptron'"
+                )
+        return self
+
     @model_validator(mode="after")
     def _network_can_read(self) -> Self:
         numbered = self.stream in TEXTS and self.features == "numbered"
@@ -100,6 +128,8 @@ class StreamConfig(Config):
 
     def loaded(self) -> streams.Stream:
         """Load and return the stream of tasks."""
+        if self.is_own:
+            return folder.load(self.stream, self.scenario, self.samples, self.seed)
         if self.stream == "vader":
             return sentences.vader(self.features, self.samples, self.seed)
         if self.stream == "news-films":
@@ -118,9 +148,12 @@ def inputs(config: StreamConfig) -> list[str]:
     """Return the references of the data sets and models from which the stream is built."""
     if config.stream in TEXTS:
         return sentences.inputs(config.stream, config.features)
+    told = [TASKS_TOLD] if config.scenario == "task" else []
+    if config.is_own:
+        return [folder.ref(config.stream), *told]
     kind, *names = PICTURES[config.stream]
     tail = "-10k" if config.data == "10k" else ""
-    told = [TASKS_TOLD] if kind == "split" and config.scenario == "task" else []
+    told = told if kind == "split" else []
     return [*(datasets.ref(name + tail) for name in names), *told]
 
 

@@ -6,7 +6,6 @@ The knobs of the devices themselves are declared in `device_config` and `imperfe
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
@@ -264,9 +263,14 @@ class PulsedConfig(SynapseConfig):
 SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the knobs that turn a device network into software
 
 
+# Version of how a curve's first row is read. From version 2 on, a column pulse that starts at 1 means that the conductance before
+# the first pulse is not in the file.
+CURVE_START = "curve-start@2"
+
+
 def inputs(config: SynapseConfig) -> list[str]:
     """Return references (name and checksum) of the data set and the measured curve that a run depends on."""
     found = [datasets.ref(config.data)]
     if config.device == "measured":
-        found.append(f"curve@{sha256(Path(config.curve))[:16]}")
+        found += [f"curve@{sha256(config.curve_path)[:16]}", CURVE_START]
     return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from workbench import datasets
 from workbench.knobs import Config, knob
 from workbench.synapse.catalogue import CATALOGUE
 from workbench.synapse.devices import Device, Exponential, LinearStep
@@ -30,6 +32,14 @@ def _scheme(config: Any) -> str:
     return getattr(config, "scheme", "")
 
 
+def _ratio_unknown(config: Any) -> bool:
+    try:
+        return config.known_ratio() is None
+    except ValueError:  # the curve is refused, and the knob `curve` shows the reason
+        return True
+
+
+EXAMPLE = "data/examples/device-curve.csv"
 HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have a fixed number of levels")
 NO_LTD = "the unidirectional scheme never uses LTD, and linear, published and measured devices have a fixed shape"
 SHAPED = ("exponential", "linear-step", "power")
@@ -114,12 +124,15 @@ class DeviceConfig(Config):
         low=1.01,
         high=1e6,
         log=True,
-        when=(lambda c: c.known_ratio() is None, "the ratio of this device is known"),
+        when=(_ratio_unknown, "the ratio of this device is known"),
     )
     curve: str = knob(
         "",
         "measured curve",
-        "A CSV file with the response of a device: columns ltp and ltd, or columns g, up and down.",
+        "A CSV file with the conductance of a device, in any unit: column ltp during pulses up, and column ltd during pulses "
+        "down. Row 1 is the conductance before the first pulse; if it is the one after it, add a column pulse that counts from "
+        "1. Or columns g, up and down: the step of one pulse at each conductance g, as shares of the range. "
+        f"Example: {EXAMPLE}",
         file=".csv",
         when=(lambda c: c.device == "measured", "only the device measured is read from a file"),
     )
@@ -127,7 +140,7 @@ class DeviceConfig(Config):
         False,
         "smooth the curve",
         "Replaces a measured curve that is not monotone by the nearest monotone curve.",
-        when=(lambda c: c.device == "measured" and is_curve(c.curve), "only a measured curve can be smoothed"),
+        when=(lambda c: c.device == "measured" and c.curve and is_curve(c.curve_path), "only a measured curve can be smoothed"),
     )
 
     @model_validator(mode="after")
@@ -140,22 +153,38 @@ class DeviceConfig(Config):
 
         Raises ValueError for a knob that does not fit, and for a file that cannot be used.
         """
-        changed = None
         if self.device == "measured":
-            if not self.curve:
-                raise ValueError(
-                    "curve='': expected a CSV file with columns ltp, ltd (or g, up, down), since device='measured'; upload one"
-                )
-            changed = Path(self.curve).stat().st_mtime_ns if Path(self.curve).exists() else None
+            return self._measured()
         return _make_device(
             self.device, self.levels, self.levels_down or None, self.nonlinearity_up, self.nonlinearity_down,
-            self.retraced, self.step_law, self.curve, self.smooth, changed,
+            self.retraced, self.step_law,
         )  # fmt: skip
+
+    def _measured(self) -> Device:
+        """Return the device of the file `curve`; raises ValueError that begins with the name of this knob."""
+        path = self.curve_path
+        if not self.curve:
+            raise ValueError(
+                "curve='': choose a CSV file: columns ltp and ltd (the conductance before the first and after each pulse), or "
+                f"columns g, up and down (the steps). Example: {EXAMPLE}"
+            )
+        if not os.path.isfile(path):
+            where = datasets.searched(self.curve)
+            raise ValueError(f"curve={self.curve!r}: there is no such file{where}; expected a CSV file, such as {EXAMPLE}")
+        try:
+            return _read_device(str(path), self.smooth, path.stat().st_mtime_ns)
+        except ValueError as error:
+            raise ValueError(f"curve={path.name!r}: {str(error).removeprefix(f'{path}: ')}") from None
+
+    @property
+    def curve_path(self) -> Path:
+        """The file of the measured curve; a relative path is searched in the current folder, then in the project."""
+        return datasets.own_path(self.curve)
 
     def known_ratio(self) -> float | None:
         """Return Gmax / Gmin of a published or measured device, or None if it is not known."""
         if self.device == "measured":
-            return read_curve(self.curve, self.smooth).on_off if is_curve(self.curve) else None
+            return read_curve(self.curve_path, self.smooth).on_off if is_curve(self.curve_path) else None
         return CATALOGUE[self.device].on_off if self.device in CATALOGUE else None
 
     def conductance_ratio(self) -> float:
@@ -165,16 +194,7 @@ class DeviceConfig(Config):
 
 @lru_cache(maxsize=256)
 def _make_device(
-    law: str,
-    levels: int,
-    levels_down: int | None,
-    up: float,
-    down: float,
-    retraced: bool,
-    step_law: tuple[float, ...],
-    curve: str,
-    smooth: bool,
-    changed: int | None,
+    law: str, levels: int, levels_down: int | None, up: float, down: float, retraced: bool, step_law: tuple[float, ...]
 ) -> Device:
     if law in CATALOGUE:
         return CATALOGUE[law].make()
@@ -186,7 +206,10 @@ def _make_device(
         return LinearStep(levels, min(up / 10, 1.0), min(down / 10, 1.0), levels_down)
     if law == "power":
         return power(levels, up, down, levels_down)
-    if law == "exponential-step":
-        names = ("weight_up", "weight_down", "gamma_up", "gamma_down", "a", "b")
-        return exponential_step(levels, **dict(zip(names, step_law, strict=True)), down_levels=levels_down)
-    return read_curve(curve, smooth).device() if is_curve(curve) else read_steps(curve)
+    names = ("weight_up", "weight_down", "gamma_up", "gamma_down", "a", "b")
+    return exponential_step(levels, **dict(zip(names, step_law, strict=True)), down_levels=levels_down)
+
+
+@lru_cache(maxsize=64)
+def _read_device(path: str, smooth: bool, changed: int) -> Device:
+    return read_curve(path, smooth).device() if is_curve(path) else read_steps(path)

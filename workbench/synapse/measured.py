@@ -24,6 +24,11 @@ LONGEST = 100_000  # largest number of characters read from a line
 ABOVE = 100  # number of lines at the start of a file that are searched for the header
 WITH_POINTS = "with decimal points, not decimal commas"
 JUMP = 0.5  # share of a curve's range; a larger step back cannot be noise
+SIGNS = {"ltp": 1, "ltd": -1}  # the direction of each column
+AFTER_EACH = (
+    "The first row is read as the conductance before the first pulse, but it looks like the conductance after it. If so, add a "
+    "column pulse that counts from 1"
+)
 MOST_SMOOTHING = 0.15  # largest root mean square (rms) change by smoothing, as a share of the range; more cannot be noise
 
 
@@ -35,6 +40,7 @@ class MeasuredCurve:
     fall: np.ndarray  # LTD, (m + 1,), decreasing
     on_off: float  # largest / smallest measured conductance; inf if the smallest is 0
     residual: float  # rms change by smoothing, as a share of the range; 0 without smoothing
+    note: str = ""  # a doubt about the first row of the file; "" if there is none
 
     def device(self) -> Table:
         """Return the device in which one pulse changes g from one measured point to the next.
@@ -52,12 +58,15 @@ class MeasuredCurve:
 def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before the first and after each pulse.
 
-    If not every pulse was measured, a column ``pulse`` gives the pulse numbers. The conductances after the other pulses are
-    interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at the end of the
-    shorter column empty) and different end points. With `smooth`, a noisy curve is replaced by the nearest monotone curve
-    (isotonic regression), and `MeasuredCurve.residual` reports the change. Without it, a curve that is not monotone is
-    refused. A curve in the wrong direction, or with several cycles, is always refused. Raises ValueError that names the
-    column, and the row if there is one.
+    Row 1 is the conductance before the first pulse, unless the file has a column ``pulse``. This column gives the number of
+    pulses before each measurement: 0 for the conductance before the first pulse, 1 for the conductance after it. If it starts
+    above 0, the conductance before the first pulse is the last one of the other column. The conductances after pulses that
+    were not measured are interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at
+    the end of the shorter column empty) and different end points.
+
+    With `smooth`, a noisy curve is replaced by the nearest monotone curve (isotonic regression), and `MeasuredCurve.residual`
+    reports the change. Without it, a curve that is not monotone is refused. A curve in the wrong direction, or with several
+    cycles, is always refused. Raises ValueError that names the column, and the row if there is one.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
@@ -67,16 +76,16 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
         raise ValueError(f"{path}: conductance {ends[0]:g}; expected no negative conductances")
     if ends[1] <= ends[0]:
         raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected Gmax above Gmin")
-    ladders, changes = {}, []
-    for name, sign in (("ltp", 1), ("ltd", -1)):
-        values = (curves[name] - ends[0]) / (ends[1] - ends[0])
-        at = _pulse_numbers(path, name, pulses, len(values))
-        kept = _monotone(path, name, values, sign, smooth)
-        changes.append(kept - values)
-        ladders[name] = _whole_pulses(at, kept, sign)
+    values = {name: (column - ends[0]) / (ends[1] - ends[0]) for name, column in curves.items()}
+    kept = {name: _monotone(path, name, values[name], sign, smooth) for name, sign in SIGNS.items()}
+    ladders = {}
+    for name, other in (("ltp", "ltd"), ("ltd", "ltp")):
+        at = _pulse_numbers(path, name, pulses, len(kept[name]))
+        ladders[name] = _whole_pulses(*_with_start(at, kept[name], kept[other][-1], SIGNS[name]), SIGNS[name])
     on_off = float(ends[1] / ends[0]) if ends[0] else float("inf")
-    residual = float(np.sqrt(np.mean(np.concatenate(changes) ** 2)))
-    return MeasuredCurve(ladders["ltp"], ladders["ltd"], on_off, residual)
+    residual = float(np.sqrt(np.mean(np.concatenate([kept[name] - values[name] for name in SIGNS]) ** 2)))
+    note = AFTER_EACH if "pulse" not in table and _seems_to_lack_start(values) else ""
+    return MeasuredCurve(ladders["ltp"], ladders["ltd"], on_off, residual, note)
 
 
 def read_steps(path: Path | str) -> Table:
@@ -210,12 +219,35 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
             f"{path}: row {len(at) + 2}, column 'pulse': the cell is empty; expected the pulse number of each {name} value"
         )
     at = at[:count]
-    if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] - at[0] > MOST:
+    if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] > MOST:
         row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
         raise ValueError(
             f"{path}: row {row + 2}, column 'pulse' ({name}): expected increasing whole numbers, and at most {MOST} pulses"
         )
-    return at - at[0]
+    if not 0 <= at[0] <= at[1] - at[0]:
+        raise ValueError(
+            f"{path}: row 2, column 'pulse' ({name}): {at[0]:g}; expected 0 if the row is the conductance before the first "
+            f"pulse, else at most {at[1] - at[0]:g}. Count the pulses of each curve from 0 or 1"
+        )
+    return at
+
+
+def _with_start(at: np.ndarray, values: np.ndarray, before: float, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pulse numbers and conductances that begin before the first pulse.
+
+    If the file does not have this conductance, it is `before`, the last one of the other curve. If `before` is on the wrong side
+    of the first value, the first pulse changes nothing.
+    """
+    if at[0] == 0:
+        return at, values
+    return np.insert(at, 0, 0.0), np.insert(values, 0, sign * min(sign * before, sign * values[0]))
+
+
+def _seems_to_lack_start(values: dict[str, np.ndarray]) -> bool:
+    """Return whether each curve begins about one step after the end of the other one."""
+    ltp, ltd = values["ltp"], values["ltd"]
+    starts = ((ltp[0] - ltd[-1], ltp[1] - ltp[0]), (ltp[-1] - ltd[0], ltd[0] - ltd[1]))
+    return all(0 < 0.5 * step < gap < 2 * step for gap, step in starts)
 
 
 def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth: bool) -> np.ndarray:

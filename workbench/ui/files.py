@@ -31,7 +31,7 @@ def keep(file: str, data: bytes, suffix: str) -> Path:
     if len(data) > LARGEST_UPLOAD:
         raise ValueError(f"{file}: {len(data):,} bytes; expected at most {LARGEST_UPLOAD:,}")
     given = Path(file)
-    if given.suffix != suffix:
+    if given.suffix.lower() != suffix:
         raise ValueError(f"{file}: expected a {suffix} file")
     path = runs.runs_folder() / "uploads" / f"{given.stem}-{hashlib.sha256(data).hexdigest()[:8]}{suffix}"
     write_atomic(path, data)

@@ -125,6 +125,11 @@ class Knobs:
         except ValueError as error:
             self.errors = getattr(error, "knobs", {}) or {"": str(error)}
 
+    def to_choose(self) -> dict[str, str]:
+        """Return the refused knobs for which no file is chosen yet, each with the text that says which file to choose."""
+        files = {name for name, knob in type(self.config).knobs().items() if knob.file}
+        return {n: line.partition(": ")[2] for n, line in self.errors.items() if n in files and self.values[n] == ""}
+
     def refusal(self) -> str:
         """Which knobs are refused, by label and group, and the reason of the first."""
         kind = type(self.config)

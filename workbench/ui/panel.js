@@ -59,7 +59,7 @@ class Knob {
     const head = make("div", { className: "wb-head" }, label, make("span", { className: "wb-space" }), code, help);
     const body = make("div", { className: "wb-input" }, this.input);
     if (this.number) body.append(this.number);
-    if (spec.file) body.append(...this.file(upload));
+    if (spec.file) body.append(...this.file(upload)); // sets this.upload, the button
     if (this.menu) body.append(this.menu);
     this.node = make("div", { className: `wb-knob wb-${spec.kind}` }, head, this.about, body, this.reason, this.error);
     if (spec.kind === "check") head.prepend(this.input);
@@ -130,10 +130,11 @@ class Knob {
         pick.value = "";
       },
     });
-    return [make("button", { type: "button", title: `upload a ${file} file`, onclick: () => pick.click() }, "Upload…"), pick];
+    this.upload = make("button", { type: "button", title: `upload a ${file} file`, onclick: () => pick.click() }, "Upload…");
+    return [this.upload, pick];
   }
 
-  show(value, text, { error, idle, changed, high }) {
+  show(value, text, { error, choose, idle, changed, high }) {
     const { input, spec } = this;
     if (spec.kind === "check") input.checked = value;
     else if (spec.kind === "text") input.value = text;
@@ -151,8 +152,12 @@ class Knob {
     this.node.classList.toggle("wb-changed", Boolean(changed));
     this.reason.textContent = idle || "";
     this.reason.hidden = !idle;
-    if (this.error.textContent !== (error || "")) this.error.textContent = error || "";
-    this.error.hidden = !error;
+    const said = error || choose || "";
+    this.error.className = error ? "wb-error" : "wb-choose"; // no file chosen yet is no mistake
+    this.error.role = error ? "alert" : "status";
+    if (this.error.textContent !== said) this.error.textContent = said;
+    this.error.hidden = !said;
+    this.upload?.classList.toggle("wb-primary", Boolean(choose));
   }
 
   choose(value, text) {
@@ -364,13 +369,21 @@ class Panel {
       for (const [name, knob] of Object.entries(this.knobs)) {
         const [value, text] = view.values[name];
         knob.show(value, text, {
-          error: view.errors[name], idle: view.idle[name], changed: view.changed.includes(name), high: view.high[name],
+          error: view.errors[name], choose: view.to_choose[name], idle: view.idle[name], changed: view.changed.includes(name), high: view.high[name],
         });
       }
     }
-    for (const { summary, title, names } of this.summaries) {
+    for (const group of this.summaries) {
+      const { summary, title, names } = group;
       const [changed, refused] = [names.filter((name) => view.changed.includes(name)).length, names.some((name) => view.errors[name])];
-      summary.textContent = `${title} (${names.length}${changed ? `, ${changed} changed` : ""}${refused ? ", 1 refused" : ""})`;
+      const choose = names.some((name) => view.to_choose[name]) ? ", choose a file" : "";
+      summary.textContent = `${title} (${names.length}${changed ? `, ${changed} changed` : ""}${refused ? ", 1 refused" : choose})`;
+      const calls = names.find((name) => view.errors[name] || view.to_choose[name]);
+      if (calls && calls !== group.calls) { // a message in a closed group would not be seen
+        summary.parentElement.open = true;
+        this.knobs[calls].node.scrollIntoView({ block: "nearest" });
+      }
+      group.calls = calls;
       summary.classList.toggle("wb-changed", changed > 0);
       summary.classList.toggle("wb-error", refused);
     }

@@ -272,10 +272,11 @@ class Panel(Running):
 
     def _knobs_moved(self, draw: bool = True) -> None:
         refused, busy = bool(self.knobs.errors), self.view["busy"]
+        why = "choose a file" if self.knobs.errors.keys() == self.knobs.to_choose().keys() else "a knob is refused"
         if self.experiment.instant:
             if self._answer is not None and self.config != self._asked:
                 self._close()
-            stale = "this picture is as it was before: a knob is refused" if refused else ""
+            stale = f"this picture is as it was before: {why}" if refused else ""
             if draw and not refused:
                 self.want(self.config)
         else:
@@ -283,7 +284,7 @@ class Panel(Running):
             other = bool(self.records) and self.config != self.shown and not busy and not asking
             stale = "this picture is of other knobs: press Run" if other else ""
             if refused and self.records:
-                stale = "this picture is as it was before: a knob is refused"
+                stale = f"this picture is as it was before: {why}"
         general = self.knobs.errors.get("")
         if general:
             self.say(general, failed=True)
@@ -299,7 +300,7 @@ class Panel(Running):
 
     def state(self) -> dict[str, Any]:
         """How things stand, for the browser."""
-        knobs, config = self.knobs, self.config
+        knobs, config, to_choose = self.knobs, self.config, self.knobs.to_choose()
         question = None
         if self._question is not None:
             question = {"at": self._question, "guess": self._guess, "answer": self._answer and vars(self._answer)}
@@ -307,7 +308,8 @@ class Panel(Running):
             "seq": self.seq,
             "answered": self._answered,
             "values": {name: [plain(value), text_of(value)] for name, value in knobs.values.items()},
-            "errors": knobs.errors,
+            "errors": {name: error for name, error in knobs.errors.items() if name not in to_choose},
+            "to_choose": to_choose,
             "idle": knobs.idle(),
             "changed": [name for name, value in knobs.values.items() if value != getattr(self.first, name)],
             "high": {n: k.top(config) for n, k in type(config).knobs().items() if callable(k.high)},

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from pydantic import model_validator
 from torch import Tensor
 
-from workbench import models, phases
+from workbench import datasets, models, phases
 from workbench.adapters.attach import adapted
 from workbench.adapters.convert import factors_of
 from workbench.adapters.files import CONFIG, TENSORS, load_adapter
+from workbench.adapters.folder import OURS, PICKLE
 from workbench.adapters.lab.colours import NAMES
 from workbench.adapters.lab.experiments import PRESETS, TrainConfig, named, trained_adapter, warm_up
 from workbench.adapters.lab.figures import layer_map
@@ -27,6 +30,7 @@ from workbench.knobs import knob
 from workbench.live import Pins, heading, live, part
 from workbench.runs import Run
 
+EXAMPLE = "data/examples/adapter"
 STRONGEST = 32  # number of the strongest singular directions of W onto which the update is projected
 
 
@@ -35,17 +39,40 @@ class MicroscopeConfig(TrainConfig):
 
     title: ClassVar[str] = "microscope"
     folder: str = knob(
-        "", "adapter folder", "Folder of an adapter for this model, written by PEFT or save_adapter. If empty, the adapter is "
-        "trained with the knobs of this panel.", free=True, essential=True,
+        "", "adapter folder", "Path of a folder with an adapter for this model: adapter_config.json and "
+        "adapter_model.safetensors, as written by PEFT or save_adapter. If it is empty, the adapter is trained with the knobs of "
+        f"this panel. Example, for tiny-llama: {EXAMPLE}", free=True, essential=True,
     )  # fmt: skip
     presets = PRESETS
+
+    @property
+    def place(self) -> Path:
+        """The adapter folder; a relative path is searched in the current folder, then in the project."""
+        return datasets.own_path(self.folder)
+
+    @model_validator(mode="after")
+    def _folder_holds_an_adapter(self) -> Self:
+        if self.folder and not os.path.isfile(self.place / CONFIG):
+            there = os.path.isdir(self.place)
+            wrong = f"there is no {CONFIG} in it" if there else f"there is no such folder{datasets.searched(self.folder)}"
+            raise ValueError(
+                f"folder={self.folder!r}: {wrong}; expected a folder with {CONFIG} and {TENSORS}, such as {EXAMPLE}. Correct the "
+                "path, or leave it empty to train an adapter"
+            )
+        return self
+
+    def idle(self) -> dict[str, str]:
+        """Return the knobs that have no effect; with an adapter folder, all that concern the training of an adapter."""
+        if not self.folder:
+            return super().idle()
+        return {name: "the adapter folder has its own" for name in type(self).knobs() if name not in ("folder", "model", "dtype")}
 
 
 def _inputs(config: MicroscopeConfig) -> list[str]:
     if not config.folder:
         return inputs(config)
-    folder = Path(config.folder).expanduser()
-    return [models.ref(config.model), *(f"{n}@{sha256(folder / n)[:16]}" for n in (CONFIG, TENSORS) if (folder / n).exists())]
+    files = (config.place / name for name in (CONFIG, TENSORS, PICKLE, OURS))
+    return [models.ref(config.model), *(f"{file.name}@{sha256(file)[:16]}" for file in files if file.exists())]
 
 
 @torch.no_grad()
@@ -173,7 +200,7 @@ def between(values: Sequence[float]) -> str:
 )
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
     """Analyse each layer of an adapter: relative update, ranks, overlap with W's directions, rounding of a bfloat16 merge."""
-    folder = Path(config.folder).expanduser() if config.folder else trained_adapter(config)
+    folder = config.place if config.folder else trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     phases.say("reading the adapter")
     model = load_adapter(lm.model, folder)

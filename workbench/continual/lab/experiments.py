@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import model_validator
 
-from workbench.continual.config import SEVERAL, TEXTS, ContinualConfig, inputs
+from workbench.continual.config import TEXTS, ContinualConfig, inputs
 from workbench.continual.lab import figures, history_figures, questions, stories
 from workbench.continual.lab.fork import EVERY, NO_PAPER, Branches, ForkConfig
 from workbench.continual.lab.looking import RATES, SQUARES, SUMS, first_weights, gauges, histogram, moments
@@ -128,7 +129,7 @@ class HistoryConfig(ContinualConfig):
         1, "moment",
         "The moment that is shown: 0 is the first step, 1 the end of task 1, 2 the first step of task 2, 3 its end, and so on.",
         low=0,
-        high=lambda c: 2 * (c.tasks if SEVERAL[0](c) else 4 if c.stream == "vader" else 2) - 1, essential=True,
+        high=lambda c: 2 * c.task_count() - 1, essential=True,
     )  # fmt: skip
     presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
     swept = ("strength", "estimator", "memory", "optimizer", "cut")  # these knobs concern methods without sums
@@ -156,7 +157,8 @@ class UnitsConfig(HistoryConfig):
 
 
 def _run_of(config: ContinualConfig) -> Any:
-    return moments(config.of(ContinualConfig).model_dump_json())
+    learned = config.of(ContinualConfig)
+    return moments(learned.model_dump_json(), tuple(inputs(learned)))
 
 
 @experiment(
@@ -179,10 +181,16 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
     mass = last[0].total / len(names)  # what one task adds to the sums, on average over the run
     units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
-    if config.network == "perceptron" and config.stream not in TEXTS:  # other inputs are not images
+    if config.network == "perceptron" and config.stream not in TEXTS and _as_images(last[0].weight):
         found |= first_weights(moment.layers, rule, mass, units)
     found["units"] = units
     yield found
+
+
+def _as_images(weight: torch.Tensor) -> bool:
+    """Return whether the inputs of the weights ``(units, inputs)`` can be drawn as square images, of 8 x 8 pixels or more."""
+    inputs = weight.shape[1]
+    return inputs >= 64 and isqrt(inputs) ** 2 == inputs
 
 
 class ThresholdConfig(HistoryConfig):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import model_validator
 from torch import nn
 
 from workbench.continual.config import ContinualConfig, StreamConfig
+from workbench.continual.folder import EXAMPLE
 from workbench.continual.learner import FIRST_LR, Learner
 from workbench.continual.memory import MEMORY
 from workbench.continual.methods import METHODS
@@ -21,6 +22,7 @@ from workbench.continual.rule import POWER, THRESHOLD
 from workbench.knobs import knob, vary
 from workbench.training import TrainingError
 
+OF_IMAGES = ("mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated")
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
 
 
@@ -45,12 +47,11 @@ class ForkConfig(StreamConfig):
     """The knobs of a fork: task 1 is learnt once by SGD, then several methods learn the rest of the stream side by side."""
 
     title: ClassVar[str] = "branches"
-    stream: Literal["mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "permuted", "rotated"] = knob(
-        "mnist-fashion",
-        "stream",
-        "The sequence of tasks. All branches share task 1 and then learn the other tasks.",
-        essential=True,
-    )
+    stream: str = vary(
+        StreamConfig.model_fields["stream"], "mnist-fashion", choices=OF_IMAGES,
+        help="The sequence of tasks. All branches share task 1 and then learn the other tasks. Or the path of a folder with your "
+        f"own tasks: one CSV file for each task, with the class in the column label. Example: {EXAMPLE}",
+    )  # fmt: skip
     first_lr: float = vary(
         FIRST_LR, help="Learning rate of SGD on task 1, which all branches share.", low=0.001, step=None, log=True, when=None
     )
@@ -73,6 +74,7 @@ class ForkConfig(StreamConfig):
     )  # fmt: skip
     memory: int = vary(MEMORY, help="Number of samples that replay and A-GEM store.", unit="", when=None)
     every: int = EVERY
+    offered = OF_IMAGES
     presets = {
         "smoke": {"samples": 4000, "every": 10, "branches": BEST},
         "laptop": {"samples": 8000, "every": 10},

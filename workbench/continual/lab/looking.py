@@ -94,8 +94,10 @@ class Moment(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def moments(text: str) -> tuple[list[Moment], Rule, list[str]]:
+def moments(text: str, inputs: tuple[str, ...] = ()) -> tuple[list[Moment], Rule, list[str]]:
     """Train by a config, given as JSON, and return the moments of the run, the rule, and the names of the tasks.
+
+    `inputs` are the references of its data, so that a run with other data is not taken from the cache.
 
     The moments are the first step of the run, the end of each task, and the first step of each later task.
     """

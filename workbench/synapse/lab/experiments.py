@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -82,19 +81,21 @@ def _fit(config: ResponseConfig, at: list[int]) -> Record:
     """Return the exponential device that is nearest to a measured curve.
 
     ``fit`` is nu up, nu down, whether LTD retraces LTP, and the root mean squares (rms) of the distance and of the smoothing;
-    it is None if the device is not a measured curve. ``fitted`` is the staircase of the nearest device.
+    it is None if the device is not a measured curve. ``fitted`` is the staircase of the nearest device, and ``note`` a doubt
+    about the first row of the file.
     """
-    if config.device != "measured" or not is_curve(config.curve):
+    path = config.curve_path
+    if config.device != "measured" or not is_curve(path):
         return {"fit": None}
-    fitted, distance, residual = _fitted(config.curve, config.smooth, Path(config.curve).stat().st_mtime_ns)
+    fitted, distance, residual, note = _fitted(str(path), config.smooth, path.stat().st_mtime_ns)
     nu = fitted.nonlinearity_up, fitted.nonlinearity_down
-    return {"fit": [*nu, fitted.retraced, distance, residual], "fitted": _stairs(fitted, at)}
+    return {"fit": [*nu, fitted.retraced, distance, residual], "fitted": _stairs(fitted, at), "note": note}
 
 
 @lru_cache(maxsize=16)
-def _fitted(path: str, smooth: bool, changed: int) -> tuple[Exponential, float, float]:
+def _fitted(path: str, smooth: bool, changed: int) -> tuple[Exponential, float, float, str]:
     curve = read_curve(path, smooth)
-    return *fit_exponential(curve), curve.residual
+    return *fit_exponential(curve), curve.residual, curve.note
 
 
 def _labels(law: Any) -> list[float] | None:

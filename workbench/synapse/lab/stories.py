@@ -21,7 +21,7 @@ def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     return (
         f"The device needs {record['levels']} pulses to raise its conductance g from 0 to 1, and {record['levels_down']} to "
         f"lower it again. The largest step up is {up} times the smallest step up, and the largest step down {down} times the "
-        f"smallest step down; {matching(record)}."
+        f"smallest step down; {matching(record)}." + (f" {record['note']}." if record.get("note") else "")
     )
 
 

@@ -1,0 +1,85 @@
+"""The user's own stream: a folder with one CSV file for each task. It is read again only when a file has changed."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from workbench import datasets
+from workbench.checksums import sha256
+from workbench.continual.streams import Stream, read_csv, some
+from workbench.training import mixed
+
+EXAMPLE = "data/examples/tasks"
+MOST = 30  # largest number of tasks, so that figures stay readable
+
+
+def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stream:
+    """Return the stream of the tasks in the folder `text`, with all samples.
+
+    A relative path is searched in the current folder, then in the project. `known` are the names of other streams, for the error
+    message. Raises ValueError that begins with ``stream=`` and names the file, and the row and the column if there is one.
+    """
+    folder = _folder(text, known)
+    try:
+        stream = _read(folder, _state(folder), scenario)
+    except ValueError as error:
+        said = str(error).replace(f"{folder}{os.sep}", "").removeprefix(f"{folder}: ")
+        raise ValueError(f"stream={text!r}: {said}") from None
+    if not 2 <= len(stream.tasks) <= MOST:
+        raise ValueError(
+            f"stream={text!r}: tasks: {len(stream.tasks)}; expected 2 to {MOST}. Save the samples of each task in a CSV file of "
+            "its own"
+        )
+    return stream
+
+
+def load(text: str, scenario: str, samples: int, seed: int) -> Stream:
+    """Return the stream of the folder `text` with at most `samples` training samples of each task, drawn with the seed."""
+    stream, tasks = read(text, scenario), []
+    for k, task in enumerate(stream.tasks):
+        rows = some(torch.arange(len(task.x_train)), samples, mixed(seed, k))
+        tasks.append(task._replace(x_train=task.x_train[rows], y_train=task.y_train[rows]))
+    return replace(stream, tasks=tuple(tasks))
+
+
+def ref(text: str) -> str:
+    """Return the path and a checksum of the names and the contents of the CSV files, which are part of the identity of a run."""
+    files = _tables(_folder(text, ()))
+    whole = hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
+    return f"{text}@{whole[:16]}"
+
+
+def _folder(text: str, known: Sequence[str]) -> Path:
+    path = datasets.own_path(text)
+    if text and os.path.isdir(path):
+        return path
+    near = difflib.get_close_matches(text, known, 1)
+    wanted = f"expected {', '.join([*known, ''])}or a folder with a CSV file for each of your tasks, such as {EXAMPLE}"
+    if near:
+        hint = f"Did you mean {near[0]!r}?"
+    elif os.path.isfile(path):
+        hint = "It is a file; give the folder that contains it"
+    else:
+        hint = f"There is no such folder{datasets.searched(text)}"
+    raise ValueError(f"stream={text!r}: {wanted}. {hint}")
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and p.is_file())
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in _tables(folder))
+
+
+@lru_cache(maxsize=4)
+def _read(folder: Path, state: tuple[tuple[str, int, int], ...], scenario: str) -> Stream:
+    return read_csv(folder, scenario)
