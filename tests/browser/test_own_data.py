@@ -74,7 +74,7 @@ def test_a_measured_curve_in_three_actions(notebook, tmp_path):  # noqa: F811
     assert not visit.problems
 
 
-@pytest.mark.parametrize("wrong", ["data/examples/nowhere", "data/examples"])
+@pytest.mark.parametrize("wrong", ["data/examples/nowhere", "data/words"])
 def test_a_folder_of_tasks_is_typed_and_run(notebook, wrong):  # noqa: F811
     visit = notebook("continual/01-explore")
     panel = visit.panel(0)
