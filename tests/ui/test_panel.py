@@ -133,7 +133,7 @@ def test_an_uploaded_file_is_kept_and_read(runs_folder):
     assert not panel.error
     assert panel.records[-1]["levels"] == 2
     said(panel, do="upload", name="curve", file="other.csv", buffers=[b"ltp,ltd\n0,2\nx,1\n"])
-    wait_until(lambda: "row 3, column 'ltp'" in panel.view["message"])
+    assert "row 3, column 'ltp'" in panel.view["errors"]["curve"]
     said(panel, do="upload", name="curve", file="other.exe", buffers=[b""])
     assert "expected a .csv file" in panel.view["message"]
 

@@ -60,6 +60,22 @@ class DeviceConfig(Config):
             if not found.verified
         },
     )
+    curve: str = knob(
+        "",
+        "measured curve",
+        "A CSV file with the conductance of a device, in any unit: column ltp during pulses up, and column ltd during pulses "
+        "down. Row 1 is the conductance before the first pulse; if it is the one after it, add a column pulse that counts from "
+        "1. Or columns g, up and down: the step of one pulse at each conductance g, as shares of the range. "
+        f"Example: {EXAMPLE}",
+        file=".csv",
+        when=(lambda c: c.device == "measured", "only the device measured is read from a file"),
+    )
+    smooth: bool = knob(
+        False,
+        "smooth the curve",
+        "Replaces a measured curve that is not monotone by the nearest monotone curve.",
+        when=(lambda c: c.device == "measured" and c.curve and is_curve(c.curve_path), "only a measured curve can be smoothed"),
+    )
     levels: int = knob(
         64,
         "levels",
@@ -125,22 +141,6 @@ class DeviceConfig(Config):
         high=1e6,
         log=True,
         when=(_ratio_unknown, "the ratio of this device is known"),
-    )
-    curve: str = knob(
-        "",
-        "measured curve",
-        "A CSV file with the conductance of a device, in any unit: column ltp during pulses up, and column ltd during pulses "
-        "down. Row 1 is the conductance before the first pulse; if it is the one after it, add a column pulse that counts from "
-        "1. Or columns g, up and down: the step of one pulse at each conductance g, as shares of the range. "
-        f"Example: {EXAMPLE}",
-        file=".csv",
-        when=(lambda c: c.device == "measured", "only the device measured is read from a file"),
-    )
-    smooth: bool = knob(
-        False,
-        "smooth the curve",
-        "Replaces a measured curve that is not monotone by the nearest monotone curve.",
-        when=(lambda c: c.device == "measured" and c.curve and is_curve(c.curve_path), "only a measured curve can be smoothed"),
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Devices that are read from a CSV file.
 
-The file holds either the conductance after each LTP and LTD pulse (`read_curve`), or the step of one pulse at each
+The file holds either conductances before and after LTP and LTD pulses (`read_curve`), or the step of one pulse at each
 conductance (`read_steps`). LTP is potentiation (pulses up), LTD is depression (pulses down).
 """
 
@@ -233,11 +233,7 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
 
 
 def _with_start(at: np.ndarray, values: np.ndarray, before: float, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pulse numbers and conductances that begin before the first pulse.
-
-    If the file does not have this conductance, it is `before`, the last one of the other curve. If `before` is on the wrong side
-    of the first value, the first pulse changes nothing.
-    """
+    """Add the conductance before the first pulse if it is missing: `before`, or the first value if the curve would turn back."""
     if at[0] == 0:
         return at, values
     return np.insert(at, 0, 0.0), np.insert(values, 0, sign * min(sign * before, sign * values[0]))
