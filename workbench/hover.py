@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator
 
+LARGEST_MESH = 2000  # cells
 MOST = 150  # points of one line; of a longer one, as many evenly spaced ones
 
 
@@ -36,13 +37,13 @@ def _of(axes: Axes, figure: Figure) -> dict[str, Any] | None:
     if not axes.get_visible() or axes.get_label() == "<colorbar>":
         return None
     high, scale = figure.get_figheight() * 72, 72 / figure.dpi
-    (left, bottom), (right, top) = axes.bbox.min - 1, axes.bbox.max + 1
+    left, bottom, right, top = axes.bbox.extents
     said_x, said_y = (_named_values(axis) for axis in (axes.xaxis, axes.yaxis))
     points = []
     for name, x, y, value in _series(axes):
         places = axes.transData.transform(np.column_stack([x, y]))
         across, up = places.T
-        inside = (left <= across) & (across <= right) & (bottom <= up) & (up <= top)  # False for NaN
+        inside = (left - 1 <= across) & (across <= right + 1) & (bottom - 1 <= up) & (up <= top + 1)  # False for NaN
         places = np.round(np.column_stack([across * scale, high - up * scale]), 1)
         for k in np.flatnonzero(inside):
             points.append([*places[k].tolist(), said_x(x[k]), value[k] if value else said_y(y[k]), name])
@@ -65,11 +66,11 @@ def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]
         if isinstance(drawn, PathCollection):
             x, y = np.asarray(drawn.get_offsets(), float).T
             yield _named(drawn), x, y, []
-        elif isinstance(drawn, QuadMesh) and drawn.get_array() is not None and drawn.get_array().size <= MOST**2 / 10:
-            corners = drawn.get_coordinates()
-            middle = (corners[1:, 1:] + corners[:-1, :-1]) / 2
-            x, y = middle.reshape(-1, 2).T
-            yield "", x, y, [f"{v:.3g}" for v in np.ravel(drawn.get_array())]
+        elif isinstance(drawn, QuadMesh):
+            values, corners = np.asarray(drawn.get_array()), np.asarray(drawn.get_coordinates(), float)
+            if values.size <= LARGEST_MESH:
+                x, y = ((corners[1:, 1:] + corners[:-1, :-1]) / 2).reshape(-1, 2).T
+                yield "", x, y, [f"{v:.3g}" for v in values.ravel()]
     for bars in axes.containers:
         if isinstance(bars, BarContainer):
             upright = bars.orientation != "horizontal"

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from workbench import papers
 from workbench.experiment import Experiment, Question, Record
-from workbench.verdicts import Verdict
+from workbench.verdicts import Verdict, holm
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
         return None
     judged, corrected = _judged(experiment.method)[question.claim]
     meant = [f for f in judged.findings if f.text.startswith(question.part)]
+    state: str
     if question.part and meant:
         state, said = meant[0].state, f"{meant[0]}: {meant[0].state}"
     else:
@@ -77,4 +78,4 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
 def _judged(method: str) -> dict[str, tuple[Verdict, str]]:
     """The verdict of each claim on the committed records, and its state after Holm's correction."""
     judged = papers.judged(method, "reference")
-    return dict(zip(judged, zip(judged.values(), papers.holm([*judged.values()]), strict=True), strict=True))
+    return dict(zip(judged, zip(judged.values(), holm([*judged.values()]), strict=True), strict=True))

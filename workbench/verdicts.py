@@ -71,16 +71,17 @@ def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = 
     state: State = one if one in states else every if {*states} == {every} else "open"
     parts = [str(f) if isinstance(f, Finding) else f.measured for f in findings]
     levels = _joint_p(state, one, [(s, f.p) for s, f in zip(states, findings, strict=True)])
-    every = [part for f in findings for part in ((f,) if isinstance(f, Finding) else f.findings)]
-    return Verdict(state, measured or "; ".join(parts), levels, tuple(every))
+    leaves = tuple(leaf for f in findings for leaf in ((f,) if isinstance(f, Finding) else f.findings))
+    return Verdict(state, measured or "; ".join(parts), levels, leaves)
 
 
 def _joint_p(state: str, one: str, each: list[tuple[str, float | None]]) -> float | None:
     """The p-value of a verdict, from the states and p-values of its findings; one finding in state `one` decides."""
     if state == "open":
         return 1.0
-    levels = [p for found, p in each if found == state]
-    if any(p is None for p in levels):
+    chosen = [p for found, p in each if found == state]
+    levels = [p for p in chosen if p is not None]
+    if len(levels) < len(chosen):
         return None
     return min(1.0, len(each) * min(levels)) if state == one else max(levels)
 

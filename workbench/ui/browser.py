@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,13 @@ class RunBrowser(w.VBox):
 
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
         given = {key: value for key, value in content.items() if key != "do"}
-        acts = {"show": self.show, "open": self.open_run, "compare": self.compare, "delete": self.delete, "export": self.export}
+        acts: dict[str, Callable[..., object]] = {
+            "show": self.show,
+            "open": self.open_run,
+            "compare": self.compare,
+            "delete": self.delete,
+            "export": self.export,
+        }
         acts["look"] = self.look
         acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
         try:

@@ -29,7 +29,9 @@ class Panel(Running):
     def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
         super().__init__(experiment, config, list(records or []))
         self.knobs, self._answered = Knobs(self.first), 0
-        self._question, self._guess, self._answer = None, None, None
+        self._question: int | None = None
+        self._guess: int | None = None
+        self._answer: questions.Answer | None = None
         self.spec = self._spec()
         still = {"busy": False, "progress": 0.0, "phase": "", "message": "", "about": "", "failed": False}
         self.view = still | {"dim": False, "stale": "", "frames": {"run": 0, "count": 0}} | self.state()
@@ -145,7 +147,7 @@ class Panel(Running):
     @property
     def _asked(self) -> Config:
         """The knobs of the question that is open."""
-        return self.first.replace(**self.experiment.questions[self._question].knobs)
+        return self.first.replace(**self.experiment.questions[self._question or 0].knobs)
 
     def guess(self, guess: int) -> None:
         """Answer the question: runs what it asks about, and judges."""
@@ -189,7 +191,7 @@ class Panel(Running):
         if not self._make(config):
             return
         self._answer = questions.answer(
-            self.experiment, question, self._guess, self.records, self.pinned[0][1] if self.pinned else []
+            self.experiment, question, self._guess or 0, self.records, self.pinned[0][1] if self.pinned else []
         )
         self.redraw()
 

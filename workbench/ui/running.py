@@ -59,7 +59,7 @@ class Running(Picture):
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def begin(self, work: Callable[..., None], *given: Any) -> bool:
+    def begin(self, work: Callable[..., object], *given: Any) -> bool:
         """Begin `work` in a thread, unless one is under way."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
@@ -71,7 +71,7 @@ class Running(Picture):
             self._thread.start()
             return True
 
-    def _work(self, work: Callable[..., None], *given: Any) -> None:
+    def _work(self, work: Callable[..., object], *given: Any) -> None:
         try:
             with phases.heard(lambda phase: self.tell(phase=phase)):
                 work(*given)

@@ -38,7 +38,7 @@ class Still(anywidget.AnyWidget):
         kind = "wb-still wb-several" if len(figures) > 1 else "wb-still"
         super().__init__(picture={"svg": f'<div class="{kind}">{each}</div>', "story": told, "titled": True})
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         found = super()._repr_mimebundle_(**kwargs)
         bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
         png = base64.b64encode(pictures.stacked(self.figures)).decode()
