@@ -85,7 +85,7 @@ def test_text_in_a_picture_is_never_markup(words):
     svg = pictures.markup(text_figure(words))
     root = ET.fromstring(svg)
     assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
-        "svg", "defs", "style", "g", "path", "use", "text", "tspan", "clipPath", "rect", "image"
+        "svg", "defs", "style", "g", "path", "use", "text", "tspan", "clipPath", "rect", "image", "metadata"
     }  # fmt: skip
     shown = [e for e in root.iter() if e.tag.endswith("text")]
     assert sum("".join(e.itertext()) == words for e in shown) == 2 or not words.strip()

@@ -232,6 +232,8 @@ def refusals(records: Sequence[Record], higher: bool = True) -> str:
     """Sentences on candidates that could not be chosen since they failed on some seeds, but were better on the others; or ""."""
     points: dict[str, list[Record]] = {}
     for record in records:
+        if "setting" not in record:
+            continue
         settings = {part.partition("=")[0] for part in record["setting"].split(", ")}
         head = list(record)[: list(record).index("setting")]
         points.setdefault(", ".join(str(record[name]) for name in head if name not in settings), []).append(record)

@@ -13,7 +13,7 @@ from workbench import models, papers, runs
 from workbench.adapters import AdapterConfig, add_adapter, family, save_adapter
 from workbench.adapters.attach import adapted
 from workbench.adapters.config import METHODS, UNDROPPED
-from workbench.adapters.lab import exercises, inside, looking, paper_tables, peft_code, sizes, stories, studies, tables, toy
+from workbench.adapters.lab import exercises, inside, looking, paper_tables, peft_code, questions, sizes, studies, tables, toy
 from workbench.adapters.lab.controls import CONTROLS
 from workbench.adapters.lab.experiments import TrainConfig
 from workbench.adapters.lab.fits import FitConfig, StudyConfig, first_step, on_questions, rates
@@ -393,9 +393,9 @@ def test_every_claim_is_judged_at_smoke_or_says_why():
 
 
 def test_questions_can_be_answered():
-    for question in (*stories.TRAIN, *inside.stories.SHARDS):
+    for question in (*questions.TRAIN, *questions.SHARDS):
         assert len(question.answers) == 3
-        get("adapters/train" if question in stories.TRAIN else "adapters/shards").config(**question.knobs)
+        get("adapters/train" if question in questions.TRAIN else "adapters/shards").config(**question.knobs)
 
 
 KILLED = """

@@ -108,7 +108,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
         ({"method": "gem"}, "method='gem': expected one of sgd"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
         ({"rate": 1}, "rate: there is no knob of this name; expected one of lr"),
-        ({"batch": 61}, "batch of 61 of 60 samples"),
+        ({"batch": 61}, "batch size 61 for 60 samples"),
         ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs only for classes 0 to 0"),
         ({"method": "ewc", "estimator": "diagonal"}, "estimator='diagonal'"),
     ],
@@ -279,6 +279,9 @@ def test_a_rate_that_is_cut_is_cut_once_at_each_border(small):
     assert [[*found] for found in rates.values()] == [[pytest.approx(0.1 * 0.5**k)] for k in range(5)]
 
 
+FORK_STRENGTH = "Strength of the penalties of EWC, L2, SI, MAS and LwF. A larger value keeps more and learns less."
+
+
 def test_a_knob_is_declared_once_and_fit_and_the_configs_have_it_from_there():
     from workbench.continual.config import ContinualConfig
     from workbench.continual.lab.fork import ForkConfig
@@ -291,4 +294,4 @@ def test_a_knob_is_declared_once_and_fit_and_the_configs_have_it_from_there():
         assert KNOBS[name] == (0.0 if name == "first_lr" else declared.default)
         assert f"        {name} = {KNOBS[name]!r}: {shown[name].label}" in fit.__doc__
     varied = ForkConfig.knobs()["strength"]
-    assert (ForkConfig().strength, varied.help, varied.high) == (10.0, "of penalties", shown["strength"].high)
+    assert (ForkConfig().strength, varied.help, varied.high) == (10.0, FORK_STRENGTH, shown["strength"].high)

@@ -367,7 +367,7 @@ def test_a_question_sets_knobs_pins_its_rival_and_judges_by_the_records():
     answer = toy.QUESTIONS[1].right(panel.records, panel.pinned[0][1])
     shown = panel.view["question"]["answer"]
     assert shown["right"] == answer
-    assert shown["measured"].startswith("This run, one seed: ")
+    assert shown["measured"].startswith("This run, one seed:")
     assert shown["why"] == toy.QUESTIONS[1].why
     said(panel, do="guess", guess=1)  # one guess a question
     assert panel.view["question"]["guess"] == 0
