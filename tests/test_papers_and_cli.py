@@ -181,7 +181,7 @@ def test_describe_prints_knobs_presets_and_times():
     assert re.search(r"\* bits +bits per weight +one of 2, 3, .*; default 3", said)
     assert "only GPTAQ has this term" in said
     assert "from 0 to 29" in said
-    assert re.search(r"-- smoke: method=gptq, block=1, .*; time unknown", said)
+    assert re.search(r"-- smoke: method='gptq', block=1, .*; time unknown", said)
     assert re.search(r"-- laptop: .* of computation on .*cores", workbench("describe", "synapse/schemes").stdout)
     assert "workbench describe EXPERIMENT" in workbench("run", "--help").stdout
 
