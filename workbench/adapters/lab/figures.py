@@ -53,6 +53,7 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     values = [r["held_out"] for r in records] + [r["loss"] for r in trained]
     values += [r["held_out"] for _, rows in pinned for r in rows]
     low, high = min(values), max(values)
+    low = low if high > low else 0.0  # before training there is one value
     rim = 0.05 * (high - low) + 0.01
     end = max(steps[-1] * 1.02, 0.1 * last["of"])
     axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats per token")
@@ -162,17 +163,19 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
         axes.text(place, 0.5, name, fontsize=8, color=FAINT, va="center")
     now = last["told"] if last["step"] and last["told"] else [""] * len(first["asked"])
     for row, found in enumerate(zip(first["asked"], first["right"], first["told"], now, strict=False), 1):
-        for place, said, width in zip(columns, found, (19, 6, 13, 10), strict=True):
-            said = _cut(said, width)
+        for place, said, width in zip(columns, found, (19, 7, 13, 10), strict=True):
+            said = _cut(said, width, end=place == columns[0])  # the end of a question says most
             if place == columns[3] and last["step"] and last["told"]:
                 said = f"{'✓' if said == found[1] else '✗'} {said}"
             axes.text(place, row + 0.5, said, fontsize=8, va="center", color=INK, parse_math=False)
 
 
-def _cut(said: str, width: int) -> str:
-    """Return a text on one line, cut to `width` characters."""
+def _cut(said: str, width: int, end: bool = False) -> str:
+    """Return a text on one line, cut to `width` characters: to the first ones, or with `end` to the last ones."""
     said = " ".join(said.split())
-    return said if len(said) <= width else said[: width - 1] + "…"
+    if len(said) <= width:
+        return said
+    return "…" + said[1 - width :] if end else said[: width - 1] + "…"
 
 
 @live
