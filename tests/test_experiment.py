@@ -1,5 +1,7 @@
 """Configs refuse what is wrong in one clear line a knob, and take text as the command line gives it."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,18 @@ def test_every_knob_has_a_label_in_few_words_and_essentials_are_few():
         idle = e.config().idle()
         assert all(reason.strip() for reason in idle.values())
         assert all(line for line in describe.knobs(e.config))
+
+
+@pytest.mark.parametrize(
+    ("name", "knob"),
+    [(f"{name}/train", "method") for name in ("adapters", "continual")]
+    + [("quantization/layer-trace", "method"), ("synapse/train", "scheme")],
+)
+def test_the_help_of_a_method_has_a_line_for_each_method(name, knob):
+    config = experiment.get(name).config
+    lines = dict(line.split(": ", 1) for line in config.knobs()[knob].help.splitlines()[1:])
+    assert [*lines] == [*get_args(config.model_fields[knob].annotation)]
+    assert all(len(said) > 15 for said in lines.values())
 
 
 def test_tuples_are_read_from_text_numbers_and_lists():

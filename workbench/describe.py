@@ -36,7 +36,7 @@ def knobs(config: type[Config]) -> Iterator[str]:
             star = "* " if shown.essential else "  "
             yield f"{star}{name:18} {shown.label:20} {takes}; default {default!r}"
             notes = [shown.help, f"(no effect in some configs: {shown.when[1]})" if shown.when else ""]
-            yield from (f"{'':22}{note}" for note in notes if note)
+            yield from (f"{'':22}{line}" for note in notes for line in note.splitlines())
 
 
 def time_of(experiment: Experiment, scale: str) -> str:

@@ -375,6 +375,40 @@ def test_a_question_sets_knobs_pins_its_rival_and_judges_by_the_records():
     assert panel.view["question"] is None
 
 
+@pytest.mark.parametrize("act", [
+    lambda panel: panel.reset(), lambda panel: panel.preset("smoke"), lambda panel: (panel.set(rate=0.3), panel.start()),
+])  # fmt: skip
+def test_the_answer_of_a_question_goes_when_it_is_no_longer_that_of_the_picture(act):
+    panel = Panel("toy/walk", toy.ToyConfig(steps=9))
+    panel.ask(1)
+    panel.guess(0)
+    panel.wait(30)
+    panel.start()  # the same knobs again
+    panel.wait(30)
+    assert panel.view["question"]["answer"]
+    act(panel)
+    panel.wait(30)
+    assert panel.view["question"] is None
+
+
+def test_a_question_names_the_knobs_that_it_sets_in_closed_groups():
+    question = next(q for q in Panel("quantization/layer-trace").spec["questions"] if "fit the calibration text" in q["title"])
+    assert question["sets"] == "calibration tokens = 256 (in the group “text”)"
+
+
+def test_the_tiny_model_answers_most_questions_at_smoke():
+    first, *_, last = runs.run("adapters/train", "smoke")
+    assert first["exact"] == 0
+    assert last["exact"] > 0.8
+
+
+def test_sgd_forgets_the_first_task_in_the_panel_that_shows_it():
+    config = get("continual/train").config.at("smoke", method="sgd", lr=0.015, first_lr=0.0)
+    last = list(runs.stream(get("continual/train"), config))[-1]
+    assert last["matrix"][0][0] > 0.9
+    assert last["accuracies"][0] < 0.7
+
+
 def test_a_question_that_is_stopped_is_not_judged():
     panel = Panel("toy/walk", toy.ToyConfig(steps=500, pause=0.01))
     panel.ask(1)

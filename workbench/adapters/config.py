@@ -11,6 +11,22 @@ from workbench.knobs import Config, knob
 FAMILY = ("miss", "mini", "bat-col", "bat-row")
 LORAS = ("lora", "rslora", "lora+", "pissa", "olora", "lora-ga", "dora", "lora-fa")
 METHODS = (*FAMILY, *LORAS, "hira", "full")
+MEANINGS = {
+    "miss": "one small matrix, repeated for every block of inputs",
+    "mini": "MiSS whose matrix is also repeated for every block of outputs",
+    "bat-col": "each block of the weight times a trained matrix, one for each row of blocks, as in PEFT",
+    "bat-row": "the same with one trained matrix for each column of blocks, as in RWKV-PEFT",
+    "lora": "the product of two thin matrices",
+    "rslora": "LoRA scaled by the square root of the rank instead of the rank",
+    "lora+": "LoRA with a higher learning rate for B than for A",
+    "pissa": "LoRA that begins with the strongest directions of the weight",
+    "olora": "LoRA that begins with orthogonal directions from a QR decomposition of the weight",
+    "lora-ga": "LoRA that begins with the directions of the first gradient",
+    "dora": "LoRA that also trains the length of each row of the weight",
+    "lora-fa": "LoRA whose A is frozen",
+    "hira": "the product of two thin matrices, multiplied entry by entry with the weight",
+    "full": "all weights of the chosen layers",
+}
 BARE = (*FAMILY, "hira", "full")  # methods without a scale
 FORMS = {  # the forms of a method, its default first; other methods have those in ANY_FORM
     "bat-col": ("checkpointed", "materialised", "activation"),
@@ -31,9 +47,7 @@ class AdapterConfig(Config):
 
     title: ClassVar[str] = "adapter"
     method: Literal[METHODS] = knob(  # type: ignore[valid-type]
-        "miss", "method",
-        "The adapter method: the Bone family (miss, mini, bat-col, bat-row), LoRA and its variants, HiRA (hira), or full "
-        "fine-tuning of the layers (full).",
+        "miss", "method", "What is trained.\n" + "\n".join(f"{name}: {said}." for name, said in MEANINGS.items()),
         essential=True,
     )  # fmt: skip
     r: int = knob(

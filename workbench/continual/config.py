@@ -13,7 +13,7 @@ from workbench.continual import folder, sentences, streams
 from workbench.continual.fishers import ESTIMATORS
 from workbench.continual.learner import BATCH, BLEND, CUT, DECLARED, FIRST_LR, LR, ONE_RATE, PASSES, RESET, SEED, Learner
 from workbench.continual.memory import MEMORIES, MEMORY
-from workbench.continual.methods import METHODS, OPTIMIZERS
+from workbench.continual.methods import MEANINGS, METHODS, OPTIMIZERS
 from workbench.continual.nets import HIDDEN, PaperNet, SentimentNet
 from workbench.continual.penalties import ESTIMATOR, PULLS, STRENGTH
 from workbench.continual.rule import CAP, EPS, MODE, ORDER, POWER, THRESHOLD
@@ -162,8 +162,8 @@ class MethodConfig(StreamConfig):
 
     title: ClassVar[str] = "method"
     method: Literal[METHODS] = knob(
-        "classp", "method", "CLASSP, a plain optimizer, a penalty on weight changes, or a memory of samples. joint trains on all "
-        "tasks at once, and cumulative on all tasks so far.", essential=True,
+        "classp", "method", "How the network learns.\n" + "\n".join(f"{name}: {said}." for name, said in MEANINGS.items()),
+        essential=True,
     )  # fmt: skip
     lr: float = LR
     first_lr: float = FIRST_LR

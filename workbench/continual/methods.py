@@ -21,6 +21,27 @@ METHODS = (
 )  # fmt: skip
 
 
+MEANINGS = {
+    "sgd": "plain stochastic gradient descent",
+    "sgd-cut": "SGD whose learning rate is multiplied by the rate cut factor after each task",
+    "adam": "Adam, which scales the step of each weight by its recent gradients",
+    "adagrad": "the step of a weight shrinks with the sum of its squared gradients, over all tasks",
+    "adagrad-reset": "AdaGrad whose sums are reset after each task",
+    "upgd": "SGD that moves weights of low utility more, and adds noise to them",
+    "classp": "the step of a weight shrinks with its past gradients, and small gradients can be ignored",
+    "ewc": "SGD with a penalty on changes of weights that earlier tasks need (one penalty for each task)",
+    "ewc-online": "EWC with one running penalty for all earlier tasks",
+    "l2": "SGD with the same penalty on all changes since the last task",
+    "si": "SGD with a penalty on weights whose changes have reduced the loss most",
+    "mas": "SGD with a penalty on weights that the output depends on most",
+    "lwf": "SGD that also keeps the old network's outputs on the new samples",
+    "replay": "SGD that mixes stored samples of earlier tasks into each batch",
+    "a-gem": "SGD whose step may not increase the loss on stored samples",
+    "joint": "all tasks at once, as an upper bound",
+    "cumulative": "each task together with all earlier ones, as an upper bound",
+}
+
+
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
     """Return the rival of a method: its penalty or memory, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
     if method in ("ewc", "ewc-online"):

@@ -11,6 +11,15 @@ from workbench.knobs import Config, knob
 Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp", "exact"]
 # for comparisons of all methods: without foem, which is the same as gptq+rescomp
 METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
+MEANINGS = {
+    "rtn": "rounds each weight to its nearest level, without compensation",
+    "gptq": "rounds column after column, and changes the free columns so that the output changes little",
+    "gptq+rescomp": "GPTQ that also corrects the second residual r2, the effect of the weights that were already changed",
+    "foem": "the same as gptq+rescomp",
+    "gptaq": "GPTQ that also corrects the first residual r1, the effect of the quantized layers before this one",
+    "gptaq+rescomp": "GPTQ that corrects both residuals",
+    "exact": "shifts all weights once to the least-squares solution for the full-precision output, then runs GPTQ",
+}
 REPAYS_R2 = ("gptq+rescomp", "gptaq+rescomp", "foem")
 
 
@@ -72,8 +81,7 @@ class SolverConfig(GridConfig):
     method: Method = knob(
         "gptaq+rescomp",
         "method",
-        "How rounding errors are compensated: not at all (rtn, rounding to nearest), as in GPTQ, GPTAQ, ResComp or FOEM, or as "
-        "in GPTQ after a shift of the weights to the full-precision target (exact). foem equals gptq+rescomp.",
+        "How rounding errors are compensated.\n" + "\n".join(f"{name}: {said}." for name, said in MEANINGS.items()),
         essential=True,
     )
     damping: float = knob(

@@ -20,6 +20,12 @@ from workbench.synapse.imperfections import PULSES, ImperfectionConfig
 
 Scheme = Literal["uni", "push-pull", "alternating", "reference"]
 SCHEMES = ("uni", "alternating", "push-pull", "reference")
+SCHEME_MEANINGS = {
+    "uni": "only pulses up: on one device to raise the weight, on the other to lower it",
+    "push-pull": "a pulse up on one device and a pulse down on the other",
+    "alternating": "one of the two pulses of push-pull, chosen at random, so that its step is as large as that of uni",
+    "reference": "pulses up and down on one device; the other is a fixed reference",
+}
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
 RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # the rules that pulse devices
 
@@ -34,7 +40,7 @@ class UpdateConfig(Config):
     scheme: Scheme = knob(
         "uni",
         "update scheme",
-        "Chooses which devices of a synapse are pulsed to raise its weight, and which to lower it.",
+        "Which devices of a synapse receive pulses.\n" + "\n".join(f"{name}: {said}." for name, said in SCHEME_MEANINGS.items()),
         essential=True,
         when=PULSES,
     )
