@@ -17,7 +17,7 @@ from workbench.intervals import Interval, judging_rows
 from workbench.knobs import KnobError
 from workbench.measures import Measure, SeriesStyle, places
 from workbench.registry import FINDINGS
-from workbench.verdicts import LEVEL
+from workbench.verdicts import DECIDED, LEVEL, holm
 
 ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # as in README
 BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<!-- end of findings -->"
@@ -41,13 +41,15 @@ class Findings:
     """What is written about a method besides its ledger.
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
-    the claim that README quotes, with the finding that begins with `part`.
+    the claim that README quotes. `sentence` words its finding that begins with `part`: ``{found}`` becomes the mean with its
+    interval, and ``{state}`` the verdict.
     """
 
     title: str
     worked_from: str
     setup: str
     main: str
+    sentence: str
     part: str = ""
     tables: Sequence[Table] = ()
 
@@ -151,12 +153,15 @@ def sentences() -> str:
 
 
 def _sentence(method: str) -> str:
-    found = of(method)
-    row = papers.ledger(method, "reference").loc[found.main]
-    meant = [f for f in papers.judged(method, "reference")[found.main].findings if f.text.startswith(found.part)]
-    measured = f"{meant[0]}" if found.part and meant else row["measured"]
-    state = row["verdict"] if row["after Holm"] in ("-", row["verdict"]) else f"{row['verdict']}, open after Holm's correction"
-    return f"**{found.title}.** {row['claim'].removeprefix('Ours: ')}: *{state}* ({measured})."
+    declared = of(method)
+    judged = papers.judged(method, "reference")
+    corrected = dict(zip(judged, holm([*judged.values()]), strict=True))[declared.main]
+    state = judged[declared.main].verdict
+    words = f"*{state}*" if state in DECIDED else f"is *{state}*"
+    words += "" if corrected in ("-", state) else f", but is *{corrected}* after Holm's correction"
+    meant = next((f for f in judged[declared.main].findings if f.text.startswith(declared.part)), None)
+    found = meant.found if meant else judged[declared.main].measured
+    return f"**{declared.title}.** {declared.sentence.format(found=found, state=words)}"
 
 
 def with_sentences(readme: str) -> str:

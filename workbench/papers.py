@@ -5,6 +5,7 @@ Reported values are rows of ``papers/<method>.csv`` in the method's data folder.
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -30,8 +31,7 @@ class Claim:
 
     `source` is the table, figure or section of the paper, and `reported` what it reports. `needs` is the experiment whose
     records decide the claim, or "" if no experiment here can. ``check(records)`` returns the verdict. ``remark()`` returns what
-    a reader of the row must know besides the measured numbers, for example that the scope of the claim changed after its records
-    were made.
+    a reader of the row must know besides the measured numbers.
     """
 
     id: str
@@ -169,11 +169,12 @@ def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.D
     """
     import pandas as pd
 
-    stated, found = claims(method), judged(method, scale, root)
-    rows = [
-        (c.text, found[c.id].verdict, corrected, _measured(c, found[c.id]), c.reported, c.source, _scale(c, scale))
-        for c, corrected in zip(stated, holm([*found.values()]), strict=True)
-    ]
+    stated, found, changed = claims(method), judged(method, scale, root), changes(method)
+    rows = []
+    for claim, corrected in zip(stated, holm([*found.values()]), strict=True):
+        measured = ". ".join(filter(None, (found[claim.id].measured, claim.remark(), changed.get(claim.id))))
+        verdict = found[claim.id].verdict
+        rows.append((claim.text, verdict, corrected, measured, claim.reported, claim.source, _scale(claim, scale)))
     return pd.DataFrame(rows, index=pd.Index([c.id for c in stated], name="id"), columns=[*COLUMNS])
 
 
@@ -182,10 +183,13 @@ def judged(method: str, scale: str = "laptop", root: Path | None = None) -> dict
     return {claim.id: _judge(claim, scale, root) for claim in claims(method)}
 
 
-def _measured(claim: Claim, found: Verdict) -> str:
-    """The measured numbers, and what else a reader of the row must know."""
-    remark = claim.remark()
-    return f"{found.measured}. {remark}" if remark else found.measured
+def changes(method: str) -> dict[str, str]:
+    """Return, by the id of the claim, how its scope or its check changed after the records that decide it were made."""
+    path = methods.data_folder(method) / "papers" / "changed-claims.csv"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["claim"]: f"{row['change']} ({row['date']})" for row in csv.DictReader(file) if row["method"] == method}
 
 
 def _scale(claim: Claim, scale: str) -> str:

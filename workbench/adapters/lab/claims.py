@@ -106,19 +106,19 @@ TABLE = "version 12, Table 5"
 declare(
     "adapters",
     Claim(
-        "fit-shared", "At one learning rate for all methods, MiSS fits better than LoRA", TABLE, "48.16 against 40.75 (GSM8K)",
+        "fit-shared", "At the same learning rate for all methods, MiSS has a lower test loss than LoRA", TABLE, "48.16 against 40.75 (GSM8K)",
         "adapters/methods", _below("miss", "lora", "shared"),
     ),
     Claim(
-        "fit", "MiSS fits better than LoRA, each at its own rate", "abstract", "better", "adapters/methods",
+        "fit", "MiSS has a lower test loss than LoRA, each at its best learning rate", "abstract", "better", "adapters/methods",
         _below("miss", "lora", "own"),
     ),
     Claim(
-        "pissa", "MiSS fits better than PiSSA, each at its own rate", TABLE, "48.16 against 43.89 (GSM8K, one rate)",
+        "pissa", "MiSS has a lower test loss than PiSSA, each at its best learning rate", TABLE, "48.16 against 43.89 (GSM8K, one rate)",
         "adapters/methods", _below("miss", "pissa", "own"),
     ),
     Claim(
-        "dora", "MiSS fits better than DoRA, each at its own rate", TABLE, "48.16 against 42.93 (GSM8K, one rate)",
+        "dora", "MiSS has a lower test loss than DoRA, each at its best learning rate", TABLE, "48.16 against 42.93 (GSM8K, one rate)",
         "adapters/methods", _below("miss", "dora", "own"),
     ),
     Claim(
@@ -134,15 +134,15 @@ declare(
         "-", "adapters/methods", _step,
     ),
     Claim(
-        "guide", "The weight guide helps: Bat-col, the Bat of PEFT, fits better than MiSS", "version 5",
+        "guide", "The weight guide helps: Bat-col, the Bat of PEFT, has a lower test loss than MiSS", "version 5",
         "Bat better than Bone (its tables are not available)", "adapters/methods", _below("bat-col", "miss", "own"),
     ),
     Claim(
-        "guide-row", "Bat-row, the Bat of RWKV-PEFT, fits better than MiSS, here with a tenth fewer parameters", "version 5",
+        "guide-row", "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS (with a tenth fewer parameters)", "version 5",
         "Bat better than Bone (its tables are not available)", "adapters/methods", _below("bat-row", "miss", "own"),
     ),
     Claim(
-        "guide-w", "Ours: the entries of W guide the update: Bat-row fits better with W than with a shuffled W", OURS, "-",
+        "guide-w", "Ours: the entries of W guide the update: Bat-row has a lower test loss with W than with a shuffled W", OURS, "-",
         "adapters/controls", _below("bat-row", "W permuted"),
     ),
     Claim(
@@ -150,15 +150,15 @@ declare(
         OURS, "-", "adapters/controls", _same("miss", "orthogonal A", 0.05),
     ),
     Claim(
-        "architectures", "MiSS works for both architectures: it also fits better than LoRA on RWKV-6, each at its own rate",
+        "architectures", "MiSS works for both architectures: on RWKV-6 too, its test loss is below that of LoRA, each at its best learning rate",
         TABLE, "41.73 against 38.13 (GSM8K, one rate)", "adapters/rwkv", _below("miss", "lora", "own"),
     ),
     Claim(
-        "scale", "MiSS scales: it fits better than LoRA after 100 steps on SmolLM2-135M, each at its own rate", TABLE,
+        "scale", "MiSS scales: after 100 steps on SmolLM2-135M, its test loss is below that of LoRA, each at its best learning rate", TABLE,
         "better on models of 3 to 13 billion weights", "adapters/smollm2", _below("miss", "lora", "own"),
     ),
     Claim(
-        "rank", "MiSS fits better at a higher rank", "version 12, Table 7", "45.90 at r = 16, 53.49 at r = 128 (GSM8K)",
+        "rank", "MiSS has a lower test loss at a higher rank", "version 12, Table 7", "45.90 at r = 16, 53.49 at r = 128 (GSM8K)",
         "adapters/ranks", _more_rank,
     ),
     Claim(
@@ -170,11 +170,11 @@ declare(
         "adapters/methods", _memory,
     ),
     Claim(
-        "forgets", "Ours: at one rate MiSS forgets more than LoRA", "PEFT's comparison, July 2026", "0.197 against 0.050",
+        "forgets", "At the same learning rate, MiSS forgets more than LoRA", "PEFT's comparison, July 2026", "0.197 against 0.050",
         "adapters/methods", _forgets("shared"),
     ),
     Claim(
-        "forgets-own", "Ours: MiSS forgets more than LoRA, each at its own rate", OURS, "-", "adapters/methods",
+        "forgets-own", "Ours: MiSS forgets more than LoRA, each at its best learning rate", OURS, "-", "adapters/methods",
         _forgets("own"),
     ),
     Claim(

@@ -118,7 +118,7 @@ def _anchor(records: list[Record]) -> Verdict:
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
     shared = verdict(*(Finding(f"{words}, CLASSP minus Adam (% points)", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
-    measured = f"{shared.measured}; final accuracy, each at its own rate (% points) {own}"
+    measured = f"{shared.measured}; final accuracy, each at its best learning rate (% points) {own}"
     return Verdict(shared.verdict, measured, shared.p, shared.findings)
 
 
@@ -165,7 +165,7 @@ declare(
         "continual/sentiment", _beats("sgd", "adam", "adagrad", among=SENTENCES),
     ),
     Claim(
-        "anchor", "Ours: at one rate, CLASSP is less accurate than Adam on twenty permuted tasks, as an independent study found",
+        "anchor", "Ours: at the same learning rate, CLASSP is less accurate than Adam on twenty permuted tasks, as an independent study found",
         "ha0wan9/NMA-NeuroAI-Online-Learning-Project", "-15.3 ± 2.8 percentage points", "continual/anchor", _anchor,
     ),
     Claim(

@@ -14,7 +14,10 @@ declare(
         "best of sixteen settings (learning rate and strength, or schedule). Three seeds choose the setting on validation "
         "samples, and five other seeds measure it. `workbench figures continual` computes everything again in an hour, and "
         "in 2.5 more the paper's pair of data sets at its own size.",
-        "sgd",
+        main="sgd",
+        sentence="After MNIST and then Fashion-MNIST, the mean accuracy of CLASSP on both is {found} percentage points above"
+        " that of SGD. The claim that CLASSP is more accurate than SGD {state}.",
+        part="MNIST then Fashion-MNIST",
         tables=(
             Table("Accuracy on all tasks in the end", "continual/rivals", ACCURACY, STYLE, "stream", lambda s: STREAM_NAMES[s]),
         ),
