@@ -106,7 +106,8 @@ TABLE = "version 12, Table 5"
 declare(
     "adapters",
     Claim(
-        "fit-shared", "At the same learning rate for all methods, MiSS has a lower test loss than LoRA", TABLE, "48.16 against 40.75 (GSM8K)",
+        "fit-shared",
+        "At the same learning rate for all methods, MiSS has a lower test loss than LoRA", TABLE, "48.16 against 40.75 (GSM8K)",
         "adapters/methods", _below("miss", "lora", "shared"),
     ),
     Claim(
@@ -114,11 +115,13 @@ declare(
         _below("miss", "lora", "own"),
     ),
     Claim(
-        "pissa", "MiSS has a lower test loss than PiSSA, each at its best learning rate", TABLE, "48.16 against 43.89 (GSM8K, one rate)",
+        "pissa",
+        "MiSS has a lower test loss than PiSSA, each at its best learning rate", TABLE, "48.16 against 43.89 (GSM8K, one rate)",
         "adapters/methods", _below("miss", "pissa", "own"),
     ),
     Claim(
-        "dora", "MiSS has a lower test loss than DoRA, each at its best learning rate", TABLE, "48.16 against 42.93 (GSM8K, one rate)",
+        "dora",
+        "MiSS has a lower test loss than DoRA, each at its best learning rate", TABLE, "48.16 against 42.93 (GSM8K, one rate)",
         "adapters/methods", _below("miss", "dora", "own"),
     ),
     Claim(
@@ -135,14 +138,17 @@ declare(
     ),
     Claim(
         "guide", "The weight guide helps: Bat-col, the Bat of PEFT, has a lower test loss than MiSS", "version 5",
-        "Bat better than Bone (its tables are not available)", "adapters/methods", _below("bat-col", "miss", "own"),
+        "Bat is better than Bone; the tables of version 5 were not available to us",
+        "adapters/methods", _below("bat-col", "miss", "own"),
     ),
     Claim(
-        "guide-row", "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS (with a tenth fewer parameters)", "version 5",
+        "guide-row",
+        "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS (with a tenth fewer parameters)", "version 5",
         "Bat better than Bone (its tables are not available)", "adapters/methods", _below("bat-row", "miss", "own"),
     ),
     Claim(
-        "guide-w", "Ours: the entries of W guide the update: Bat-row has a lower test loss with W than with a shuffled W", OURS, "-",
+        "guide-w",
+        "Ours: the entries of W guide the update: Bat-row has a lower test loss with W than with a shuffled W", OURS, "-",
         "adapters/controls", _below("bat-row", "W permuted"),
     ),
     Claim(
@@ -150,11 +156,14 @@ declare(
         OURS, "-", "adapters/controls", _same("miss", "orthogonal A", 0.05),
     ),
     Claim(
-        "architectures", "MiSS works for both architectures: on RWKV-6 too, its test loss is below that of LoRA, each at its best learning rate",
+        "architectures",
+        "MiSS works for both architectures: on RWKV-6 too, its test loss is below that of LoRA, each at its best learning rate",
         TABLE, "41.73 against 38.13 (GSM8K, one rate)", "adapters/rwkv", _below("miss", "lora", "own"),
     ),
     Claim(
-        "scale", "MiSS scales: after 100 steps on SmolLM2-135M, its test loss is below that of LoRA, each at its best learning rate", TABLE,
+        "scale",
+        "MiSS scales: after 100 steps on SmolLM2-135M, its test loss is below that of LoRA, each at its best learning rate",
+        TABLE,
         "better on models of 3 to 13 billion weights", "adapters/smollm2", _below("miss", "lora", "own"),
     ),
     Claim(
@@ -170,7 +179,8 @@ declare(
         "adapters/methods", _memory,
     ),
     Claim(
-        "forgets", "At the same learning rate, MiSS forgets more than LoRA", "PEFT's comparison, July 2026", "0.197 against 0.050",
+        "forgets",
+        "At the same learning rate, MiSS forgets more than LoRA", "PEFT's comparison, July 2026", "0.197 against 0.050",
         "adapters/methods", _forgets("shared"),
     ),
     Claim(

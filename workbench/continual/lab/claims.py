@@ -165,7 +165,8 @@ declare(
         "continual/sentiment", _beats("sgd", "adam", "adagrad", among=SENTENCES),
     ),
     Claim(
-        "anchor", "Ours: at the same learning rate, CLASSP is less accurate than Adam on twenty permuted tasks, as an independent study found",
+        "anchor",
+        "Ours: at the same learning rate, CLASSP is less accurate than Adam on 20 permuted tasks, as an independent study found",
         "ha0wan9/NMA-NeuroAI-Online-Learning-Project", "-15.3 ± 2.8 percentage points", "continual/anchor", _anchor,
     ),
     Claim(

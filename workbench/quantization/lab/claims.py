@@ -152,8 +152,8 @@ declare(
     ),
     Claim(
         "exact",
-        "Ours: on single layers (here one), shifting the weights once and then running GPTQ has the lowest calibration error of "
-        "all methods", OURS,
+        "Ours: the exact target (shift the weights once, then run GPTQ) has the lowest calibration error of all methods, on one "
+        "layer", OURS,
         "-", "quantization/bits-groups", _exact_is_least,
     ),
     Claim(
