@@ -29,6 +29,17 @@ STREAM_NAMES = {
     "rotated": "rotated MNIST", "mnist-fashion": "MNIST → Fashion", "fashion-mnist": "Fashion → MNIST",
     "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "same, paper's network",
 }  # fmt: skip
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")  # Fashion-MNIST
+
+
+def task_name(stream: str, name: str) -> str:
+    """Return a task in words: the classes of Fashion-MNIST have names, so that ``0-1`` is ``T-shirt or trouser``."""
+    classes = name.split("-")
+    if "split-fashion" not in stream or not all(c.isdigit() and int(c) < len(CLOTHES) for c in classes):
+        return name
+    return " or ".join(CLOTHES[int(c)] for c in classes)
+
+
 STYLE = SeriesStyle(NAMES, COLOURS)
 ACCURACY = Measure("ACC", "accuracy on all tasks (%)", 100)
 MOVED = Measure("moved", "changed weights (%)", 100)

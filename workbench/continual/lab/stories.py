@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.continual.lab.colours import branch_name
+from workbench.continual.lab.colours import branch_name, task_name
 from workbench.continual.lab.history_figures import power_of_ten
 from workbench.experiment import Record, signed
 from workbench.knobs import Config
@@ -20,7 +20,7 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
         return "Training has not started yet, so the accuracy on every task is at chance level."
     task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
     told = (
-        f"After step {last['step']:,}, in task {task + 1} ({last['names'][task]}), "
+        f"After step {last['step']:,}, in task {task + 1} ({task_name(config.stream, last['names'][task])}), "
         f"the test accuracy is {accuracies[task]:.1f} % on this task"
     )
     if task and last["matrix"]:
