@@ -22,7 +22,7 @@ MOST = 2000  # rows in the table
 
 class _Table(anywidget.AnyWidget):
     _esm = HERE / "browser.js"
-    _css = (HERE / "panel.css").read_text() + inks.theme()
+    _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
     view = traitlets.Dict().tag(sync=True)
 
 

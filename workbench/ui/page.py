@@ -134,14 +134,14 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
     }
     experiment = panel.experiment
     picture = base64.b64encode(pictures.encode(panel.drawing.draw(panel.records))).decode()
-    script = (HERE / "panel.js").read_text().replace("export default", "const widget =")
+    script = (HERE / "panel.js").read_text(encoding="utf-8").replace("export default", "const widget =")
     return _PAGE.format(
         title=html.escape(experiment.summary.rstrip(".")),
         summary=html.escape(f"{experiment.name}: {_settings(panel.config, moving)}"),
         css=_style(),
         # no "<" in it: nothing in the data can end the script
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        script=script + (HERE / "page.js").read_text(),
+        script=script + (HERE / "page.js").read_text(encoding="utf-8"),
         story=html.escape(panel.picture["story"]),
         png=picture,
         code=html.escape(panel.code),
@@ -170,7 +170,7 @@ def _style() -> str:
         "margin:12px auto;max-width:1100px;padding:0 12px}"
     )
     themes = f":root{{{light}}}\n[data-jp-theme-light='false']{{{dark}}}\n{body}\n"
-    return themes + (HERE / "panel.css").read_text() + inks.theme()
+    return themes + (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
 
 
 _PAGE = """<!doctype html>

@@ -69,7 +69,7 @@ class Picture(anywidget.AnyWidget):
     """A picture with its story; for readers without a kernel its bundle holds a PNG."""
 
     _esm = HERE / "panel.js"
-    _css = (HERE / "panel.css").read_text() + inks.theme()
+    _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
     spec = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
     picture = traitlets.Dict({"svg": "", "story": "", "place": "", "seq": 0}).tag(sync=True)
 
