@@ -55,6 +55,15 @@ def test_every_method_says_what_it_worked_from():
         findings.of("toy")
 
 
+def test_changed_claims_are_claims_and_their_rows_say_so():
+    for method in findings.every():
+        changed = papers.changes(method)
+        assert set(changed) <= {claim.id for claim in papers.claims(method)}
+        ledger = papers.ledger(method, "reference")
+        assert all(ledger.loc[name, "measured"].endswith(text) for name, text in changed.items())
+    assert papers.changes("no-such-method") == {} == papers.changes("toy")
+
+
 def test_findings_are_written_and_a_readme_without_marks_is_refused(tmp_path):
     (tmp_path / "data" / "reference").mkdir(parents=True)
     (tmp_path / "README.md").write_text(f"# A\n{findings.BEGIN}\nstale text\n{findings.END}\nrest\n", encoding="utf-8")
