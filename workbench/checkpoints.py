@@ -57,7 +57,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Return the name and checksum of a model as one text, on which run ids depend. A model from the hub has its commit instead."""
+    """Return the name and checksum of a model as one text, on which run ids depend. The checksum of a hub model is its commit."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
