@@ -56,7 +56,7 @@ def run(
     link: Link = "",
     fresh: Annotated[bool, typer.Option(help="compute the run from the start even if it is complete")] = False,
 ) -> None:
-    """Run one experiment, or read the run if it is complete. Prints its last record, a summary sentence and its id."""
+    """Run one experiment, or read the run if it is complete, and print its last record, a summary sentence and its id."""
     from workbench import runs
 
     with one_line():
@@ -160,7 +160,7 @@ def figures(
         bool, typer.Option(help="also write the records to the method's folder data/reference, which is under version control")
     ] = False,
 ) -> None:
-    """Draw all figures of a method, compute only the missing runs, and print the verdict on each claim of its paper."""
+    """Draw all figures of a method, compute the runs that are missing, and print the verdict on each claim of its paper."""
     from workbench import findings, papers, runs
     from workbench.atomic import write_atomic
     from workbench.experiment import discover
@@ -214,7 +214,7 @@ def runs_(
     bring: Annotated[Path | None, typer.Option("--import", help="import the runs from a file written by --export")] = None,
     delete: Annotated[list[str] | None, typer.Option(help="id of a run to delete; may be repeated")] = None,
 ) -> None:
-    """List the saved runs, newest first. Can also export them to one file, import such a file, or delete runs."""
+    """List the saved runs, newest first. Options export them to one file, import such a file, or delete runs."""
     from workbench import archive, bundles
     from workbench.experiment import get
 
@@ -244,7 +244,7 @@ def page(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that needs no server: it plays back a run, or has controls for knobs of an instant experiment."""
+    """Write one HTML file that needs no server. It plays back a run, or has controls for knobs of an instant experiment."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
@@ -264,7 +264,7 @@ def dashboard(
     theme: Annotated[str, typer.Option(help="light or dark")] = "light",
     browser: Annotated[bool, typer.Option(help="open the dashboard in a browser")] = True,
 ) -> None:
-    """Serve a notebook's text and panels without its code, with Voila, on this machine only, at a link with a token."""
+    """Serve the text and panels of a notebook, without its code, with Voila. The link works only on this machine."""
     from workbench.ui.dashboard import serve
 
     with one_line():
@@ -279,7 +279,7 @@ def notebook(
     set: Set = None,
     timeout: Annotated[int, typer.Option(help="time limit of each cell, in seconds")] = 600,
 ) -> None:
-    """Execute a notebook with other parameters, by papermill. An unknown parameter is an error."""
+    """Execute a notebook with other parameters, using papermill. An unknown parameter is an error."""
     from workbench import notebooks, runs
     from workbench.knobs import Config
 

@@ -1,4 +1,4 @@
-"""List, select and delete the runs in the runs folder; `bundles` exports and imports them."""
+"""List, select and delete the runs in the runs folder. The module `bundles` exports and imports runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def _say(line: str) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """A complete run.
+    """A complete run in the runs folder.
 
-    `knobs` are the knobs that differ from their defaults, `last` the numbers of the last record, and `records` the number
-    of records. `seconds` is the wall time, `size` the size of the folder in bytes, and `finished` the date and time (UTC).
+    `knobs` are the knobs that differ from their defaults. `last` contains the numbers of the last record by name, and
+    `records` is the number of records. `seconds` is the wall time (for a comparison, the total of its fits), `size` is the
+    size of the folder in bytes, and `finished` is the date and time (UTC).
     """
 
     id: str
@@ -54,7 +55,7 @@ def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[K
     for path in sorted(folder.glob(f"*/{ABOUT}")):
         try:
             found.append(_read(path.parent))
-        except FileNotFoundError:  # it is being deleted
+        except FileNotFoundError:  # the run is being deleted
             continue
         except (OSError, ValueError) as error:
             told(f"{path.parent} is not listed because it contains no valid run: {error}")
@@ -92,7 +93,7 @@ def _read(folder: Path) -> Kept:
 
 
 def _last_record(file: BinaryIO) -> Record:
-    """Return the last record of the file without reading the whole file; an empty record if there is none."""
+    """Return the last record of the file without reading the whole file. If the file is empty, return an empty record."""
     file.seek(0, 2)
     file.seek(max(0, file.tell() - 2 * LARGEST_RECORD))
     lines = file.read().splitlines()
@@ -100,7 +101,7 @@ def _last_record(file: BinaryIO) -> Record:
 
 
 def _changed(experiment: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return the knobs that differ from their defaults; all knobs if the experiment is not installed here."""
+    """Return the knobs that differ from their defaults, or all knobs if the experiment is not installed here."""
     try:
         fields = get(experiment).config.model_fields
     except ValueError:
@@ -114,7 +115,11 @@ def _json(value: Any) -> Any:
 
 
 def table(found: Sequence[Kept]) -> pd.DataFrame:
-    """Return a table with one row per run: experiment, knobs in which the runs differ, last numbers, time and size."""
+    """Return a table with one row per run.
+
+    The columns are the experiment, the knobs in which the runs differ, the numbers of the last record, the number of records,
+    the wall time in seconds, the size in bytes, and the date.
+    """
     import pandas as pd
 
     names = differing(found)
@@ -134,7 +139,7 @@ def table(found: Sequence[Kept]) -> pd.DataFrame:
 
 
 def lines(found: Sequence[Kept]) -> Iterator[str]:
-    """Yield two lines per run: the id, date, wall time and size; then the changed knobs and the last numbers."""
+    """Yield two lines per run: first its id, date, wall time and size, then its changed knobs and numbers of its last record."""
     for run in found:
         knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
         last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
@@ -150,12 +155,12 @@ def differing(found: Sequence[Kept]) -> list[str]:
 
 
 def config_of(run: Kept) -> Config:
-    """Return the config of a saved run; raises KnobError if the installed version of the experiment rejects it."""
+    """Return the config of a saved run. Raises KnobError if the installed version of the experiment rejects this config."""
     return get(run.experiment).config(**run.config)
 
 
 def folder_of(name: str, root: Path | None = None) -> Path:
-    """Return the folder of the run with the id `name`; raises RunError if it is unknown or contains a path."""
+    """Return the folder of the run with the id `name`. Raises RunError if the id is unknown or contains a path."""
     inside = root or runs.runs_folder()
     folder = inside / name
     if not runs.is_plain(name) or folder.is_symlink() or not (folder / ABOUT).is_file():
@@ -164,8 +169,8 @@ def folder_of(name: str, root: Path | None = None) -> Path:
 
 
 def delete(names: Sequence[str], root: Path | None = None) -> None:
-    """Delete runs by their ids. If an id is unknown, raises RunError and deletes nothing."""
+    """Delete runs by their ids. If one of the ids is unknown, RunError is raised and no run is deleted."""
     for folder in [folder_of(name, root) for name in names]:
-        (folder / ABOUT).unlink()  # first: without this file, a partly deleted folder does not count as a run
+        (folder / ABOUT).unlink()  # first, because a partly deleted folder without this file is not listed as a run
         shutil.rmtree(folder)
         folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)

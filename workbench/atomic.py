@@ -24,7 +24,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_at_most(path: Path, most: int) -> bytes:
-    """Return the bytes of a file; raises ValueError if there are more than `most`, without reading the rest."""
+    """Return the bytes of a file. If there are more than `most`, raises ValueError without reading the rest."""
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

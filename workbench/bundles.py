@@ -1,4 +1,4 @@
-"""Export runs into one zip file, and import such a file after checking all of it."""
+"""Export runs to one zip file, called a bundle, and import the runs of a bundle after checking all its files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ODD_ZIPS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, Runt
 
 
 class Part(BaseModel):
-    """Checksum and size in bytes of one file in a bundle."""
+    """The checksum and the size in bytes of one file in a bundle."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -54,8 +54,8 @@ class Manifest(BaseModel):
 def export(names: Sequence[str], path: Path, root: Path | None = None) -> Path:
     """Write runs and the checksums of their files into one zip file, and return its path.
 
-    A bundle holds the records, artefacts and provenance of each run, but no checkpoints. Raises RunError for an
-    unknown run.
+    A bundle holds the records, artefacts and provenance of each run, but no checkpoints. Raises RunError if a
+    run is unknown.
     """
     if not names:
         raise RunError("no runs to export; expected at least one run id. List the ids with: workbench runs")
@@ -115,7 +115,7 @@ def bring(path: Path, root: Path | None = None) -> list[str]:
 
 
 def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
-    """Return the manifest of a bundle; raise RunError if it does not match the files or a file is too large."""
+    """Return the manifest of a bundle. Raises RunError if it does not match the files, or if a file is too large."""
     there = {info.filename: info for info in bundle.infolist()}
     if MANIFEST not in there:
         raise RunError(f"{path} is not a bundle of runs: it has no {MANIFEST}; expected a file from workbench runs --export")
@@ -146,7 +146,7 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
 
 @contextmanager
 def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: Path) -> Iterator[Path]:
-    """Extract a bundle into a temporary folder, and yield the folder; raise RunError if a checksum is wrong."""
+    """Extract a bundle into a temporary folder, and yield the folder. Raises RunError if a checksum is wrong."""
     target.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target, prefix=".importing-"))
     try:
@@ -168,7 +168,7 @@ def _unfolded(bundle: zipfile.ZipFile, manifest: Manifest, target: Path, path: P
 
 
 def _check_run(name: str, folder: Path, path: Path) -> None:
-    """Raise RunError if a run is incomplete, does not match its id, or has damaged or unsuitable records."""
+    """Raise RunError if a run is incomplete, does not match its id, or has damaged or invalid records."""
     if lacking := [part for part in KEPT if not (folder / part).exists()]:
         raise RunError(f"{path}: the run {name} has no {' and no '.join(lacking)}; ask for a new export")
     try:
@@ -189,7 +189,7 @@ def _check_run(name: str, folder: Path, path: Path) -> None:
 
 
 def _check_shown(about: About, records: list[Record]) -> None:
-    """Raise ValueError if the experiment is installed here in the same version and cannot display these records."""
+    """Raise ValueError if the experiment is installed here in the same version but cannot display these records."""
     try:
         experiment = get(about.experiment)
     except ValueError:  # the experiment is not installed here

@@ -1,4 +1,7 @@
-"""The catalogue of data sets: location, checksum, source, licence and reader of each. `datasets` finds and loads them."""
+"""The catalogue of data sets, with the location, checksum, source, licence and reader of each.
+
+The module `datasets` finds and loads the data sets.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Dataset:
     package: str = ""  # "package/path" in an installed package
     url: str = ""
     others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or absolute paths
-    get: str = ""  # what a user has to do to get it, if there is no url
+    get: str = ""  # how a user can get the file if there is no url
     checksum: Callable[[Path], str] = sha256  # computes the checksum of the file, or of its decompressed content
     home: Path = Path(__file__).parents[1] / "data"  # a method in another package sets its own folder
 

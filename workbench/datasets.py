@@ -1,8 +1,8 @@
-"""Find, download and load data sets by name. Each name stands for the same bytes on every machine.
+"""Find, download and load data sets by name. Each name refers to the same bytes on every machine.
 
 ``load(name)`` searches your folder (``WORKBENCH_DATA``), then the bundled files in ``data/``, then installed packages,
-then earlier downloads. A file is used only if it has the pinned checksum, so a result does not depend on the place
-where its data was found. A bundled subset therefore has another name than the full data set.
+then earlier downloads. A file is used only if it has the checksum in the catalogue. A result therefore does not
+depend on where its data was found, and a bundled subset does not have the same name as the full data set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workbench.catalogue import Dataset as Dataset
 
 
 class DataError(RuntimeError):
-    """A data set or model that is not available or not valid. The message says where it was searched and what to do."""
+    """The error for a data set or model that is not available or not valid. The message explains what to do."""
 
 
 def bundled_folder() -> Path:
@@ -31,7 +31,7 @@ def bundled_folder() -> Path:
 
 
 def own_path(text: str) -> Path:
-    """Return the path of a file or folder of the user's own.
+    """Return the path of a file or folder that the user has given as `text`.
 
     ``~`` is the home folder. A relative path is searched in the current folder, then in the project (the folder that contains
     ``data/``). If it is in neither of them, the path in the current folder is returned.
@@ -42,7 +42,7 @@ def own_path(text: str) -> Path:
 
 
 def searched(text: str) -> str:
-    """Return where `own_path` searches a relative path, as the end of an error message; "" for other paths."""
+    """Return the folders in which `own_path` searches a relative path, as the end of an error message, or "" for other paths."""
     if os.path.isabs(os.path.expanduser(text)):
         return ""
     return f" in {' or in '.join(dict.fromkeys([str(Path.cwd()), str(bundled_folder().parent)]))}"
@@ -54,7 +54,7 @@ def cache_folder() -> Path:
 
 
 def get(name: str) -> Dataset:
-    """Return the description of the data set `name`; raises DataError with a suggestion if there is none."""
+    """Return the description of the data set `name`. Raises DataError with a suggestion if there is none."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(DATASETS)}"
@@ -63,17 +63,17 @@ def get(name: str) -> Dataset:
 
 
 def load(name: str) -> Any:
-    """Load the data set `name`: text as a string, questions as a list of dicts, images as `images.Images`."""
+    """Load the data set `name`. The result is, for example, a string, a list of dicts (questions) or `images.Images`."""
     return get(name).read(find(name))
 
 
 def ref(name: str) -> str:
-    """Return the name and checksum of a data set, which are part of the run id."""
+    """Return the name and checksum of a data set as one text, on which run ids depend."""
     return f"{name}@{get(name).sha256[:16]}"
 
 
 def find(name: str) -> Path:
-    """Return the path of the data set `name` after verifying its checksum; raises DataError if it is not found."""
+    """Return the path of the data set `name` after verifying its checksum. Raises DataError if it is not found."""
     dataset = get(name)
     looked = []
     for place, path in places(dataset):
@@ -96,7 +96,7 @@ def find(name: str) -> Path:
 
 
 def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
-    """Return the places where a data set is searched, in order: a description and a path (None if it is not known)."""
+    """Return a description and a path (None if unknown) for each place where a data set is searched, in the order of search."""
     user = os.environ.get("WORKBENCH_DATA")
     found: list[tuple[str, Path | None]] = []
     for path in filter(None, (dataset.folder, *dataset.others)):
@@ -114,7 +114,7 @@ def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
 
 
 def package_file(path: str) -> Path | None:
-    """Return the path of a file ``package/file`` without importing the package; None if it is not installed."""
+    """Return the path of ``package/file``, or None if the package is not installed. The package is not imported."""
     package, _, inside = path.partition("/")
     spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []

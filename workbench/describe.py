@@ -1,4 +1,4 @@
-"""Describe an experiment as text: its knobs, its presets, and how long each preset takes."""
+"""Describe an experiment as text that lists its knobs, its presets, and the time that each preset takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lines(experiment: Experiment) -> Iterator[str]:
 
 
 def knobs(config: type[Config]) -> Iterator[str]:
-    """Yield a line per knob with its name, label, range and default; then its help and when it has no effect."""
+    """Yield a line per knob with its name, label, range and default, then its help, and the reason if it may have no effect."""
     for title, names in config.groups().items():
         yield f"-- {title or 'knobs'}"
         for name in names:
@@ -40,7 +40,7 @@ def knobs(config: type[Config]) -> Iterator[str]:
 
 
 def time_of(experiment: Experiment, scale: str) -> str:
-    """Return how long a preset takes, from its saved run or else from the reference records."""
+    """Return a text about the time that a preset takes, according to its saved run or, without one, the reference records."""
     try:
         config = experiment.config.at(scale)
         about = read_about(runs.runs_folder() / runs.run_id(experiment, config))

@@ -16,7 +16,7 @@ from workbench.registry import EXERCISES
 class Exercise:
     """A question with a function `answer` that computes the correct answer.
 
-    `hint` is shown after a wrong reply, and `why`, the explanation, after a correct one. A number is correct if its
+    After a wrong reply, `hint` is shown. After a correct one, the explanation `why` is shown. A number is correct if its
     relative error is at most `tolerance`. Texts are compared without regard to case.
     """
 
@@ -27,7 +27,7 @@ class Exercise:
     tolerance: float = 0.02
 
     def right(self, given: str) -> bool:
-        """Return whether a reply, as typed by the user, is correct."""
+        """Check whether `given`, the reply that the user has typed, is correct."""
         value, answer = parse_value(given.strip()), self.answer()
         if isinstance(answer, str):
             return str(value).strip().lower() == answer.lower()
@@ -46,7 +46,7 @@ def declare(method: str, *exercises: Exercise) -> None:
 
 
 def exercises(method: str) -> list[Exercise]:
-    """Import the lab of a method and return its exercises; raises KnobError if there are none."""
+    """Import the lab of a method and return its exercises. Raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in EXERCISES:
@@ -55,7 +55,7 @@ def exercises(method: str) -> list[Exercise]:
 
 
 def sheet(method: str, answers: bool = False) -> str:
-    """Return all exercises of a method as Markdown for printing; with `answers`, as needed by a teacher."""
+    """Return all exercises of a method as Markdown for printing. If `answers` is true, the sheet contains the solutions."""
     lines = [f"# Exercises: {method}", ""]
     for number, exercise in enumerate(exercises(method), 1):
         lines += [f"**{number}.** {exercise.question}", ""]

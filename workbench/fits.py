@@ -1,6 +1,7 @@
 """Compute the fits of a comparison on an executor, or read them if they are saved.
 
-Fits that share work are sent to the same worker, one after another. `comparison` shows the states of a fit in a diagram.
+A fit is a run that computes one record, for example by training a network. Fits that share work are sent to the same worker,
+one after another. The docstring of `comparison` shows the states of a fit in a diagram.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from workbench.records import read_about
 
 @dataclass(frozen=True)
 class Fit:
-    """A method's fit, and how several of its fits are distributed over workers; created by `comparison.fit`.
+    """The experiment that computes a fit of a method, and the rules by which its fits are distributed over workers.
 
-    `score` names the column of the record that is compared when a setting is chosen, and `higher` says whether a higher
-    score is better. Fits with the same key ``together(config)`` share work, so one worker computes them one after
+    `comparison.fit` creates it. `score` names the column of the record by which the best setting is chosen. If `higher` is
+    true, a higher score is better. Fits with the same key ``together(config)`` share work, so one worker computes them one after
     another. Fits for which ``in_threads(config)`` is true run in threads, the others in processes.
     """
 
@@ -42,14 +43,14 @@ class Fit:
 
 
 class Job(NamedTuple):
-    """A fit to compute: the id of its run, its config, and the first columns of its row."""
+    """A fit to compute: the id of its run, its config, and the columns (`head`) that are put before those of its record."""
 
     id: str
     config: Config
     head: Record
 
 
-CHUNK = 8  # fits with shared work that a worker receives at a time; they still finish after Stop
+CHUNK = 8  # number of fits with shared work that a worker receives at a time; a stop does not interrupt them
 LOOK = 0.2  # seconds between two checks for fits that a worker has saved
 DIED = "its process died; possible causes are a lack of memory and a crash in compiled code"
 # one process pool for all comparisons, because starting a pool takes seconds
@@ -57,14 +58,14 @@ _shared: dict[str, futures.Executor] = {}
 
 
 class FitQueue:
-    """The fits of one comparison, as a context manager.
+    """The queue of the fits of one comparison, a context manager.
 
     Leaving the context early does not wait for running fits; their results are still saved.
     """
 
     def __init__(self, fit: Fit, run: runs.Run):
         self.fit, self.run, self.root = fit, run, run.fits
-        self._records: dict[str, Record | None] = {}  # by id; None until the fit has ended
+        self._records: dict[str, Record | None] = {}  # records by the id of the run; None until the fit has ended
         self._waiting: dict[Hashable, list[Job]] = {}  # groups of jobs that share work, by key
         # for each running task: its jobs, the jobs that follow on the same worker, and the executor
         self._working: dict[futures.Future, tuple[list[Job], list[Job], futures.Executor]] = {}
@@ -81,7 +82,7 @@ class FitQueue:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def record(self, job: Job) -> Record | None:
-        """Return the record of a fit; None until the fit has ended."""
+        """Return the record of a fit, or None if the fit has not ended yet."""
         return self._records[job.id]
 
     def start(self, jobs: Iterable[Job]) -> None:
@@ -97,11 +98,11 @@ class FitQueue:
         self._begin()
 
     def _key(self, job: Job) -> Hashable:
-        """Return the key of the group of jobs that share work with this one; they are computed one after another."""
+        """Return the key of the group of jobs that share work with `job`. A group is computed by one worker, job after job."""
         return self.fit.together(job.config) if self.fit.together else job.id
 
     def wait(self) -> None:
-        """Wait up to `LOOK` seconds for a task to end, and store the records; raise Stopped if the caller requests a stop."""
+        """Wait up to `LOOK` seconds for a task to end, and store its records. Raises Stopped if the caller requests a stop."""
         if self.run.stopped():
             raise runs.Stopped(f"stopped; {sum(r is not None for r in self._records.values())} fits are saved")
         phases.say(f"{sum(r is not None for r in self._records.values())} of {len(self._records)} fits finished")
@@ -109,10 +110,10 @@ class FitQueue:
         for future in done:
             jobs, rest, executor = self._working.pop(future)
             lost = self._take(jobs, future, executor)
-            # if the caller's executor is broken, start again on our own
+            # if the caller's executor is broken, use one of our own
             if lost and executor is self.run.executor:
                 self._waiting.setdefault(self._key(jobs[0]), []).extend(lost + rest)
-            elif lost:  # one of the jobs that were running killed a worker: repeat these one per process
+            elif lost:  # one of these jobs may have killed its worker: repeat them in a separate process
                 self._submit(lost, rest, alone=True)
             elif rest:  # submit them now, so that the worker that holds the shared work continues with them
                 died = any((self.record(job) or {}).get("failed") == DIED for job in jobs)
@@ -124,7 +125,7 @@ class FitQueue:
                     break
 
     def cost(self) -> dict[str, Any]:
-        """Return the count, total times in seconds and peak memory in MiB of all these fits, including saved ones."""
+        """Return the number of fits, including saved ones, their total times in seconds, and the peak memory in MiB."""
         about = []
         for name in self._records:
             try:
@@ -149,7 +150,7 @@ class FitQueue:
         """Submit the waiting jobs.
 
         An executor that the caller passed receives all jobs. Our own executors receive only enough jobs to keep them
-        busy, so that few are lost if a worker dies.
+        busy, so that few jobs are lost if a worker dies.
         """
         given = self.run.executor is not None and id(self.run.executor) not in self._broken
         # one task per core if jobs share work, so that the shared work is not computed twice
@@ -159,10 +160,10 @@ class FitQueue:
             self._submit(jobs[:CHUNK], jobs[CHUNK:])
 
     def _submit(self, part: list[Job], rest: list[Job], alone: bool = False) -> None:
-        """Submit the jobs `part`, which are computed in order, and remember `rest` to submit next.
+        """Submit the jobs of `part`, which are computed in order, and store `rest`, the jobs to submit afterwards.
 
-        With `alone`, the jobs run in a separate process, so that a job that kills it does not affect the other
-        workers.
+        If `alone` is true, the jobs run in a separate process. If a job kills this process, the other workers are not
+        affected.
         """
         task = self.fit.experiment.name, [job.config for job in part], self.root
         executor = self._threads("careful", cores()) if alone else self._executor(part[0])
@@ -208,9 +209,10 @@ class FitQueue:
 
 
 class _Workers(futures.ProcessPoolExecutor):
-    """A pool of processes in which Ctrl-C does not interrupt the start of a worker, which any submission may cause.
+    """A pool of processes in which Ctrl-C does not interrupt the start of a worker.
 
-    An interrupted start leaves a worker that waits for its code, and reports an error when the main process exits.
+    Any submission may start a worker. If the start were interrupted, the worker would wait for its code, and report an
+    error when the main process exits.
     """
 
     def submit(self, *args: Any, **kwargs: Any) -> futures.Future:
@@ -221,19 +223,20 @@ class _Workers(futures.ProcessPoolExecutor):
 def processes(count: int) -> futures.ProcessPoolExecutor:
     """Return a pool of spawned processes that ignore Ctrl-C and exit when the main process exits."""
     pool = _Workers(count, get_context("spawn"), initializer=_begin_worker)
-    pool.submit(os.getpid)  # starts the workers
+    pool.submit(os.getpid)  # starts the first worker
     return pool
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Answer Ctrl-C only after the block, and block SIGINT in this thread, if the system supports signal masks.
+    """Delay the effect of Ctrl-C until the end of the ``with`` statement.
 
-    A worker started in the block inherits the mask, so that an interrupt cannot kill it before it ignores SIGINT.
+    If the system supports signal masks, SIGINT is also masked in this thread. A worker that is started meanwhile inherits
+    the mask, so that an interrupt cannot kill the worker before it ignores SIGINT.
     """
     caught: list[tuple[Any, ...]] = []
     handler = signal.getsignal(signal.SIGINT)
-    # Python calls the handler in the main thread, also if the signal was delivered to another thread without the mask
+    # Python calls the handler in the main thread even if the signal was delivered to a thread in which it is not masked
     held = threading.current_thread() is threading.main_thread() and callable(handler)
     masked = hasattr(signal, "pthread_sigmask")
     if held:
@@ -273,7 +276,8 @@ def end_workers() -> None:
 def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
     """Compute fits one after another in this process and return their records.
 
-    The record of a fit that raises an error has the reason under the key ``failed``.
+    If a fit raises an error, its record contains only the key ``failed`` with the reason. Errors that are caused by the
+    machine, such as a full disk, are raised.
     """
     found: list[Record] = []
     for config in configs:
@@ -288,7 +292,7 @@ def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
 
 
 def in_a_process_of_its_own(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
-    """Compute fits like `work`, but in a separate process; a fit that kills the process is recorded as failed."""
+    """Compute fits like `work`, but in a separate process. A fit that kills this process is recorded as failed."""
     found: list[Record] = []
     while len(found) < len(configs):
         with processes(1) as pool:

@@ -12,7 +12,7 @@ from workbench.atomic import write_atomic
 
 
 def problems() -> list[str]:
-    """Return one line for each problem of the installation, with its solution; an empty list if there is none."""
+    """Return a list with one line for each problem of the installation. The line also names the solution."""
     found = []
     for text in requires("workbench") or []:
         need = Requirement(text)
@@ -46,6 +46,6 @@ def _missing(find) -> list[str]:
 
 
 def report() -> None:
-    """Print the problems of the installation, or that it is complete."""
+    """Print the problems of the installation, or report that it is complete."""
     found = problems()
     print("\n".join(f"problem: {line}" for line in found) or "complete: packages, data sets, models and the runs folder")

@@ -1,4 +1,4 @@
-"""Knobs and configs: the parameters of an experiment with their types, ranges, labels and help texts.
+"""The knobs (parameters) of an experiment, with types, ranges, labels and help texts, and configs, which hold their values.
 
 The panel, the papermill parameters, the options of the command line, the sweeps and the run ids are all derived from
 configs. This module imports no other module of Workbench, so an algorithm can use it without the rest.
@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SCALES = ("smoke", "laptop", "paper")
-Bound = float | Callable[[Any], float | None] | None  # a function of the config if the bound depends on other knobs
+Bound = float | Callable[[Any], float | None] | None  # a bound that depends on other knobs is a function of the config
 
 
 class KnobError(ValueError):
-    """A knob that does not exist, or a value that is not allowed. The message has one line for each wrong knob.
+    """The error for a knob that does not exist or a value that is not allowed. The message has one line for each wrong knob.
 
     `knobs` maps each wrong knob to its line of the message. A line that concerns several knobs has the key "".
     """
@@ -35,7 +35,7 @@ class KnobError(ValueError):
 
 @dataclass(frozen=True)
 class Knob:
-    """The label, the help text, the range and the display options of a config's field; see `knob`."""
+    """The label, the help text, the range and the display options of one field of a config; `knob` explains the attributes."""
 
     label: str
     help: str = ""
@@ -52,7 +52,7 @@ class Knob:
     names: Mapping[Any, str] = field(default_factory=dict)
 
     def top(self, config: Any) -> float | None:
-        """Return the highest allowed value, given the other knobs of `config`; None if there is no known limit."""
+        """Return the highest value that is allowed with the other knobs of `config`, or None if there is no known limit."""
         return self.high(config) if callable(self.high) else self.high
 
 
@@ -75,12 +75,13 @@ def knob(
 ) -> Any:
     """Declare a knob: a pydantic field with a default, a label of at most about 20 characters, and a help text.
 
-    `low` and `high` bound a number, or each number of a tuple; `high` is a function of the config if it depends on other
-    knobs. `step` is the step of the panel's slider; with `log`, the slider is logarithmic. The panel offers `choices`, and
-    with `free` it also accepts any other text. `file` is the suffix of the file if the value is a path. The `essential`
-    knobs (at most eight per config) are shown first. ``when=(condition, reason)`` declares that the knob has an effect only
-    if ``condition(config)`` is true. Otherwise the panel disables it and the command line prints a warning with the reason.
-    `names` are texts that the panel shows instead of some of the values.
+    `low` and `high` are the bounds of a number, or of each number of a tuple. `high` is a function of the config if the bound
+    depends on other knobs. `step` is the step of the slider in the panel. If `log` is true, the slider is logarithmic.
+    `choices` are the values that the panel offers; if `free` is true, any other text is accepted too. If the value is a path,
+    `file` is the suffix of the file. If `essential` is true (for at most eight knobs per config), the panel shows the knob
+    first. ``when=(condition, reason)`` declares that the knob has an effect only if ``condition(config)`` is true. Otherwise
+    the panel disables the knob, and the command line prints a warning with the reason. `names` maps values to the texts that
+    the panel shows instead.
     """
     shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when, names)
     tuples = any(isinstance(value, tuple) for value in (default, *choices))
@@ -89,7 +90,7 @@ def knob(
 
 
 def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
-    """Return a copy of a declared knob with another default (None keeps it) and with `changes` to its fields of `Knob`."""
+    """Return a copy of a declared knob with another default (None keeps the old one) and with `changes` of its `Knob` fields."""
     shown = replace(declared.json_schema_extra["knob"], **changes)
     fields = {field.name: getattr(shown, field.name) for field in fields_of(shown)}
     return knob(declared.default if default is None else default, fields.pop("label"), fields.pop("help"), **fields)
@@ -98,9 +99,9 @@ def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
 class Config(BaseModel):
     """The knobs of an experiment with their values: frozen, validated and hashable.
 
-    A subclass defines `presets`, a dict of knobs for each scale (``smoke``, ``laptop``, ``paper``), or a string with the
-    reason why the scale does not exist. `swept` names knobs that the experiment itself sets to several values; they are
-    not shown and cannot be changed. `title` is the heading of the group of knobs that the class declares.
+    A subclass defines `presets`, which maps each scale (``smoke``, ``laptop``, ``paper``) to a dict of knobs, or to a string
+    with the reason why the scale does not exist. `swept` names the knobs that the experiment itself sets to several values.
+    These knobs are not shown and cannot be changed. `title` is the heading of the group of knobs that the class declares.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="constants")
@@ -118,7 +119,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, knobs: Any) -> Any:
-        """Reject swept knobs, and bools given for numbers; convert text and single numbers to tuples if needed."""
+        """Reject changes of swept knobs, and bools in place of numbers; convert text or one number to a tuple if needed."""
         if not isinstance(knobs, dict):
             return knobs
         found, hints = dict(knobs), _hints(cls)
@@ -136,7 +137,7 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _within_ranges(self) -> Config:
-        """Check the ranges that pydantic does not check: of numbers in tuples, and those that depend on other knobs."""
+        """Check the ranges that pydantic cannot check: those of numbers in tuples, and those that depend on other knobs."""
         for name, shown in type(self).knobs().items():
             value = getattr(self, name)
             if not isinstance(value, tuple) and not callable(shown.high):
@@ -151,7 +152,7 @@ class Config(BaseModel):
 
     @classmethod
     def at(cls, scale: str | None, /, **knobs: Any) -> Self:
-        """Return the config of the preset `scale` (None: the defaults), changed by `knobs`; raise KnobError if it is invalid."""
+        """Return the config of the preset `scale` (None: the defaults) with other `knobs`. Raises KnobError if it is invalid."""
         if scale is None:
             return cls(**knobs)
         preset = cls.presets.get(scale)
@@ -174,7 +175,7 @@ class Config(BaseModel):
 
     @classmethod
     def read(cls, name: str, text: str) -> Any:
-        """Parse the value of the knob `name`: a tuple from values separated by commas, others by `parse_value`."""
+        """Parse `text` as a value of the knob `name`, by `parse_value`. The values of a tuple are separated by commas."""
         hint = _hints(cls).get(name)
         if hint is str or any(get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)):
             return text  # parse_value would turn a choice named "none" into None
@@ -185,7 +186,7 @@ class Config(BaseModel):
 
     @classmethod
     def knobs(cls) -> dict[str, Knob]:
-        """Return the declared knobs by name, without the swept ones."""
+        """Return the declared knobs by name, except the swept ones."""
         return {
             name: field.json_schema_extra["knob"]  # type: ignore[misc]
             for name, field in cls.model_fields.items()
@@ -194,7 +195,7 @@ class Config(BaseModel):
 
     @classmethod
     def groups(cls) -> dict[str, list[str]]:
-        """Return the knobs' names, grouped by the `title` of the class that declares them; its own title comes first."""
+        """Return the names of the knobs, grouped by the `title` of the class that declares them. This class comes first."""
         found: dict[str, list[str]] = {cls.title: []} if "title" in vars(cls) else {}
         for name in cls.knobs():
             home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
@@ -202,7 +203,7 @@ class Config(BaseModel):
         return found
 
     def idle(self) -> dict[str, str]:
-        """Return the knobs that have no effect with the present values of the others, each with its reason."""
+        """Return the knobs that have no effect with the current values of the other knobs, and the reason for each."""
         found = {}
         for name, shown in type(self).knobs().items():
             if shown.when is not None:
@@ -212,7 +213,7 @@ class Config(BaseModel):
         return found
 
     def replace(self, **knobs: Any) -> Self:
-        """Return a validated copy of the config with other values of `knobs`."""
+        """Return a validated copy of the config in which `knobs` have new values."""
         return type(self)(**{**self.model_dump(), **knobs})
 
     def changed(self) -> dict[str, Any]:
@@ -221,12 +222,12 @@ class Config(BaseModel):
         return {n: v for n, v in self.model_dump().items() if v != fields[n].get_default()}
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
-        """Return a config of the class `kind` with the knobs that both classes have, and with `changes`."""
+        """Return a config of the class `kind` that has the values of this config for all common knobs, except for `changes`."""
         return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 
 class _Seen:
-    """A view of a config that records which knobs are read, since a condition on a swept knob may hold for some values."""
+    """A view of a config that records which knobs a condition reads, so that `idle` can ignore conditions on swept knobs."""
 
     def __init__(self, config: Config, names: set[str]):
         self.config, self.names = config, names
@@ -242,7 +243,7 @@ class _Seen:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a value from text: JSON, or True, False or None in any case; other text is returned unchanged."""
+    """Parse text that is JSON, or True, False or None in upper or lower case. Other text is returned unchanged."""
     words = {"true": True, "false": False, "none": None, "null": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -253,7 +254,7 @@ def parse_value(text: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as the text that a user would type; `Config.read` parses it back. Tuples are joined by commas."""
+    """Return a value as a user would type it, with commas between the values of a tuple. `Config.read` parses this text."""
     if isinstance(value, tuple):
         return ", ".join(text_of(v) for v in value)
     return "none" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -269,7 +270,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _tuple_of(hint: Any) -> tuple[Any, ...] | None:
-    """Return the arguments of a tuple's type hint, which may include an ellipsis; None if the hint has no tuple."""
+    """Return the type arguments of the tuple in a type hint, including an ellipsis, or None if the hint has no tuple."""
     return next((get_args(part) for part in _parts(hint) if get_origin(part) is tuple), None)
 
 
@@ -281,7 +282,7 @@ def _plain_types(hint: Any) -> set[Any]:
 
 
 def expected(config: type[Config], name: str, top: float | None = None) -> str:
-    """Describe the values that a knob accepts; `top` is the highest value if it depends on other knobs."""
+    """Describe the values that a knob accepts. `top` is the highest value if this limit depends on other knobs."""
     hint, shown = _hints(config)[name], config.knobs().get(name)
     words = []
     for part in _parts(hint):
@@ -308,7 +309,7 @@ def _span(shown: Knob | None, top: float | None = None) -> str:
 
 
 def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
-    """Return one line for each wrong knob, by name: the knob, its value, and the expected values or a suggestion."""
+    """Return a dict from each wrong knob to a line with its name, its value, and the expected values or a suggestion."""
     lines: dict[str, str] = {}
     for wrong in error.errors():
         name = str(wrong["loc"][0]) if wrong["loc"] else ""

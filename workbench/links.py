@@ -1,7 +1,7 @@
-"""Links: the state of a panel as one line of text, such as ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``.
+"""Links, which describe the state of a panel by one line of text.
 
-A link lists only the knobs that differ from their defaults. A pinned run is given by the knobs in which it differs from
-the run that the panel shows.
+An example is ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``. A link lists only the knobs that differ from their
+defaults. A pinned run is given by the knobs in which it differs from the run that the panel shows.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ PIN, MOMENT = "~pin", "~at"
 
 
 def differences(config: Config, other: Config) -> str:
-    """Return the knobs in which `config` differs from `other` as one short text; string values are given without their name."""
+    """Return the knobs in which `config` differs from `other` as one short text. String values appear without names."""
     changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
     return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of a panel: experiment, config, configs of the pinned runs, and the moment shown (None: the last).
+    """The state of a panel: the experiment and its config, the pinned runs, and the part of the run that is shown.
 
-    `note` is a warning for the user, or "".
+    `pins` are the configs of the pinned runs. `moment` is the position of the slider that plays back the run; None means the
+    end. `note` is a warning for the user, or "".
     """
 
     experiment: Experiment
@@ -37,7 +38,7 @@ class State:
 
 
 def link(state: State) -> str:
-    """Return the link of a state, as one line."""
+    """Return the link that describes `state`, as one line."""
     pairs = _pairs(state.config, state.experiment.config())
     pairs += [(PIN, urlencode(_pairs(pin, state.config))) for pin in state.pins]
     if state.moment is not None:
@@ -51,7 +52,7 @@ def _pairs(config: Config, other: Config) -> list[tuple[str, str]]:
 
 
 def parse(line: str) -> State:
-    """Return the state that a link describes; raises KnobError for an unknown name or a value that is not allowed."""
+    """Return the state that a link describes. Raises KnobError if a name is unknown or a value is not allowed."""
     head, _, rest = line.strip().partition("?")
     name, _, version = head.partition("@")
     if not name:

@@ -1,7 +1,8 @@
-"""Find and import methods: the subpackages of ``workbench`` with a ``lab``, and entry points in the group `GROUP`.
+"""Find and import methods.
 
-Importing the lab of a method registers its experiments, comparisons, claims, exercises and data sets. If the import
-fails, the error is printed and the other methods still work.
+A method is a subpackage of ``workbench`` that contains a ``lab``, or an entry point in the group `GROUP`. Importing the lab
+of a method registers its experiments, comparisons, claims, exercises and data sets. If the import fails, the error is
+printed and the other methods still work.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def methods() -> dict[str, Method]:
 
 
 def data_folder(method: str) -> Path:
-    """Return the folder with a method's reported values and reference records; ``data`` if the method is not installed."""
+    """Return the folder with the reported values and reference records of a method. The default is ``data`` in the project."""
     return methods()[method].data if method in methods() else PACKAGE.parent / "data"
 
 
 def _data_of(module: str) -> Path:
-    """Return the folder ``data`` in the package of `module`; for a module outside a package, ``MODULE_data`` next to it."""
+    """Return the folder ``data`` in the package of `module`. For a module outside a package, return ``MODULE_data`` beside it."""
     try:
         spec = find_spec(module.partition(".")[0])
     except (ImportError, ValueError):
@@ -62,7 +63,7 @@ def _data_of(module: str) -> Path:
 
 @cache
 def load(name: str) -> str:
-    """Import the lab of the method `name`; return an error message, or "" if the import succeeds."""
+    """Import the lab of the method `name`, and return an error message, or "" if the import succeeds."""
     before = {*registry.EXPERIMENTS}
     method = methods()[name]
     try:

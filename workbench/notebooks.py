@@ -25,8 +25,8 @@ STARTS, NEVER_STARTED = 3, "Kernel died before replying to kernel_info"
 def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, timeout: int = 600) -> Any:
     """Execute the notebook at `path` with `parameters`, write the result to `out`, and return it.
 
-    `timeout` is the time limit of each cell in seconds. Raises KnobError if the notebook does not exist or does not have
-    a parameter, and RunError if a cell fails, exceeds the time limit or is not executed.
+    `timeout` is the time limit of each cell in seconds. Raises KnobError if the notebook does not exist or does not
+    declare one of the parameters, and RunError if a cell fails, exceeds the time limit or is not executed.
     """
     import nbformat
     import papermill
@@ -60,8 +60,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def settle(path: Path) -> None:
     """Remove widget views and memory addresses from the outputs of a saved notebook.
 
-    A widget view needs a running kernel; without it, readers see the static image or text of the same output. Memory
-    addresses would differ after each execution and appear in every diff.
+    A widget view needs a running kernel. Without the view, readers see the static image or text that is stored in the same
+    output. Memory addresses would differ after each execution and appear in every diff.
     """
     import nbformat
 

@@ -1,4 +1,4 @@
-"""Report the current phase of a computation before its first record, such as "loading smollm2-135m", to a listener."""
+"""Report the current phase of a computation, such as "loading smollm2-135m", to a listener."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("workbench_phas
 
 
 def say(phase: str) -> None:
-    """Report `phase`, a short text, to the listener of this thread; without a listener, do nothing."""
+    """Report `phase`, a short text, to the listener of this thread. If there is no listener, do nothing."""
     listener = _LISTENER.get()
     if listener is not None:
         listener(phase)

@@ -1,4 +1,4 @@
-"""Record the machine and the software with which a run is computed; get the available cores and the peak memory."""
+"""Describe the machine and the software with which a run is computed, and measure its available cores and peak memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def provenance() -> dict[str, Any]:
 def cores() -> int:
     """Return the number of cores that this process may use, given its CPU affinity and the quota of its container."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:  # the file has quota and period in microseconds; a quota of "max", no limit, raises ValueError
+    try:  # the file contains quota and period in microseconds; "max", which means no limit, raises ValueError
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(count, round(int(quota) / int(period))))
     except (OSError, ValueError):
@@ -38,7 +38,7 @@ def cores() -> int:
 
 
 def peak_memory() -> int:
-    """Return the peak memory of this process in bytes; the current memory if the system does not record the peak."""
+    """Return the peak memory of this process in bytes, or its current memory if the system does not record the peak."""
     import psutil
 
     now = psutil.Process().memory_info()
@@ -46,7 +46,7 @@ def peak_memory() -> int:
         most = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     except OSError:
         most = None
-    return 1024 * int(most[1]) if most else getattr(now, "peak_wset", now.rss)  # peak_wset: Windows
+    return 1024 * int(most[1]) if most else getattr(now, "peak_wset", now.rss)  # Windows has peak_wset
 
 
 @cache
@@ -62,7 +62,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", ".")),  # uncommitted changes in the package
+        "dirty": bool(_git("status", "--porcelain", "--", ".")),  # whether the package has uncommitted changes
     }
 
 

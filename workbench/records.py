@@ -1,4 +1,4 @@
-"""Read and validate the files of a run. Users may have edited or exchanged them, and a crash may have truncated them."""
+"""Read and validate the files of a run. Users may have edited or replaced them, and a crash may have truncated them."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class About(BaseModel):
 
     @property
     def spent(self) -> float:
-        """Wall time in seconds; for a comparison, the total of its fits."""
+        """The wall time in seconds. For a comparison, this is the total of its fits."""
         return self.fits.wall_seconds if self.fits else self.wall_seconds
 
 
 def read_about(folder: Path) -> About:
-    """Read and validate ``run.json``; raises OSError if it cannot be read, and ValueError if it is not valid."""
+    """Read and validate ``run.json``. Raises OSError if the file cannot be read, and ValueError if it is not valid."""
     try:
         about = json.loads(read_at_most(folder / ABOUT, LARGEST_ABOUT))
     except RecursionError:
@@ -66,7 +66,7 @@ def read_about(folder: Path) -> About:
 
 
 def read_records(data: bytes) -> list[Record]:
-    """Parse JSON lines into records; raises ValueError for a line that is not a JSON object."""
+    """Parse JSON lines into records. Raises ValueError if a line is not a JSON object."""
     found = []
     for number, line in enumerate(data.splitlines(), 1):
         try:
@@ -80,7 +80,7 @@ def read_records(data: bytes) -> list[Record]:
 
 
 def check_record(record: Record, number: int) -> None:
-    """Raise ValueError if a record is too large, or has a value other than numbers, strings and arrays of these."""
+    """Raise ValueError if a record, which is in line `number` of its file, is too large or contains a JSON object."""
     if len(json.dumps(record)) > LARGEST_RECORD:
         raise ValueError(f"{RECORDS}: line {number} is too large; expected a record of at most {LARGEST_RECORD} bytes")
     for name, value in record.items():

@@ -1,4 +1,4 @@
-"""Registries of the experiments, claims, exercises, schematics and findings that methods declare.
+"""The registries of the experiments, claims, exercises, schematics and findings that methods declare.
 
 This module imports no other module of the package, so any module can import it.
 """
@@ -15,7 +15,7 @@ SCHEMATICS: dict[str, Any] = {}  # `schematics.Schematic` by method
 
 
 def forget(method: str, experiments: set[str]) -> None:
-    """Remove the given experiments and all else that `method` has declared, after its import has failed."""
+    """Remove the given experiments and everything else that `method` has declared, after its import has failed."""
     for name in experiments:
         del EXPERIMENTS[name]
     CLAIMS.pop(method, None)

@@ -1,10 +1,10 @@
-"""Compute runs, store them on disk, and read them back: id, records, artefacts, checkpoint and provenance.
+"""Compute runs, store them on disk, and read them back. A run is one computation of an experiment with one config.
 
-The id of a run is a hash of the experiment's name and version, the config, and the checksums of the inputs. The same
+The id of a run contains a hash of the experiment's name and version, the config, and the checksums of the inputs. The same
 computation therefore has the same id in the panel, under papermill and on the command line. The folder ``runs/<id>/``
-holds ``records.jsonl``, ``artefacts/``, ``run.json`` and, until the run is complete, a checkpoint. ``run.json`` is
-written last. A run is complete only if ``run.json`` exists and its checksum matches the records. An interrupted run
-continues from its checkpoint; without a checkpoint, it starts again.
+contains the records (``records.jsonl``), large files (``artefacts/``), the provenance (``run.json``) and, until the run is
+complete, a checkpoint. ``run.json`` is written last. A run is complete only if ``run.json`` exists and its checksum matches
+the records. An interrupted run continues from its checkpoint; without a checkpoint, it starts again.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class RunError(RuntimeError):
-    """A run that cannot be written or read. The message says what to do."""
+    """The error for a run that cannot be written or read. The message explains what to do."""
 
 
 class Stopped(RunError):
-    """A comparison that was stopped while it waited for a fit."""
+    """The error that ends a comparison if its caller requests a stop while it waits for fits."""
 
 
 def runs_folder() -> Path:
@@ -62,7 +62,7 @@ def run_id(experiment: Experiment, config: Config) -> str:
 
 
 def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequence[str]) -> str:
-    """Return a run id: the experiment's name and a hash of its name, version, config and references to the inputs."""
+    """Return a run id: the name of the experiment and a hash of name, version, config and inputs (texts like NAME@CHECKSUM)."""
     parts = {"experiment": experiment, "version": version, "config": config, "inputs": sorted(inputs)}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{experiment.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -78,11 +78,11 @@ class Progress:
 
 
 class Run:
-    """The run that a generator receives: it stores artefacts and checkpoints.
+    """The run that is passed to the generator of an experiment, which uses it to store artefacts and checkpoints.
 
-    Comparisons also use the folder `fits`, the caller's `executor` for the fits (None: the comparison's own), `fresh`
-    (whether to compute saved fits again), and `stopped` (whether the caller has requested a stop). Entries of the dict
-    `about` are written to ``run.json``.
+    Comparisons also use the following attributes. `fits` is the folder of the fits. `executor` computes the fits; if it is
+    None, the comparison creates its own executors. If `fresh` is true, saved fits are computed again. ``stopped()`` returns
+    whether the caller has requested a stop. The entries of the dict `about` are written to ``run.json``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Run:
         self._state: Any = None
 
     def path(self, name: str) -> Path:
-        """Return the path of an artefact (a large file) with the file name `name`; raise RunError if it contains a path."""
+        """Return the path of the artefact (a large file) `name`. Raises RunError if `name` is not a plain file name."""
         if not is_plain(name):
             raise RunError(f"artefact {name!r}: expected a plain file name")
         folder = self.folder / "artefacts"
@@ -102,7 +102,7 @@ class Run:
         return folder / name
 
     def save(self, state: Any) -> None:
-        """Write a checkpoint with `state` (tensors, numbers, strings, lists, dicts) after the records yielded so far."""
+        """Write a checkpoint with the number of records so far and `state` (tensors, numbers, strings, lists, dicts)."""
         import torch
 
         buffer = io.BytesIO()
@@ -111,15 +111,15 @@ class Run:
             write_atomic(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def load(self) -> Any:
-        """Return the state of the last checkpoint; None if the run starts from the beginning."""
+        """Return the state of the last checkpoint, or None if the run starts from the beginning."""
         return self._state
 
 
 class _RunWriter(Run):
-    """A run that is being written: it restores the last checkpoint, appends records, and completes the run."""
+    """A run that is being computed, with methods that restore the last checkpoint, append records, and complete the run."""
 
     def begin(self) -> list[Record]:
-        """Restore the last checkpoint, and return the records that were written before it."""
+        """Restore the last checkpoint and return the records that were written before it."""
         kept, records = b"", []
         found = self._checkpoint()
         if found:
@@ -176,13 +176,13 @@ class _RunWriter(Run):
             (self.folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Close the file of records. Without a call of `close` before, the run stays unfinished."""
+        """Close the file of records. The run is complete only if `close` was called before."""
         with suppress(OSError):  # a full disk was already reported by `add`
             self._out.close()
 
 
 def load(folder: Path) -> list[Record] | None:
-    """Return the records of the complete run in `folder`; None if it is missing, unfinished or damaged."""
+    """Return the records of the run in `folder`, or None if the run is missing, unfinished or damaged."""
     try:
         about = read_about(folder)
         data = (folder / RECORDS).read_bytes()
@@ -197,12 +197,12 @@ def load(folder: Path) -> list[Record] | None:
 
 
 def is_plain(name: str) -> bool:
-    """Return whether `name` is a file name without a path that does not start with a dot."""
+    """Check whether `name` is a plain file name, which contains no path and does not start with a dot."""
     return Path(name).name == name and name not in ("", ".", "..") and name[0] != "." and "\\" not in name
 
 
 def find(experiment: Experiment, config: Config, root: Path | None = None) -> list[Record] | None:
-    """Return the records of the run of `experiment` with `config` if it is complete; otherwise None."""
+    """Return the records of `experiment` with `config` if this run is complete; otherwise return None."""
     return load((root or runs_folder()) / run_id(experiment, config))
 
 
@@ -214,12 +214,12 @@ def stream(
     executor: Executor | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
-    """Yield the records of a run one at a time: read from disk if the run is complete, else computed and written.
+    """Yield the records of a run one at a time. If the run is not complete on disk, compute it and save it.
 
     The run stops when the caller closes this generator. A second process that requests the same run waits for the first.
-    With `fresh`, the run is computed again even if it is complete, and so are the fits of a comparison. A comparison
-    computes its fits on `executor` (None: on its own). It calls `stopped` while it waits for fits, and raises Stopped if
-    the result is true. Raises RunError if the folder cannot be written.
+    If `fresh` is true, the run and, for a comparison, its fits are computed again even if they are complete. A comparison
+    computes its fits on `executor`, or on its own executors if `executor` is None. While it waits for fits, it calls
+    `stopped`, and raises Stopped if the result is true. Raises RunError if the folder cannot be written.
     """
     folder = (root or runs_folder()) / run_id(experiment, config)
     stored = None if fresh else load(folder)
@@ -270,7 +270,7 @@ def _compute(experiment: Experiment, config: Config, run: _RunWriter) -> Iterato
 
 
 def _lock(folder: Path) -> FileLock:
-    """Lock the run, so that one process computes it while others wait. The lock is released if its process is killed."""
+    """Lock the run, so that one process computes it while others wait. If this process is killed, the lock is released."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
@@ -290,7 +290,7 @@ def _lock(folder: Path) -> FileLock:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Convert an OSError, such as a full disk or a read-only folder, to a RunError that says what to do."""
+    """Convert an OSError, such as a full disk or a read-only folder, to a RunError that explains what to do."""
     try:
         yield
     except OSError as error:
@@ -301,13 +301,16 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def preview(experiment: Experiment, config: Config) -> list[Record]:
-    """Compute and return the records without saving them, for instant experiments, which run at each slider position."""
+    """Compute and return the records without saving them.
+
+    The panel uses this function for instant experiments, which are computed again at each change of a knob.
+    """
     with tempfile.TemporaryDirectory() as folder, torch_threads(experiment.threads):
         return [plain_record(record) for record in experiment.generate(config, Run(Path(folder)))]
 
 
 def run(experiment: str | Experiment, scale: str | None = None, root: Path | None = None, **knobs: Any) -> list[Record]:
-    """Run `experiment`, or read the run if it is complete, and return its records.
+    """Return the records of `experiment`. If the run is complete, it is read from disk; otherwise it is computed.
 
     Example: ``run("quantization/layer-trace", scale="smoke", bits=4)``
     """

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class _Threads:
     """The number of PyTorch threads during runs that may overlap in time.
 
-    It is the smallest number that a current run requests. After the last run, the previous number is restored.
+    The smallest number that any current run requests is used. After the last run, the previous number is restored.
     """
 
     def __init__(self) -> None:
