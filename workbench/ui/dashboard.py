@@ -30,7 +30,7 @@ def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict
 
 
 def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = True) -> None:
-    """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port. Raises ValueError if the notebook cannot be served."""
+    """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port. Raises ValueError if this is not possible."""
     if find_spec("voila") is None:
         raise ValueError("dashboards are served by Voila, which is not installed: pip install voila")
     if notebook.suffix != ".ipynb" or not notebook.is_file():

@@ -30,7 +30,8 @@ class Exercises(w.VBox):
 
     def _row(self, number: int) -> w.VBox:
         box = w.Text(placeholder="your answer, then Enter", description=f"answer {number + 1}", continuous_update=False)
-        box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")  # the value changes when Enter is pressed
+        # the value changes when Enter is pressed
+        box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")
         reply = w.HTML("", layout=WIDE)
         self.boxes.append(box)
         self.replies.append(reply)

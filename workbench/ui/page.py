@@ -89,7 +89,10 @@ def _too_large(experiment: Experiment) -> ValueError:
 
 
 def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
-    """Choose two knobs and return their values: evenly chosen marks and the current value of a slider, all options of a choice."""
+    """Choose at most two knobs and return their values for the lattice.
+
+    The values of a slider are its current value and marks at even distances. The values of a select box are all its options.
+    """
     idle = config.idle()
     moving = [k for k in inputs(config) if k["kind"] in ("slider", "select") and k["name"] not in idle]
     # Essential knobs come first, and linear sliders before the others: a logarithmic knob is mostly a size, which takes long.
