@@ -77,7 +77,7 @@ class RunBrowser(w.VBox):
         }
 
     def look(self) -> None:
-        """List the runs again if runs were saved or deleted. The browser calls this repeatedly while the table is visible."""
+        """List the runs again if some were saved or deleted. The browser calls this repeatedly while the table is visible."""
         if self._ids() != self._known:
             self.show()
         self.table.send({"do": "looked"})

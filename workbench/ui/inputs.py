@@ -1,4 +1,4 @@
-"""Description of the knobs of a config for the browser: the kind of input of each knob, its range and its texts."""
+"""Describe the knobs of a config for the browser: the kind of input of each knob, its range and its texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def inputs(config: Config) -> list[dict[str, Any]]:
 
 
 def groups(kind: type[Config]) -> list[list[Any]]:
-    """Return the groups of knobs, each as its title, the names of its knobs, and whether it is open when the panel opens.
+    """Return the groups of knobs, each as its title, the names of its knobs, and True if the group is open at first.
 
     The first group is always open and has no title. It contains the knobs of the experiment itself and the essential knobs. The
     other groups are closed. If the first group would be empty, it is left out and the other groups are open.
@@ -42,12 +42,12 @@ def groups(kind: type[Config]) -> list[list[Any]]:
 
 
 def folded(kind: type[Config]) -> dict[str, str]:
-    """Return the title of the group of each knob that is in a closed group when a panel opens."""
+    """Return the knobs that are in a closed group when a panel opens, each with the title of its group."""
     return {name: title for title, names, is_open in groups(kind) if not is_open for name in names}
 
 
 def set_in_groups(config: Config, changes: Mapping[str, Any]) -> str:
-    """Return a text with those of the `changes` that differ from `config` and whose knob is in a closed group."""
+    """Return a text that lists the `changes` to knobs in closed groups. Values that equal those of `config` are left out."""
     asked, closed = config.replace(**changes), folded(type(config))
     return ", ".join(
         f"{knob.label} = {text_of(getattr(asked, name))} (in the group “{closed[name]}”)"
@@ -153,7 +153,7 @@ class Knobs:
     def idle(self) -> dict[str, str]:
         """Return the knobs that have no effect, each with the reason.
 
-        If a value is refused, the values shown decide, or the last accepted config if they cannot be used.
+        If a value is refused, the conditions are evaluated with the values shown, or with the last accepted config if this fails.
         """
         if not self.errors:
             return self.config.idle()

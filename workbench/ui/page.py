@@ -22,7 +22,7 @@ from workbench.ui.picture import HERE
 from workbench.ui.replay import MOST, Frames, Replay
 
 LARGEST = 3_000_000  # largest number of characters of a page
-FEWEST = 3  # smallest number of pictures of a run, or of values of a knob, that is worth a page
+FEWEST = 3  # smallest number of pictures of a run, or of values of a knob, in a page
 ALONG = 9  # largest number of values of a knob in a lattice
 COLOURS = {  # the colours of JupyterLab's light and dark themes that a panel uses
     "ui-font-color1": ("#212121", "#dedede"), "ui-font-color2": ("#616161", "#9e9e9e"), "layout-color0": ("#ffffff", "#111111"),

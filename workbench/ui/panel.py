@@ -135,7 +135,7 @@ class Panel(Running):
             self.redraw()
 
     def ask(self, at: int) -> None:
-        """Set the knobs for the question with the index `at`, and show the question; -1 closes the open question."""
+        """Set the knobs for the question with the index `at`, and show the question. The index -1 closes the open question."""
         self._close()
         if 0 <= at < len(self.experiment.questions):
             self._question = at
@@ -238,7 +238,7 @@ class Panel(Running):
         if run == self.replay.run:
             self.replay.make(at)
 
-    # -- what is shown ---------------------------------------------------------------------------------------------------
+    # -- display ---------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """Show the first picture: the given records, or a stored run with these knobs, or the committed reference."""

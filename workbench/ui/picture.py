@@ -19,7 +19,7 @@ from workbench.knobs import Config
 from workbench.live import Pins
 
 HERE = pathlib.Path(__file__).parent
-SHARE, EVERY = 0.1, 0.25  # largest share of the time that is spent on drawing; shortest pause between pictures (s)
+SHARE, EVERY = 0.1, 0.25  # largest share of the time that is spent on drawing; shortest pause in seconds
 
 
 class Drawing:
@@ -42,7 +42,7 @@ class Drawing:
             self._due = end + max(EVERY, (end - start) * (1 / SHARE - 1))
 
     def draw(self, records: Sequence[Record], pinned: Pins = ()) -> Figure:
-        """Return the figure of `records`, which is compared with the `pinned` runs if the experiment supports it."""
+        """Return the figure of `records`. It also shows the `pinned` runs if the experiment supports this."""
         draw = self.experiment.figure
         more = {"pinned": pinned} if self.experiment.pins and pinned else {}
         update = getattr(draw, "update", None)

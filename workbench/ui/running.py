@@ -172,7 +172,7 @@ class Running(Picture):
         if self.experiment.prepare is not None:
             threading.Thread(target=self.experiment.prepare, name="workbench-prepare", daemon=True).start()
 
-    # -- what is shown ---------------------------------------------------------------------------------------------------
+    # -- display ---------------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:
         """Return the pinned runs other than the one shown, each with a label that lists the knobs in which it differs."""
