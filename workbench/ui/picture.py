@@ -116,6 +116,6 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
                 draw()
     if records:
         draw()
-    if handle is not None:  # without IPython, there is no cell to draw in
+    if handle is not None:  # plain Python has no cell to draw in
         handle.update(picture)  # the saved notebook then contains the last picture
     return records
