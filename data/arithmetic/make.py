@@ -3,7 +3,8 @@
     python -m venv .venv-peers/gym && .venv-peers/gym/bin/pip install reasoning-gym==0.1.25
     .venv-peers/gym/bin/python data/arithmetic/make.py
 
-Seeded; no question stands twice, in one part or in two. reasoning-gym has eleven dependencies and is needed by this script only.
+The seed is fixed. No question occurs twice within a task, neither in one part nor in two parts (training, validation, test). Only
+this script needs reasoning-gym, which has eleven dependencies.
 """
 
 import gzip
@@ -23,12 +24,12 @@ SIZES = {"train": 4000, "validation": 300, "test": 500}
 
 
 def question(task: str, item: dict) -> str:
-    """The text of a question; of a sum the expression alone, since all are asked alike."""
+    """Return the text of a question. For sums, it is only the expression, because all sums are asked in the same words."""
     return f"{item['metadata']['expression']} =" if task == "sums" else item["question"].strip()
 
 
 def rows(task: str) -> list[dict]:
-    """All samples of a task, each with its part."""
+    """Return all samples of a task, each with the name of its part (train, validation or test)."""
     name, knobs = TASKS[task]
     wanted = sum(SIZES.values())
     parts = [part for part, size in SIZES.items() for _ in range(size)]
@@ -39,14 +40,14 @@ def rows(task: str) -> list[dict]:
             row["worked"] = item["metadata"]["answer_cot"]
         found.setdefault(row["question"], row)
         if len(found) == wanted:
-            # in an order of its own: short sums come early, and would all be trained on
+            # The samples are shuffled. Otherwise the short sums, which come early, would all be in the training part.
             mixed = random.Random(0).sample([*found.values()], wanted)
             return [{**row, "part": part} for row, part in zip(mixed, parts, strict=True)]
     raise SystemExit(f"{task}: only {len(found)} questions that differ; expected {wanted}")
 
 
 def main() -> None:
-    """Write the file and say its count and checksum."""
+    """Write the file, and print the number of rows, the size of the file and the checksum of its text."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for task in TASKS for row in rows(task)).encode()
     out = Path(__file__).with_name("arithmetic.jsonl.gz")
     out.write_bytes(gzip.compress(lines, 9, mtime=0))

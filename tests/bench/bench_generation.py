@@ -1,4 +1,6 @@
-"""Text that SmolLM2 writes: against transformers' own generate, in a batch, and behind a long prefix; ratios of one run.
+"""Benchmarks of text generation with SmolLM2: against transformers' generate, in a batch, and after a long prefix.
+
+The results are ratios of times within one run.
 
 python tests/bench/bench_generation.py
 """
@@ -20,7 +22,7 @@ report = Report("generation")
 
 
 def timed(call, repeats=3):
-    """The shortest of a few times, in seconds, and what the call returned."""
+    """Return the shortest time of `repeats` calls in seconds, and the value of the last call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -30,7 +32,7 @@ def timed(call, repeats=3):
 
 
 def by_transformers(lm, text):
-    """Greedy, by the model's own generate, which may end early: as many tokens as ours."""
+    """Return the text that transformers' generate writes greedily. It has at most as many tokens as ours."""
     ids = torch.tensor(lm.prompt_ids([text]))
     more = {"do_sample": False, "pad_token_id": lm.tokenizer.eos_token_id}
     out = lm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, **more)
@@ -38,7 +40,7 @@ def by_transformers(lm, text):
 
 
 def plain(lm):
-    """One prompt, and a batch of eight of several lengths."""
+    """Measure a single prompt, and eight prompts of different lengths in one batch."""
     prose = datasets.load("prose-evaluation")
     prompts = [prose[k * 2000 : k * 2000 + 200 + 40 * k] for k in range(8)]
     ours, reply = timed(lambda: generate(lm, prompts[0], TOKENS))
@@ -64,7 +66,7 @@ def plain(lm):
 
 
 def behind_a_prefix(lm):
-    """A question after a list of a thousand names, which an agent reads for every question."""
+    """Measure a question after a list of a thousand names, such as an agent has to read before every question."""
     names = "Names: " + ", ".join(f"Person {k}" for k in range(NAMES)) + ".\n"
     start = time.perf_counter()
     prefix = read(lm, names)

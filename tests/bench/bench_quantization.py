@@ -1,8 +1,9 @@
-"""Times of the layer solver as ratios within one run: methods, recursion, the llm-compressor peer, memory against n.
+"""Benchmarks of the layer solver: methods, recursion, comparison with llm-compressor, and memory for different sizes n.
 
     make bench            # builds the peer's environment in .venv-peers/llmcompressor on the first call
 
-Each figure is the median over rounds in which all contenders take turns, so that a noisy machine hits them alike.
+Times are compared as ratios within one run. They are medians over several rounds, and in each round the contenders run one after
+another. So a disturbance of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ report = Report("quantization")
 
 
 def problem(n: int, tokens: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weight, Hessian and cross statistics of a made layer with correlated inputs, n x n, float32."""
+    """Return weight, Hessian and cross statistics of a random layer with correlated inputs. All are n x n matrices in float32."""
     generator = torch.Generator().manual_seed(0)
     mix = torch.randn(n, n, generator=generator) / n**0.5
     x = torch.randn(tokens or 2 * n, n, generator=generator) @ mix
@@ -46,7 +47,10 @@ def problem(n: int, tokens: int | None = None) -> tuple[torch.Tensor, torch.Tens
 
 
 def loop_of(weight, hessian, cross, method: str, leaf: int):
-    """The column loop alone, after preparation: what recursion changes."""
+    """Return a function that times only the column loop, which is the part that recursion changes.
+
+    `leaf` is the largest number of columns that the recursion does not divide further.
+    """
 
     def run() -> None:
         solver_module.LEAF = leaf
@@ -61,7 +65,7 @@ def loop_of(weight, hessian, cross, method: str, leaf: int):
 
 
 def loops(weight, hessian, cross, method: str) -> tuple[float, float]:
-    """Median seconds of the column loop, recursive and flat."""
+    """Return the median times of the column loop in seconds: with recursion, and with flat blocks of 128 columns."""
     recursive, flat = (loop_of(weight, hessian, cross, method, 16), loop_of(weight, hessian, cross, method, 128))
     found: dict[str, list[float]] = {"recursive": [], "flat": []}
     for index in range(ROUNDS + 1):
@@ -76,7 +80,7 @@ TWO_TERMS = "with two terms, the matrix products, which are the same in both for
 
 
 def methods(n: int) -> None:
-    """ResComp against GPTAQ, recursion against flat blocks of 128."""
+    """Measure all methods against GPTQ, ResComp against GPTAQ, and recursion against flat blocks of 128 columns."""
     weight, hessian, cross = problem(n)
     runs = {
         m: (lambda m=m: quantize_layer(weight, hessian, cross, method=m))
@@ -122,7 +126,7 @@ print(json.dumps({"seconds": seconds[1:], "differ": (out - data["ours"]).abs().g
 
 
 def peer_environment() -> bool:
-    """Build the peer's own environment once."""
+    """Build the environment of llm-compressor, unless it exists, and return whether it is ready."""
     return environment(
         PEER,
         ["torch==2.13.0"],
@@ -133,7 +137,7 @@ def peer_environment() -> bool:
 
 
 def peer(n: int) -> None:
-    """GPTQ against llm-compressor's eager CPU solver on the same layer and scales, turn by turn."""
+    """Measure GPTQ against llm-compressor's eager CPU solver on the same layer with the same scales, in turns."""
     if not peer_environment():
         return
     from safetensors.torch import save_file
@@ -186,7 +190,7 @@ print(time.perf_counter() - start, (status("VmHWM") - before) / 1024 / (n * n * 
 
 
 def scaling() -> None:
-    """Time and additional peak memory (in n x n float32 matrices) against n, each in a process of its own."""
+    """Measure time and additional peak memory (in n x n float32 matrices) for different n, each in a separate process."""
     for method in ("gptq", "gptaq", "gptaq+rescomp"):
         for n in (512, 1024, 2048, 4096):
             command = [sys.executable, "-c", MEMORY, str(n), method, str(Path(__file__).parent)]

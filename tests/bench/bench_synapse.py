@@ -1,9 +1,10 @@
-"""Training speed of device networks as ratios within one run: aihwkit, the readable form, many designs at once, width.
+"""Benchmarks of the training of device networks: against aihwkit, against the readable form, in batches, and by width.
 
     make bench            # builds aihwkit's environment in .venv-peers/aihwkit on the first call
 
-aihwkit trains the same network (784-250-125-10, clipped activations, error = target - output) on the same digits with a linear
-device of the same 64 levels, by the same coincidence rule, with perfect reads as ours; both on one thread, turn by turn.
+Speeds are compared as ratios within one run. aihwkit trains the same network (784-250-125-10, clipped activations, error =
+target - output) on the same digits, with a linear device of the same 64 levels and the same coincidence rule. Both libraries read
+weights without noise, and run in one thread and in turns.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ print(json.dumps({"seconds": time.perf_counter() - start, "right": right / sampl
 
 
 def against_aihwkit() -> None:
-    """Samples per second at batch 1 and 32."""
+    """Measure the samples per second of our networks and of aihwkit's, at batch sizes 1 and 32."""
     if not environment(PEER, ["torch==2.10.0", f"aihwkit=={PEER_VERSION}"]):
         return
     data = load_digits("mnist-10k", 1)
@@ -121,7 +122,7 @@ def _turn(script: Path, path: Path, kind: str, knobs: dict, batch: int, samples:
 
 
 def rate_of(config: SynapseConfig, samples: int, compiled: bool = True) -> float:
-    """Samples per second of one network in one thread, after a start that is not counted."""
+    """Return the training speed of one network in one thread, in samples per second. The first 200 samples are not counted."""
     data = digits_of(config)
     network = Perceptron([data.x.shape[1], *config.hidden, 10], config)
     order = torch.arange(samples + 200) % len(data.x)
@@ -132,7 +133,7 @@ def rate_of(config: SynapseConfig, samples: int, compiled: bool = True) -> float
 
 
 def against_the_readable_form() -> None:
-    """What the compiled loop gains."""
+    """Measure how much faster the compiled training loop is than the readable form."""
     for batch in (1, 32):
         config = SynapseConfig(**{**WIDE, "rule": "stochastic"}, batch=batch)
         fast, slow = rate_of(config, 5000), rate_of(config, 100, compiled=False)
@@ -144,7 +145,7 @@ def against_the_readable_form() -> None:
 
 
 def many_designs(count: int = 32) -> None:
-    """Thirty-two device designs in one batched simulation against as many runs."""
+    """Measure one batched simulation of `count` device designs against the same number of single runs."""
     base = {"data": "mnist-10k", "samples": 2000, "rate": 0.01, "hidden": "100"}
     configs = [SynapseConfig(**base, levels=16 + 4 * i, nonlinearity_up=i / 8, seed=i) for i in range(count)]
     seconds = medians(
@@ -183,12 +184,12 @@ def many_designs(count: int = 32) -> None:
             f"{count} designs of 196-100-10 in one batch / {count} {others}",
             float(f"{batched / took:.2g}"),
             goal="far less than 1",
-            threads=min(count, cores()),  # the designs are trained in as many threads, whatever torch's number is
+            threads=min(count, cores()),  # the number of threads that train the designs does not depend on torch's
         )
 
 
 def width() -> None:
-    """Samples per second against the width of the hidden layer."""
+    """Measure the samples per second for different widths of the hidden layer."""
     rates = {
         n: rate_of(SynapseConfig(**{**WIDE, "rule": "stochastic", "hidden": str(n)}), 4000) for n in (50, 100, 200, 400, 800)
     }
@@ -215,7 +216,7 @@ print((status("VmHWM") - before) / 1024)
 
 
 def memory() -> None:
-    """Peak memory of building and training, beyond data and code, in a process of its own."""
+    """Measure the peak memory of building and training a network, without data and code, in a separate process."""
     synapses = 784 * 250 + 250 * 125 + 125 * 10
     for name, spread in (("all devices alike", "0"), ("every device its own", "0.3")):
         done = subprocess.run([sys.executable, "-c", MEMORY, spread], capture_output=True, text=True, check=True)

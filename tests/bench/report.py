@@ -2,7 +2,7 @@
 
 A row is one measured quantity. It has one entry per processor and thread count. A new run on the same processor replaces its
 entry, and the entries of other processors stay. The environment variable WORKBENCH_SPEED names another JSON file, for example
-for a trial run whose numbers are not to be kept. The tables are written next to the JSON file.
+for a trial run whose numbers should not be kept. The tables are written next to the JSON file.
 
     python tests/bench/report.py        # write the tables again from the JSON file
 """
@@ -111,12 +111,12 @@ class Entry(BaseModel):
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """What identifies the entry: a new entry replaces the old one with the same key."""
+        """The key that identifies the entry. A new entry replaces the old one with the same key."""
         return self.method, self.what, self.processor, self.threads
 
     @property
     def verdict(self) -> str:
-        """Whether the goal is met: "met", "missed", "met in part" (a range on both sides of the limit), or "" if unknown."""
+        """The verdict on the goal: "met", "missed", "met in part" (only some numbers of the value meet it), or "" if unknown."""
         rule = re.match(rf"(at most|at least|less than) ({NUMBER})", self.goal)
         if not rule:
             return ""
@@ -155,7 +155,7 @@ def ordered(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def speed_file() -> Path:
-    """Return the JSON file: WORKBENCH_SPEED, or the committed one."""
+    """Return the path of the JSON file, which is WORKBENCH_SPEED if it is set, and the committed file otherwise."""
     return Path(os.environ.get("WORKBENCH_SPEED") or COMMITTED)
 
 
@@ -179,7 +179,7 @@ def load(path: Path) -> list[Entry]:
 
 
 def save(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the JSON file, one entry a line, and the tables next to it."""
+    """Write the JSON file with one entry per line, and the tables next to it."""
     entries = ordered(entries)
     lines = [json.dumps(entry.model_dump(exclude_defaults=True), ensure_ascii=False) for entry in entries]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ def tables(entries: Sequence[Entry]) -> str:
 
 
 def _table(entries: Sequence[Entry]) -> list[str]:
-    """Return the lines of a table. A cell of row or goal is empty if it repeats the cell above it."""
+    """Return the lines of a table. The measured quantity and the goal are left out if they repeat those of the row above."""
     with_memory = any(entry.memory for entry in entries)
     head = ["What was measured", "Goal", "Processor", "Threads", "Value", *(["Peak memory"] if with_memory else []), "Remark"]
     lines, above = [head, ["---"] * len(head)], ("", "")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders that take turns, and peers in environments of their own."""
+"""Functions that several benchmarks use: they time contenders in turns, and install peer libraries in separate environments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PEERS = Path(__file__).parents[2] / ".venv-peers"
 
 
 def medians(contenders: dict, rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each contender; all take turns in each round, after one round that is not counted."""
+    """Return the median time of each contender in seconds. All contenders run once per round; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for index in range(rounds + 1):
         for name, run in contenders.items():
@@ -24,7 +24,10 @@ def medians(contenders: dict, rounds: int = 7) -> dict[str, float]:
 
 
 def environment(folder: Path, *installs: list[str]) -> bool:
-    """Build a peer's environment in `folder` once, a pip call each; False, with the reason printed, where that fails."""
+    """Build the virtual environment of a peer library in `folder`, unless it exists. Each of `installs` is one call of pip.
+
+    Return whether the environment is ready. If a step fails, the step is printed.
+    """
     if (folder / "ready").exists():
         return True
     python = str(folder / "bin" / "python")

@@ -1,4 +1,4 @@
-"""The panel of knobs and the live picture: the only place that knows ipywidgets."""
+"""The widgets of the notebooks, such as panels with knobs and a live picture. Only this package imports ipywidgets."""
 
 from workbench.ui.browser import RunBrowser
 from workbench.ui.exercise import Exercises

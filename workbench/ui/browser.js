@@ -1,6 +1,6 @@
-// The runs that are kept, in a table: filter, sort, choose, compare a number, open in a panel, delete, exchange.
+// The table of stored runs. Runs can be filtered, sorted, compared, opened in a panel, deleted, exported and imported.
 
-const LOOK_MS = 3000; // between two questions for new runs
+const LOOK_MS = 3000; // milliseconds between two checks for new runs
 
 function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -69,7 +69,7 @@ class Browser {
     this.model.send({ do: what, ...more });
   }
 
-  /** Ask for runs that are new, while the table is in view; one question at a time, since the kernel may be busy. */
+  /** Ask the kernel for new runs if the table is visible. Wait for each reply first, since the kernel may be busy. */
   look() {
     const { top, bottom } = this.body.getBoundingClientRect();
     const seen = document.visibilityState === "visible" && bottom > 0 && top < window.innerHeight;
@@ -91,17 +91,17 @@ class Browser {
     };
     options(this.kind, view.experiments, view.experiment);
     options(this.number, view.numbers, this.number.value || view.numbers[0]);
-    this.compare.hidden = !view.numbers.length; // of one experiment
+    this.compare.hidden = !view.numbers.length; // there are numbers only if one experiment is chosen
     options(this.along, view.knobs, this.along.value || view.knobs[0]);
     this.chosen = new Set([...this.chosen].filter((id) => view.rows.some((row) => row.id === id)));
     this.message.textContent = view.message;
-    this.image.innerHTML = view.svg; // made by the kernel's SVG writer, which escapes all text
+    this.image.innerHTML = view.svg; // safe, because the kernel's SVG writer escapes all text
     this.image.firstElementChild?.setAttribute("role", "img");
     this.image.firstElementChild?.setAttribute("aria-label", view.message);
     this.table();
   }
 
-  /** The rows that the filter leaves, sorted. */
+  /** Return the rows that match the filter, sorted. */
   rows() {
     const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const match = (row) => words.every((word) => {

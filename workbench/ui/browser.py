@@ -1,4 +1,4 @@
-"""A browser of the runs that are kept: what differs, what came out, and what to do with them."""
+"""A table of the stored runs, in which they can be filtered, opened, compared, deleted, exported and imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
 
 ALL = "all experiments"
-MOST = 2000  # rows in the table
+MOST = 2000  # largest number of rows in the table
 
 
 class _Table(anywidget.AnyWidget):
@@ -27,9 +27,10 @@ class _Table(anywidget.AnyWidget):
 
 
 class RunBrowser(w.VBox):
-    """The runs kept under `root` (default: where runs are kept); an opened one stands below in a panel.
+    """A table of the runs that are stored in `root` (default: the runs folder). An opened run is shown in a panel below it.
 
-    What a person can do is a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`. New runs appear by themselves.
+    Each action of the table is also a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`. While the table is
+    visible, it adds new runs automatically.
     """
 
     def __init__(self, root: Path | None = None):
@@ -43,7 +44,11 @@ class RunBrowser(w.VBox):
         return "RunBrowser"
 
     def show(self, experiment: str = "", message: str = "", svg: str = "") -> None:
-        """Read what is there, of one experiment or of all."""
+        """Read the stored runs again, and list those of `experiment`, which may be ``all experiments``.
+
+        If `experiment` is empty, the last choice is kept. `message` is shown above the table instead of a summary, and `svg` is
+        a picture that is shown below the table.
+        """
         self.experiment = experiment or self.experiment
         self._known = self._ids()
         others: list[str] = []
@@ -57,7 +62,7 @@ class RunBrowser(w.VBox):
         about = ["records", "seconds", "kB", "finished"]
         columns = [*knobs, *(n for n in numbers if n not in knobs), *about]
         if not one:
-            columns = ["experiment", *reversed(about), "changed knobs"]  # the longest last
+            columns = ["experiment", *reversed(about), "changed knobs"]  # the widest column is the last one
         size = sum(run.size for run in self.found) / 1e6
         self.table.view = {
             "experiments": names,
@@ -72,7 +77,7 @@ class RunBrowser(w.VBox):
         }
 
     def look(self) -> None:
-        """Show the runs that were saved or deleted since the table was made; asked for while the table is in view."""
+        """List the runs again if some were saved or deleted. The browser calls this repeatedly while the table is visible."""
         if self._ids() != self._known:
             self.show()
         self.table.send({"do": "looked"})
@@ -94,7 +99,7 @@ class RunBrowser(w.VBox):
         return row | {name: _cell(run.config.get(name)) for name in knobs}
 
     def open_run(self, ids: Sequence[str]) -> Panel:
-        """Open the first of `ids` in a panel, the others pinned."""
+        """Open the run with the first of `ids` in a panel, and pin the other runs of the same experiment there."""
         chosen = self._chosen(ids)
         first, *others = chosen
         panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
@@ -106,17 +111,17 @@ class RunBrowser(w.VBox):
         return panel
 
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
-        """Draw a number of these runs' last records along a knob; runs that differ in other knobs are told apart."""
+        """Plot `number`, a column of the last record of each run, against the knob `along`; see `draw`."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
         self.show(message=f"{number} of {len(found)} runs along {along}", svg=pictures.markup(draw(found, number, along)))
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Delete these runs."""
+        """Delete the runs with these ids."""
         archive.delete(ids, self.root)
         self.show(message=f"{len(ids)} runs deleted")
 
     def export(self, ids: Sequence[str]) -> Path:
-        """Write these runs into one file beside the runs, and offer it for download."""
+        """Write these runs to one ZIP file in the subfolder ``exports`` of the runs folder, and offer the file for download."""
         names = [run.id for run in self._chosen(ids)]
         path = (self.root or runs.runs_folder()) / "exports" / f"runs-{len(names)}-{names[0]}.zip"
         bundles.export(names, path, self.root)
@@ -125,7 +130,7 @@ class RunBrowser(w.VBox):
         return path
 
     def bring(self, file: str, data: bytes) -> list[str]:
-        """Import the runs of an uploaded bundle; return the ids of the new runs."""
+        """Import the runs of an uploaded bundle (a ZIP file named `file` with the bytes `data`), and return the new runs' ids."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "bundle.zip"
             path.write_bytes(data)
@@ -160,7 +165,7 @@ class RunBrowser(w.VBox):
         acts["bring"] = lambda file: self.bring(file, bytes(buffers[0]))
         try:
             acts[content["do"]](**given)
-        except Exception as error:  # whatever it is becomes one line
+        except Exception as error:  # every error is shown as one line
             self.show(message=f"{content.get('do')}: {error}")
 
 
@@ -174,7 +179,10 @@ def _cell(value: Any) -> Any:
 
 
 def draw(found: Sequence[Kept], number: str, along: str) -> Any:
-    """One number of runs along a knob: a line for each set of the other knobs that differ."""
+    """Plot `number`, a column of the last record of each run, against the knob `along`.
+
+    The runs are joined by one line for each combination of the other knobs that differ between runs.
+    """
     others = [name for name in archive.differing(found) if name != along]
     colours = (inks.BLUE, inks.RED, inks.GREEN, inks.ORANGE, inks.PINK, inks.SKY, inks.GREY)
     groups: dict[str, list[tuple[Any, float]]] = {}

@@ -1,4 +1,4 @@
-"""A notebook as a dashboard, by Voila: its prose and its panels, without its code."""
+"""Serve a notebook as a dashboard with Voila. The dashboard shows the text and the panels, but not the code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 import typer
 
 HOST = "127.0.0.1"
-# Voila's page asks a server elsewhere for icons that panels do without; where the network drops packets, it would wait for them
+# Voila's page loads icons from an external server. Panels do not need them, and the page would wait for them if the network drops
+# packets. So this policy only permits requests to the dashboard's own server.
 OWN = "'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 POLICY = f"default-src {OWN}; connect-src 'self' ws: wss:; frame-ancestors 'self'"
 
 
 def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict]:
-    """Voila's configuration: on loopback, with a token; a kernel has run the notebook before somebody comes."""
+    """Return Voila's configuration: it listens on the loopback address, asks for a token, and runs the notebook in advance."""
     server = {"ip": HOST, "port": port, "port_retries": 0, "token": token, "open_browser": browser}
     headers = {"Content-Security-Policy": POLICY}
     return {
@@ -29,7 +30,7 @@ def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict
 
 
 def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = True) -> None:
-    """Serve `notebook` until Ctrl+C; port 0 is a free one. Raises ValueError where it cannot be served."""
+    """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port. Raises ValueError if this is not possible."""
     if find_spec("voila") is None:
         raise ValueError("dashboards are served by Voila, which is not installed: pip install voila")
     if notebook.suffix != ".ipynb" or not notebook.is_file():
@@ -41,7 +42,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
     from voila.app import Voila
 
     class Dashboard(Voila):
-        """Voila that kills its kernels when it stops; a kernel that is starting would else print a traceback."""
+        """A Voila server that kills its kernels when it stops. Otherwise, a kernel that is starting would print a traceback."""
 
         def stop(self) -> None:
             for child in psutil.Process().children(recursive=True):
@@ -65,7 +66,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
 
 
 def without_toolbar(text: str) -> str:
-    """The text of a notebook without the sentences that ask the reader to press a button of JupyterLab's toolbar."""
+    """Return the notebook `text` without the sentences that ask the reader to press a button of JupyterLab's toolbar."""
     found = json.loads(text)
     for cell in found["cells"]:
         if cell["cell_type"] == "markdown":

@@ -1,4 +1,4 @@
-"""The exercises of a method: a box for each answer, a reply with the reason, and the score."""
+"""The exercises of a method, with an input box for each answer, a reply that explains the answer, and the score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDE = w.Layout(width="auto", max_width="900px")  # long texts wrap
 
 
 class Exercises(w.VBox):
-    """The exercises of `method`. Enter or the button Check checks an answer, which is computed by the method's package."""
+    """The exercises of `method`. The Enter key or the button Check compares an answer with the one that Workbench computes."""
 
     def __init__(self, method: str):
         self.method, self.asked = method, exercises.exercises(method)
@@ -30,7 +30,8 @@ class Exercises(w.VBox):
 
     def _row(self, number: int) -> w.VBox:
         box = w.Text(placeholder="your answer, then Enter", description=f"answer {number + 1}", continuous_update=False)
-        box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")  # Enter
+        # the value changes when Enter is pressed
+        box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")
         reply = w.HTML("", layout=WIDE)
         self.boxes.append(box)
         self.replies.append(reply)
@@ -40,7 +41,7 @@ class Exercises(w.VBox):
         return w.VBox([question, w.HBox([box, check, give_up]), reply])
 
     def check(self, number: int, given: str) -> str:
-        """Judge the reply to exercise `number`."""
+        """Check `given`, the reader's answer to exercise `number`; show and return the reply."""
         exercise = self.asked[number]
         right = exercise.right(given)
         if right:
@@ -48,7 +49,7 @@ class Exercises(w.VBox):
         return self._reply(number, f"right: {exercise.why}" if right else f"not yet: {exercise.hint}")
 
     def give_up(self, number: int) -> str:
-        """Show the answer to exercise `number`, which then counts no more."""
+        """Show and return the solution of exercise `number`, which then no longer counts as solved."""
         self.solved.discard(number)
         return self._reply(number, self.asked[number].solution())
 
@@ -58,7 +59,7 @@ class Exercises(w.VBox):
         return text
 
     def export(self) -> None:
-        """Save the sheet of questions."""
+        """Save the questions as a Markdown file in the subfolder ``exports`` of the runs folder."""
         path = runs.runs_folder() / "exports" / f"exercises-{self.method}.md"
         write_atomic(path, exercises.sheet(self.method).encode())
         self._count(f"; saved exports/{path.name} in the runs folder")

@@ -1,4 +1,4 @@
-"""Files of a panel: uploads that it keeps among the runs, and exports of its records."""
+"""The files of a panel: uploads, which are stored in the runs folder, and exports of its records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIMES = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf", "
 
 
 def export_path(name: str) -> Path:
-    """Return where an exported file is saved."""
+    """Return the path at which the exported file `name` is saved."""
     return runs.runs_folder() / "exports" / name
 
 
@@ -27,7 +27,11 @@ def csv(records: Sequence[Record]) -> bytes:
 
 
 def keep(file: str, data: bytes, suffix: str) -> Path:
-    """Save an uploaded file under a name that contains its checksum; raises ValueError for other suffixes and large files."""
+    """Save an uploaded file under a name that contains its checksum, and return its path.
+
+    `file` is the name of the file and `data` its bytes. Raises ValueError if the name does not end with `suffix`, or if the file
+    has more than `LARGEST_UPLOAD` bytes.
+    """
     if len(data) > LARGEST_UPLOAD:
         raise ValueError(f"{file}: {len(data):,} bytes; expected at most {LARGEST_UPLOAD:,}")
     given = Path(file)

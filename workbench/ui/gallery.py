@@ -1,4 +1,4 @@
-"""One panel at a time, chosen from a list."""
+"""A list of experiments that shows the panel of the chosen one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from workbench.ui.panel import Panel
 
 
 class Gallery(w.VBox):
-    """A dropdown of experiments and the panel of the chosen one, at the preset `scale`; it opens with the first."""
+    """A dropdown list of experiments with the panel of the chosen one, which starts with the preset `scale`.
+
+    At first, the first experiment is chosen.
+    """
 
     def __init__(self, names: Sequence[str], scale: str = "laptop"):
         self._scale, self.panels = scale, {}

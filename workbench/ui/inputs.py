@@ -1,4 +1,4 @@
-"""What the browser needs to know of a config's knobs: for each the input that fits it, its marks and its words."""
+"""Describe the knobs of a config for the browser: the kind of input of each knob, its range and its texts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from workbench.knobs import Config, Knob, text_of
 
-WIDEST_SLIDER = 100_000  # a wider range of whole numbers becomes a box
-SMALLEST_LOG = 1e-6  # a log slider cannot show 0
+WIDEST_SLIDER = 100_000  # a wider range of whole numbers is entered in a text box instead
+SMALLEST_LOG = 1e-6  # the marks begin here if the range of a logarithmic slider begins at 0
 
 
 def literals(hint: Any) -> list[Any]:
-    """What a Literal, or a union of them, may be; empty for other types."""
+    """Return the values that a Literal, or a union of Literals, permits; return an empty list for other types."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if not all(get_origin(part) is Literal for part in parts):
         return []
@@ -23,14 +23,16 @@ def literals(hint: Any) -> list[Any]:
 
 
 def inputs(config: Config) -> list[dict[str, Any]]:
-    """The inputs of a config's knobs, in their order, as plain data."""
+    """Return a description of the input of each knob, in the order of the knobs, as data that JSON can represent."""
     kind, hints = type(config), get_type_hints(type(config))
     return [_input(name, hints[name], config, shown) for name, shown in kind.knobs().items()]
 
 
 def groups(kind: type[Config]) -> list[list[Any]]:
-    """Title, names and whether it is open, of each group of knobs: first, and in sight, what the experiment is about and
-    what is essential; the others folded.
+    """Return the groups of knobs, each as its title, the names of its knobs, and True if the group is open at first.
+
+    The first group is always open and has no title. It contains the knobs of the experiment itself and the essential knobs. The
+    other groups are closed. If the first group would be empty, it is left out and the other groups are open.
     """
     own = kind.groups()[kind.title] if "title" in vars(kind) else []
     first = [*own, *(name for name, knob in kind.knobs().items() if knob.essential and name not in own)]
@@ -40,12 +42,12 @@ def groups(kind: type[Config]) -> list[list[Any]]:
 
 
 def folded(kind: type[Config]) -> dict[str, str]:
-    """The title of its group for each knob that is not in sight when a panel opens."""
+    """Return the knobs that are in a closed group when a panel opens, each with the title of its group."""
     return {name: title for title, names, is_open in groups(kind) if not is_open for name in names}
 
 
 def set_in_groups(config: Config, changes: Mapping[str, Any]) -> str:
-    """The knobs among `changes` that lie in a closed group and differ from `config`, in words."""
+    """Return a text that lists the `changes` to knobs in closed groups. Values that equal those of `config` are left out."""
     asked, closed = config.replace(**changes), folded(type(config))
     return ", ".join(
         f"{knob.label} = {text_of(getattr(asked, name))} (in the group “{closed[name]}”)"
@@ -55,7 +57,7 @@ def set_in_groups(config: Config, changes: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value as JSON represents it: a tuple becomes a list."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -86,7 +88,10 @@ def _input(name: str, hint: Any, config: Config, shown: Knob) -> dict[str, Any]:
 
 
 def _round_numbers(hint: type, low: float, high: float) -> list[float]:
-    """Both ends, and between them 1, 2, 3, 4, 6, 8, 12 ... (whole numbers) or 1, 1.5, 2, 3, 5, 7 in each decade."""
+    """Return the marks of a logarithmic slider: both ends of the range, and round numbers between them.
+
+    The round numbers are 1, 2, 3, 4, 6, 8, 12 ... for whole numbers, and 1, 1.5, 2, 3, 5, 7 times powers of ten for others.
+    """
     least = low if low > 0 else SMALLEST_LOG
     if hint is int:
         marks = [digits * 2**k for k in range(ceil(log2(high))) for digits in (1, 3)]
@@ -98,7 +103,11 @@ def _round_numbers(hint: type, low: float, high: float) -> list[float]:
 
 @dataclass
 class Knobs:
-    """The knobs as a person has set them: values as they stand, also refused ones, and the last config that was good."""
+    """The values of the knobs in a panel.
+
+    `values` holds the values as they are shown, including refused ones, and `errors` the reason for each refused value. `config`
+    is the last config that was accepted.
+    """
 
     config: Config
 
@@ -106,19 +115,19 @@ class Knobs:
         self.show(self.config)
 
     def show(self, config: Config) -> None:
-        """Stand as `config` does."""
+        """Set all knobs to the values of `config`, and clear the errors."""
         self.config, self.errors = config, {}
         self.values = {name: getattr(config, name) for name in type(config).knobs()}
 
     def set(self, changes: dict[str, Any]) -> None:
-        """Set knobs; a value that is refused stands, with the reason in `errors`. Text is read as the command line reads it."""
+        """Set knobs. A refused value stays in `values`, with the reason in `errors`. Text is parsed as on the command line."""
         kind = type(self.config)
         for name, value in changes.items():
             if name not in self.values:
                 continue
             if isinstance(value, str):
                 value = kind.read(name, value)
-            # a browser's slider says 0.29999999999999993 for 0.3, which would be another run
+            # a browser's slider can return 0.29999999999999993 for 0.3, which would be another run
             self.values[name] = float(f"{value:.10g}") if isinstance(value, float) else value
         try:
             self.show(kind(**self.values))
@@ -131,7 +140,7 @@ class Knobs:
         return {n: line.partition(": ")[2] for n, line in self.errors.items() if n in files and self.values[n] == ""}
 
     def refusal(self) -> str:
-        """Which knobs are refused, by label and group, and the reason of the first."""
+        """Return a text that names the refused knobs by label and group, and gives the reason for the first one."""
         kind = type(self.config)
         labels, closed = {name: knob.label for name, knob in kind.knobs().items()}, folded(kind)
         named = [
@@ -142,10 +151,13 @@ class Knobs:
         return f"{', '.join(named)}: {next(iter(self.errors.values()))}" if named else self.errors[""]
 
     def idle(self) -> dict[str, str]:
-        """The knobs that have no effect, with the reason; if a value is refused, by the values that are shown."""
+        """Return the knobs that have no effect, each with the reason.
+
+        If a value is refused, the conditions are evaluated with the values shown, or with the last accepted config if this fails.
+        """
         if not self.errors:
             return self.config.idle()
         try:
             return type(self.config).model_construct(**self.values).idle()
-        except Exception:  # a condition cannot work with a refused value
+        except Exception:  # a condition can fail if a value is refused
             return self.config.idle()

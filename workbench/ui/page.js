@@ -1,4 +1,5 @@
-// A page without a kernel: a model that answers the panel from what lies in the page, the pictures of one run or of a lattice.
+// The model of a page without a kernel. It answers the panel with pictures that are stored in the page: the pictures of one
+// run, or those of a lattice (all combinations of a few values of some knobs).
 
 const data = JSON.parse(document.getElementById("wb-data").textContent);
 
@@ -30,7 +31,7 @@ class PageModel {
     if (message.do === "set" && this.lattice) this.move(message);
   }
 
-  /** Show the point of the lattice at which the knobs stand. */
+  /** Show the picture of the lattice point whose values are nearest to those of the knobs. */
   move({ seq, knobs }) {
     const values = { ...this.state.view.values };
     for (const [name, { value, text }] of Object.entries(knobs)) {

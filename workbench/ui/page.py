@@ -1,4 +1,8 @@
-"""One HTML file that plays back a finished run, or lets an instant panel's knobs move over a lattice: no server, no kernel."""
+"""Write an experiment as one HTML file, which needs neither a server nor a kernel.
+
+The page of a run replays it. An instant experiment is one that a panel computes again at each move of a knob. Its page holds
+pictures for a lattice of knob values (all combinations of a few values of some knobs), so that these knobs can be moved.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ from workbench.ui.panel import Panel
 from workbench.ui.picture import HERE
 from workbench.ui.replay import MOST, Frames, Replay
 
-LARGEST = 3_000_000  # characters of a page
-FEWEST = 3  # pictures of a run, or values of a knob, below which a page shows nothing
-ALONG = 9  # values of a knob in a lattice, at most
-COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
+LARGEST = 3_000_000  # largest number of characters of a page
+FEWEST = 3  # smallest number of pictures of a run, or of values of a knob, in a page
+ALONG = 9  # largest number of values of a knob in a lattice
+COLOURS = {  # the colours of JupyterLab's light and dark themes that a panel uses
     "ui-font-color1": ("#212121", "#dedede"), "ui-font-color2": ("#616161", "#9e9e9e"), "layout-color0": ("#ffffff", "#111111"),
     "layout-color1": ("#ffffff", "#212121"), "layout-color2": ("#eeeeee", "#424242"), "border-color1": ("#bdbdbd", "#616161"),
     "border-color2": ("#e0e0e0", "#424242"), "brand-color1": ("#1976d2", "#2196f3"),
@@ -28,10 +32,11 @@ COLOURS = {  # of JupyterLab's two themes, as far as a panel asks for them
 
 
 def page(experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None) -> str:
-    """The page of one run of `experiment`, which is computed if it is not kept; of an instant one, over a lattice of knobs.
+    """Return the HTML page of the run of `experiment` with `config`. The run is computed if it is not stored.
 
-    `over` are the values of the knobs that move; without it the first two essential knobs, or the first two of all, do.
-    Raises ValueError where not even a few pictures fit into a page.
+    For an instant experiment, `over` maps the knobs that can be moved in the page to their values. Without `over`, two knobs can
+    be moved; essential knobs are preferred. Raises KnobError if `over` is given for an experiment that is not instant, and
+    ValueError if the smallest possible page is still too large.
     """
     found = get(experiment)
     if not found.instant:
@@ -84,10 +89,13 @@ def _too_large(experiment: Experiment) -> ValueError:
 
 
 def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
-    """Values of two knobs: of a slider evenly from end to end with the value it has, of a choice all."""
+    """Choose at most two knobs and return their values for the lattice.
+
+    The values of a slider are its current value and marks at even distances. The values of a select box are all its options.
+    """
     idle = config.idle()
     moving = [k for k in inputs(config) if k["kind"] in ("slider", "select") and k["name"] not in idle]
-    # essential ones first, and of these such as move evenly: those over decades are mostly sizes, which cost
+    # Essential knobs come first, and linear sliders before the others: a logarithmic knob is mostly a size, which takes long.
     moving.sort(key=lambda k: (not config.knobs()[k["name"]].essential, "low" not in k))
     found = {}
     for knob in moving[:2]:
@@ -139,7 +147,7 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
         title=html.escape(experiment.summary.rstrip(".")),
         summary=html.escape(f"{experiment.name}: {_settings(panel.config, moving)}"),
         css=_style(),
-        # no "<" in it: nothing in the data can end the script
+        # "<" is escaped, so the data cannot contain a tag that ends the script
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         script=script + (HERE / "page.js").read_text(encoding="utf-8"),
         story=html.escape(panel.picture["story"]),
@@ -149,7 +157,7 @@ def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[
 
 
 def _settings(config: Config, moving: Mapping[str, Any]) -> str:
-    """The knobs that differ from their defaults and do not move, in words."""
+    """Return a text with the knobs that differ from their defaults, have an effect, and cannot be moved in the page."""
     labels, idle = {name: knob.label for name, knob in config.knobs().items()}, config.idle()
     fixed = {name: value for name, value in config.changed().items() if name not in moving and name not in idle}
     return (

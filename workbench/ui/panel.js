@@ -1,14 +1,14 @@
-// The panel in the browser: knobs, Run, a picture, a scrubber. It knows no method; whatever it shows comes from the model:
-//   spec     what never changes: knobs, groups, presets, questions
-//   view     how things stand: values, errors, phase, progress, pins, code
-//   picture  the SVG now, its story, and where in the run it stands
-// and by messages: pictures of the run for the scrubber, and files to download. What a person does goes to the kernel as a
-// message {do: ...}. A page without a kernel brings a model that answers these itself (page.js).
+// The panel in the browser: knobs, Run, a picture, and a time slider. It is the same for all methods. The model provides the data:
+//   spec     the constant part: knobs, groups, presets, questions
+//   view     the current state: values, errors, phase, progress, pinned runs, code
+//   picture  the current SVG, the text above it, and its position in the run
+// Messages from the kernel bring pictures of the run for the time slider, and files to download. Each action of the user is sent
+// to the kernel as a message {do: ...}. In a page without a kernel, the model in page.js answers these messages.
 
 const KEYED = ["button", "input", "select", "summary", "textarea"];
-const LONG = 28; // characters of a value that do not fit into one line
-const ANSWER_MS = 4000; // without a word from the kernel, before that is said
-const FRAME_MS = 300; // between two pictures while playing
+const LONG = 28; // a value with more characters does not fit into one line
+const ANSWER_MS = 4000; // milliseconds without a reply, after which the panel reports that the kernel does not answer
+const FRAME_MS = 300; // milliseconds between two pictures during a replay
 
 function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -17,20 +17,20 @@ function make(tag, props = {}, ...children) {
     else if (name in node && name !== "list" && name !== "form") node[name] = value;
     else node.setAttribute(name, value);
   }
-  // else JupyterLab's shortcuts take keys that are meant for it: an arrow on a slider would move through the notebook's cells
+  // Without this attribute, JupyterLab's shortcuts also receive the keys: an arrow key on a slider would select another cell.
   if (KEYED.includes(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children);
   return node;
 }
 
-/** Text with its numbers in bold; never markup. */
+/** Show text with its numbers in bold. The text is never interpreted as markup. */
 function story(node, text) {
   node.replaceChildren(
     ...text.split(/((?<![\w₀-₉])[+−-]?\d(?:[\d,.]*\d)?(?:e[+-]?\d+)?[⁰-⁹⁻¹²³]*(?:\s?%)?)/u).map((part, at) => (at % 2 ? make("b", {}, part) : part)),
   );
 }
 
-/** How a number reads beside its slider. */
+/** Return the text that shows a number beside its slider. */
 function shown(value) {
   return typeof value === "number" ? String(+value.toPrecision(6)) : String(value);
 }
@@ -59,14 +59,14 @@ class Knob {
     const head = make("div", { className: "wb-head" }, label, make("span", { className: "wb-space" }), code, help);
     const body = make("div", { className: "wb-input" }, this.input);
     if (this.number) body.append(this.number);
-    if (spec.file) body.append(...this.file(upload)); // sets this.upload, the button
+    if (spec.file) body.append(...this.file(upload)); // this also sets this.upload, the button
     if (this.menu) body.append(this.menu);
     this.node = make("div", { className: `wb-knob wb-${spec.kind}` }, head, this.about, body, this.reason, this.error);
     if (spec.kind === "check") head.prepend(this.input);
     this.node.dataset.knob = spec.name;
   }
 
-  /** A slider over numbers or a list of marks, with a box for any number between. */
+  /** Make a slider over a range or over a list of marks, with a text box for any number in the range. */
   slider() {
     const { marks, low, high, step, label } = this.spec;
     const range = make("input", { type: "range", min: marks ? 0 : low, max: marks ? marks.length - 1 : high, step: marks ? 1 : step });
@@ -105,7 +105,7 @@ class Knob {
     return input;
   }
 
-  /** A box of several lines, for long lists, with the offered values in a menu below it. */
+  /** Make a text box with several lines for long lists, with a menu of examples below it. */
   area() {
     const area = make("textarea", { spellcheck: false, rows: 3, onchange: () => this.set({ text: area.value }) });
     const offered = this.spec.options.map(([text], at) => make("option", { value: at }, text));
@@ -119,7 +119,7 @@ class Knob {
     return area;
   }
 
-  /** A button that opens the browser's dialog for a file. */
+  /** Make a button that opens the browser's file dialog. */
   file(upload) {
     const { file, label, name } = this.spec;
     const pick = make("input", {
@@ -153,7 +153,7 @@ class Knob {
     this.reason.textContent = idle || "";
     this.reason.hidden = !idle;
     const said = error || choose || "";
-    this.error.className = error ? "wb-error" : "wb-choose"; // no file chosen yet is no mistake
+    this.error.className = error ? "wb-error" : "wb-choose"; // it is not an error that no file is chosen yet
     this.error.role = error ? "alert" : "status";
     if (this.error.textContent !== said) this.error.textContent = said;
     this.error.hidden = !said;
@@ -163,7 +163,7 @@ class Knob {
   choose(value, text) {
     const key = JSON.stringify(value);
     let at = this.spec.options.findIndex((o) => JSON.stringify(o[1]) === key);
-    if (at < 0) { // a value that is not among those offered
+    if (at < 0) { // the value is not among the options: add one
       this.extra = value;
       at = this.spec.options.length;
       this.input.options[at] = new Option(text, at);
@@ -177,10 +177,10 @@ function nearest(marks, value) {
   return distance.indexOf(Math.min(...distance));
 }
 
-const NEAR = 9; // units of the picture, between the pointer and a point whose values are shown
-const points = new WeakMap(); // of each picture, read once
+const NEAR = 9; // largest distance between the pointer and a point whose values are shown, in units of the SVG
+const points = new WeakMap(); // the points of each picture, which are parsed once
 
-/** Show the values of the point that the pointer is near to. */
+/** Show the values of the point that is nearest to the pointer, if it is near enough. */
 function hover(image) {
   const tip = make("div", { className: "wb-tip", hidden: true });
   image.after(tip);
@@ -213,7 +213,7 @@ function hover(image) {
   });
 }
 
-/** The pictures of a run: lines of markup, each kept once, since most of a picture is as it was before. */
+/** The pictures of a run as lists of lines. Each line of markup is stored once, since successive pictures share most lines. */
 class Frames {
   constructor() {
     this.clear(-1, 0);
@@ -242,7 +242,7 @@ class Panel {
     this.frames = new Frames();
     this.root = make("div", { className: "wb", role: "group", ariaLabel: this.spec.title });
     this.root.dataset.experiment = this.spec.name;
-    this.root.panel = this; // for tests: latencies
+    this.root.panel = this; // tests read the latencies from it
     this.root.append(this.left(), this.right());
     this.root.addEventListener("keydown", (event) => this.key(event));
     el.append(this.root);
@@ -263,7 +263,7 @@ class Panel {
   }
 
   send(message, buffers) {
-    if (!["set", "hello", "frame"].includes(message.do)) this.flush(); // Run is of the knobs as they are seen
+    if (!["set", "hello", "frame"].includes(message.do)) this.flush(); // Run must use the values that the user sees
     if (message.do !== "hello" && message.do !== "frame") this.unanswered ??= setTimeout(() => this.silent(), ANSWER_MS);
     try {
       this.model.send(message, undefined, buffers);
@@ -278,7 +278,7 @@ class Panel {
     this.message.classList.add("wb-error");
   }
 
-  // -- what is there ---------------------------------------------------------------------------------------------------
+  // -- elements --------------------------------------------------------------------------------------------------------
 
   left() {
     const { spec } = this;
@@ -334,7 +334,7 @@ class Panel {
     this.stale = make("div", { className: "wb-stale", hidden: true, role: "status" });
     this.image = make("div", { className: "wb-image" });
     this.code = make("textarea", { className: "wb-code", readOnly: true, hidden: true, ariaLabel: "code that repeats this run", rows: 5 });
-    this.picture = make("div", { className: "wb-picture" }, this.image, this.stale, this.code); // the code lies over the picture
+    this.picture = make("div", { className: "wb-picture" }, this.image, this.stale, this.code); // the code covers part of the picture
     hover(this.image);
     return make("div", { className: "wb-right" }, actions, this.ask, this.story, this.pins, this.picture, this.time(), this.foot(button));
   }
@@ -358,14 +358,14 @@ class Panel {
     return make("div", { className: "wb-foot" }, this.message, ...code, ...kernel);
   }
 
-  // -- how things stand ------------------------------------------------------------------------------------------------
+  // -- display of the state --------------------------------------------------------------------------------------------
 
   apply() {
     clearTimeout(this.unanswered);
     this.unanswered = null;
     const view = this.model.get("view");
     this.view = view;
-    if (view.seq >= this.seq) { // else an answer to an older move: the slider is already elsewhere
+    if (view.seq >= this.seq) { // otherwise, it answers an older move, and the slider has moved since
       for (const [name, knob] of Object.entries(this.knobs)) {
         const [value, text] = view.values[name];
         knob.show(value, text, {
@@ -379,7 +379,7 @@ class Panel {
       const choose = names.some((name) => view.to_choose[name]) ? ", choose a file" : "";
       summary.textContent = `${title} (${names.length}${changed ? `, ${changed} changed` : ""}${refused ? ", 1 refused" : choose})`;
       const calls = names.find((name) => view.errors[name] || view.to_choose[name]);
-      if (calls && calls !== group.calls) { // a message in a closed group would not be seen
+      if (calls && calls !== group.calls) { // a message in a closed group would be hidden
         summary.parentElement.open = true;
         this.knobs[calls].node.scrollIntoView({ block: "nearest" });
       }
@@ -394,7 +394,7 @@ class Panel {
     this.bar.value = view.progress;
     this.phase.textContent = view.phase;
     this.phase.title = view.phase;
-    if (view.message !== this.before || this.quiet) this.message.textContent = this.before = view.message; // else what was said here stays
+    if (view.message !== this.before || this.quiet) this.message.textContent = this.before = view.message; // otherwise, keep a message of this script
     this.quiet = false;
     this.message.title = view.about || view.message;
     this.message.classList.toggle("wb-error", view.failed);
@@ -418,8 +418,8 @@ class Panel {
     if (key === this.asked) return;
     this.asked = key;
     this.ask.hidden = !question;
-    this.story.hidden = Boolean(question?.answer); // the card says more, and the picture needs the room
-    if (this.question) this.question.value = -1; // a menu: the card below names the question in full
+    this.story.hidden = Boolean(question?.answer); // the answer contains more than this text, and the picture needs the space
+    if (this.question) this.question.value = -1; // only a menu; the full question is shown below
     if (!question) return;
     const { title, text, sets, answers } = this.spec.questions[question.at];
     const { answer } = question;
@@ -445,7 +445,7 @@ class Panel {
     this.scrub.disabled = this.play.disabled = this.view.busy || count < 2;
     if (this.view.busy) {
       this.halt();
-      this.moment = null; // no late picture of an earlier run over the one that is drawn now
+      this.moment = null; // a late picture of an earlier run must not replace the current one
     }
     if (run === this.frames.run && count === this.frames.count) return;
     this.frames.clear(run, count);
@@ -455,7 +455,7 @@ class Panel {
     this.paint(svg, told, place);
     this.scrub.max = Math.max(count - 1, 0);
     this.scrub.value = this.scrub.max;
-    if (this.spec.plays && this.opening && count > 1 && !this.view.busy) this.at(0); // a finished run waits for Play
+    if (this.spec.plays && this.opening && count > 1 && !this.view.busy) this.at(0); // a finished run is shown from its first moment
     this.play.classList.toggle("wb-primary", this.scrub.value !== this.scrub.max);
     this.opening = false;
   }
@@ -472,7 +472,7 @@ class Panel {
   paint(svg, told, place) {
     if (svg !== this.svg) {
       this.svg = svg;
-      this.image.innerHTML = svg; // made by the kernel's SVG writer, which escapes all text
+      this.image.innerHTML = svg; // safe, because the kernel's SVG writer escapes all text
       const drawn = this.image.firstElementChild;
       drawn?.setAttribute("role", "img");
       drawn?.setAttribute("aria-label", told);
@@ -481,9 +481,9 @@ class Panel {
     this.place.textContent = place;
   }
 
-  // -- what a person does ----------------------------------------------------------------------------------------------
+  // -- actions ---------------------------------------------------------------------------------------------------------
 
-  /** Tell the kernel of a knob; while it works on one move, of those that follow only the last is sent. */
+  /** Send the new value of a knob. While the kernel handles one move, later moves are collected, with the last value of each knob. */
   set(name, what) {
     this.seq += 1;
     this.moved ??= [this.seq, performance.now()];
@@ -501,7 +501,7 @@ class Panel {
     this.flush();
   }
 
-  /** Send the moves that were held back. */
+  /** Send the moves that were collected. */
   flush() {
     if (!this.wanted) return;
     const knobs = this.wanted;
@@ -515,7 +515,7 @@ class Panel {
     const field = event.target.matches("input, select") && !event.target.classList.contains("wb-file");
     if (event.key === "Enter" && field && !this.spec.instant && !this.view.busy) {
       event.preventDefault();
-      event.target.blur(); // so that the browser tells of a number that was typed
+      event.target.blur(); // so that the browser sends the change event of a number that was typed
       event.target.focus();
       this.send({ do: "run" });
     } else if (event.key === "Escape" && this.view.busy) this.send({ do: "stop" });
@@ -551,7 +551,7 @@ class Panel {
     this.play.ariaLabel = "Play";
   }
 
-  /** Copy the code or the link, and show it; pressed again, put it away. */
+  /** Copy the code or the link, and show it. If it is shown already, hide it. */
   async copy(what) {
     this.code.hidden = !this.code.hidden && this.copied === what;
     this.copied = what;
@@ -579,7 +579,7 @@ class Panel {
   }
 }
 
-/** A picture with its story, and nothing to turn. */
+/** Show a picture with the text above it, without a panel. */
 function alone(model, el) {
   const told = make("div", { className: "wb-story", ariaLive: "polite" });
   const image = make("div", { className: "wb-image" });
@@ -587,7 +587,7 @@ function alone(model, el) {
   hover(image);
   const draw = () => {
     const { svg, story: said, titled } = model.get("picture");
-    told.hidden = titled; // its own title says the same
+    told.hidden = titled; // the title of the picture contains this text
     story(told, said);
     if (image.innerHTML !== svg) image.innerHTML = svg; // see Panel.paint
     image.firstElementChild?.setAttribute("role", "img");

@@ -1,4 +1,4 @@
-"""A panel built from any experiment: knobs, Run and Stop, a live picture with its story, replay, questions, code and files."""
+"""The panel of an experiment: knobs, Run and Stop, a live picture with a text above it, replay, questions, code and files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from workbench.ui import files
 from workbench.ui.inputs import Knobs, groups, inputs, plain, set_in_groups
 from workbench.ui.running import Running
 
-MOST_PINNED = 4  # runs that can be pinned: more are no longer told apart
+MOST_PINNED = 4  # largest number of pinned runs; more could not be distinguished in the picture
 
 
 class Panel(Running):
-    """Turn the knobs of `experiment`, press Run, watch it, press Stop; pin finished runs to compare the next with.
+    """A panel in which the knobs of `experiment` are set and its runs are started, watched, stopped, and pinned for comparison.
 
-    The panel starts nothing by itself, except an experiment marked instant, which is redrawn at each move of a slider. It
-    opens with the picture of `records`, a finished run of `config`; else with a kept run of these knobs, else with the
-    reference. All that a person can do is a method here; what stands in the browser is a view of it, and never read back.
+    No run starts automatically, except for an instant experiment, which is computed again at each change of a knob. At first, the
+    panel shows `records`, a finished run of `config`. If they are not given, it shows a stored run with these knobs, or else the
+    committed reference. Each action in the browser is also a method of this class. The browser only displays the state of this
+    object; the state is never read back from the browser.
     """
 
     def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
@@ -40,7 +41,7 @@ class Panel(Running):
 
     @classmethod
     def from_link(cls, line: str) -> Panel:
-        """The panel whose Link button gave this line; its pinned runs are those that are kept."""
+        """Return the panel that the link `line` describes. Pinned runs that are not stored here are left out."""
         state = links.parse(line)
         panel = cls(state.experiment, state.config)
         for config in state.pins:
@@ -56,7 +57,7 @@ class Panel(Running):
         return panel
 
     def _spec(self) -> dict[str, Any]:
-        """What never changes, for the browser."""
+        """Return the part of the panel that never changes, for the browser."""
         kind = type(self.first)
         return {
             "name": self.experiment.name,
@@ -75,16 +76,16 @@ class Panel(Running):
             "plays": self.experiment.place is not None,
         }
 
-    # -- what a person can do ----------------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------------------------
 
     @property
     def config(self) -> Config:
-        """The knobs as they stand; of a refused value, as they stood before."""
+        """The current values of the knobs, or the last ones that were accepted if a value is refused."""
         return self.knobs.config
 
     @property
     def code(self) -> str:
-        """The call that repeats the run of the knobs as they stand; where there is one, the same with another library."""
+        """The Python call that repeats the run with the current knobs, and the same run with another library if there is one."""
         knobs = "".join(f", {name}={value!r}" for name, value in self.config.changed().items())
         ours = f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
         other = self.experiment.code(self.config) if self.experiment.code else ""
@@ -92,16 +93,16 @@ class Panel(Running):
 
     @property
     def link(self) -> str:
-        """One line that holds the state of this panel; see `from_link`."""
+        """The state of this panel as one line of text; see `from_link`."""
         return links.link(links.State(self.experiment, self.config, [config for config, _ in self.pinned]))
 
     def set(self, **changes: Any) -> None:
-        """Turn knobs. A refused value stands where it was turned, with the reason; the others go on as they are."""
+        """Set knobs. A refused value stays in the panel with the reason beside it, and no run starts until it is corrected."""
         self.knobs.set(changes)
         self._knobs_moved()
 
     def reset(self) -> None:
-        """Set all knobs to their first values, and close the question."""
+        """Set all knobs to their initial values, and close the question."""
         self._show_knobs(self.first)
 
     def preset(self, scale: str) -> None:
@@ -109,7 +110,7 @@ class Panel(Running):
         self._show_knobs(self.experiment.config.at(scale))
 
     def start(self) -> None:
-        """Run with the present knobs; does nothing during a run."""
+        """Start a run with the current knobs. A call during a run does nothing."""
         if self.knobs.errors:
             self.say(f"not run: {self.knobs.refusal()}", failed=True)
             return
@@ -118,23 +119,23 @@ class Panel(Running):
         self.begin(self.pull, self.config)
 
     def pin(self) -> None:
-        """Keep the records shown, to compare the next ones with; the oldest is let go where there are too many."""
+        """Pin the records shown, so that later runs are compared with them. If too many are pinned, the oldest is unpinned."""
         if self.records and all(records is not self.records for _, records in self.pinned):
             self.pin_run(self.shown, self.records)
 
     def pin_run(self, config: Config, records: list[Record]) -> None:
-        """Pin another run of this experiment."""
+        """Pin another run of this experiment, given by its config and its records."""
         self.pinned = [*self.pinned, (config, records)][-MOST_PINNED:]
         self.redraw()
 
     def unpin(self, at: int) -> None:
-        """Let go of the pinned run `at`."""
+        """Unpin the run with the index `at`."""
         if 0 <= at < len(self.pinned):
             self.pinned = [*self.pinned[:at], *self.pinned[at + 1 :]]
             self.redraw()
 
     def ask(self, at: int) -> None:
-        """Set the knobs for question `at` and ask it; -1 closes the question."""
+        """Set the knobs for the question with the index `at`, and show the question. The index -1 closes the open question."""
         self._close()
         if 0 <= at < len(self.experiment.questions):
             self._question = at
@@ -146,11 +147,11 @@ class Panel(Running):
 
     @property
     def _asked(self) -> Config:
-        """The knobs of the question that is open."""
+        """The config that the open question asks about."""
         return self.first.replace(**self.experiment.questions[self._question or 0].knobs)
 
     def guess(self, guess: int) -> None:
-        """Answer the question: runs what it asks about, and judges."""
+        """Choose the answer with the index `guess`, start the run that the question asks about, and then judge the answer."""
         if self._question is None or self._guess is not None:
             return
         if self.begin(self._settle, self._question):
@@ -158,7 +159,7 @@ class Panel(Running):
             self.tell()
 
     def save(self, kind: str) -> Path:
-        """Save the picture (png, svg, pdf) or the records (csv) beside the runs, and offer them for download."""
+        """Save the picture (png, svg, pdf) or the records (csv) in the runs folder, and offer the file for download."""
         name, data = f"{runs.run_id(self.experiment, self.shown)}.{kind}", self._export(kind)
         self.send({"do": "download", "name": name, "mime": files.MIMES[kind]}, buffers=[data])
         path = files.export_path(name)
@@ -175,13 +176,13 @@ class Panel(Running):
         return pictures.encode(self.drawing.draw(self.records, self.labelled_pins()), kind)
 
     def upload(self, name: str, file: str, data: bytes) -> None:
-        """Keep a file among the runs, and set the knob `name` to its path."""
+        """Save an uploaded file in the runs folder, and set the knob `name` to its path."""
         self.set(**{name: str(files.keep(file, data, self.first.knobs()[name].file))})
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def _settle(self, at: int) -> None:
-        """Run what question `at` asks about, its rival first, and judge the guess by the records."""
+        """Run what question `at` asks about, after its rival if there is one, and judge the chosen answer by the records."""
         question, self.pinned = self.experiment.questions[at], []
         config = self.first.replace(**question.knobs)
         if question.rival is not None:
@@ -201,10 +202,10 @@ class Panel(Running):
         self.records, self.shown = runs.preview(self.experiment, config), config
         return True
 
-    # -- what the browser says -----------------------------------------------------------------------------------------
+    # -- messages from the browser -------------------------------------------------------------------------------------
 
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
-        """One thing that a person did in the browser; what goes wrong is said in the panel."""
+        """Perform the action that a message from the browser names. Errors are shown in the panel."""
         given = {key: value for key, value in content.items() if key != "do"}
         acts: dict[str, Callable[..., Any]] = {
             "hello": self.opened,
@@ -226,7 +227,7 @@ class Panel(Running):
             acts[content["do"]](**given)
         except Exception as error:
             self.fail(error)
-        if self.view["answered"] != self._answered:  # nothing has changed, but who asked waits for a word
+        if self.view["answered"] != self._answered:  # nothing has changed, but the browser waits for a reply
             self.tell()
 
     def _set(self, seq: int, knobs: dict[str, dict[str, Any]]) -> None:
@@ -237,10 +238,10 @@ class Panel(Running):
         if run == self.replay.run:
             self.replay.make(at)
 
-    # -- what is shown ---------------------------------------------------------------------------------------------------
+    # -- display ---------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """The first picture: of the records given, else of a kept run of these knobs, else of the reference."""
+        """Show the first picture: the given records, or a stored run with these knobs, or the committed reference."""
         message = "move a knob" if self.experiment.instant else "move a knob, then press Run"
         if self.experiment.instant:
             if not self.records:
@@ -257,7 +258,7 @@ class Panel(Running):
         self.offer_replay()
 
     def _reference(self, message: str) -> tuple[list[Record] | None, str]:
-        """The committed records, where they are of this version."""
+        """Return the records of the committed reference (None if they are of another version) and the message to show."""
         found = papers.reference_records(self.experiment.name)
         if found is None:
             return None, message
@@ -282,7 +283,7 @@ class Panel(Running):
             if draw and not refused:
                 self.want(self.config)
         else:
-            asking = self._question is not None and self._guess is None  # the guess will run it
+            asking = self._question is not None and self._guess is None  # choosing an answer starts the run
             other = bool(self.records) and self.config != self.shown and not busy and not asking
             stale = "this picture is of other knobs: press Run" if other else ""
             if refused and self.records:
@@ -295,13 +296,13 @@ class Panel(Running):
         self.tell(stale=stale)
 
     def knob_refused(self, error: Exception) -> None:
-        """Say an error beside the knob that it names, where there is one."""
+        """Show an error beside the knob that the error names, if it names one."""
         line = str(error).strip().partition("\n")[0]
         if line.partition("=")[0] in self.knobs.values:
             self.knobs.errors = {**self.knobs.errors, line.partition("=")[0]: line}
 
     def state(self) -> dict[str, Any]:
-        """How things stand, for the browser."""
+        """Return the current values, errors, pinned runs, question and code, for the browser."""
         knobs, config, to_choose = self.knobs, self.config, self.knobs.to_choose()
         question = None
         if self._question is not None:

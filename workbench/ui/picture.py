@@ -1,4 +1,4 @@
-"""An experiment's picture: drawn as records come, shown in a cell or in a panel, as SVG in the inks of the page."""
+"""The picture of an experiment, which is drawn as records arrive. A cell or a panel shows it as SVG in the page's colours."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from workbench.knobs import Config
 from workbench.live import Pins
 
 HERE = pathlib.Path(__file__).parent
-SHARE, EVERY = 0.1, 0.25  # of the time spent drawing at most; seconds between two pictures at least
+SHARE, EVERY = 0.1, 0.25  # largest share of the time that is spent on drawing; shortest pause in seconds
 
 
 class Drawing:
-    """The figure of an experiment, kept between pictures where it can be filled again (see `live.live`)."""
+    """The figure of an experiment. If the figure can be updated (see `live.live`), it is kept for the next picture."""
 
     def __init__(self, experiment: Experiment):
         self.experiment, self.figure, self._due = experiment, None, 0.0
 
     def due(self) -> bool:
-        """Whether it is time: drawing takes a share of the time however slow the machine; a fixed period would not do that."""
+        """Return whether the next picture is due. Even on a slow machine, drawing takes at most the share `SHARE` of the time."""
         return monotonic() >= self._due
 
     def markup(self, records: Sequence[Record], pinned: Pins = ()) -> str:
-        """The picture of `records` now."""
+        """Return the picture of `records` as SVG markup, and set the time at which the next picture is due."""
         start = monotonic()
         try:
             return pictures.markup(self.draw(records, pinned))
@@ -42,12 +42,12 @@ class Drawing:
             self._due = end + max(EVERY, (end - start) * (1 / SHARE - 1))
 
     def draw(self, records: Sequence[Record], pinned: Pins = ()) -> Figure:
-        """The figure of `records`."""
+        """Return the figure of `records`. It also shows the `pinned` runs if the experiment supports this."""
         draw = self.experiment.figure
         more = {"pinned": pinned} if self.experiment.pins and pinned else {}
         update = getattr(draw, "update", None)
         if update is None or self.figure is None:
-            self.figure = None  # should it raise, the next one begins anew
+            self.figure = None  # if drawing fails, the next call makes a new figure
             self.figure = draw(records, **more)
             return self.figure
         kept, self.figure = self.figure, None
@@ -56,17 +56,17 @@ class Drawing:
         return kept
 
     def story(self, records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-        """`Experiment.tell`, by the title of the figure that was drawn last."""
+        """Return the text above the picture, which can be the title of the last figure (see `Experiment.tell`)."""
         return self.experiment.tell(records, config, pinned, self.figure)
 
     def place(self, records: Sequence[Record]) -> str:
-        """Where in the run the last record stands."""
+        """Return a text with the position of the last record in the run, such as its step."""
         place = self.experiment.place
         return place(records[-1]) if place else f"{len(records):,} row{'s' * (len(records) != 1)}"
 
 
 class Picture(anywidget.AnyWidget):
-    """A picture with its story; for readers without a kernel its bundle holds a PNG."""
+    """A widget that shows a picture with a text above it. Its MIME bundle holds a PNG for readers without a kernel."""
 
     _esm = HERE / "panel.js"
     _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
@@ -82,11 +82,11 @@ class Picture(anywidget.AnyWidget):
         return f"{type(self).__name__}({self.experiment.name})"
 
     def png(self) -> bytes:
-        """The picture for readers without a kernel."""
+        """Return the picture as a PNG, for readers without a kernel."""
         return pictures.encode(self.drawing.figure)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The widget, and its picture for readers without a kernel (web pages, PDF)."""
+        """Return the MIME bundle of the widget, with a PNG for readers without a kernel (web pages, PDF)."""
         found = super()._repr_mimebundle_(**kwargs)
         bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
         if self.drawing.figure is not None:
@@ -97,7 +97,7 @@ class Picture(anywidget.AnyWidget):
 def show(experiment: str | Experiment, config: Config) -> list[Record]:
     """Run an experiment in this cell with a live picture, and return its records.
 
-    A run that is complete is read, not computed; the picture is the same.
+    If the run is stored already, its records are read instead of computed. The picture is the same.
     """
     picture = Picture(experiment)
     found, drawing, records = picture.experiment, picture.drawing, []
@@ -105,7 +105,7 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
 
     def draw() -> None:
         svg, told = drawing.markup(records), drawing.story(records, config)
-        titled = found.story is None  # then the figure's title says it
+        titled = found.story is None  # then the text is the title of the figure
         place = drawing.place(records)
         picture.picture = {"svg": svg, "story": told, "titled": titled, "place": place, "seq": 0}
 
@@ -116,6 +116,6 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
                 draw()
     if records:
         draw()
-    if handle is not None:  # in plain Python there is no cell to draw in
-        handle.update(picture)  # the saved notebook has the last picture
+    if handle is not None:  # plain Python has no cell to draw in
+        handle.update(picture)  # the saved notebook then contains the last picture
     return records

@@ -1,4 +1,7 @@
-"""The pictures of a finished run, moment by moment, for the scrubber: made while idle, or when one is asked for."""
+"""The pictures of a finished run at several moments, for the time slider below the picture of a panel.
+
+They are made in the background, or when the browser asks for one of them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from workbench.experiment import Record
 from workbench.knobs import Config
 from workbench.ui.picture import Drawing, Pins
 
-MOST = 48  # moments of a run that have a picture
-REST = 0.5  # seconds without a move, before pictures are made in the background again
-LARGEST = 6_000_000  # characters of markup that a browser is asked to keep
+MOST = 48  # largest number of moments of a run that have a picture
+REST = 0.5  # seconds after the last move of a knob, before pictures are made in the background again
+LARGEST = 6_000_000  # characters of markup; once more have been sent, no pictures are made in the background
 
 
 def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
-    """How many records each moment of a run has seen: the first, the last, and others evenly between, at most so many."""
+    """Return, for each moment of a run, the number of records that its picture shows.
+
+    The moments are the first one, the last one and others at even distances between them, at most `most` in total. A moment
+    adds `per_moment` records to the picture, or a multiple of this number.
+    """
     whole = max(-(-records // max(per_moment, 1)), 1)
     count = min(whole, most)
     steps = [round(1 + k * (whole - 1) / max(count - 1, 1)) for k in range(count)]
@@ -25,14 +32,14 @@ def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
 
 
 class Frames:
-    """Pictures as lists of numbered lines of markup: neighbours share most of theirs, and each line is handed over once."""
+    """Pictures as lists of numbered lines of markup. Each line is sent once, since successive pictures share most lines."""
 
     def __init__(self) -> None:
-        self.size = 0  # characters handed over, about
+        self.size = 0  # approximate number of characters sent
         self._lines: dict[str, int] = {}
 
     def add(self, drawing: Drawing, records: Sequence[Record], config: Config, pins: Pins = ()) -> dict[str, Any]:
-        """The picture of these records: `lines` that are new, the numbers of all its lines (`ids`), and its story (`told`)."""
+        """Return the picture of `records`: its new `lines`, the numbers of all its lines (`ids`), and the text above (`told`)."""
         lines = drawing.markup(records, pins).split("\n")
         new = [line for line in dict.fromkeys(lines) if line not in self._lines]
         self._lines |= {line: number for number, line in enumerate(new, len(self._lines))}
@@ -42,9 +49,9 @@ class Frames:
 
 
 class Replay:
-    """Pictures of one run; `send` is given each as data, with lines of markup that were sent before as numbers."""
+    """The pictures of one run. The function `send` receives each picture as data; see `Frames` for their format."""
 
-    moved = 0.0  # when a slider of any panel was last moved: it comes first
+    moved = 0.0  # time of the last move of a knob in any instant panel, which has priority
 
     def __init__(
         self,
@@ -57,22 +64,22 @@ class Replay:
         most: int = MOST,
     ):
         self.run, self.records, self.config, self.pins, self.send = run, records, config, pins, send
-        # a drawing of its own: the panel's is of the last moment, and is saved from there
+        # a separate drawing, because the panel's drawing shows the last moment and is used to save the picture
         self.drawing = Drawing(drawing.experiment)
         self.moments = moments(len(records), drawing.experiment.at_a_moment(config), most) if records else []
         self._frames, self._sent = Frames(), set[int]()
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self) -> None:
-        """Make all pictures in the background, at most half of the time."""
+        """Make all pictures in a background thread, which pauses after each picture."""
         threading.Thread(target=self._fill, name="workbench-replay", daemon=True).start()
 
     def end(self) -> None:
-        """Make no more."""
+        """Stop making pictures."""
         self._ended.set()
 
     def again(self) -> None:
-        """Send everything again: a new view has none of it."""
+        """Send all pictures again, because a newly opened view has none of them."""
         with self._lock:
             self._frames, self._sent = Frames(), set()
         self.start()
@@ -86,12 +93,12 @@ class Replay:
                 return
             try:
                 self.make(at)
-            except Exception:  # the panel has said so when it drew the last one
+            except Exception:  # the panel showed this error when it drew the last moment
                 return
             time.sleep(min(time.monotonic() - begun, 1.0))
 
     def make(self, at: int) -> None:
-        """Make the picture of the moment `at`, unless it was sent."""
+        """Make and send the picture of the moment with the index `at`, unless it was sent before."""
         if not 0 <= at < len(self.moments):
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""A picture whose records are still being made: one thread that runs, draws, and can be stopped; and what is shown of it."""
+"""The picture of a run in progress. One thread computes and draws the run, and can be stopped."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workbench.links import differences
 from workbench.ui.picture import Picture
 from workbench.ui.replay import Replay
 
-TOLD_EVERY = 0.1  # seconds between two words on progress
+TOLD_EVERY = 0.1  # seconds between two reports of the progress
 
 
 class Running(Picture):
-    """The picture of a run under way, and in `view` how it stands: stopping, pinned runs, replay. It knows no knobs.
+    """The picture of a run in progress, without knobs. `view` holds the state that the browser shows, such as the progress.
 
-    The run goes on in one daemon thread; what is pressed only sets events, so a busy kernel cannot lose it.
+    The run is computed in one daemon thread. `stop` only sets an event, which the thread checks after each record.
     """
 
     view = traitlets.Dict().tag(sync=True)
@@ -32,7 +32,7 @@ class Running(Picture):
         super().__init__(experiment)
         self.first = self.shown = first = first or self.experiment.config()
         self.records, self.pinned = records, []
-        self.error = ""  # the whole traceback of the last error
+        self.error = ""  # the full traceback of the last error
         self._stop, self._lock = threading.Event(), threading.RLock()
         self._thread: threading.Thread | None = None
         self._wanted: Config | None = None
@@ -40,14 +40,14 @@ class Running(Picture):
         self.replay = Replay(0, self.drawing, [], first, (), self.send)
 
     def state(self) -> dict[str, Any]:
-        """What else stands in the view, computed anew each time."""
+        """Return more entries of `view`. They are computed at each change of `view`."""
         return {}
 
     def knob_refused(self, error: Exception) -> None:
-        """Say an error beside the knob that it names, where there is one."""
+        """Show an error beside the knob that the error names. This class has no knobs, so this method does nothing."""
 
     def stop(self) -> None:
-        """End the run after the step it is at."""
+        """Stop the run after its current step."""
         self._stop.set()
         self.say("stopping after this step")
 
@@ -60,7 +60,7 @@ class Running(Picture):
     # -- the run -------------------------------------------------------------------------------------------------------
 
     def begin(self, work: Callable[..., object], *given: Any) -> bool:
-        """Begin `work` in a thread, unless one is under way."""
+        """Start `work` in a thread and return True. If a thread is running already, return False."""
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return False
@@ -75,14 +75,14 @@ class Running(Picture):
         try:
             with phases.heard(lambda phase: self.tell(phase=phase)):
                 work(*given)
-        except Exception as error:  # whatever an experiment raises becomes one clear line
+        except Exception as error:  # every error of an experiment is shown as one line
             self.fail(error)
         finally:
             self.tell(busy=False, phase="", dim=False)
             self.offer_replay()
 
     def pull(self, config: Config) -> bool:
-        """Run `config` into `records`; returns whether it came to its end."""
+        """Run the experiment with `config`, collect its records in `self.records`, and return whether the run was completed."""
         self.tell(
             message=f"running: {differences(config, self.first) or 'the first knobs'}",
             progress=0.0,
@@ -132,7 +132,7 @@ class Running(Picture):
     # -- instant experiments ---------------------------------------------------------------------------------------------
 
     def want(self, config: Config) -> None:
-        """Draw the newest config in a thread; moves that arrive meanwhile are skipped but for the last."""
+        """Compute and draw `config` in a thread. Of the configs that arrive in the meantime, only the last one is drawn."""
         with self._lock:
             self._wanted = config
             if self._thread is None or not self._thread.is_alive():
@@ -149,7 +149,7 @@ class Running(Picture):
             self.draw_instant(config)
 
     def draw_instant(self, config: Config) -> None:
-        """Compute and show what `config` makes, at once."""
+        """Compute the records of an instant experiment with `config`, and show their picture."""
         seq, Replay.moved = self.seq, monotonic()
         try:
             with phases.heard(lambda phase: self.tell(phase=phase)):
@@ -160,7 +160,10 @@ class Running(Picture):
             self.fail(error)
 
     def opened(self) -> None:
-        """A view has opened: from now on there is somebody to make pictures for, and to get ready for."""
+        """Start the work that a view in the browser needs: the pictures of the replay, and `prepare` of the experiment.
+
+        If this is not the first view, only the pictures are sent again.
+        """
         again, self.seen = self.seen, True
         if again:
             self.replay.again()
@@ -169,15 +172,15 @@ class Running(Picture):
         if self.experiment.prepare is not None:
             threading.Thread(target=self.experiment.prepare, name="workbench-prepare", daemon=True).start()
 
-    # -- what is shown ---------------------------------------------------------------------------------------------------
+    # -- display ---------------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:
-        """The pinned runs other than the one shown, each by what is different in it."""
+        """Return the pinned runs other than the one shown, each with a label that lists the knobs in which it differs."""
         others = [(config, records) for config, records in self.pinned if records is not self.records]
         return [(differences(config, self.shown) or "pinned", records) for config, records in others]
 
     def draw(self, seq: int = 0) -> bool:
-        """Show the records as they are; a figure or a story that raises is a message, and the run goes on."""
+        """Draw the current records, and return whether this worked. An error is shown as a message and does not end the run."""
         pins = self.labelled_pins() if self.experiment.pins else []
         try:
             svg = self.drawing.markup(self.records, pins)
@@ -196,15 +199,15 @@ class Running(Picture):
             return False
 
     def redraw(self) -> None:
-        """Show the same records anew: what they are compared with has changed."""
+        """Draw the same records again, because the runs that they are compared with have changed."""
         if self.records:
             self.draw()
         self.tell()
-        if not self.view["busy"]:  # else at the end of the run
+        if not self.view["busy"]:  # during a run, this is done at the end of the run
             self.offer_replay()
 
     def offer_replay(self) -> None:
-        """Pictures of the records shown, for the scrubber."""
+        """Prepare the pictures of the records shown for the time slider."""
         self.replay.end()
         if self.experiment.instant:
             return
@@ -215,16 +218,16 @@ class Running(Picture):
             self.replay.start()
 
     def tell(self, **changes: Any) -> None:
-        """Show how things stand, with `changes`."""
+        """Update `view` with the current state and with `changes`."""
         with self._lock:
             self.view = {**self.view, **self.state(), **changes}
 
     def say(self, message: str, failed: bool = False, about: str = "") -> None:
-        """Show a message; `about` is more of it, for who points at it."""
+        """Show a message. `about` is a longer text that appears when the pointer is over the message."""
         self.tell(message=message, failed=failed, about=about)
 
     def fail(self, error: Exception) -> None:
-        """One line in the panel, and beside the knob that it names; the whole traceback stays in `self.error`."""
+        """Show an error in one line, and beside the knob that the error names. `self.error` keeps the full traceback."""
         self.error = traceback.format_exc()
         kind = "" if isinstance(error, (KnobError, ValueError, RuntimeError)) else f"{type(error).__name__}: "
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,4 +1,7 @@
-"""Pictures that stand still in a cell: a reference with this run folded below it, a figure, the schematic of a method."""
+"""Static pictures in a cell: a figure, the schematic drawing of a method, and the committed reference of an experiment.
+
+The picture of the reference has the picture of the reader's own run folded below it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from workbench.ui.picture import HERE, Picture
 
 
 class Still(anywidget.AnyWidget):
-    """Figures in the inks of the page, each with a caption below it; a saved notebook shows them as one PNG."""
+    """Figures in the colours of the page, each with a caption below it. A saved notebook shows them as one PNG."""
 
     _esm = HERE / "panel.js"
     _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
@@ -46,7 +49,7 @@ class Still(anywidget.AnyWidget):
 
 
 def drawing(figure: Figure, caption: str = "") -> Still:
-    """Return a widget that shows a matplotlib figure in the inks of the page's theme."""
+    """Return a widget that shows a matplotlib figure in the colours of the page's theme."""
     return Still((figure, caption))
 
 
@@ -56,7 +59,7 @@ def schematic(*methods: str) -> Still:
 
 
 class Beside(Picture):
-    """The committed reference of an experiment, and folded below it the picture of the records at hand."""
+    """The picture of an experiment's committed reference, with the picture of `records` folded below it."""
 
     def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
         super().__init__(experiment)
@@ -68,7 +71,7 @@ class Beside(Picture):
             laptop = self.experiment.config.at("laptop")
             reason = papers.outdated(self.experiment, laptop)
             caption = f"Committed reference: scale laptop, {_about(laptop, reference)}{'; ' + reason if reason else ''}"
-            self.drawing.figure = None  # the next figure does not replace the one of this run
+            self.drawing.figure = None  # so that the next figure does not replace the figure of this run
             shown, small = self.drawing.draw(reference), shown
             folded = (
                 f"<details><summary>{html.escape(here)}</summary><p>{html.escape(told)}</p>{pictures.markup(small)}</details>"
@@ -83,7 +86,7 @@ def _figure(caption: str, drawn: Figure) -> str:
 
 
 def _about(config: Config, records: Sequence[Record]) -> str:
-    """The model, if the experiment has one, and the number of seeds, or of records."""
+    """Return a text with the model, if the experiment has one, and the number of seeds or of records."""
     seeds = len({r["seed"] for r in judging_rows(records) if "seed" in r})
     count = f"{seeds} seeds" if seeds > 1 else "1 seed" if seeds else f"{len(records)} records"
     model = getattr(config, "model", "")
@@ -91,7 +94,10 @@ def _about(config: Config, records: Sequence[Record]) -> str:
 
 
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:
-    """Run an experiment at `scale`, show the committed reference with this run folded below it, and return the records."""
+    """Run an experiment with the preset `scale`, show its picture, and return the records.
+
+    If the experiment has a committed reference, the reference is shown, with the picture of this run folded below it.
+    """
     found = get(experiment)
     config = found.config.at(scale)
     records = list(runs.stream(found, config))
