@@ -106,7 +106,7 @@ def comparison(
 ) -> Callable[[Callable[[Any], Iterable[Point]]], Callable[[Any], Iterable[Point]]]:
     """Register ``points(config)`` as an experiment. Its records are the rows of all fits, in the order of the points.
 
-    `swept` names knobs that only the points set (always also `seed`): panels hide them. `more` is passed on to `Experiment`.
+    `swept` names the knobs, besides `seed`, that the points set and that panels hide. `more` is passed on to `Experiment`.
     """
 
     def declare(points: Callable[[Any], Iterable[Point]]) -> Callable[[Any], Iterable[Point]]:
@@ -225,7 +225,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Remove and return the points to start next: `AHEAD` of them, and those that follow as long as they share work with them."""
+    """Remove and return the next `AHEAD` points, and the points after them as long as these share work with the first ones."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):

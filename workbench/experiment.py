@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]  # numbers, strings and small arrays
-LARGEST_RECORD = 64 * 1024  # bytes of JSON
+LARGEST_RECORD = 64 * 1024  # maximum size of a record in bytes of JSON
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Experiment:
 
     @property
     def pins(self) -> bool:
-        """Whether the figure can compare with a pinned run."""
+        """True if the figure can show pinned runs for comparison."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
     def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = (), drawn: Figure | None = None) -> str:

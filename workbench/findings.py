@@ -19,7 +19,7 @@ from workbench.measures import Measure, SeriesStyle, places
 from workbench.registry import FINDINGS
 from workbench.verdicts import LEVEL
 
-ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # as in README
+ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # the order of the methods in the README
 BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<!-- end of findings -->"
 
 

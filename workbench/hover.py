@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator
 
-LARGEST_MESH = 2000  # cells
+LARGEST_MESH = 2000  # maximum number of cells of a heat map whose values are exported
 MOST = 150  # maximum number of points of one line; from a longer line, evenly spaced points are taken
 
 

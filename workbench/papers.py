@@ -98,7 +98,7 @@ def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
     """Return the name of the experiment whose reference `name` uses, and a function that selects the records of `name` in it."""
     try:
         made = get(name)
-    except KnobError:  # of a method that is not installed
+    except KnobError:  # the experiment belongs to a method that is not installed
         return name, lambda record: True
     return made.of or (name, lambda record: True)
 
