@@ -225,7 +225,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Remove and return the next `AHEAD` points, and the points after them as long as these share work with the first ones."""
+    """Remove and return the next `AHEAD` points, and the points after them as long as they share work with earlier ones."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):
