@@ -28,7 +28,7 @@ CHECKED = 64  # tokens used to check, once per model, that its blocks can be cal
 
 
 class _Double(TorchFunctionMode):
-    """A mode in which conversions to float32 keep float64.
+    """A mode that turns every conversion to float32 into a conversion to float64.
 
     Models compute norms, rotary angles and softmax in float32 whatever their dtype is. Float32 sums differ slightly between
     processors. In quantization, such a difference can change one code, and then all codes that are computed after it.
@@ -46,7 +46,7 @@ class _Double(TorchFunctionMode):
 
 
 def precision_of(module: nn.Module) -> contextlib.AbstractContextManager:
-    """Return a context in which a float64 module computes in float64 throughout; for other modules it has no effect."""
+    """Return a context in which a float64 module computes everything in float64; it has no effect on other modules."""
     double = next(module.parameters()).dtype == torch.float64
     return _Double() if double else contextlib.nullcontext()
 
@@ -58,7 +58,7 @@ def linear_parts(block: nn.Module) -> dict[str, nn.Module]:
 
 
 def blocks_of(lm: models.LanguageModel) -> nn.ModuleList:
-    """Return the model's transformer blocks; raise ValueError if it has no blocks with linear layers."""
+    """Return the model's transformer blocks. Raises ValueError if it has no blocks with linear layers."""
     stacks = [m for m in lm.model.modules() if isinstance(m, nn.ModuleList) and len(m) and linear_parts(m[0])]
     if not stacks:
         raise ValueError(
@@ -81,7 +81,10 @@ def set_weight(linear: nn.Module, weight: Tensor) -> None:
 
 
 def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
-    """Return the full name, within block number `block`, of the linear layer `part`; raise ValueError if it does not exist."""
+    """Return the full name of the linear layer `part` in the block with index `block`.
+
+    `part` is that name or its end, such as the last component. Raises ValueError if the block or the layer does not exist.
+    """
     blocks = blocks_of(lm)
     if not 0 <= block < len(blocks):
         raise ValueError(f"block={block}: expected 0 to {len(blocks) - 1}, the blocks of {lm.name}")
@@ -121,9 +124,10 @@ def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Str
 
 
 def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor) -> tuple[Tensor, list[Call]]:
-    """Return the hidden states that enter `blocks`, the last ones of the model, and the other arguments of each.
+    """Return the hidden states that enter the first of `blocks`, and the other arguments of each of these blocks.
 
-    During this forward pass, each block is replaced by a function that returns its hidden states unchanged and computes nothing.
+    `blocks` must end with the last block of the model. During this forward pass, each of them is replaced by a function that
+    computes nothing and returns its input hidden states unchanged.
     """
     entry: list[Tensor] = []
     calls: list[Call] = []
@@ -173,8 +177,8 @@ _CHECKED: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
     """Raise ValueError if calling the blocks one after another would differ from the forward pass of the model.
 
-    On a few tokens, it checks that each block is called once, in order, on the output of the block before it; that its
-    other arguments do not depend on the outputs of other blocks; and that a second call returns the same output.
+    The check uses a few tokens. It tests that each block is called once, in order, on the output of the block before it; that the
+    other arguments of a block do not depend on the outputs of other blocks; and that a second call returns the same output.
     """
     if lm.model in _CHECKED:
         return
@@ -235,7 +239,7 @@ def same(one: Any, other: Any) -> bool:
 
 @torch.no_grad()
 def advance(block: nn.Module, stream: Stream) -> Stream:
-    """Apply `block` with the arguments that the model passes to it; return the inputs of the next block."""
+    """Apply `block` to the stream, with the arguments that the model passes to it; return the inputs of the next block."""
     out: Stream = []
     for hidden, ((args, kwargs), *rest) in stream:
         with precision_of(block):

@@ -1,23 +1,22 @@
-"""A fair comparison: points, what is chosen for each, seeds that choose and fresh ones that judge.
+"""A fair comparison: the setting of each point is chosen on some seeds and then measured on other seeds.
 
-A method brings one fit: a config in, one record out. A fit is an ordinary run under ``runs/fits``, kept by its content: two
-comparisons that need the same fit share it, a new point or seed computes nothing else again, and a cut loses at most the
-fits under way. Columns that all methods share have the same names: `validation`, `seconds`, `peak_bytes`, `parameters`,
-`state_bytes`, `failed`.
+A method provides a *fit*, a function that gets a config and returns one record. Each fit is saved as a run under ``runs/fits``,
+so equal fits are computed once, and an interruption loses only unfinished fits. The records of all methods use the same names
+for common columns: `validation`, `seconds`, `peak_bytes`, `parameters`, `state_bytes`, `failed`.
 
-`compare` processes the points in order; fits of at least `AHEAD` points run at the same time. These are the states of a point
-(`_Trial`). It changes its state when the queue of fits has the records that it needs::
+`compare` processes the points in order, and starts the fits of at least `AHEAD` points at a time. A point (`_Trial`) changes its
+state as soon as the fits for which it waits have ended::
 
     waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: its candidates are fitted on the choosing seeds
        │            │                      ▲           judging: the best of them is fitted on the judging seeds
-       │            └── none was scored ───┤           ended: all its rows have been yielded, those that choose first
+       │            └── none was scored ───┤           ended: all its rows have been yielded, choosing ones first
        └── it has one candidate ──▶ judging┘
 
 These are the states of a fit (`fits.FitQueue`); a fit that several points need is computed once::
 
     started ──▶ waiting ──▶ working ──▶ ended          waiting: grouped with the fits that share work
        │           ▲          │ │ │       ▲            working: on an executor, after one another
-       │           └──────────┘ │ └───────┤            back to waiting: caller's executor is broken
+       │           └──────────┘ │ └───────┤            back to waiting: the caller's executor broke
        │                        ▼         │            directly to ended: saved by its worker, or failed
        │                      alone ──────┤            alone: in a separate process, since a worker died
        └── its run is on disk ────────────┘
@@ -37,28 +36,28 @@ from workbench.experiment import Experiment, Record, config_of, register
 from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
-CHOOSING = 50  # the first seed that chooses: apart from those that judge, so that one more of either moves none
-AHEAD = 8  # points whose fits are under way, at least
+CHOOSING = 50  # first choosing seed; judging seeds are below 50, so more seeds of one kind do not change those of the other
+AHEAD = 8  # minimum number of points whose fits are started at a time
 
 Setting = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One place of one series: the series' label, named places (axis, panel), what it changes, the settings it may choose from.
+    """One point of a comparison, for example one method on one data set; its setting is the best of its candidates.
 
-    As many candidates for every point of a comparison, or `why` says why not.
+    All points of a comparison must have the same number of candidates, unless `why` gives a reason.
     """
 
-    label: str
-    at: Mapping[str, Any] = field(default_factory=dict)
-    knobs: Mapping[str, Any] = field(default_factory=dict)
-    candidates: Sequence[Setting] = ({},)
-    why: str = ""
+    label: str  # name of the series to which the point belongs
+    at: Mapping[str, Any] = field(default_factory=dict)  # coordinates of the point, such as its x value or its panel, by column
+    knobs: Mapping[str, Any] = field(default_factory=dict)  # values of the knobs that differ from those of the comparison
+    candidates: Sequence[Setting] = ({},)  # settings to choose from
+    why: str = ""  # reason for a number of candidates that differs from that of other points
 
 
 class ComparisonConfig(Config):
-    """How many seeds choose, and how many judge."""
+    """The numbers of seeds: those on which settings are chosen, and fresh ones on which the chosen settings are measured."""
 
     title = "seeds"
     seeds: int = knob(5, "judging seeds", "fresh seeds on which each point is measured", low=1, high=50)
@@ -77,9 +76,10 @@ def fit(
 ) -> Callable[[Callable[[Any, runs.Run], Record]], Fit]:
     """Register ``f(config, run) -> record`` as the fit of a method.
 
-    `score` names the number of held-out data (validation, never test) that chooses among candidates, the `higher` the better
-    or not. Fits of one key `together` share work: one worker does them in turn. `in_threads`: the fit lets go of Python's
-    lock, so that threads will do, and share what is loaded; else fits are spread over processes. It may depend on the config.
+    `score` names the column by which candidates are compared (measured on validation data, never on test data), and `higher`
+    tells whether a higher score is better. One worker computes all fits with the same key ``together(config)``, which share work.
+    If `in_threads` is true (or returns true for a config), fits run in threads, otherwise in processes. Use threads only if the
+    fit releases Python's global interpreter lock (GIL).
     """
 
     def declare(measure: Callable[[Any, runs.Run], Record]) -> Fit:
@@ -104,9 +104,9 @@ def comparison(
     swept: Sequence[str] = (),
     **more: Any,
 ) -> Callable[[Callable[[Any], Iterable[Point]]], Callable[[Any], Iterable[Point]]]:
-    """Register ``points(config)`` as an experiment whose records are the rows of its points' fits, in the order of the plan.
+    """Register ``points(config)`` as an experiment. Its records are the rows of all fits, in the order of the points.
 
-    `swept` are the knobs that the points set, neither shown nor taken (the seed is always one). `more` as in `experiment`.
+    `swept` names the knobs, besides `seed`, that the points set and that panels hide. `more` is passed on to `Experiment`.
     """
 
     def declare(points: Callable[[Any], Iterable[Point]]) -> Callable[[Any], Iterable[Point]]:
@@ -119,7 +119,7 @@ def comparison(
             yield from compare(fit, config, list(points(config)), run)
 
         def inputs(config: Config) -> list[str]:
-            """Data and models of all its points; and what a fit means, which is part of what its comparison means."""
+            """Return the data and models of all points, and the version of the fit, since the records depend on all of these."""
             made = (_fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1])
             refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
@@ -153,11 +153,11 @@ def view(
     only: Callable[[Mapping[str, Any]], bool] = lambda place: True,
     swept: Sequence[str] = (),
 ) -> Callable[[Any], Iterable[Point]]:
-    """Register another figure of the comparison `of`, a function decorated with `comparison`; returns the view's points.
+    """Register another figure of the comparison `of`, a function decorated with `comparison`; return a function of its points.
 
-    ``only(place)`` gets the label and the places of a point as one mapping and returns whether the figure includes it. Fits,
-    reference records and version are those of the comparison, and its presets without `swept`, the knobs that the view neither
-    shows nor takes. `about` describes the figure and becomes its docstring.
+    ``only(place)`` gets the label and coordinates of a point as one mapping, and returns whether the figure includes the point.
+    The view has the fits, reference records, version and presets of the comparison. The knobs in `swept` are hidden in the view,
+    cannot be passed, and are removed from the presets. `about` describes the figure and becomes the docstring of the view.
     """
 
     def points(config: Any) -> Iterator[Point]:
@@ -177,15 +177,15 @@ def view(
 
 
 def candidates(**values: Sequence[Any]) -> list[Setting]:
-    """Every combination of the values of one or more knobs."""
+    """Return a list of settings with all combinations of the given values of one or more knobs."""
     return [dict(zip(values, found, strict=True)) for found in itertools.product(*values.values())]
 
 
 def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> Iterator[Record]:
-    """The rows of all fits, point after point: first those that choose, then those that judge.
+    """Yield the rows of all fits, point by point: first those of the choosing seeds, then those of the judging seeds.
 
-    The next points' fits start while the last ones are under way. A candidate that fails, or whose score is missing or not
-    finite, cannot be chosen; a fit that fails is a row with the reason in `failed`.
+    The fits of further points start while earlier ones are running. A candidate cannot be chosen if one of its fits fails, or if
+    a score is missing or not finite. The row of a failed fit gives the reason in the column `failed`.
     """
     _check(points)
     waiting, under_way = deque(_Trial(fit, config, point) for point in points), deque()
@@ -225,7 +225,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Points to begin: so many as are kept under way, and those after them that share work with these."""
+    """Remove and return the next `AHEAD` points, and the points after them as long as they share work with earlier ones."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):
@@ -240,7 +240,7 @@ def _choosing(config: ComparisonConfig, point: Point) -> list[tuple[Setting, int
 
 
 class _Trial:
-    """A point under way: the jobs that choose, then those that judge; `given` of them have become rows."""
+    """A point in progress: its choosing jobs, followed by its judging jobs. `given` counts the jobs whose rows were returned."""
 
     def __init__(self, fit: Fit, config: ComparisonConfig, point: Point):
         self.fit, self.config, self.point, self.given = fit, config, point, 0
@@ -274,7 +274,7 @@ class _Trial:
         self.jobs += [self._job(setting, "judge", seed) for seed in range(self.config.seeds)]
 
     def judging(self, fits: FitQueue) -> list[Job]:
-        """The jobs that judge, as soon as the choice can be made; nothing before and after that."""
+        """Choose the setting when all choosing fits have ended, and return the judging jobs; otherwise return an empty list."""
         if self.judged or any(fits.record(job) is None for job in self.jobs):
             return []
         self.judged = True
@@ -288,7 +288,7 @@ class _Trial:
         return self.jobs[self.choices :]
 
     def _chosen(self, fits: FitQueue) -> tuple[Setting | None, str]:
-        """The candidate with the best mean score, the first of equals; None, and why, where all of them failed."""
+        """Return the candidate with the best mean score (the first of equal ones), or None and a reason if all of them failed."""
         each = [_scored(self.fit, fits.record(job)) for job in self.jobs]
         seeds = self.config.choosing
         means: list[tuple[float, int]] = []
@@ -301,7 +301,7 @@ class _Trial:
         return self.point.candidates[-max(means)[1]], ""
 
     def rows(self, fits: FitQueue) -> list[Record]:
-        """The rows of fits that have ended since they were last asked for, in order."""
+        """Return the rows that have not been returned yet, in order, up to the first fit that is still running."""
         found = []
         for place, job in enumerate(self.jobs[self.given :], self.given):
             record = {} if "failed" in job.head else fits.record(job)
@@ -315,7 +315,7 @@ class _Trial:
 
 
 def _scored(fit: Fit, record: Record) -> tuple[float, str]:
-    """The score of a fit, and why it does not count."""
+    """Return the score of a fit and an empty text, or NaN and the reason why the fit has no valid score."""
     if record.get("failed"):
         return math.nan, str(record["failed"])
     score = record.get(fit.score)
@@ -325,6 +325,6 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
 
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
-    """Return whether the chosen value of a knob is the smallest or the largest of those tried, of two or more numbers."""
+    """Return whether the value of knob `name` is the smallest or the largest of two or more numbers that were tried."""
     every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
     return len(every) > 1 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))

@@ -28,7 +28,7 @@ class Prefix:
     text: str
     ids: list[int]
     cache: Any = field(repr=False)
-    # logits after the first `FEW` tokens; if they differ later, the model has changed
+    # logits after the first `FEW` tokens; they are computed again later, and a difference means that the model has changed
     logits: Tensor = field(repr=False)
 
 
@@ -45,7 +45,10 @@ def _first_logits(model: Any, ids: Sequence[int]) -> Tensor:
 
 
 def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[Tensor, Any, Tensor | None]:
-    """Return next-token logits ``(prompts, vocabulary)``, cache, and mask ``(prompts, tokens)`` (None without padding)."""
+    """Process `prompts` as one batch; return the logits of the next token, the cache and the attention mask.
+
+    The logits have the shape ``(prompts, vocabulary)`` and the mask ``(prompts, tokens)``. Without padding, the mask is None.
+    """
     read, cache = _taken_up(lm, prompts, prefix)
     rest = [[*prompt[read:]] for prompt in prompts]
     longest = max(map(len, rest))
@@ -57,7 +60,10 @@ def read_prompts(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Pr
 
 
 def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefix | None) -> tuple[int, Any]:
-    """Return how many tokens the cache of `prefix` covers, and a copy of it for this batch; ``(0, None)`` if it is unusable."""
+    """Return the number of tokens in the cache of `prefix`, and a copy of that cache for this batch.
+
+    Returns ``(0, None)`` if the cache cannot be used for these prompts. Raises ValueError if the model has changed.
+    """
     if prefix is None or prefix.cache is None:
         return 0, None
     if not torch.equal(prefix.logits, _first_logits(lm.model, prefix.ids)):
@@ -80,7 +86,7 @@ def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tup
     padding, and covers the cached tokens too.
     """
     arguments = _arguments(type(model))
-    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # the former for Mamba
+    kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # Mamba has the former
     given = {"use_cache": True, kept: cache}
     if mask is not None:
         given |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]}
@@ -136,7 +142,7 @@ def outgrown(model: Any, before: int, now: int) -> bool:
 # -- capabilities of a model, tested once for each model on a few tokens --------------------------------------------------
 
 FEW = 8
-CLOSE = 1e-3  # relative tolerance in float32: norm of the difference of two logit vectors over the norm of the second
+CLOSE = 1e-3  # relative tolerance in float32: norm of the difference of two logit vectors, divided by the norm of the second
 _PADS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 _READS_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -145,7 +151,7 @@ def pads_exactly(lm: LanguageModel) -> bool:
     """Return whether the logits stay the same if the prompt is padded at the left and the padding is masked.
 
     This is False for a model that does not accept `attention_mask` and `position_ids`, and for one whose cache is not a plain
-    key-value cache of all tokens: a recurrent state would include the padding, and a sliding window would count it. It is also
+    key-value cache of all tokens: a recurrent state or a sliding window would include the padding. The result is also
     False if the angles of tokens depend on the length of the longest sequence (`outgrown`). The result is stored for each model.
     """
     model = lm.model

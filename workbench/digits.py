@@ -29,7 +29,10 @@ class Digits(NamedTuple):
 
 @lru_cache(maxsize=4)
 def load_digits(name: str, pool: int = 1) -> Digits:
-    """Load the data set `name`, mean-pooled over squares of `pool` x `pool` pixels; raise ValueError if `pool` does not fit."""
+    """Load the data set `name`, and average its images over squares of `pool` x `pool` pixels.
+
+    Raises ValueError if `pool` does not divide the width of the images.
+    """
     phases.say(f"reading {name}")
     images = datasets.load(name)
     side = images.x_train.shape[1]

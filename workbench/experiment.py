@@ -1,4 +1,4 @@
-"""What an experiment is: a config and a generator of records, with its figure and its story."""
+"""Experiments: a generator of records with its config, its figure, and a text that describes the current state of a run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]  # numbers, strings and small arrays
-LARGEST_RECORD = 64 * 1024  # bytes of JSON
+LARGEST_RECORD = 64 * 1024  # maximum size of a record in bytes of JSON
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question that a panel asks before it runs: the reader guesses, the panel runs and shows which answer is right.
+    """A question in a panel: the reader guesses the answer, then the panel runs the experiment and shows which answer is right.
 
-    The panel sets `knobs`, asks `text`, and runs. If `rival` is given, a run with these knobs on top is made and pinned first.
-    ``right(records, rival)`` returns the place of the right one among `answers`, and ``measured(records, rival)`` the numbers
-    that decide it; without a rival run, the second list is empty. `why` explains the result and says where to see it.
+    The panel sets the knobs `knobs` and asks `text`. If `rival` is given, the panel first makes and pins another run, a *rival*,
+    in which these knobs are set as well. ``right(records, rival)`` returns the index of the right answer in `answers`, and
+    ``measured(records, rival)`` returns the numbers that decide it. Without a rival run, the second argument is an empty list.
+    `why` explains the result and names the part of the figure that shows it.
 
-    `claim` is the id of the ledger's claim that the question concerns, if there is one, and `part` the beginning of the one of
-    its findings that is meant, if it has several. `agrees` maps a state of that finding (holds, fails) to the places of the
-    answers that agree with it. `unlike` says why one run of this size can differ from the ledger.
+    A question may concern a claim of the ledger, the table of claims and verdicts (`papers.ledger`). `claim` is the id of that
+    claim. If the claim has several findings, `part` is the beginning of the text of the finding that is meant. `agrees` maps a
+    state of the finding (holds, fails) to the indices of the answers that agree with it. `unlike` explains why one run of this
+    size can differ from the ledger.
     """
 
     title: str
@@ -49,7 +51,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named generator of records over a config. Made by `experiment`, or in `comparison`; found by `get`."""
+    """A named generator of records for a config; `experiment` describes the fields.
+
+    `experiment` and `comparison.comparison` create experiments, and `get` returns an experiment by name.
+    """
 
     name: str
     version: int
@@ -73,16 +78,19 @@ class Experiment:
 
     @property
     def method(self) -> str:
-        """The method's name."""
+        """The name of the method to which the experiment belongs."""
         return self.name.partition("/")[0]
 
     @property
     def pins(self) -> bool:
-        """Whether the figure can compare with a pinned run."""
+        """True if the figure can show pinned runs for comparison."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
     def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = (), drawn: Figure | None = None) -> str:
-        """The present state in one sentence: the story, or else the title of the figure, which may be `drawn` already."""
+        """Describe the current state of a run in one sentence: the text of the function `story`, or the title of the figure.
+
+        `drawn` is the figure of these records, if it already exists.
+        """
         if self.story is not None:
             return self.story(records, config, pinned)
         if drawn is None and self.figure is not None:
@@ -90,25 +98,25 @@ class Experiment:
         return f"{' '.join(drawn.get_suptitle().split())}." if drawn else ""
 
     def at_a_moment(self, config: Any) -> int:
-        """How many records make one moment of a run."""
+        """Return the number of records in one step of the playback of a run."""
         return self.per_moment(config) if callable(self.per_moment) else self.per_moment
 
     @property
     def summary(self) -> str:
-        """First line of the generator's docstring."""
+        """The first line of the generator's docstring."""
         return (self.generate.__doc__ or "").strip().partition("\n")[0]
 
 
-FEW = 5  # units: of fewer, an interval says little; pictures show each as a dot
+FEW = 5  # with fewer independent units, such as seeds, figures show each value as a dot instead of a confidence interval
 
 
 def signed(value: float, digits: int) -> str:
-    """A number with its sign, which is a minus and not a hyphen."""
+    """Return a number as text with `digits` decimals and its sign; the sign of a negative number is a minus, not a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def register(made: Experiment) -> Experiment:
-    """Make an experiment known by its name."""
+    """Register an experiment by its name, and return it. Raises ValueError if another module uses the name."""
     before = EXPERIMENTS.get(made.name)
     if before is not None and before.generate.__module__ != made.generate.__module__:
         raise ValueError(
@@ -124,18 +132,26 @@ def experiment(
 ) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Iterator[Record]]]:
     """Register the generator ``f(config, run) -> Iterator[Record]`` as an experiment.
 
-    `version` is raised when the records' meaning changes. ``figure(records)`` draws; one that takes ``pinned=`` (labels and
-    records of other runs) can compare. Further fields of `Experiment`, by name: ``inputs(config)`` are references (name and
-    checksum) of the data and models used; ``steps(config)`` is the number of records to expect; `instant` experiments redraw
-    at each move of a slider; `paper` names the figure or table of the paper that this regenerates; ``story(records, config,
-    pinned)`` says the present state in one sentence (without it the figure's title does); ``place(record)`` says where in the
-    run a record stands, in a few words; `per_moment` records make one moment of it
-    (a number, or a function of the config);
-    ``prepare()`` does what a first run would wait for, once a panel is in view; `questions` are asked in its panel; `threads`
-    are torch's while it runs: one, unless its products are large, since more are slower on a busy machine and may change the last
-    digit; `hidden` keeps it out of lists; ``code(config)`` is the same with another library, as a program;
-    `of`: whose reference records, and which of them, are this one's (see `comparison.view`). `units` names what the intervals of
-    the method's ledger are taken over.
+    Increase `version` when the meaning of the records changes. ``figure(records)`` returns a figure. If it also accepts
+    ``pinned=``, the labels and records of other runs, it can compare runs. `more` sets further fields of `Experiment`:
+
+    - ``inputs(config)`` returns references (name and checksum) of the data and models that are used;
+    - ``steps(config)`` returns the expected number of records;
+    - `instant` is True if the figure is computed again at each move of a slider;
+    - `paper` names the figure or table of the paper that the experiment reproduces;
+    - ``story(records, config, pinned)`` describes the current state in one sentence, the text above the picture (default: the
+      title of the figure);
+    - ``place(record)`` describes in a few words the position of a record in the run, such as its step;
+    - `per_moment` is the number of records in one step of the playback, or a function of the config that returns it;
+    - ``prepare()`` is called when a panel becomes visible, and does slow work in advance, such as imports;
+    - `questions` are asked in the panel;
+    - `threads` is the number of torch's threads during a run. It should be 1 unless matrix products are large, since more threads
+      are slower on a busy machine and may change the last digit of a result;
+    - `hidden` is True if lists of experiments omit this one;
+    - ``code(config)`` returns a program that computes the same with another library;
+    - `of` is the name of the experiment whose reference records are used, and a function that selects some of them (see
+      `comparison.view`);
+    - `units` names the independent units, such as seeds, over which the ledger of the method computes confidence intervals.
     """
 
     def declare(generate: Callable[..., Iterator[Record]]) -> Callable[..., Iterator[Record]]:
@@ -146,19 +162,22 @@ def experiment(
 
 
 def config_of(function: Callable[..., Any]) -> type[Config]:
-    """The config that a function takes first, by its annotation."""
+    """Return the type of config that a function accepts, from the annotation of its first argument."""
     return next(iter(get_type_hints(function).values()))
 
 
 def discover() -> dict[str, Experiment]:
-    """All experiments that are shown, after importing the lab of each method."""
+    """Import the lab of each method, and return all experiments that are not hidden, by name."""
     for name in methods.methods():
         methods.load(name)
     return {name: e for name, e in sorted(EXPERIMENTS.items()) if not e.hidden}
 
 
 def get(name: str | Experiment) -> Experiment:
-    """The experiment `name`, as in ``quantization/layer-trace``; an experiment is itself."""
+    """Return the experiment with a name such as ``quantization/layer-trace``; an `Experiment` is returned unchanged.
+
+    Raises KnobError if there is no such experiment.
+    """
     if isinstance(name, Experiment):
         return name
     method = name.partition("/")[0]
@@ -174,7 +193,10 @@ def get(name: str | Experiment) -> Experiment:
 
 
 def plain_record(record: Mapping[str, Any]) -> Record:
-    """`record` with numpy and torch values turned into Python's own; raises ValueError where it is too large."""
+    """Return a copy of `record` in which numpy and torch values are converted to Python's types.
+
+    Raises ValueError if a value has another type, or if the record is larger than `LARGEST_RECORD`.
+    """
     plain = {str(key): _plain(value) for key, value in record.items()}
     size = len(json.dumps(plain))
     if size > LARGEST_RECORD:

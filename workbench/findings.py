@@ -1,4 +1,4 @@
-"""The findings as text: for each method its tables and its ledger, computed from the committed records.
+"""The findings of each method as text: its tables and its ledger of claims, computed from the reference records.
 
 ``workbench figures --reference`` writes them to the README of the reference records, and one sentence for each method to the
 README of the repository.
@@ -19,7 +19,7 @@ from workbench.measures import Measure, SeriesStyle, places
 from workbench.registry import FINDINGS
 from workbench.verdicts import DECIDED, LEVEL, holm
 
-ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # as in README
+ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # the order of the methods in the README
 BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<!-- end of findings -->"
 
 
@@ -32,13 +32,13 @@ class Table:
     measure: Measure
     style: SeriesStyle
     place: str
-    names: Callable[[str], str] = str  # of the values of `place`
-    labels: Sequence[str] = ()  # by default all
+    names: Callable[[str], str] = str  # returns the heading of a value of `place`
+    labels: Sequence[str] = ()  # the rows, by default all labels
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is written about a method besides its ledger.
+    """The text about a method that accompanies its ledger of claims.
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
     the claim that README quotes. `sentence` words its finding that begins with `part`: ``{found}`` becomes the mean with its
@@ -60,7 +60,7 @@ def declare(method: str, findings: Findings) -> None:
 
 
 def of(method: str) -> Findings:
-    """Return the declared findings of a method, after importing its lab; raises KnobError if there are none."""
+    """Return the declared findings of a method, after importing its lab. Raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in FINDINGS:
@@ -69,7 +69,7 @@ def of(method: str) -> Findings:
 
 
 def every() -> list[str]:
-    """The methods that declare findings, in the order of README."""
+    """Return the methods that declare findings, in the order of the README."""
     for name in methods.methods():
         methods.load(name)
     return sorted(FINDINGS, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
@@ -96,7 +96,7 @@ are is in [speed.md](speed.md).
 
 
 def page() -> str:
-    """The README of the reference records."""
+    """Return the README of the reference records."""
     return "\n".join([HEAD, *(_section(name) for name in every())])
 
 
@@ -114,7 +114,7 @@ def _section(method: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
+    """Escape a text for a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ").strip()
 
 
@@ -132,7 +132,7 @@ def _table(table: Table) -> str:
 
 
 def _mean(cells, label: str, column, digits: int) -> str:
-    """Mean and interval of a cell, "" if the label was not measured there, and a remark if a fit failed."""
+    """Return the mean and interval of one cell as text: empty if it was not measured, with a remark if there is no interval."""
     if (label, column) not in cells.index:
         return ""
     row = cells.loc[(label, column)]
@@ -148,7 +148,7 @@ def _mean(cells, label: str, column, digits: int) -> str:
 
 
 def sentences() -> str:
-    """One finding for each method, as a Markdown list."""
+    """Return a Markdown list with one finding for each method."""
     return "\n".join(f"- {_sentence(name)}" for name in every())
 
 
@@ -165,7 +165,10 @@ def _sentence(method: str) -> str:
 
 
 def with_sentences(readme: str) -> str:
-    """The text of README with its findings replaced; raises ValueError if the marks of the place are missing."""
+    """Return the text of the README with the findings replaced.
+
+    Raises ValueError if the lines `BEGIN` and `END`, which enclose the findings, are missing.
+    """
     found = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.S)
     if not found.search(readme):
         raise ValueError(f"README.md: expected the lines {BEGIN!r} and {END!r} around the findings")
@@ -173,7 +176,7 @@ def with_sentences(readme: str) -> str:
 
 
 def write(root: Path) -> list[Path]:
-    """Write both READMEs of the repository at `root`; returns their paths."""
+    """Write the findings to the README of the reference records and to that of the repository at `root`; return both paths."""
     reference, readme = root / "data" / "reference" / "README.md", root / "README.md"
     write_atomic(reference, page().encode())
     if readme.exists():

@@ -56,9 +56,9 @@ def generate(
     with a generator seeded with `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model
     runs in evaluation mode.
 
-    Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if it does not
-    begin with `prefix`, if the model has changed since it read `prefix`, or if its logits are not finite; TrainingError if memory
-    does not suffice.
+    Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if the prompt
+    does not begin with `prefix`, if the model has changed since it read `prefix`, or if the model returns logits that are not
+    finite. Raises TrainingError if memory does not suffice.
     """
     return generate_batch(lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix)[0]
 
@@ -74,7 +74,7 @@ def generate_batch(
     prefix: Prefix | None = None,
     size: int = 16,
 ) -> list[Reply]:
-    """Generate for several prompts as `generate` does; return one `Reply` for each prompt, in the same order.
+    """Generate a `Reply` for each of several prompts, as `generate` does; return the replies in the order of the prompts.
 
     Up to `size` prompts form a batch, each with its own copy of the cache of `prefix`. If padding would change the result of the
     model, only prompts with the same number of tokens form a batch. Each prompt has its own random generator, seeded with `seed`
@@ -106,8 +106,8 @@ def stream(
 ) -> Generator[str, None, Reply]:
     """Generate as `generate` does; yield the text in pieces, and return the `Reply` as the value of the generator.
 
-    Two kinds of text are yielded only after later tokens: text that may be the beginning of a stop string, and characters whose
-    bytes are not yet complete. Closing the generator ends generation.
+    Two kinds of text are held back until later tokens are generated: text that may be the beginning of a stop string, and
+    characters whose bytes are not yet complete. Closing the generator ends generation.
     """
     _check(max_tokens, temperature)
     return _pieces(lm, _Job(lm, prompt, max_tokens, _listed(stop), temperature, mixed(seed, 0), prefix), prefix)
@@ -126,8 +126,8 @@ def _pieces(lm: LanguageModel, job: _Job, prefix: Prefix | None) -> Generator[st
 def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
     """Process the text, or the first messages of the chat, with which many prompts begin; return a `Prefix` for `generate`.
 
-    The prefix holds the model's cache for this text, so it is valid for the current parameters only: `generate` raises ValueError
-    if it finds that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
+    The prefix holds the model's cache for this text, so it is valid for the current parameters only. `generate` raises ValueError
+    if it detects that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
     """
     text, ids, _ = prompt_tokens(lm, prompt, asks=False)
     _room(lm, ids, text)
@@ -192,7 +192,10 @@ class _Job:
             raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
 
     def take(self, logits: Tensor) -> int:
-        """Choose and store the next token from logits ``(vocabulary,)``; return its id. Raises ValueError for NaN or all -inf."""
+        """Choose the next token from logits ``(vocabulary,)``, store it and return its id.
+
+        Raises ValueError if a logit is NaN, or if the largest logit is infinite.
+        """
         if not logits.max().isfinite():  # the maximum is NaN if any logit is NaN
             raise ValueError(f"{self.lm.name} returns logits that are not finite; load it in float32, or check its weights")
         if self.temperature == 0:
@@ -219,7 +222,7 @@ class _Job:
         return whole[self.start :]
 
     def certain(self) -> str:
-        """Return the text without an ending that may be the beginning of a stop string or an incomplete character."""
+        """Return the text so far, without a last part that may be an incomplete character or the beginning of a stop string."""
         if self.ended:
             return self.text
         text = self.text.rstrip("\ufffd")

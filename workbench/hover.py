@@ -1,4 +1,4 @@
-"""The values of the points in a figure, for a page that shows them while the pointer is near."""
+"""Export the values of the points in a figure, so that a page can show them when the pointer is near."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator
 
-LARGEST_MESH = 2000  # cells
-MOST = 150  # points of one line; of a longer one, as many evenly spaced ones
+LARGEST_MESH = 2000  # maximum number of cells of a heat map whose values are exported
+MOST = 150  # maximum number of points of one line; from a longer line, evenly spaced points are taken
 
 
 def element(figure: Figure) -> str:
-    """An SVG element with the values of all points of a drawn figure, as JSON.
+    """Return an SVG element that holds the values of all points of a drawn figure as JSON.
 
-    It is a list with one entry for each axes: the labels of its axes and its points, each with its place in the units of the
-    SVG, the values of x and y as text, and the name of its series.
+    The JSON is a list with one entry for each axes object that has points: its x-label, its y-label and its points. A point
+    consists of its two coordinates in the units of the SVG, its values of x and y as text, and the name of its series.
     """
     found = [drawn for axes in figure.axes if (drawn := _of(axes, figure))]
     text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
@@ -33,7 +33,7 @@ def element(figure: Figure) -> str:
 
 
 def _of(axes: Axes, figure: Figure) -> dict[str, Any] | None:
-    """The points of one axes; None if it has none."""
+    """Return the labels and points of one axes object; None if it has no points."""
     if not axes.get_visible() or axes.get_label() == "<colorbar>":
         return None
     high, scale = figure.get_figheight() * 72, 72 / figure.dpi
@@ -53,7 +53,10 @@ def _of(axes: Axes, figure: Figure) -> dict[str, Any] | None:
 
 
 def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]]]:
-    """Names, values of x and y, and the text of a third value, for the lines, points, bars and cells of axes."""
+    """Yield the name, the values of x and y, and the texts of the cells of a heat map for each series drawn in `axes`.
+
+    A series is a line, a set of points, bars or steps, or a heat map. The list of texts is empty unless it is a heat map.
+    """
     for line in axes.lines:
         if line.get_transform() == axes.transData:
             x, y = (
@@ -77,7 +80,7 @@ def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]
             ends = [
                 (b.get_x() + b.get_width() / (2 if upright else 1), b.get_y() + b.get_height() / (1 if upright else 2))
                 for b in bars
-                if b.axes is axes  # a kept figure still lists bars that were removed
+                if b.axes is axes  # a figure that is redrawn still lists bars that were removed
             ]
             if ends:
                 x, y = np.asarray(ends, float).T
@@ -94,7 +97,10 @@ def _named(artist: Any) -> str:
 
 
 def _named_values(axis: Any) -> Callable[[float], str]:
-    """A function that writes a value of an axis: in four digits, or as the nearest tick if the ticks are words."""
+    """Return a function that converts a value of an axis to text.
+
+    The text has four digits. If the ticks of the axis are words, it is the word of the nearest tick.
+    """
     places, named = np.asarray(axis.get_majorticklocs(), float), (FixedLocator, StrCategoryLocator)
     words = axis.get_major_formatter().format_ticks(places) if isinstance(axis.get_major_locator(), named) else []
     if not any(re.search("[A-Za-z]{2}", word) for word in words):

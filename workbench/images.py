@@ -27,7 +27,7 @@ class Images(NamedTuple):
 def read(path: Path) -> Images:
     """Read the images in an ``.npz`` archive, or in a folder with the four IDX files, which may be gzip-compressed.
 
-    Raises ValueError with the name of the file if something is missing, is damaged, or has a wrong shape or type.
+    Raises ValueError with the name of the file if an array is missing, is damaged, or has a wrong shape or type.
     """
     try:
         if path.is_dir():
@@ -49,7 +49,11 @@ def read(path: Path) -> Images:
 
 
 def _idx(folder: Path, name: str) -> np.ndarray:
-    """Read an IDX file: two zero bytes, 0x08 (type uint8), the number of axes, their lengths (big-endian uint32), the data."""
+    """Read an IDX file of uint8 values.
+
+    The file consists of two zero bytes, the byte 0x08 (type uint8), the number of axes (one byte), the length of each axis
+    (big-endian uint32), and the data.
+    """
     plain, zipped = folder / name, folder / f"{name}.gz"
     data = gzip.decompress(zipped.read_bytes()) if zipped.exists() else plain.read_bytes()
     if len(data) < 4 or data[:3] != b"\0\0\x08":

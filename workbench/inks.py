@@ -6,8 +6,8 @@ from __future__ import annotations
 # so that lines have a contrast of at least 3:1 on white.
 ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = ("#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676")
 INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # text; axes and secondary text; grid lines
-PAPER = "#fefefe"  # of the page, behind text that lies on a line
-# the same colours with a contrast of at least 4.5:1, for text; then the colours of lines and text in the dark theme
+PAPER = "#fefefe"  # background of the page, drawn behind text that would otherwise cross a line
+# TEXT: shades for text, with a contrast of at least 4.5:1. DARK and DARK_TEXT: lines and text in the dark theme.
 TEXT = {ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373"}
 DARK = {
     ORANGE: "#e69f00", SKY: "#56b4e9", GREEN: "#009e73", BLUE: "#2a85c9", RED: "#e0670b", PINK: "#cc79a7", GREY: "#a8a8a8",

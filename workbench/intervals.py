@@ -1,4 +1,4 @@
-"""What figures and claims read of a comparison's rows: scores that pair, means with 95 % intervals, one table."""
+"""Statistics of the rows of a comparison, for figures and claims: paired scores, means with 95 % intervals, and a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.experiment import FEW, Record, signed
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % interval (Student's t over independent units); NaN ends for one unit."""
+    """A mean with its 95 % confidence interval by Student's t over `n` independent units; the ends are NaN for one unit."""
 
     mean: float
     low: float
@@ -33,9 +33,10 @@ class Interval(NamedTuple):
 
 
 def interval(values: pd.Series, unit: str = "seed") -> Interval:
-    """The mean of `values` over independent units (an index level); several values of one unit are averaged first.
+    """Return the mean of `values` over independent units, with its 95 % confidence interval.
 
-    A value that is not there (of a fit that failed) leaves no interval.
+    `unit` is the level of the index that names the unit, such as the seed. Several values of one unit are averaged first. If a
+    value is missing because a fit failed, mean and interval are NaN.
     """
     each = values.groupby(level=unit, sort=False).mean() if not values.isna().any() else values * math.nan
     n, mean = len(each), float(each.mean())
@@ -44,10 +45,10 @@ def interval(values: pd.Series, unit: str = "seed") -> Interval:
 
 
 def level(found: Interval, value: float) -> float:
-    """The two-sided p-value of Student's t-test that the mean is `value`: the level at which the interval just excludes it.
+    """Return the two-sided p-value of Student's t-test for the hypothesis that the mean is `value`.
 
-    The standard error is recovered from the 95 % interval. It is 0 for an interval of no width (a count), where no chance
-    is involved.
+    The standard error is computed from the 95 % confidence interval. For an interval of width 0, such as a count, the p-value
+    is 0, since no chance is involved.
     """
     if found.low == found.high:
         return 0.0
@@ -56,7 +57,10 @@ def level(found: Interval, value: float) -> float:
 
 
 def ahead(differences: pd.Series, digits: int) -> str:
-    """Their mean with its sign, and its interval where it is of enough units; "" where none is there."""
+    """Return the mean of `differences` as text, with its sign, and with its 95 % interval if there are at least `FEW` values.
+
+    Missing values are left out. The text is empty if no value remains.
+    """
     differences = differences.dropna()
     if not len(differences):
         return ""
@@ -66,7 +70,7 @@ def ahead(differences: pd.Series, digits: int) -> str:
 
 
 def marks(records: Iterable[Record], units: str = "seeds") -> str:
-    """What the marks of a picture of these rows are, in words."""
+    """Return a text that explains the marks in a figure of these rows, for example "mean and 95 % interval of 5 seeds"."""
     count = len({r["seed"] for r in judging_rows(records)})
     if count == 1:
         return f"one {units.removesuffix('s')}"
@@ -74,12 +78,12 @@ def marks(records: Iterable[Record], units: str = "seeds") -> str:
 
 
 def exactly(value: float) -> Interval:
-    """A count or an identity: an interval of no width."""
+    """Return an interval of width 0, for a number without uncertainty, such as a count."""
     return Interval(value, value, value, 1)
 
 
 def judging_rows(records: Iterable[Record]) -> list[Record]:
-    """The rows of the fits that judge: those of the chosen settings on fresh seeds, one for each point and seed."""
+    """Return the rows of the judging fits, which measure the chosen settings on fresh seeds: one for each point and seed."""
     return [r for r in records if r.get("phase", "judge") == "judge"]
 
 
@@ -88,7 +92,11 @@ def _judging(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",), **where: Any) -> pd.Series:
-    """`column` of the judging fits at `where`, indexed by what pairs them: subtract or divide two such series."""
+    """Return the values of `column` in the judging rows as a series with the index `by`, so that two series can be subtracted.
+
+    `where` gives the values that other columns must have. Several rows with the same index are averaged. The value is NaN if one
+    of them failed.
+    """
     table = _judging(pd.DataFrame(records))
     for name, value in where.items():
         table = table[table[name] == value]
@@ -98,20 +106,20 @@ def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",)
 
 
 class Refused(NamedTuple):
-    """A candidate that failed on some choosing seeds, and that was better than the chosen one on the others."""
+    """A candidate that failed on some choosing seeds, but was better than the chosen setting on the other ones."""
 
     setting: str
-    failed: int  # choosing seeds
-    seeds: int
+    failed: int  # number of choosing seeds on which it failed
+    seeds: int  # number of all choosing seeds
     score: float  # mean on the seeds on which it did not fail
-    chosen: float  # mean of the chosen setting on the same seeds
+    chosen: float  # mean of the chosen setting on these seeds
 
 
 def refused(records: Iterable[Record], score: str = "validation", higher: bool = True) -> list[Refused]:
-    """The candidates of one point that could not be chosen although they scored higher where they did not fail.
+    """Return the candidates of one point that were better than the chosen setting, except on seeds on which they failed.
 
-    A candidate that fails on one choosing seed cannot be chosen. `records` are the rows of one point, and `score` is the column
-    that chooses.
+    A candidate that fails on one choosing seed cannot be chosen. `records` are the rows of one point, `score` names the column
+    by which candidates are compared, and `higher` tells whether a higher score is better.
     """
     found, rows = [], [r for r in records if r.get("phase") == "choose" and (r.get("failed") or score in r)]
     chosen = {r["setting"] for r in judging_rows(records)}
@@ -128,10 +136,11 @@ def refused(records: Iterable[Record], score: str = "validation", higher: bool =
 
 
 def summary(records: Sequence[Record], column: str, *places: str, unit: str = "seed") -> pd.DataFrame:
-    """One row a point: label, places, chosen setting, mean, low, high, n, values (a unit each), edge, fits, failed.
+    """Return a table with one row for each point, which is identified by its label and the columns `places`.
 
-    `edge` names what of the chosen setting lies at an end of its candidates; `fits` were spent on the point, `failed` of them
-    failed.
+    The other columns are the chosen `setting`, the interval of `column` (`mean`, `low`, `high`, `n`), its `values` (one for each
+    unit), `edge` (the knobs whose chosen value is the smallest or largest of those tried), the number of `fits` that were
+    computed for the point, and the number of them that `failed`.
     """
     keys, rows, table = ["label", *places], [], pd.DataFrame(records)
     if "failed" not in table:
@@ -143,7 +152,7 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
         values = part.set_index(unit)[column] if column in part else pd.Series(math.nan, part[unit])
         measured = values.dropna()
         found = interval(values, unit) if len(measured) else Interval(*(math.nan,) * 3, 0)
-        if len(measured) < len(values):  # no interval over those that did not fail
+        if len(measured) < len(values):  # no interval is computed from only those fits that did not fail
             found = Interval(float(measured.mean()), math.nan, math.nan, measured.index.nunique())
         row = dict(zip(keys, at, strict=True)) | {"setting": part["setting"].iloc[0], **found._asdict()}
         row |= {"values": measured.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}

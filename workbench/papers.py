@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of a paper, or of ours, with a check.
+    """A claim of a paper, or one of ours, with the function that checks it.
 
     `source` is the table, figure or section of the paper, and `reported` what it reports. `needs` is the experiment whose
     records decide the claim, or "" if no experiment here can. ``check(records)`` returns the verdict. ``remark()`` returns what
@@ -47,7 +47,7 @@ class Claim:
 
 
 def declare(method: str, *claims: Claim) -> None:
-    """Make the claims of a method known; raises ValueError for an id that stands twice."""
+    """Register the claims of a method. Raises ValueError if two claims have the same id."""
     ids = [claim.id for claim in claims]
     for name in ids:
         if ids.count(name) > 1:
@@ -56,7 +56,10 @@ def declare(method: str, *claims: Claim) -> None:
 
 
 def claims(method: str) -> list[Claim]:
-    """The claims of a method's paper; none where its lab declares none."""
+    """Return the claims of a method after importing its lab; the list is empty if the lab declares none.
+
+    Raises KnobError if there is no such method.
+    """
     if method not in methods.methods() and method not in CLAIMS:
         raise KnobError(f"no method {method!r}; methods: {', '.join(methods.methods())}")
     if method in methods.methods():
@@ -65,7 +68,7 @@ def claims(method: str) -> list[Claim]:
 
 
 def reported(method: str) -> pd.DataFrame:
-    """The values that the paper of `method` reports: table or figure, setting, value, how it was obtained."""
+    """Return a table of the values that the paper of `method` reports, with their settings and the way they were obtained."""
     import pandas as pd
 
     return pd.read_csv(methods.data_folder(method) / "papers" / f"{method}.csv", keep_default_na=False)
@@ -75,13 +78,16 @@ def reported(method: str) -> pd.DataFrame:
 
 
 def reference_path(name: str) -> Path:
-    """Where the committed records of the experiment `name` lie."""
+    """Return the path of the reference records of the experiment `name`, which are part of the repository."""
     method, _, short = name.partition("/")
     return methods.data_folder(method) / "reference" / method / f"{short}.jsonl"
 
 
 def reference_records(name: str) -> list[Record] | None:
-    """The committed laptop-scale records of the experiment `name`, made by ``workbench figures``."""
+    """Return the reference records of the experiment `name`: results at scale laptop, stored by ``workbench figures``.
+
+    Returns None if there are none.
+    """
     whose, only = _whose(name)
     path = reference_path(whose)
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else None
@@ -89,22 +95,22 @@ def reference_records(name: str) -> list[Record] | None:
 
 
 def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
-    """The experiment whose reference is that of `name` too, and which of its records."""
+    """Return the name of the experiment whose reference `name` uses, and a function that selects the records of `name` in it."""
     try:
         made = get(name)
-    except KnobError:  # of a method that is not installed
+    except KnobError:  # the experiment belongs to a method that is not installed
         return name, lambda record: True
     return made.of or (name, lambda record: True)
 
 
 def reference_about(name: str) -> dict[str, Any]:
-    """How those records were made: version, config, machine, time; empty where there are none."""
+    """Return how the reference records of `name` were made (version, config, machine, time); empty if there are none."""
     path = reference_path(_whose(name)[0]).with_suffix(".json")
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def outdated(experiment: Experiment, config: Config) -> str:
-    """Why the committed reference is not one of `config` as the experiment is now; "" where it is."""
+    """Return why the reference does not belong to `config` and the current version of the experiment; "" if it does."""
     about, name = reference_about(experiment.name), experiment.name
     if about.get("version") != experiment.version:
         return (
@@ -116,7 +122,7 @@ def outdated(experiment: Experiment, config: Config) -> str:
 
 
 def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
-    """Write `records` as the committed reference, with how and where they were made."""
+    """Store `records` and the metadata of their run as the reference of an experiment; return the path of the records."""
     path, run = reference_path(experiment.name), runs.run_id(experiment, config)
     about = json.loads((runs.runs_folder() / run / "run.json").read_bytes())
     write_atomic(path, "".join(json.dumps(record) + "\n" for record in records).encode())
@@ -125,7 +131,7 @@ def write_reference(experiment: Experiment, config: Config, records: list[Record
 
 
 def against_reference(experiment: Experiment, config: Config, records: list[Record]) -> str:
-    """Whether `records` are those of the committed reference, or how far from them, in words."""
+    """Return a text that says whether `records` equal the reference records, or how much they differ from them."""
     reference = reference_records(experiment.name)
     if reference is None:
         return "no reference to compare with"
@@ -144,7 +150,7 @@ def _words(record: Record) -> list[tuple[str, Any]]:
 
 
 def _distance(one: Any, other: Any) -> float:
-    """Relative difference of two numbers; the largest of two arrays'."""
+    """Return the relative difference of two numbers, or the largest one between the elements of two lists."""
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return max((_distance(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     if one == other:
@@ -163,9 +169,9 @@ COLUMNS = ("claim", "verdict", "after Holm", "measured", "paper", "source", "sca
 def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return the claims of a method, one row each, with their verdicts and the numbers measured at `scale`.
 
-    ``scale="reference"`` reads the committed records. At scale ``smoke`` no claim is decided. A claim whose run does not exist
+    ``scale="reference"`` reads the reference records. At scale ``smoke`` no claim is decided. A claim whose run does not exist
     yet is open, and its row names the command that makes the run. The column ``after Holm`` is the verdict after Holm's
-    correction for the number of claims (Scand. J. Statist. 6, 1979): "-" if the verdict does not rest on intervals.
+    correction for the number of claims (Scand. J. Statist. 6, 1979), or "-" if the verdict is not based on intervals.
     """
     import pandas as pd
 
@@ -179,7 +185,7 @@ def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.D
 
 
 def judged(method: str, scale: str = "laptop", root: Path | None = None) -> dict[str, Verdict]:
-    """The verdict of each claim of a method, by the claim's id; `scale` as in `ledger`."""
+    """Return the verdict of each claim of a method, by the id of the claim. `ledger` describes `scale`."""
     return {claim.id: _judge(claim, scale, root) for claim in claims(method)}
 
 
@@ -223,7 +229,7 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
 
 
 def lines(table: pd.DataFrame) -> list[str]:
-    """The ledger for a terminal: a claim with its verdict, what was measured below it."""
+    """Return the ledger as lines for a terminal: the verdict and text of each claim, and the measured numbers below them."""
     found = []
     for name, row in table.iterrows():
         corrected = "" if row["after Holm"] in ("-", row["verdict"]) else f" (after Holm's correction: {row['after Holm']})"
@@ -235,11 +241,11 @@ COLOURS = {"holds": inks.GREEN, "fails": inks.RED, "open": inks.ORANGE, "undecid
 
 
 def styled(table: pd.DataFrame) -> Any:
-    """The ledger for a notebook: left-aligned, the verdict second and in colour; all text is escaped."""
+    """Return the ledger as a table for a notebook: left-aligned, with coloured verdicts, and with all text escaped."""
     left = {"text-align": "left", "vertical-align": "top", "white-space": "normal"}
     sides = [("selector", "th, td"), ("props", list(left.items()))]
     return (
-        table.style.set_uuid(f"{crc32(table.to_csv().encode()):08x}")  # random by default: in every diff
+        table.style.set_uuid(f"{crc32(table.to_csv().encode()):08x}")  # the default id is random
         .set_properties(**left)
         .set_table_styles([dict(sides)])
         .map(

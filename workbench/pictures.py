@@ -29,12 +29,15 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 
 
 def _small(figure: Figure) -> bytes:
-    """Return a PNG with 256 colours. It has a third of the bytes, which matters for transfers and for committed notebooks."""
+    """Return a PNG with 256 colours.
+
+    It has a third of the size of a PNG in full colour, which matters for transfers and for the notebooks in the repository.
+    """
     return _palette(_pixels(figure))
 
 
 def stacked(figures: Sequence[Figure]) -> bytes:
-    """Return one PNG with the figures below one another."""
+    """Return one PNG in which the figures are placed below one another."""
     drawn = [_pixels(figure) for figure in figures]
     whole = PIL.Image.new("RGB", (max(p.width for p in drawn), sum(p.height for p in drawn)), "white")
     for number, picture in enumerate(drawn):

@@ -114,7 +114,7 @@ def series(
     styles: Mapping[str, str] = {},
     markers: Mapping[str, str] = {},
 ) -> None:
-    """Draw one line for each label, through the means over the column `x`; `point` draws each mean."""
+    """Draw one line for each label: its means against the column `x`. Each mean is drawn by `point`."""
     for label, rows in table.groupby("label", sort=False):
         rows = rows.sort_values(x)
         axes.plot(rows[x], rows["mean"], styles.get(label, "-"), color=colours[label], label=label)
@@ -123,7 +123,10 @@ def series(
 
 
 def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]) -> None:
-    """Draw one row for each value of the column `group`, from top to bottom, with a `point` for each label; x is the score."""
+    """Draw one row for each value of the column `group`, from top to bottom, with a `point` for each label.
+
+    The x-axis shows the means of the labels.
+    """
     groups, labels = list(dict.fromkeys(table[group])), list(dict.fromkeys(table["label"]))
     for _, row in table.iterrows():
         place = (labels.index(row["label"]) + 0.5) / len(labels) - 0.5
@@ -138,7 +141,7 @@ def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]
 def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colours: Mapping[str, str]) -> None:
     """Label the rows with the names of methods, from top to bottom, each in its colour.
 
-    A label that is not in `names` is shown itself; one that is not in `colours` is grey.
+    A label that is not in `names` is shown unchanged. A label that is not in `colours` is grey.
     """
     axes.set_yticks(range(len(labels)), labels=[names.get(label, label) for label in labels])
     for tick, label in zip(axes.get_yticklabels(), labels, strict=False):  # axes that share their y-axis may have no tick labels
@@ -150,7 +153,8 @@ def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colou
 def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:
     """Draw `table` as a heat map with the number in each cell.
 
-    The shade of `colour` grows from 0 to `most`; negative numbers have the colour `below`, and missing ones are shown as a dot.
+    Positive numbers have the colour `colour` and negative ones the colour `below`. A cell is more opaque the larger the absolute
+    value, up to `most`. A missing number is shown as a dot.
     """
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
@@ -172,7 +176,10 @@ def greek(label: str) -> str:
 
 
 def target(axes: Axes, value: float, label: str, across: bool = False) -> None:
-    """Draw a dashed line at a target value, for example that of a reference; `name_ends` and `finish` treat it as a target."""
+    """Draw a dashed line at a target value, for example the result of a reference method.
+
+    The line is horizontal, or vertical with `across`. `name_ends` and `finish` recognize it as a target.
+    """
     draw, style = (axes.axvline if across else axes.axhline), {"linestyle": "--", "linewidth": 1.1}
     _TARGETS.add(draw(value, color=INK, label=label, zorder=1, **style))
 
@@ -222,8 +229,8 @@ def finish(
 ) -> Figure:
     """Write the title, which states the finding, a legend below it, and a note at the bottom of a figure; return the figure.
 
-    `names` maps labels to the names in the legend; labels of targets (see `target`) are shown as dashed lines, others by their
-    marker and colour. The figure must have the constrained layout.
+    `names` maps labels to the names in the legend. The legend shows labels of targets (see `target`) as dashed lines, and other
+    labels as markers in their colours. The figure must have the constrained layout.
     """
     width, height = figure.get_size_inches()
     above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)

@@ -1,4 +1,7 @@
-"""The answer to a panel's question: what the run measured, why, and what the ledger says about it."""
+"""The answer to the question of a panel: the result of the run, its explanation, and the finding of the ledger.
+
+The ledger is the table of all claims of a method with their verdicts (`papers.ledger`).
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,29 @@ from workbench.verdicts import Verdict, holm
 
 @dataclass(frozen=True)
 class Answer:
-    """The place of the right answer, the measured numbers, its text, a reply to the guess, the explanation, the ledger's line."""
+    """The answer that a panel shows after the run."""
 
-    right: int
-    measured: str
-    answer: str
-    reply: str
-    why: str
-    ledger: str
+    right: int  # index of the right answer
+    measured: str  # the measured numbers
+    answer: str  # text of the right answer
+    reply: str  # tells the reader whether the guess was right
+    why: str  # explanation of the result
+    ledger: str  # the finding of the ledger, or "" if the question concerns no claim
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the ledger says about a question: the state of the finding that is meant, and a sentence with its numbers."""
+    """The finding of the ledger that a question concerns: its state, and a sentence with its numbers."""
 
     state: str
     text: str
 
 
 def answer(experiment: Experiment, question: Question, guess: int, records: Sequence[Record], rival: Sequence[Record]) -> Answer:
-    """Judge a guess by the records of a run, and by those of its rival."""
+    """Return the answer to a question, with a reply to `guess`, the index of the answer that the reader expects.
+
+    `records` are the records of the run, and `rival` those of the run with which the question compares it, if any.
+    """
     right = question.right([*records], [*rival])
     numbers = question.measured([*records], [*rival])
     seeds = len({r["seed"] for r in records if "seed" in r})
@@ -44,7 +50,10 @@ def answer(experiment: Experiment, question: Question, guess: int, records: Sequ
 
 
 def line(experiment: Experiment, question: Question, right: int) -> str:
-    """The ledger's line for a question whose run came out as answer `right`; "" if it concerns no claim."""
+    """Return the sentence of the ledger for a question whose right answer has the index `right`; "" if it concerns no claim.
+
+    If the ledger contradicts the run, the explanation `question.unlike` is added.
+    """
     found = evidence(experiment, question)
     if found is None:
         return ""
@@ -52,12 +61,12 @@ def line(experiment: Experiment, question: Question, right: int) -> str:
 
 
 def contradicts(question: Question, found: Evidence, right: int) -> bool:
-    """Whether one run's answer contradicts the ledger's finding."""
+    """Return whether the right answer according to one run contradicts the finding of the ledger."""
     return right not in question.agrees.get(found.state, range(len(question.answers)))
 
 
 def evidence(experiment: Experiment, question: Question) -> Evidence | None:
-    """The ledger's finding about a question, from the committed records; None if it concerns no claim."""
+    """Return the finding of the ledger that a question concerns, from the reference records; None if it concerns no claim."""
     if not question.claim:
         return None
     judged, corrected = _judged(experiment.method)[question.claim]
@@ -76,6 +85,6 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
 
 @lru_cache(maxsize=8)
 def _judged(method: str) -> dict[str, tuple[Verdict, str]]:
-    """The verdict of each claim on the committed records, and its state after Holm's correction."""
+    """Return the verdict of each claim on the reference records, and its state after Holm's correction."""
     judged = papers.judged(method, "reference")
     return dict(zip(judged, zip(judged.values(), holm([*judged.values()]), strict=True), strict=True))

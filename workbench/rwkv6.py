@@ -4,7 +4,8 @@ Each token has a receptance r, a key k, a value v and a decay w (vectors); each 
 
     o[t] = r[t]' (S + diag(u) k[t] v[t]'),    then    S := diag(w[t]) S + k[t] v[t]',    w = exp(-exp(d)).
 
-`wkv_loop` computes this token by token. `wkv_chunked` computes the same chunk by chunk, which is faster in training.
+A layer computes d from the token and the one before it. `wkv_loop` computes o and S token by token. `wkv_chunked` computes
+the same chunk by chunk, which is faster in training.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
 
 
 def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return outputs, which like r, k, v and log w have the shape ``(batch, tokens, heads, n)``, and the last state."""
+    """Return the outputs and the last state. Outputs, r, k, v and log_w have the shape ``(batch, tokens, heads, n)``."""
     out = []
     for t in range(r.shape[1]):
         kv = k[:, t, :, :, None] * v[:, t, :, None]
@@ -51,11 +52,11 @@ def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: T
 def wkv_chunked(
     r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor, chunk: int = CHUNK
 ) -> tuple[Tensor, Tensor]:
-    """Return the same as `wkv_loop`, computed by chunks: all pairs of tokens within a chunk at once, the state between chunks.
+    """Compute the same as `wkv_loop`, with all tokens of a chunk in parallel and the chunks one after another.
 
     From token s to token t, the state decays by the exponential of a difference of cumulative sums of `log_w`. The difference is
-    never positive, but separate exponentials of the two sums would overflow. `log_w` is clamped: a stronger decay is below the
-    rounding error anyway, and would reduce the accuracy of the sums.
+    never positive, but separate exponentials of the two sums would overflow. `log_w` is clamped, since the effect of a stronger
+    decay is below the rounding error, and since a stronger decay would reduce the accuracy of the sums.
     """
     tokens = r.shape[1]
     log_w = log_w.clamp_min(1.2 * math.log(torch.finfo(log_w.dtype).eps))
@@ -80,7 +81,7 @@ def wkv_chunked(
 
 
 class TimeMix(nn.Module):
-    """The layer in the place of attention, with the recurrent state S."""
+    """The layer that replaces attention. It has the recurrent state S."""
 
     time_maa_x: nn.Parameter
     time_maa_w: nn.Parameter
@@ -145,7 +146,7 @@ class ChannelMix(nn.Module):
 
 
 class Block(nn.Module):
-    """Time mix, then channel mix, each with layer normalization and a residual connection."""
+    """A block: time mix, then channel mix, each with layer normalization and a residual connection."""
 
     def __init__(self, width: int, heads: int, hidden: int, lerp_rank: int, decay_rank: int, first: bool):
         super().__init__()
@@ -177,7 +178,7 @@ class Output:
 
 
 class RWKV6(nn.Module):
-    """The language model. Its parameters have the same names as in official files, which can be loaded as its state_dict."""
+    """The RWKV-6 language model. Its state_dict has the same names as official files, so that it can load them."""
 
     def __init__(
         self, vocabulary: int, width: int, layers: int, head_size: int = 64, hidden: int | None = None,
@@ -260,7 +261,7 @@ class RWKV6(nn.Module):
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, max_new_tokens: int = 40, eos_token_id: int | None = None, **ignored: Any) -> Tensor:
-        """Return the ids and up to `max_new_tokens` greedily decoded ones; the time per token does not depend on the length."""
+        """Return `input_ids` followed by up to `max_new_tokens` greedily decoded ids, in constant time per token."""
         out = self(input_ids)
         for _ in range(max_new_tokens):
             new = out.logits[:, -1:].argmax(-1)
@@ -300,7 +301,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def initialise(model: RWKV6, seed: int = 0) -> RWKV6:
-    """Initialize the model in place as the authors do, and return it: mixing and decay vary with channel and depth."""
+    """Initialize the model in place as the authors do, so that mixing and decay vary with channel and depth; return it."""
     generator = torch.Generator().manual_seed(seed)
     layers, width = len(model.blocks), model.emb.weight.shape[1]
     channel = torch.arange(width) / width

@@ -26,7 +26,10 @@ class Schematic:
 
 
 def declare(method: str, draw: Callable[[Axes], None], caption: str) -> None:
-    """Register the drawing of a method. ``draw(axes)`` fills empty axes in pixels, with the origin at the upper left."""
+    """Register the drawing of a method and its caption.
+
+    ``draw(axes)`` draws into empty axes. Coordinates are in pixels, and the origin is the upper left corner.
+    """
 
     def drawn() -> Figure:
         from workbench.plotting import figure
@@ -42,7 +45,7 @@ def declare(method: str, draw: Callable[[Axes], None], caption: str) -> None:
 
 
 def schematic(method: str) -> Schematic:
-    """Return the drawing of a method, after importing its lab; raises KnobError if it has none."""
+    """Return the drawing of a method, after importing its lab. Raises KnobError if the method has none."""
     if method in methods.methods():
         methods.load(method)
     if method not in SCHEMATICS:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """The configs that completed, with their records, and those that failed, with the reason."""
+    """The result of a sweep: the configs whose runs completed, with their records, and those that failed, with the reason."""
 
     done: list[tuple[Config, list[Record]]] = field(default_factory=list)
     failed: list[tuple[Config, str]] = field(default_factory=list)
@@ -56,9 +56,9 @@ def sweep(
 ) -> Sweep:
     """Run `experiment` at each config; return the records, and the reason for each config that failed.
 
-    A complete run is read, not computed again. A failure does not stop the other runs. Without `executor`, the runs are computed
-    in one spawned process per core, with one torch thread each. Any `Executor` can be used: for example,
-    ``dask.distributed.Client(...).get_executor()`` runs the sweep on a cluster. Results have the order of `configs`.
+    A complete run that is saved is loaded and not computed again. A failure does not stop the other runs. Without `executor`, the
+    runs are computed in one spawned process per core, with one torch thread each. Any `Executor` can be used: for example,
+    ``dask.distributed.Client(...).get_executor()`` runs the sweep on a cluster. The results are in the order of `configs`.
     """
     found = get(experiment)
     root = root or runs.runs_folder()
@@ -127,7 +127,7 @@ def _until_one_dies(calls: Sequence[Call], waiting: deque[int], found: dict[int,
                 bar.update()
     except BrokenExecutor:
         return sorted(under_way.values()) or [waiting.popleft()]
-    finally:  # also after Ctrl-C, when running calls must not be waited for
+    finally:  # also after Ctrl-C, when the process must not wait for running calls
         pool.shutdown(wait=False, cancel_futures=True)
     return []
 

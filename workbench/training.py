@@ -39,9 +39,9 @@ class Stateful(Protocol):
 class Batches:
     """The indices of the samples of each step, in batches of `size` samples.
 
-    Each pass contains all samples once. With `shuffle`, their order is drawn from the seed for each pass; otherwise it is that of
-    the data. The last batch of a pass is smaller if `size` does not divide the number of samples. Raises ValueError if `size` is
-    less than 1 or greater than the number of samples.
+    Each pass contains all samples once. With `shuffle`, their order is drawn from the seed for each pass; otherwise the order of
+    the data is kept. The last batch of a pass is smaller if `size` does not divide the number of samples. Raises ValueError if
+    `size` is less than 1 or greater than the number of samples.
     """
 
     samples: int
@@ -114,7 +114,10 @@ class Training:
                 torch.set_rng_state(before)
 
     def check(self, what: str, value: float) -> None:
-        """Raise TrainingError if `value`, the `what` of the current step, is not finite; call it before the weights change."""
+        """Raise TrainingError if a value of the current step, which `what` names, is not finite.
+
+        Call this before the weights change.
+        """
         if not math.isfinite(value):
             raise TrainingError(
                 f"the {what} is {value} at step {self.done + 1} of {self._until}; {self._last_good()}. "
@@ -180,7 +183,10 @@ class Training:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Raise a lack of memory, on CPU or GPU, as a TrainingError that says what to reduce (context manager or decorator)."""
+    """Convert an out-of-memory error of CPU or GPU to a TrainingError that says what to reduce.
+
+    It can be used as a context manager or as a decorator.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -201,7 +207,7 @@ def drawn(seed: int) -> Iterator[None]:
 
 
 def mixed(seed: int, number: int) -> int:
-    """Combine two numbers into one seed; neighbouring numbers give unrelated seeds (finalizer of splitmix64)."""
+    """Combine two numbers into one seed by the finalizer of splitmix64, so that neighbouring numbers give unrelated seeds."""
     bits = (seed * 0x9E3779B97F4A7C15 + number + 1) & (1 << 64) - 1
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ bits >> shift) * factor & (1 << 64) - 1

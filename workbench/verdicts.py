@@ -16,9 +16,9 @@ DECIDED: tuple[State, State] = ("holds", "fails")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim holds on the given records, the measured numbers, and the p-value of the decision.
+    """The decision whether a claim holds on the given records, with the measured numbers and the p-value of the decision.
 
-    `p` is None if the verdict does not rest on intervals. It is 1 for an open verdict. `findings` are the intervals, if any.
+    `p` is None if the verdict is not based on intervals, and 1 if the verdict is open. `findings` are the intervals, if any.
     """
 
     verdict: Literal["holds", "fails", "open", "undecidable here"]
@@ -29,7 +29,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """A measured 95 % confidence interval, and the open interval in which the number lies according to a claim."""
+    """A measured 95 % confidence interval, and the range from `low` to `high` in which the number must be if the claim holds."""
 
     text: str
     found: Interval
@@ -38,14 +38,18 @@ class Finding:
 
     @property
     def state(self) -> State:
-        """holds: all of the confidence interval is inside; fails: all of it is outside; open: otherwise, or with one unit."""
+        """The state of the finding.
+
+        It holds if the whole confidence interval is between `low` and `high`, and fails if the whole interval is outside. It is
+        open otherwise, and also if there is only one unit, which gives no interval.
+        """
         if self.low < self.found.low and self.found.high < self.high:
             return "holds"
         return "fails" if self.found.high <= self.low or self.found.low >= self.high else "open"
 
     @property
     def p(self) -> float:
-        """The p-value of the state: the smallest level at which the interval would still decide; 1 if the finding is open."""
+        """The p-value of the state, that is, the smallest level at which the interval still decides; 1 if the finding is open."""
         ends = [end for end in (self.low, self.high) if math.isfinite(end)]
         if self.state == "open":
             return 1.0
@@ -60,7 +64,7 @@ class Finding:
 def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:
     """Return the verdict of a claim that consists of several findings.
 
-    The claim holds if all findings hold, fails if one fails, and is open otherwise. With `any_of` it holds if one finding holds,
+    The claim holds if all findings hold, fails if one fails, and is open otherwise. With `any_of`, it holds if one finding holds,
     fails if all fail, and is open otherwise. A verdict can take the place of a finding, so that both rules can be nested.
     `measured` replaces the list of all findings. If one of k findings decides, its p-value is multiplied by k (Bonferroni).
     """
@@ -76,7 +80,7 @@ def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = 
 
 
 def _joint_p(state: str, one: str, each: list[tuple[str, float | None]]) -> float | None:
-    """The p-value of a verdict, from the states and p-values of its findings; one finding in state `one` decides."""
+    """Return the p-value of a verdict from the states and p-values of its findings; one finding in state `one` decides it."""
     if state == "open":
         return 1.0
     chosen = [p for found, p in each if found == state]
@@ -87,15 +91,15 @@ def _joint_p(state: str, one: str, each: list[tuple[str, float | None]]) -> floa
 
 
 def undecidable(reason: str) -> Callable[[list[Record]], Verdict]:
-    """The check of a claim that this workbench cannot decide."""
+    """Return the check of a claim that Workbench cannot decide, for the given reason."""
     return lambda records: Verdict("undecidable here", reason)
 
 
-LEVEL = 0.05  # probability that at least one of a method's decided verdicts is wrong by chance, after the correction
+LEVEL = 0.05  # largest probability that any decided verdict of a method is wrong by chance, after the correction
 
 
 def holm(verdicts: Sequence[Verdict]) -> list[str]:
-    """The state of each verdict after Holm's step-down correction over all verdicts that have a p-value; "-" for the others."""
+    """Return the state of each verdict after Holm's step-down correction over all those with a p-value; "-" for the others."""
     tested = sorted((v.p, k) for k, v in enumerate(verdicts) if v.p is not None)
     found, rejecting = ["-"] * len(verdicts), True
     for rank, (p, k) in enumerate(tested):
