@@ -46,7 +46,7 @@ class FitResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """ACC, BWT, F, FWT, LA; see `accuracy_metrics`."""
+        """The metrics ACC, BWT, F, FWT and LA; see `accuracy_metrics`."""
         return accuracy_metrics(self.matrix)
 
 
@@ -82,7 +82,10 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
 
 
 def average_incremental_accuracy(matrix: Any) -> float:
-    """Return the average incremental accuracy: the mean accuracy on the tasks seen so far, averaged over the tasks' ends."""
+    """Return the average incremental accuracy.
+
+    After each task, the mean accuracy on the tasks learnt so far is taken. The result is the average of these means.
+    """
     a = checked(matrix)
     return float(np.mean([a[i, :i].mean() for i in range(1, len(a))]))
 
