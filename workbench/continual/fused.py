@@ -182,9 +182,9 @@ def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclu
 
 
 # The weights are updated in blocks. If all gradients of a block are small, its weights need no check for values that are not
-# finite. To find the largest gradient, the bits of the gradients are compared as integers, without the sign bit: integers have
-# the same order as the absolute values, and NaN is above infinity. Vector instructions compare 16 integers at a time. This test
-# also loads the gradients into the CPU cache, so the update that follows is fast.
+# finite. To find the largest gradient, the bits of the gradients are compared as integers, without the sign bit. These
+# integers have the same order as the absolute values, and NaN is above infinity. Vector instructions compare 16 integers at a
+# time. This test also loads the gradients into the CPU cache, so the update that follows is fast.
 BLOCK = 1024
 BITS = {  # for each type: the bits of the limit for small gradients, and a mask of all bits except the sign bit
     np.float32: (np.float32(1e18).view(np.int32), np.int32(2**31 - 1)),
