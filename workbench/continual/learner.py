@@ -221,7 +221,7 @@ class Learner:
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """Return a batch. Near a gradual boundary, it has samples of the neighboring task. `place` (0 to 1) is the progress."""
+        """Return a batch at progress `place` (0 to 1) in a task, with samples of the neighboring task near a gradual boundary."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
@@ -321,7 +321,7 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
 
-    The loss on a task is the accuracy of a new network trained on this task alone, minus the accuracy in `found` just after it.
+    The loss on a task is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
     """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks

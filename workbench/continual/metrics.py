@@ -67,7 +67,7 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
     Raises ValueError if the matrix has another shape or an entry that is not a finite number.
     """
     a = checked(matrix)
-    own = np.diagonal(a, offset=-1)  # the a[j, j], since row 0 is before training
+    own = np.diagonal(a, offset=-1)  # the entries a[j, j]; row 0 is before training
     last, count = a[-1], a.shape[1]
     best = np.array([a[j + 1 :, j].max() for j in range(count)])
     later = slice(0, count - 1)

@@ -99,7 +99,7 @@ def draws(model: nn.Module) -> bool:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name."""
+    """Return a dict from names to parameters, with all parameters that require a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

@@ -154,7 +154,7 @@ def _name(group: dict[str, Any], number: int, place: int) -> str:
 
 
 def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
-    """Return the function that updates this tensor. If `fused` does not support the tensor, it is `loop`."""
+    """Return the function that updates this tensor. If `fused` does not support the tensor, `loop` is returned."""
     from workbench.continual import fused
 
     if form in ("auto", "fused") and fused.suits(weight, gradient):
@@ -171,7 +171,7 @@ def sum_dtype(weight: Tensor) -> torch.dtype:
 
 
 def checked(group: dict[str, Any]) -> Rule:
-    """Return the rule of a parameter group. Raises ValueError if a value is out of range."""
+    """Return the hyperparameters of a parameter group as a `Rule`. Raises ValueError if a value is out of range."""
     mode = "repo" if group["mode"] == "published" else group["mode"]
     cap = math.inf if group["cap"] is None else float(group["cap"])
     lr, power, threshold, eps = (float(group[name]) for name in ("lr", "power", "threshold", "eps"))

@@ -77,7 +77,7 @@ class Pull(Rival, ABC):
         return total
 
     def stiffness(self) -> float:
-        """Return the largest ``strength * F``, summed over the terms; see `Rival.stiffness`."""
+        """Return the largest ``strength * sum_k F_k`` of any weight; see `Rival.stiffness`."""
         if not self.terms:
             return 0.0
         return max(self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0])

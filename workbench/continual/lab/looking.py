@@ -71,7 +71,7 @@ def gauges(learner: Learner) -> Record:
 
 
 def histogram(values: Tensor, ends: tuple[float, float], bins: int = BINS) -> list[float]:
-    """Return the share of `values` in each of `bins` bins of log10, between `ends`.
+    """Return the share of `values` in each of `bins` equal bins of log10(value) between the two `ends`.
 
     Values outside this range are counted in the first or the last bin. Zeros are in no bin, but are included in the total number.
     """

@@ -18,7 +18,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "replay": {"lr": 0.01},
 }
 SPLIT = {"stream": "split-fashion", "scenario": "domain", "first_lr": 0.0, "threshold": 0.0, "mode": "paper"}
-FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # findings of the ledger
+FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # these streams as the ledger of claims names them
 FEWER = "This run has one seed, and 10,000 images instead of 60,000."
 
 

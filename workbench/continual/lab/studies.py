@@ -47,7 +47,7 @@ matrices = view(
 )  # fmt: skip
 
 
-# Learning rates on the second task. SGD, Adam and replay use the same rate on the first task. The others train it by SGD at 0.1.
+# Learning rates on the second task. SGD, Adam and replay use the same rate on the first task; the others use SGD at 0.1 there.
 SECOND = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "sgd": ({"method": "sgd"}, (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)),
