@@ -1,4 +1,4 @@
-"""Bound how far CLASSP can still move a weight, given the accumulated sum S of the weight.
+"""An upper bound on how far CLASSP can still move a weight, given the accumulated sum S of the weight.
 
 Let ``h = S + eps`` after a step, and let ``dh = |g|^p`` be the increase of h in this step. Then the step has size
 ``lr |g| / h^(1/p) = lr (dh / h)^(1/p)``. For ``p <= 1`` this is at most ``lr dh / h``, and the sum over all steps is at most the
@@ -29,7 +29,8 @@ def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) ->
 def left(total: Tensor, mass: Tensor, rule: Rule) -> Tensor:
     """Return the remaining plasticity of each weight, from 0 to 1.
 
-    This is the bound `movable` of each weight, divided by the bound of a weight whose sum S is 0. It is 1 if `mass` is 0.
+    The remaining plasticity is the bound that `movable` returns, divided by the bound of a weight whose sum S is 0. It is 1 if
+    `mass` is 0.
     """
     fresh = movable(torch.zeros_like(total), mass, rule)
     return torch.where(fresh > 0, movable(total, mass, rule) / fresh, 1.0)

@@ -38,7 +38,7 @@ SEVERAL = (
 
 
 class StreamConfig(Config):
-    """A stream of tasks, and the network that learns it."""
+    """The knobs of a stream of tasks, and of the network that learns the stream."""
 
     title: ClassVar[str] = "stream"
     stream: str = knob(
@@ -96,7 +96,7 @@ class StreamConfig(Config):
 
     @property
     def is_own(self) -> bool:
-        """Whether the stream is none of those that are offered, but a folder of the user's own tasks."""
+        """True if the stream is a folder of the user's own tasks, and not one of the offered streams."""
         return self.stream not in self.offered
 
     def task_count(self) -> int:
@@ -140,7 +140,7 @@ class StreamConfig(Config):
 
 
 # Version of the task-incremental scenario. It is part of the identity of a run. From version 2 on, the outputs of other tasks
-# are masked in every computation of a method, not only in the loss. So runs of earlier versions are not comparable.
+# are masked in every computation of a method, not only in the loss. Therefore, runs of versions 1 and 2 cannot be compared.
 TASKS_TOLD = "scenario-task@2"
 
 
@@ -158,7 +158,7 @@ def inputs(config: StreamConfig) -> list[str]:
 
 
 class MethodConfig(StreamConfig):
-    """The learning method, its optimizer and its learning rates."""
+    """The knobs of the learning method, its optimizer and its learning rates."""
 
     title: ClassVar[str] = "method"
     method: Literal[METHODS] = knob(
@@ -179,7 +179,7 @@ class MethodConfig(StreamConfig):
 
 
 class ContinualConfig(MethodConfig):
-    """One method that learns one stream."""
+    """The knobs of one method that learns one stream."""
 
     title: ClassVar[str] = "CLASSP"
     power: float = POWER

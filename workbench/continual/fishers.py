@@ -1,17 +1,17 @@
 """Five estimators that programs use for the diagonal of the Fisher information.
 
-Their values differ in scale, so each estimator needs its own strength in elastic weight consolidation (EWC).
+Their values differ in scale, so elastic weight consolidation (EWC) needs a different strength for each estimator.
 
 ================ ============================================================================================
 exact            mean over x of ``sum_c p(c|x) (d log p(c|x) / d w)^2``: the definition (Kirkpatrick et al. 2017)
-sampled          as exact, but with one label drawn from ``p(.|x)`` instead of the sum: an unbiased estimate
-predicted        with the most likely label instead of the sum: biased
-empirical        with the true label instead of the sum: the empirical Fisher information
+sampled          like exact, but with one label drawn from ``p(.|x)`` instead of the sum over c: an unbiased estimate
+predicted        like exact, but with the most likely label instead of the sum over c: a biased estimate
+empirical        like exact, but with the true label instead of the sum over c: the empirical Fisher information
 batched          square of the gradient of the mean loss over all x with true labels: not an estimate of the
-                 Fisher information, and smaller near a minimum by a factor of about the number of samples
+                 Fisher information. Near a minimum, it is smaller by a factor of about the number of samples
 ================ ============================================================================================
 
-Van de Ven (arXiv 2502.11756) compares them.
+Van de Ven (arXiv 2502.11756) compares these estimators.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def fisher(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the diagonal of the Fisher information for each trained parameter.
 
-    The model is evaluated in evaluation mode. Its own mode is restored afterwards.
+    The model is switched to evaluation mode during the computation. Its previous mode is restored afterwards.
 
     Args:
-        model: returns logits ``(n, outputs)``.
+        model: a module that returns logits ``(n, outputs)``.
         x: samples ``(n, ...)``.
         y: true labels ``(n,)``. Only "empirical" and "batched" need them.
         estimator: one of `ESTIMATORS`.
@@ -49,10 +49,11 @@ def fisher(
         classes: if given, ``p(c|x)`` is a softmax over these classes only.
 
     Returns:
-        A dict from parameter names to tensors with the shape and dtype of the parameter.
+        A dict that maps the name of each parameter to a tensor with the shape and dtype of the parameter.
 
     Raises:
-        ValueError: if the estimator is unknown, if there are no samples, or if labels are missing or have no model output.
+        ValueError: if the estimator is unknown, if there are no samples, if labels are missing, or if the model has no output for
+            a label.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator={estimator!r}: expected one of {', '.join(ESTIMATORS)}")
@@ -113,10 +114,10 @@ def summed(
 ) -> dict[str, Tensor]:  # fmt: skip
     """Return the sum over samples of ``share * taken(gradient)`` for each trained parameter.
 
-    The gradient of a sample is that of ``of(logits, label)`` with respect to the parameters. The logits have the shape
+    For each sample, ``of(logits, label)`` is differentiated with respect to the parameters. The logits of a sample have the shape
     ``(1, outputs)``. `labels` and `share` have the shape ``(n,)``.
     """
-    # `functional_call` does not restore the weights of a layer that occurs twice in the model, so it works on a copy.
+    # `functional_call` does not restore the weights of a layer that occurs twice in the model, so a copy of the model is used.
     model = copy.deepcopy(model)
     weights = {name: p.detach() for name, p in trained(model).items()}
     rest = {n: p.detach() for n, p in [*model.named_parameters(), *model.named_buffers()] if n not in weights}
@@ -141,10 +142,10 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _of_linears(model: nn.Module, x: Tensor, labels: Tensor, share: Tensor, classes: Tensor | None) -> dict[str, Tensor]:
-    """Compute the same as `_of_any` for models of linear layers, without storing the gradient of each sample.
+    """Return the same sum as `_of_any`, for models of linear layers, without storing the gradient of each sample.
 
     In a linear layer, the gradient of a sample is an outer product. Its elementwise square is the outer product of the squared
-    factors, so a matrix product sums it over the samples.
+    factors. Therefore, a matrix product computes the sum over the samples.
     """
     inputs, outputs, names = [], [], []
     hooks = []

@@ -1,4 +1,7 @@
-"""The user's own stream: a folder with one CSV file for each task. It is read again only when a file has changed."""
+"""Streams of the user's own tasks, which are read from a folder with one CSV file for each task.
+
+The last few folders are cached. A folder is read again after one of its files has changed.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ MOST = 30  # largest number of tasks, so that figures stay readable
 def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stream:
     """Return the stream of the tasks in the folder `text`, with all samples.
 
-    A relative path is searched in the current folder, then in the project. `known` are the names of other streams, for the error
-    message. Raises ValueError that begins with ``stream=`` and names the file, and the row and the column if there is one.
+    A relative path is searched in the current folder, then in the project. `known` holds the names of other streams, which the
+    error message lists. Raises ValueError if the folder is not valid. The message begins with ``stream=`` and names the file, and
+    the row and the column if the error is in a cell.
     """
     folder = _folder(text, known)
     try:
@@ -42,7 +46,10 @@ def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stre
 
 
 def load(text: str, scenario: str, samples: int, seed: int) -> Stream:
-    """Return the stream of the folder `text` with at most `samples` training samples of each task, drawn with the seed."""
+    """Return the stream of the folder `text`, with at most `samples` training samples of each task.
+
+    `seed` is the random seed for the choice of these samples.
+    """
     stream, tasks = read(text, scenario), []
     for k, task in enumerate(stream.tasks):
         rows = some(torch.arange(len(task.x_train)), samples, mixed(seed, k))
@@ -51,7 +58,10 @@ def load(text: str, scenario: str, samples: int, seed: int) -> Stream:
 
 
 def ref(text: str) -> str:
-    """Return the path and a checksum of the names and the contents of the CSV files, which are part of the identity of a run."""
+    """Return the reference of a folder, which is part of the identity of a run.
+
+    The reference consists of the path and a checksum of the names and the contents of the CSV files.
+    """
     files = _tables(_folder(text, ()))
     whole = hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
     return f"{text}@{whole[:16]}"

@@ -1,7 +1,7 @@
 """Fast implementations of `rule.update`: `foreach` for lists of tensors, and `fused` with one pass over memory.
 
-The results are equal to those of `rule.update` up to rounding errors. On the CPU, numba compiles the fused loop. It needs no
-compiler on the machine. Its fast-math option is off, so the same pass can detect values that are not finite. On CUDA,
+The results are equal to those of `rule.update` up to rounding errors. On the CPU, numba compiles the fused loop, so no C
+compiler is needed. The fast-math option of numba is off, so that the loop can detect values that are not finite. On CUDA,
 `torch.compile` compiles `rule.update` itself.
 """
 
@@ -29,7 +29,10 @@ compiled = njit(nogil=True, error_model="numpy", cache=KEPT_IN is not None)
 
 
 def suits(weight: Tensor, gradient: Tensor) -> bool:
-    """Return whether `fused` supports this tensor: any tensor on CUDA, and contiguous float32 or float64 tensors on the CPU."""
+    """Check whether `fused` supports this tensor.
+
+    It supports all tensors on CUDA, and contiguous float32 and float64 tensors on the CPU.
+    """
     if weight.is_cuda:
         return True
     plain = weight.dtype == gradient.dtype and weight.dtype in (torch.float32, torch.float64)
@@ -39,10 +42,10 @@ def suits(weight: Tensor, gradient: Tensor) -> bool:
 def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     """Update the tensors with one call per operation for all tensors of the same device and dtype.
 
-    If a value is not finite, these tensors are updated by `loop` instead, which finds the weights that must not be changed.
-    Returns, for each tensor, the number of weights that were not changed.
+    If a value is not finite, `loop` updates the tensors of that device and dtype instead, since it finds the weights that must
+    not be changed. Returns, for each tensor, the number of weights that were not changed.
     """
-    if rule.eps == 0:  # 0 / 0 for weights that have not received a gradient yet
+    if rule.eps == 0:  # the step is 0 / 0 for weights that have not received a gradient yet
         return loop(tensors, rule)
     kinds = defaultdict(list)
     for at, (_, weight, _, total) in enumerate(tensors):
@@ -58,7 +61,7 @@ def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
 
 
 def _foreach(tensors: list[Moved], rule: Rule) -> bool:
-    """Update all tensors if all values are finite, otherwise none. Returns whether all values are finite."""
+    """Update all tensors if all values are finite, and no tensor otherwise. Returns True if all values are finite."""
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
     k = [gate(g.to(total.dtype), rule) for g, total in zip(gradients, totals, strict=True)]
     added = torch._foreach_abs(k)
@@ -85,7 +88,7 @@ def _foreach(tensors: list[Moved], rule: Rule) -> bool:
 
 
 def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Update the tensors in one pass over memory, with PyTorch's number of threads if there are many weights.
+    """Update the tensors in one pass over memory. If there are many weights, as many threads as in PyTorch are used.
 
     Returns, for each tensor, the number of weights that were not changed.
     """
@@ -160,7 +163,7 @@ def _pointer(typing, address, like):
 
 @compiled
 def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclusive):
-    """Update for any p, both modes and both orders, with or without decay. Returns the number of weights not changed."""
+    """Update the weights for any p, mode and order, with or without decay. Returns the number of weights not changed."""
     bad, zero, infinite, one = 0, lr - lr, total.dtype.type(np.inf), power / power
     for i in range(weight.size):
         g = gradient[i]
@@ -178,11 +181,12 @@ def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclu
     return bad
 
 
-# If all gradients of a block are small, its weights need no check for values that are not finite. The bits of the gradients show
-# this. Without the sign bit and read as integers, they have the same order as the absolute values, and NaN is above infinity.
-# Vector instructions compare 16 integers at a time. After this pass, the block is in the CPU cache, so its update is fast.
+# The weights are updated in blocks. If all gradients of a block are small, its weights need no check for values that are not
+# finite. To find the largest gradient, the bits of the gradients are compared as integers, without the sign bit. These
+# integers have the same order as the absolute values, and NaN is above infinity. Vector instructions compare 16 integers at a
+# time. This test also loads the gradients into the CPU cache, so the update that follows is fast.
 BLOCK = 1024
-BITS = {  # for each type: the bits of a gradient whose square can be added to any sum, and a mask of all bits but the sign
+BITS = {  # for each type: the bits of the limit for small gradients, and a mask of all bits except the sign bit
     np.float32: (np.float32(1e18).view(np.int32), np.int32(2**31 - 1)),
     np.float64: (np.float64(1e150).view(np.int64), np.int64(2**63 - 1)),
 }
@@ -199,7 +203,7 @@ def _small(bits, largest, mask):
 
 @compiled
 def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
-    """Update for p = 1. Returns the number of weights that were not changed."""
+    """Update the weights for p = 1. Returns the number of weights that were not changed."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
         w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
@@ -216,7 +220,7 @@ def _one(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mas
 
 @compiled
 def _two(weight, gradient, total, bits, lr, eps, limit, cap, power, largest, mask):
-    """Update for p = 2. Returns the number of weights that were not changed."""
+    """Update the weights for p = 2. Returns the number of weights that were not changed."""
     bad, zero = 0, lr - lr
     for first in range(0, weight.size, BLOCK):
         w, g, s = (weight[first : first + BLOCK], gradient[first : first + BLOCK], total[first : first + BLOCK])
@@ -280,7 +284,8 @@ def _compiled_by_torch():
 
 def _on_cuda(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     _, weights, gradients, totals = (list(column) for column in zip(*tensors, strict=True))
-    # As a number, the learning rate would be a constant of the compiled code, and each new value would compile it again.
+    # If the learning rate were a Python number, it would be a constant of the compiled code, and each new value would trigger a
+    # new compilation.
     lr = torch.tensor(rule.lr, device=weights[0].device)
     return _compiled_by_torch()(weights, gradients, totals, rule._replace(lr=lr))
 

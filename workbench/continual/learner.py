@@ -1,4 +1,4 @@
-"""Train a model on a stream with one method, task after task, and measure how much it learns and forgets."""
+"""The training of a model on a stream with one method, task after task, and the measurement of learning and forgetting."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ DECLARED = {  # each knob is declared in the module that uses it
     "eps": EPS, "mode": MODE, "order": ORDER, "cap": CAP,
 }  # fmt: skip
 KNOBS: dict[str, Any] = {name: declared.default for name, declared in DECLARED.items()}
-# In `fit`, task 1 has its own learning rate only if the caller passes one.
+# In `fit`, task 1 has its own learning rate only if the caller passes `first_lr`.
 KNOBS |= {"first_lr": 0.0, "first_passes": None, "watch": 50, "loss": "cross-entropy"}
 LOSSES = ("cross-entropy", "summed squares")
-LOOK = 1000  # test samples of each task for the curves; the accuracy matrix uses all test samples
+LOOK = 1000  # number of test samples of each task for the curves; the accuracy matrix uses all test samples
 EARLY = 10  # the number of first steps in which a run is checked for divergence and for weights that do not change
 
 
@@ -67,15 +67,16 @@ def fit(
 
     Args:
         stream: a name (see `streams.load`), a `Stream`, or a list of tasks ``(x_train, y_train, x_test, y_test)``.
-        method: an optimizer: sgd, sgd-cut (the learning rate is multiplied by `cut` after each task), adam, adagrad,
-            adagrad-reset, upgd, classp; a penalty with a `strength`: ewc, ewc-online, l2, si, mas, lwf; a memory of `memory`
-            samples: replay, a-gem; joint (all tasks at once) or cumulative (all tasks so far).
-        optimizer: the base optimizer of a penalty, a memory, joint or cumulative: sgd, adam, adagrad, upgd or classp. With
-            `reset`, its state is reset at each task boundary.
+        method: an optimizer (sgd, sgd-cut, whose learning rate is multiplied by `cut` after each task, adam, adagrad,
+            adagrad-reset, upgd or classp), a penalty with the factor `strength` (ewc, ewc-online, l2, si, mas or lwf), a memory
+            of `memory` samples (replay or a-gem), joint (all tasks at once) or cumulative (all tasks so far).
+        optimizer: the base optimizer of a penalty, a memory, joint or cumulative: sgd, adam, adagrad, upgd or classp. If
+            `reset` is True, the state of the optimizer is reset at each task boundary.
         model: a module that returns logits. The default is a perceptron with `hidden` units and weights drawn by `seed`.
-        knobs: the knobs listed below, and: watch, the number of steps between two measurements of the test accuracies (0: no
-            measurements); first_passes, the number of passes over the first task (None: as over the others); loss,
-            "cross-entropy" (mean over the batch) or "summed squares" (half the squared error, summed over batch and classes).
+        knobs: the knobs listed below, and three more. `watch` is the number of steps between two measurements of the test
+            accuracies (0: no measurements). `first_passes` is the number of passes over the first task (None: as many as over
+            the others). `loss` is "cross-entropy" (the mean over the batch) or "summed squares" (half the squared error, summed
+            over the batch and the classes).
 
     Raises:
         ValueError: if an argument is not valid.
@@ -130,18 +131,18 @@ class Learner:
         self.tasks_done, self.before = 0, torch.zeros(0)  # `before` holds the weights at the start of the current task
 
     def use(self, rival: Rival) -> None:
-        """Call the hooks of `rival` in each step from now on, and store its state in the state of the training."""
+        """Call the hooks of `rival` in each step from now on, and store the state of `rival` with that of the training."""
         self.rival, rival.answers = rival, self._answers()
         self.training.kept = {"rival": rival}
         self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
 
     def _answers(self) -> list[Tensor]:
-        """Return the classes of each task if task numbers are known; an empty list if all outputs always count."""
+        """Return the classes of each task in the task-incremental scenario, and an empty list in the other scenarios."""
         return [task.classes for task in self.stream.tasks] if self.stream.scenario == "task" else []
 
     @property
     def steps(self) -> int:
-        """Number of steps of the whole run."""
+        """The number of steps of the whole run."""
         batch = self.knobs["batch"]
         return sum(self._passes(number) * -(-size // batch) for number, size in enumerate(self._sizes()))
 
@@ -157,7 +158,7 @@ class Learner:
         return int(first if number == 0 and first is not None else self.knobs["passes"])
 
     def run(self) -> Iterator[tuple[int, int, float]]:
-        """Train. Yields for each step the task number (from 0), the step number (from 1) and the loss."""
+        """Train the model. Yields, for each step, the task number (from 0), the step number (from 1) and the loss."""
         tasks = self.stream.tasks
         parts = [merged(tasks)] if self.method == "joint" else tasks
         if not self.training.done:
@@ -175,7 +176,7 @@ class Learner:
             self.tasks_done, self.before = number + 1, torch.zeros(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps. Save it before the next step, since training changes its tensors in place."""
+        """Return the current state. Save the state before the next step, since training changes the tensors in place."""
         return {
             "training": self.training.state_dict(), "matrix": self.matrix, "curves": self.curves,
             **{name: getattr(self, name) for name in KEPT},
@@ -214,13 +215,13 @@ class Learner:
             yield number, step, loss
 
     def _tasks(self, number: int) -> Tensor | None:
-        """Return the task number of each training sample if several tasks are trained jointly; otherwise None."""
+        """Return the task number of each training sample if several tasks are trained jointly, and None otherwise."""
         many = {"joint": len(self.stream.tasks), "cumulative": number + 1}.get(self.method)
         sizes = [len(task.x_train) for task in self.stream.tasks[:many]]
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """Return a batch at `place` (0 to 1) in a task, with samples of the neighboring task near a gradual boundary."""
+        """Return a batch at progress `place` (0 to 1) in a task, with samples of the neighboring task near a gradual boundary."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
@@ -252,7 +253,7 @@ class Learner:
         raise TrainingError(f"{text} with lr={self.knobs['lr']:g}: expected a learning rate above 0")
 
     def border(self, number: int, task: Task) -> None:
-        """Update the rival, the rates and the optimizer after a task. Raises TrainingError if SGD will diverge on the next."""
+        """Update the `Rival` and the optimizer after a task. Raises TrainingError if SGD will diverge on the next task."""
         k = self.knobs
         self.rival.end_task(task.x_train, task.y_train)
         if number == 0 and k["first_lr"] is not None:
@@ -310,7 +311,7 @@ class Learner:
         )  # fmt: skip
 
     def begun(self, step: int) -> int:
-        """Return how many tasks have begun before a step. With joint training, this is the number of all tasks."""
+        """Return how many tasks have begun before a step. For joint training, this is the number of all tasks."""
         return len(self.stream.tasks) if self.method == "joint" else bisect_left(self.borders, step)
 
 
@@ -320,7 +321,7 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
 
-    The loss on a task is the accuracy of a new network trained on it alone, minus the accuracy of `found` just after the task.
+    The loss on a task is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
     """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks

@@ -37,7 +37,7 @@ class Reservoir:
         self._random = torch.Generator().manual_seed(seed)
 
     def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
-        """Offer a batch to the reservoir; `task` is the task number of its samples, or None if it is not known."""
+        """Offer a batch to the reservoir; `task` is the task number of all its samples, or None."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
             self.tasks = None if task is None else y.new_zeros(0)
@@ -56,7 +56,7 @@ class Reservoir:
             self.seen += 1
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Draw at most `count` samples without replacement; return samples, labels, and task numbers or None."""
+        """Draw at most `count` samples without replacement. Returns the samples, their labels, and their task numbers or None."""
         rows = torch.randperm(len(self.y), generator=self._random)[:count]
         return self.x[rows], self.y[rows], None if self.tasks is None else self.tasks[rows]
 
@@ -87,7 +87,7 @@ class Replay(Rival):
         return self._remembered()
 
     def _remembered(self) -> Tensor:
-        """Return the loss of a batch from the buffer; logits outside the task of a sample are masked."""
+        """Return the loss of a batch from the buffer. Logits of classes outside the task of a sample are masked."""
         old, labels, tasks = self.buffer.draw(self.batch)
         return nn.functional.cross_entropy(self.counted(self.model(old), tasks), labels)
 
@@ -139,7 +139,7 @@ class AGEM(Replay):
 
 @torch.no_grad()
 def project(gradients: list[Tensor], ref: tuple[Tensor, ...] | list[Tensor]) -> bool:
-    """Remove from `gradients`, in place, their component against `ref`. Returns whether there was such a component."""
+    """Remove, in place, the component of `gradients` that is opposite to `ref`. Returns True if there was such a component."""
     along = sum((g * r).sum() for g, r in zip(gradients, ref, strict=True))
     length = sum((r * r).sum() for r in ref)
     if along >= 0 or length == 0:

@@ -1,4 +1,4 @@
-"""Build the optimizer and the `Rival` (everything besides the optimizer) of each method from its name."""
+"""The names of the methods, and functions that build the optimizer and the `Rival` (all other parts) of a method."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
 def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.Optimizer:
     """Return the optimizer `name`. `k` holds the knobs of `fit`.
 
-    If task 1 has its own learning rate (`first_lr`), CLASSP and AdaGrad take plain SGD steps there, while they accumulate their
-    sums. AdaGrad is then CLASSP with p = 2 and threshold 0, which is the same rule.
+    If task 1 has its own learning rate (`first_lr`), CLASSP and AdaGrad take plain SGD steps on task 1, but they already
+    accumulate their sums. In this case, AdaGrad is built as CLASSP with p = 2 and threshold 0, which has the same update rule.
     """
     weights, first = list(trained(model).values()), k["first_lr"]
     lr = k["lr"] if first is None else first

@@ -46,7 +46,7 @@ class FitResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """ACC, BWT, F, FWT, LA; see `accuracy_metrics`."""
+        """The metrics ACC, BWT, F, FWT and LA; see `accuracy_metrics`."""
         return accuracy_metrics(self.matrix)
 
 
@@ -67,7 +67,7 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
     Raises ValueError if the matrix has another shape or an entry that is not a finite number.
     """
     a = checked(matrix)
-    own = np.diagonal(a, offset=-1)  # the a[j, j], since row 0 is before training
+    own = np.diagonal(a, offset=-1)  # the entries a[j, j]; row 0 is before training
     last, count = a[-1], a.shape[1]
     best = np.array([a[j + 1 :, j].max() for j in range(count)])
     later = slice(0, count - 1)
@@ -82,7 +82,10 @@ def accuracy_metrics(matrix: Any) -> dict[str, float]:
 
 
 def average_incremental_accuracy(matrix: Any) -> float:
-    """Return the average incremental accuracy: the mean accuracy on the tasks seen so far, averaged over the tasks' ends."""
+    """Return the average incremental accuracy.
+
+    After each task, the mean accuracy on the tasks learnt so far is taken. The result is the average of these means.
+    """
     a = checked(matrix)
     return float(np.mean([a[i, :i].mean() for i in range(1, len(a))]))
 

@@ -21,7 +21,7 @@ HIDDEN = knob(
 
 
 def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> nn.Module:
-    """Return a multilayer perceptron with ReLU activations. `seed` draws its initial weights."""
+    """Return a multilayer perceptron with ReLU activations. `seed` is the random seed of the initial weights."""
     layers: list[nn.Module] = [nn.Flatten()]
     with drawn(seed):
         for a, b in pairwise([inputs, *hidden, outputs]):
@@ -32,7 +32,7 @@ def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> n
 class PaperNet(nn.Module):
     """The network of the author's program for images of 28 x 28 pixels: two convolutions, 1,199,882 weights.
 
-    The log-softmax at its end is left out, since the cross-entropy loss applies one.
+    The log-softmax at the end of the author's network is left out, since the cross-entropy loss applies one.
     """
 
     def __init__(self, seed: int, outputs: int = 10):
@@ -69,10 +69,10 @@ class SentimentNet(nn.Module):
 
 
 def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], batch: int, memory: int | None) -> None:
-    """Raise ValueError if some batch has one sample and the model cannot train on it, as with BatchNorm.
+    """Raise ValueError if some batch has one sample and the model cannot train on one sample, for example due to BatchNorm.
 
-    `x` ``(n, ...)`` holds samples, `sizes` the number of samples in one pass over each task, and `memory` the number
-    of samples in the buffer of the method, or None.
+    `x` ``(n, ...)`` holds samples, and `sizes` holds the number of samples in one pass over each task. `memory` is the number of
+    samples in the buffer of the method, or None if the method has no buffer.
     """
     alone = [size for size in sizes if size % batch == 1 or batch == 1]
     if not alone and memory != 1:
@@ -94,12 +94,12 @@ def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], bat
 
 
 def draws(model: nn.Module) -> bool:
-    """Return whether the model draws random numbers in training, as dropout does."""
+    """Check whether the model draws random numbers in training, as dropout does."""
     return any("dropout" in type(module).__name__.lower() for module in model.modules())
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name."""
+    """Return a dict from names to parameters, with all parameters that require a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""CLASSP, an optimizer that moves a weight less the more gradient it has received (Ludwig, arXiv 2405.09637, Algorithm 1).
+"""CLASSP, an optimizer that moves a weight less, the more gradient it has received (Ludwig, arXiv 2405.09637, Algorithm 1).
 
 `rule.update` implements the step of one tensor in the notation of the paper. `CLASSP` applies it to the weights of a model. The
 module `fused` has faster implementations of the same step.
@@ -31,18 +31,20 @@ class CLASSP(Optimizer):
         params: parameters, parameter groups, or ``model.named_parameters()``. In the last case, errors name the tensor.
         lr: the learning rate, alpha in the paper. With `decay`, the first step is about ``lr * sign(g)``, so `lr` has the unit
             of the weights.
-        power: the power p of the accumulated sum ``S += |g|^p`` and of its root. p = 2 with threshold 0 is AdaGrad.
+        power: the exponent p. Each weight accumulates a sum ``S += |g|^p``, and its steps are divided by the p-th root of S.
+            p = 2 with threshold 0 is AdaGrad.
         threshold: a weight moves only if its squared gradient is above this value. The threshold is absolute. Useful values are
             near 1e-7 if the loss is a mean over the batch.
         eps: a constant that is added to S inside the root.
         decay: whether each step is divided by the root of S. If False, the steps are those of SGD, but S still grows. The paper
             trains task 1 of its image experiment in this way.
-        mode: "paper" is Algorithm 1. "repo" (also "published") is the published program: its threshold has no effect below 1
-            and stops all weights from 1 on, and its sum adds ``|g|`` for every p.
+        mode: "paper" is Algorithm 1. "repo" (also "published") is the published program. There, a threshold below 1 has no
+            effect, a threshold of 1 or more stops all weights, and S adds ``|g|`` for every p.
         order: "inclusive": the gradient is added to S before the step is divided (Algorithm 1). "exclusive": it is added
             afterwards (equation 1).
         cap: the upper limit of the effective learning rate ``lr / (S + eps)^(1/p)``; None for no limit.
-        nonfinite: "raise" or "skip". In both cases, weights whose gradient, sum or step is not finite are not changed.
+        nonfinite: "raise" (an error) or "skip" (no error). In both cases, weights whose gradient, sum or step is not finite are
+            not changed.
         maximize: if True, maximize the objective instead of minimizing it.
         form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach", "fused" (one pass over memory),
             or "auto" (the fastest that supports the tensor).
@@ -89,7 +91,7 @@ class CLASSP(Optimizer):
         return loss
 
     def _ready(self, group: dict[str, Any], number: int) -> dict[Form, list[Moved]]:
-        """Return the tensors of a group that have a gradient, by the form that will update them.
+        """Return the tensors of a group that have a gradient, grouped by the function that will update them.
 
         Each entry holds the index in the group, the weight, the gradient and the sum S, which is created if necessary.
         """
@@ -114,7 +116,10 @@ class CLASSP(Optimizer):
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the state of an optimizer. The sums keep their dtype, which the base class would convert to that of the weight."""
+        """Load the state of an optimizer.
+
+        The base class would convert the sums to the dtype of the weights. This method keeps the wider dtype of the sums.
+        """
         super().load_state_dict(state_dict)
         ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -149,7 +154,7 @@ def _name(group: dict[str, Any], number: int, place: int) -> str:
 
 
 def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
-    """Return the function that updates this tensor. If the fused form does not support the tensor, this is `loop`."""
+    """Return the function that updates this tensor. If `fused` does not support the tensor, `loop` is returned."""
     from workbench.continual import fused
 
     if form in ("auto", "fused") and fused.suits(weight, gradient):
@@ -160,13 +165,13 @@ def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
 def sum_dtype(weight: Tensor) -> torch.dtype:
     """Return the dtype of the sum S of a weight: at least float32.
 
-    With 16 bits, S would stop growing: with gradients of 1e-3, at 4 in float16 and at 1 in bfloat16.
+    With 16 bits, S would stop growing. If p = 1 and all gradients are 1e-3, it would stop at 4 in float16 and at 0.5 in bfloat16.
     """
     return torch.promote_types(weight.dtype, torch.float32)
 
 
 def checked(group: dict[str, Any]) -> Rule:
-    """Return the rule of a parameter group. Raises ValueError if a value is out of range."""
+    """Return the hyperparameters of a parameter group as a `Rule`. Raises ValueError if a value is out of range."""
     mode = "repo" if group["mode"] == "published" else group["mode"]
     cap = math.inf if group["cap"] is None else float(group["cap"])
     lr, power, threshold, eps = (float(group[name]) for name in ("lr", "power", "threshold", "eps"))

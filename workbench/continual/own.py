@@ -1,4 +1,7 @@
-"""Build a stream of tasks from the user's arrays: validate them, and set aside a validation part of each task."""
+"""Streams of tasks that are built from the user's arrays.
+
+The arrays are checked, and a part of each task is set aside for validation.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ MOST_OUTPUTS = 1000  # largest number of model outputs if class numbers are miss
 def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str = "domain", names: Sequence[str] = ()) -> Stream:
     """Return a stream of the tasks ``(x_train, y_train, x_test, y_test)``, given as arrays or tensors.
 
-    `names` are the names of the tasks. One sixth of each training set is used for validation: the last samples. If the
-    samples are sorted by class, or a class would be missing, one sixth of each class is drawn at random instead, and
-    the `note` of the stream reports it. Raises ValueError that names the task and the problem.
+    `names` holds the names of the tasks. The last sixth of each training set is used for validation. If the samples are sorted by
+    class, or if one of the two parts would lack a class, one sixth of each class is drawn at random instead, and the `note` of
+    the stream reports this. Raises ValueError if a task is not valid. The message names the task and the problem.
     """
     known("scenario", scenario, SCENARIOS)
     if not len(tasks):
@@ -51,7 +54,7 @@ def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     notes = [f"{name}: {note}, for validation"] if note else []
     if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
         notes.append(f"{name}: the test set has samples of {_classes(alone)}, but the training set has none")
-    if grouped(y_test):  # accuracy during training is measured on the first test samples only
+    if grouped(y_test):  # the accuracy during training is measured on the first test samples only
         order = mixed_up(len(y_test))
         x_test, y_test = x_test[order], y_test[order]
     classes = torch.cat([y, y_test]).unique()
@@ -62,11 +65,11 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
-    """Split the rows of the labels `y` ``(n,)``; one row in `share` is set aside.
+    """Split the samples with the labels `y` ``(n,)`` in two parts. One sample in `share` is set aside.
 
-    Returns the rows to keep, the rows to set aside, and a note. The last rows are set aside, and the note is empty. If
-    the labels are sorted by class, or if one of the two parts would lack a class, the rows are shuffled, one in
-    `share` of each class is set aside, and the note gives the reason.
+    Returns the indices of the samples to keep, the indices of the samples to set aside, and a note. Usually, the last samples are
+    set aside, and the note is empty. If the labels are sorted by class, or if one of the two parts would lack a class, one sample
+    in `share` of each class is drawn at random instead, and the note gives the reason.
     """
     cut = max(1, len(y) - len(y) // share)
     rows = torch.arange(len(y))
@@ -94,7 +97,10 @@ def _classes(numbers: Sequence[int]) -> str:
 
 
 def grouped(y: Tensor) -> bool:
-    """Return whether the labels are grouped: adjacent labels differ less than half as often as in a random order."""
+    """Check whether the samples are grouped by class.
+
+    They are if adjacent labels differ less than half as often as in a random order.
+    """
     counts = y.unique(return_counts=True)[1].double()
     n = float(len(y))
     if n < 2:
@@ -104,7 +110,7 @@ def grouped(y: Tensor) -> bool:
 
 
 def mixed_up(count: int) -> Tensor:
-    """Return a random permutation of `count` rows, with a fixed seed."""
+    """Return a random permutation of `count` indices, with a fixed seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 

@@ -1,9 +1,9 @@
 """Methods that add a penalty to the loss of later tasks.
 
 Elastic weight consolidation (EWC), L2, synaptic intelligence (SI) and memory aware synapses (MAS) add a quadratic penalty on the
-distance of each weight w to an anchor, which is its value at the end of an earlier task. They add the gradient of the penalty,
-``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any optimizer. F is the
-importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
+distance of each weight w to an anchor, which is its value at the end of an earlier task. These methods add the gradient of the
+penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any optimizer. F
+is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ESTIMATOR = knob(
 
 
 class Pull(Rival, ABC):
-    """A quadratic penalty, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``, with one term for each k.
+    """A quadratic penalty, ``sum_k strength / 2 sum_i F_ki (w_i - anchor_ki)^2``, in which each term k has its own anchor.
 
     Subclasses compute the importance F of each weight in `importance`, and decide in `merged` which terms they keep.
     """
@@ -55,7 +55,7 @@ class Pull(Rival, ABC):
         self.terms = self.merged({name: (found[name], p.detach().clone()) for name, p in trained(self.model).items()})
 
     def merged(self, term: dict[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
-        """Return the terms after `term` is added; in this class, one term per task."""
+        """Return the terms after `term` is added. In this class, there is one term per task."""
         return [*self.terms, term]
 
     @torch.no_grad()
@@ -77,7 +77,7 @@ class Pull(Rival, ABC):
         return total
 
     def stiffness(self) -> float:
-        """Return the largest ``strength * F``, summed over the terms; see `Rival.stiffness`."""
+        """Return the largest ``strength * sum_k F_k`` of any weight; see `Rival.stiffness`."""
         if not self.terms:
             return 0.0
         return max(self.strength * sum(term[name][0] for term in self.terms).max().item() for name in self.terms[0])
@@ -94,9 +94,9 @@ class Pull(Rival, ABC):
 class EWC(Pull):
     """Elastic weight consolidation (EWC): F is the diagonal of the Fisher information.
 
-    There is one term per task (Kirkpatrick et al. 2017). With `online`, there is a single term: its anchor is the latest one, and
-    its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018). `estimator` is one of `fishers.ESTIMATORS`, and
-    `samples` is the largest number of samples that the estimate uses (None: all).
+    By default, there is one term per task (Kirkpatrick et al. 2017). If `online` is True, there is a single term. Its anchor is
+    the latest one, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018). `estimator` is one of
+    `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class EWC(Pull):
 class L2(Pull):
     """An L2 penalty on the distance to the weights at the end of the last task: EWC with F = 1, as a baseline for EWC.
 
-    If task numbers are known, weights that affect only the outputs of later tasks are not penalized.
+    In the task-incremental scenario, weights that affect only the outputs of later tasks are not penalized.
     """
 
     def importance(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:  # noqa: D102
@@ -132,7 +132,7 @@ class L2(Pull):
         return {name: one * ~untrained[name] for name, one in ones.items()}
 
     def _untrained(self, x: Tensor) -> dict[str, Tensor]:
-        """Return for each parameter a mask of the weights that affect only outputs not trained so far."""
+        """Return, for each parameter, a mask of the weights that affect only outputs that have not been trained so far."""
         learnt = torch.isin(torch.arange(self.model(x[:1]).shape[-1]), self.learnt)
 
         def reached(which: Tensor) -> dict[str, Tensor]:
@@ -151,10 +151,11 @@ class L2(Pull):
 
 
 class MAS(Pull):
-    """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples, then over tasks.
+    """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples and tasks.
 
-    There is a single term, whose anchor is the latest one. If task numbers are known, f(x) holds only the outputs of the current
-    task. `samples` is the largest number of samples that the mean uses (None: all).
+    F is first averaged over the samples of a task, and then over the tasks. There is a single term, whose anchor is the latest
+    one. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is the largest number of
+    samples that the mean uses (None: all).
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
@@ -183,7 +184,7 @@ class MAS(Pull):
 
 
 class SI(Pull):
-    """Synaptic intelligence (SI; Zenke et al. 2017): F is the loss decrease due to a weight, over its squared displacement.
+    """Synaptic intelligence (SI; Zenke et al. 2017): F is the loss decrease due to a weight, divided by its squared displacement.
 
     In each step of a task, ``omega -= g dw``. Here g is the gradient of the task's loss without the penalty. At the end of the
     task, ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The factor 2 is needed because the penalty of the paper,
@@ -237,8 +238,8 @@ class LwF(Rival):
     """Learning without forgetting (LwF; Li and Hoiem 2016): distill the earlier model on the samples of the new task.
 
     The teacher is a copy of the model at the end of the last task. With the temperature T and the logits z, LwF adds the loss
-    ``strength T^2 KL(softmax(z_teacher / T) || softmax(z / T))`` over the classes of earlier tasks. If task numbers are known,
-    it adds one such term for the classes of each earlier task.
+    ``strength T^2 KL(softmax(z_teacher / T) || softmax(z / T))`` over the classes of earlier tasks. In the
+    task-incremental scenario, it adds one such loss for each earlier task, over the classes of that task.
     """
 
     def __init__(self, model: nn.Module, strength: float, temperature: float = 2.0):

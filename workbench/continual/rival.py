@@ -12,27 +12,30 @@ from workbench.continual.tasks import masked_each
 
 
 class Rival:
-    """The parts of a method besides its optimizer, as hooks of the training loop; this base class does nothing.
+    """The parts of a method besides its optimizer, as hooks of the training loop. This base class does nothing.
 
-    `answers` holds the classes of each task if the task of a sample is known and only its classes count
-    (task-incremental). It is empty if all outputs count for all samples. `task` is the number of the current task.
+    In the task-incremental scenario, `answers` holds the classes of each task, and only the outputs for the classes of a sample's
+    task are used. In the other scenarios, `answers` is empty, and all outputs are used. `task` is the number of the current task.
     """
 
     answers: Sequence[Tensor] = ()
     task: int = 0
 
     def counted(self, logits: Tensor, tasks: Tensor | None) -> Tensor:
-        """Return the logits ``(n, outputs)`` with -inf for classes outside each sample's task, `tasks` ``(n,)``."""
+        """Return the logits ``(n, outputs)``, with -inf for the classes outside the task of each sample.
+
+        `tasks` ``(n,)`` holds the task number of each sample. If `answers` is empty, the logits are not changed.
+        """
         return masked_each(logits, tasks, self.answers) if self.answers else logits
 
     @property
     def open(self) -> Tensor | None:
-        """Classes of the current task; None if all outputs count."""
+        """The classes of the current task, or None if all outputs are used."""
         return self.answers[self.task] if self.answers else None
 
     @property
     def learnt(self) -> Tensor | None:
-        """Classes of the current task and all earlier tasks; None if all outputs count."""
+        """The classes of the current task and all earlier tasks, or None if all outputs are used."""
         return torch.cat([*self.answers[: self.task + 1]]).unique() if self.answers else None
 
     def extra_loss(self, x: Tensor, logits: Tensor, y: Tensor) -> Tensor | float:
@@ -53,7 +56,7 @@ class Rival:
         return 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
+        """Return the state, which is empty in this class."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

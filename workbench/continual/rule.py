@@ -42,7 +42,7 @@ Moved = tuple[int, Tensor, Tensor, Tensor]  # a tensor to update: its index in t
 
 
 class Rule(NamedTuple):
-    """The hyperparameters of one step; see `CLASSP`. Here, no cap is ``cap=inf``, not 0."""
+    """The hyperparameters of one step; see `CLASSP`. In this class, ``cap=inf`` means that there is no cap."""
 
     lr: float
     power: float
@@ -81,7 +81,7 @@ def gate(gradient: Tensor, rule: Rule) -> Tensor:
         return gradient if rule.threshold < 1 else torch.zeros_like(gradient)
     if rule.threshold == 0:
         return gradient
-    # The square g^2 may underflow, so |g| is compared with the root. NaN passes, so `update` can detect it.
+    # The square g^2 may underflow, so |g| is compared with the root. NaN is not set to 0, so `update` can detect it.
     return torch.where(gradient.abs() <= math.sqrt(rule.threshold), 0.0, gradient)
 
 

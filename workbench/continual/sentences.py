@@ -47,7 +47,7 @@ def vader(features: str = "words", samples: int | None = None, seed: int = 0) ->
     Args:
         features: one of `FEATURES`.
         samples: the largest number of training sentences of each domain; None for all.
-        seed: the seed that draws these sentences.
+        seed: the random seed for the choice of these sentences.
     """
     known("features", features, FEATURES)
     found = {domain: _parted() for domain in DOMAINS}
@@ -71,7 +71,7 @@ def news_films(features: str = "words", labels: str = "corrected", samples: int 
         features: one of `FEATURES`.
         labels: "corrected", or "published", in which positive reviews have label 1, the label of neutral news.
         samples: the largest number of training samples of each task; None for all.
-        seed: the seed that draws these samples.
+        seed: the random seed for the choice of these samples.
 
     Raises:
         DataError: if the data are missing.
@@ -123,7 +123,7 @@ def _drawn(rows: Rows, most: int | None, seed: int) -> Rows:
 
 
 def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, note: str = "") -> Stream:
-    """Return a stream with one task for each entry of `found`, in the given features."""
+    """Return a stream with one task for each entry of `found`. `features` is one of `FEATURES`."""
     if features == "numbered":
         made = _numbering([text for parts in found.values() for text, _ in parts["train"]])
     else:
@@ -143,7 +143,7 @@ def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, 
 def split(text: str) -> list[str]:
     """Return the words of a text in lower case; each punctuation mark is a word of its own.
 
-    The author's program uses the tokenizer of spaCy instead. It is not used here, since its model is not a Python package.
+    The author's program uses the tokenizer of spaCy. That one is not used here, since its model is not a Python package.
     """
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?|[^\w\s]", text.lower())
 
@@ -182,7 +182,7 @@ def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:
 def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
     """Return the sentence embeddings ``(n, 384)`` of MiniLM: the mean over the tokens, scaled to unit length.
 
-    They take minutes to compute, so they are stored in the cache folder.
+    The computation takes minutes, so the embeddings are stored in the cache folder.
     """
     from safetensors.torch import load_file, save
 

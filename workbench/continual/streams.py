@@ -28,19 +28,20 @@ __all__ = [
 
 
 def load(name: str, scenario: str = "domain", tasks: int = 5, samples: int | None = None, seed: int = 0) -> Stream:
-    """Return a stream of images by its name.
+    """Return the stream of images with the given name.
 
     Args:
-        name: ``KIND-DATA``. KIND is split, permuted or rotated, and DATA is an image set, such as mnist-10k. Or
-            ``sequence-DATA+DATA+...``, which has one task for each image set, such as the paper's pair,
+        name: ``KIND-DATA`` or ``sequence-DATA+DATA+...``. KIND is split, permuted or rotated, and DATA is an image set, such as
+            mnist-10k. A sequence has one task for each image set. For example, the paper's pair of image sets is
             sequence-mnist-10k+fashion-mnist-10k.
         scenario: "domain", or, for split streams, also "task" or "class".
         tasks: the number of tasks. It has no effect on a sequence.
         samples: the largest number of training samples of each task; None for all.
-        seed: the seed that draws these samples.
+        seed: the random seed for the choice of these samples.
 
     Raises:
-        ValueError: if there is no stream of this name, or an argument is not valid. DataError: if the data are missing.
+        ValueError: if there is no stream of this name, or if an argument is not valid.
+        DataError: if the data are missing.
     """
     kind, _, data = name.partition("-")
     if kind == "sequence" and data:
@@ -103,9 +104,9 @@ def sequence(name: str, data: Sequence[str], scenario: str, samples: int | None,
 
 
 def permuted(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
-    """Return a stream with a permutation of the pixels in each task.
+    """Return a stream whose tasks have different orders of the pixels.
 
-    Task 1 has the original order. ``torch.randperm`` with a generator of seed 0 draws the other orders, as is usual.
+    Task 1 has the original order. ``torch.randperm`` with a generator of seed 0 draws the other orders.
     """
     generator, pixels = torch.Generator().manual_seed(0), digits.x.shape[1]
     orders = [torch.arange(pixels), *(torch.randperm(pixels, generator=generator) for _ in range(tasks - 1))]
@@ -155,7 +156,10 @@ def _task(name: str, digits: Digits, part: Any, samples: int | None, answers: Te
 
 
 def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
-    """Return at most `most` of the rows, drawn at random with the seed, in their original order; None returns all rows."""
+    """Return at most `most` of the rows, drawn at random with `seed`, in their original order.
+
+    If `most` is None, all rows are returned.
+    """
     if most is None or most >= len(rows):
         return rows
     if most < 1:

@@ -1,4 +1,7 @@
-"""Build a stream of tasks from CSV files: detect the header and the label column, and validate every cell."""
+"""Streams of tasks that are built from CSV files.
+
+The header and the label column are detected, and every cell is checked.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import torch
 from workbench.continual.own import own, set_aside
 from workbench.continual.tasks import Stream
 
-# column names that identify the label; "y" does too if a file has none of these
+# Names of the column that holds the labels. If a file has none of these columns, a column "y" holds the labels.
 SURE = ("label", "labels", "class", "classes", "target", "targets")
 TEST_SHARE = 5  # one in TEST_SHARE rows becomes a test sample if a task has no test file
 NAME_IT = "Rename the column that holds the labels to 'label'"
@@ -42,8 +45,8 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
     ``class`` or ``target``; otherwise the last column) holds the class as a whole number, and all other columns hold
     numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or ``NAME_train.csv``. Without a test file, one
     fifth of the rows is used for testing: the last rows, or, if the rows are sorted by class, one fifth of each class.
-    The `note` of the stream lists each assumption that was made. Raises ValueError that names the file and, if
-    possible, the row and the column.
+    The `note` of the stream lists each assumption that was made. Raises ValueError if a file is
+    not valid. The message names the file and, if possible, the row and the column.
     """
     pairs = _paired(Path(folder).expanduser())
     tasks, notes, first = [], [], None
@@ -101,7 +104,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read(path: Path) -> Table:
-    """Read one CSV file; raises ValueError that names the file."""
+    """Read one CSV file. Raises ValueError if the file is not valid; the message names the file."""
     header, cells = _header(path)
     names = [cell.strip() for cell in cells] if header else [f"column {k + 1}" for k in range(len(cells))]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -153,7 +156,7 @@ def _is_number(text: str) -> bool:
 
 
 def _label(path: Path, names: Sequence[str]) -> str | None:
-    """Return the column whose name identifies it as the label; None if there is none."""
+    """Return the name of the label column, or None if the names of the columns do not show which one it is."""
     here = [name for name in names if name.lower() in SURE] or [name for name in names if name.lower() == "y"]
     if len(here) > 1:
         raise ValueError(
@@ -164,7 +167,7 @@ def _label(path: Path, names: Sequence[str]) -> str | None:
 
 
 def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
-    """Read the rows of a file as numbers, without blank lines; raises ValueError for any other cell."""
+    """Read the rows of a file as numbers, without blank lines. Raises ValueError if a cell is not a finite number."""
     try:
         with warnings.catch_warnings():
             # pandas warns of rows with more cells than the first line
@@ -217,7 +220,7 @@ def _check_label(path: Path, y: pd.Series, header: bool, named: bool) -> None:
 
 
 def _ordered(table: Table, first: Table) -> Table:
-    """Return a table with its columns in the order of the first file; raises ValueError if the columns differ."""
+    """Return a table with its columns in the order of the first file. Raises ValueError if the files have different columns."""
     if not (table.named and first.named):
         if len(table.features) != len(first.features):
             raise ValueError(

@@ -19,7 +19,7 @@ WARNING = (
 class Task(NamedTuple):
     """The samples and labels of one task.
 
-    The validation samples serve to choose hyperparameters. `classes` holds the classes that are possible answers in this task.
+    The validation samples are used to choose hyperparameters. `classes` holds the classes that are possible answers in this task.
     """
 
     name: str
@@ -50,7 +50,10 @@ def merged(tasks: Sequence[Task]) -> Task:
 
 
 def masked(logits: Tensor, classes: Tensor | None) -> Tensor:
-    """Return the logits ``(n, outputs)`` with -inf for all outputs that are not in `classes`; None keeps all outputs."""
+    """Return the logits ``(n, outputs)`` with -inf for all outputs that are not in `classes`.
+
+    If `classes` is None, the logits are not changed.
+    """
     if classes is None or len(classes) == logits.shape[1]:
         return logits
     if len(classes) and int(classes.max()) >= logits.shape[1]:

@@ -1,11 +1,11 @@
-"""A comparison with an independent study of CLASSP and Adam on twenty permuted tasks, with one learning rate for both.
+"""A comparison with an independent study of CLASSP and Adam on twenty permuted tasks, with the same learning rate for both.
 
 The study is ha0wan9/NMA-NeuroAI-Online-Learning-Project. It uses MNIST with pixels divided by 255. The first task has the
 original order of the pixels; 19 further orders come from ``torch.randperm`` of a generator with seed 0. The network is a
 perceptron with layers 784-256-256-10. Training makes one pass in batches of 500. The loss is half the squared error, summed
 over the batch and the classes. The learning rate is 3e-4 for both methods. CLASSP has p = 2, threshold 1e-5, eps 1e-5, and
-decay on. Over five seeds, the study reports for CLASSP minus Adam -15.3 percentage points of final accuracy (standard
-deviation 2.8) and -29.8 percentage points of online accuracy (standard deviation 0.6).
+decay on. Over five seeds, the study reports the difference CLASSP minus Adam: -15.3 percentage points of final accuracy
+(standard deviation 2.8) and -29.8 percentage points of online accuracy (standard deviation 0.6).
 """
 
 from __future__ import annotations
@@ -99,16 +99,16 @@ RATES = {"classp": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (1e-5, 3e-5, 1e-4, 3
 
 
 class AnchorStudyConfig(ComparisonConfig, AnchorConfig):
-    """The knobs of the comparison of both methods, at the learning rate of the study and at the best rate of each."""
+    """The knobs of the comparison of both methods, at the learning rate of the study and at the best rate of each method."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 1)
     few: bool = knob(False, "only two rates", "Choose among two learning rates of each method instead of five. This is faster.")
 
 
 def draw_anchor(records: Sequence[Record]) -> Figure:
-    """Draw the final and the online accuracy of both methods, at the learning rate of the study and at the best rate of each.
+    """Draw the final and online accuracy of both methods, at the learning rate of the study and at the best rate of each method.
 
-    A hollow mark shows what the study reports for CLASSP, relative to Adam.
+    A hollow mark shows the mean of Adam in these records plus the difference CLASSP minus Adam that the study reports.
     """
     kinds = list(dict.fromkeys((r["rates"], r["label"]) for r in records))
     with figure() as fig:
@@ -152,7 +152,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
     paper="not in the paper; an independent study with public results for CLASSP",
 )
 def anchor(config: AnchorStudyConfig) -> Iterator[Point]:
-    """Compare CLASSP and Adam on twenty permuted tasks, at the learning rate of an independent study and at the best of each."""
+    """Compare CLASSP and Adam on twenty permuted tasks, at the learning rate of an independent study and at the best rates."""
     for method, rates in RATES.items():
         yield Point(method, {"rates": "shared"}, {"method": method, "lr": SHARED}, why="the study fixes the rate")
         settings = candidates(lr=rates[1:4:2] if config.few else rates)

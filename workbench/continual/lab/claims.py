@@ -1,6 +1,7 @@
 """Claims of the paper and of this workbench, each with a check of the measurements; see data/papers/continual.csv.
 
-All points of one comparison are paired by seed: they share the initial weights, the samples and their order.
+All fits of one comparison are paired by seed: fits with the same seed have the same initial weights and the same samples in the
+same order.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ABSENT = "not measured on these streams at this scale"
 
 
 def _beats(*rivals: str, among: tuple[str, ...] = PAIR, one: str = "classp") -> Check:
-    """Return the check that `one` is more accurate than each rival on each stream of `among`, each at its chosen setting."""
+    """Return the check that `one` is more accurate than each rival on each stream of `among`, at the chosen settings."""
     return better(ACCURACY, one, *rivals, say=_over, per="stream", among=among, absent=ABSENT)
 
 
@@ -48,7 +49,7 @@ def _kib(records: list[Record], label: str, stream: str) -> float:
 
 
 def _memory(*rivals: str) -> Check:
-    """Return the check that CLASSP stores fewer bytes than each rival; the bytes are measured."""
+    """Return the check that CLASSP stores fewer bytes than each rival. The numbers of bytes are measured."""
 
     def check(records: list[Record]) -> Verdict:
         stream = places(records, "stream")[0]
@@ -63,19 +64,22 @@ def _memory(*rivals: str) -> Check:
 
 
 def _pixels(records: list[Record]) -> Verdict:
-    """Compare the memory of CLASSP with that of 200 images stored as bytes, a quarter of the float32 buffer used here."""
+    """Judge whether CLASSP needs less memory than 200 images stored as bytes.
+
+    As bytes, the images need a quarter of the float32 buffer that is used here.
+    """
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
     return verdict(Finding(f"memory in KiB, 200 images as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0))
 
 
 def _part(without: str, text: str) -> Check:
-    """Return the check that CLASSP is more accurate on each stream than its variant `without` one part."""
+    """Return the check that, on each stream, CLASSP is more accurate than the variant named `without`, which lacks one part."""
     return better(ACCURACY, "CLASSP, p = 1", without, say=lambda *at: f"{WORDS[at[-1]]}: {text}", by="part", per="stream")
 
 
 def _threshold(records: list[Record]) -> Verdict:
-    """Judge whether some threshold gives a higher accuracy than no threshold, on each stream."""
+    """Judge whether there is a threshold that gives a higher accuracy than threshold 0 on each stream."""
     cases, words = [], []
     for part in ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5"):
         gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
@@ -88,14 +92,14 @@ SAID = {
     "threshold 1e-6": "share of weights changed by a task, threshold 0 minus 1e-6 (% points)",
     "decay off": "the same share, decay on minus off (% points)",
 }
-# The claim holds if the threshold lowers the share of weights that a task changes and decay raises it over plain steps.
+# The claim holds if the threshold lowers the share of weights that a task changes, and decay raises this share.
 _sparse = better(
     MOVED, "CLASSP, p = 1", *SAID, say=lambda one, other, stream: f"{WORDS[stream]}: {SAID[other]}", by="part", per="stream"
 )  # fmt: skip
 
 
 def _any_model(records: list[Record]) -> Verdict:
-    """Judge whether no fit learns with the published threshold of 0.5, compared with the squared gradient of each weight."""
+    """Judge whether no fit learns if the published threshold of 0.5 is compared with the squared gradient of each weight."""
     stopped = [r for r in judging_rows(records) if r["part"] == "threshold 0.5"]
     moved = sum(not r.get("failed") for r in stopped)
     return verdict(Finding("number of fits that learn with a threshold of 0.5 on each weight:", exactly(moved), high=0.5))
@@ -123,7 +127,7 @@ def _anchor(records: list[Record]) -> Verdict:
 
 
 def _choice() -> str:
-    """Candidates that failed on some seeds when the settings of the paper's pair were chosen, but were better on the others."""
+    """Describe the settings that failed on some seeds of `continual/paper-choice`, but were better on the other seeds."""
     return refusals(papers.reference_records("continual/paper-choice") or [])
 
 

@@ -1,4 +1,4 @@
-"""The colour and the display name of each method, the names of the streams, and how their accuracy is shown."""
+"""The colour and the display name of each method, the names of the streams, and the measures that the figures show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {
 
 
 def branch_name(branch: str) -> str:
-    """Return the display name of a branch, METHOD@RATE."""
+    """Return the display name of a branch, which is given as METHOD@RATE."""
     method, _, rate = branch.partition("@")
     return f"{NAMES[method]} at {rate}"
 

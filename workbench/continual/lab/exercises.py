@@ -38,7 +38,7 @@ LINES = {
 def _line() -> str:
     """Return the name of the wrong line.
 
-    With the wrong line corrected, and no other line, the program with power 2 gives the same weight as `update`.
+    If the wrong line is corrected, and no other line is changed, the program with power 2 gives the same weight as `update`.
     """
     series = 0.1 * torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     right = walk(series, _rule(power=2.0))["weight"][-1]

@@ -31,7 +31,7 @@ PRESETS = {"smoke": {"samples": 1400, "passes": 3, "every": 12}, "laptop": {"sam
 
 
 class TrainConfig(ContinualConfig):
-    """The knobs of one training run that is shown while it learns."""
+    """The knobs of a training run that is shown live."""
 
     every: int = EVERY
     presets = PRESETS
@@ -53,7 +53,7 @@ def _looks(config: TrainConfig) -> int:
     steps=_looks,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """Train one method task after task; show the accuracy on each task, the accuracy matrix and the plasticity left."""
+    """Train one method, task after task, and show the accuracy on each task, the accuracy matrix and the plasticity left."""
     learner = config.learner(0)
     state = run.load()
     if state is not None:
@@ -171,7 +171,7 @@ def _run_of(config: ContinualConfig) -> Any:
     instant=True,
 )
 def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
-    """Show the sums of gradients, the effective rates, and how frozen each weight of the first layer is."""
+    """Show the sums of gradients, the effective learning rates, and the plasticity left in the weights of the first layer."""
     every, rule, names = _run_of(config)
     moment = every[config.moment]
     last = every[-1].layers
@@ -179,7 +179,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     found["sums"] = [histogram(layer.total, SUMS) for layer in moment.layers]
     found["rates"] = [histogram(rates(layer.total, rule), RATES) for layer in moment.layers]
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
-    mass = last[0].total / len(names)  # what one task adds to the sums, on average over the run
+    mass = last[0].total / len(names)  # the average increase of the sums during one task
     units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
     if config.network == "perceptron" and config.stream not in TEXTS and _as_images(last[0].weight):
         found |= first_weights(moment.layers, rule, mass, units)
@@ -188,7 +188,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
 
 
 def _as_images(weight: torch.Tensor) -> bool:
-    """Return whether the inputs of the weights ``(units, inputs)`` can be drawn as square images, of 8 x 8 pixels or more."""
+    """Check whether the inputs of the weights ``(units, inputs)`` can be drawn as square images of at least 8 x 8 pixels."""
     inputs = weight.shape[1]
     return inputs >= 64 and isqrt(inputs) ** 2 == inputs
 
@@ -219,7 +219,7 @@ class ThresholdConfig(HistoryConfig):
     instant=True,
 )
 def threshold(config: ThresholdConfig, run: Any) -> Iterator[Record]:
-    """Show the squared gradients of one batch for all weights, and which of the weights a threshold lets move."""
+    """Show the squared gradients of all weights on one batch, and the share of the weights that a threshold lets move."""
     every, _, names = _run_of(config)
     squares = every[config.moment].squares
     yield {

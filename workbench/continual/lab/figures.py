@@ -90,7 +90,7 @@ def _matrix(axes: Axes, last: Record) -> None:
 
 
 def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """Draw the plasticity left in each layer, 100 % at the start; a vertical mark shows the pinned run."""
+    """Draw the plasticity left in each layer, which is 100 % at the start. A vertical mark shows the pinned run."""
     gauge = 100 * np.array(records[-1]["gauge"])
     places = np.arange(len(gauge))
     axes.hlines(places, 0, 100, color=HAIR, linewidth=12)
@@ -136,7 +136,10 @@ def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def shade(branch: str, among: Sequence[str]) -> tuple[str, str]:
-    """Return the colour of a branch, that of its method, and its line style, which differs among branches of a method."""
+    """Return the colour and the line style of a branch.
+
+    Branches of the same method have the same colour, and different line styles if there are at most four of them.
+    """
     method = branch.partition("@")[0]
     before = [name for name in among if name.partition("@")[0] == method].index(branch)
     return COLOURS[method], ("-", "--", ":", "-.")[before % 4]

@@ -1,4 +1,4 @@
-"""What README says about continual learning, besides the ledger."""
+"""The text and the tables on continual learning in README, without the table of claims."""
 
 from __future__ import annotations
 

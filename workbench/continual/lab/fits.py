@@ -25,7 +25,10 @@ class FitConfig(ContinualConfig):
     )
 
     def watched(self, stream: Stream, **more: Any) -> Learner:
-        """Return a learner of this config that is evaluated about `looks` times; `more` are further knobs of `learner.fit`."""
+        """Return a learner for this config that is evaluated about `looks` times.
+
+        `more` holds further knobs of `learner.fit`.
+        """
         learner = self.learner(1, stream, **more)
         learner.knobs["watch"] = max(1, learner.steps // self.looks)
         return learner
@@ -35,14 +38,14 @@ class FitConfig(ContinualConfig):
 def on_stream(config: FitConfig, run: Run) -> Record:
     """Train one method on one stream and return the measurements.
 
-    These are the accuracy matrix and its metrics, the accuracy during training, the bytes that the method stores, and the share
-    of the weights that it changes.
+    The measurements include the accuracy matrix and its metrics, the accuracy during training, the number of bytes that the
+    method stores, and the share of the weights that a task changes.
     """
     return record_of(config.watched(config.loaded()))
 
 
 def record_of(learner: Learner, run: Run | None = None) -> Record:
-    """Train to the end and return the measurements; with `run`, a long fit saves its state from time to time."""
+    """Train to the end and return the measurements. If `run` is given, a long fit saves its state from time to time."""
     for _ in learner.run():
         if run is not None and learner.training.due():
             run.save(learner.state_dict())
@@ -91,7 +94,8 @@ FULL: dict[str, list[Setting]] = {
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
 }
-# For streams of one data set after another. These grids replace those above whose best setting was at an end of the grid.
+# Settings for streams of two image sets, one after the other. They replace the settings above of methods whose best value was the
+# smallest or the largest one tried.
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.003, 0.01, 0.03, 0.1)),
@@ -103,13 +107,16 @@ PAIRS: dict[str, list[Setting]] = {
     "lwf": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(0.3, 1.0, 3.0, 10.0)),
 }
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
-# For streams of sentences.
+# Settings for streams of sentences. For all other methods, the settings in `FULL` are used.
 WORDS: dict[str, list[Setting]] = {"ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0))}
-PLAIN = {"first_lr": 0.0}  # one rate throughout, unless the method has its own schedule
+PLAIN = {"first_lr": 0.0}  # the same learning rate on all tasks, unless the method has its own schedule
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
-    """The knobs of a comparison: some seeds choose the settings of each method on validation samples, other seeds judge."""
+    """The knobs of a comparison.
+
+    The setting of each method is chosen on validation samples with some seeds. Other seeds measure the test accuracy.
+    """
 
     title: ClassVar[str] = "budget"
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
@@ -135,15 +142,19 @@ class StudyConfig(ComparisonConfig, FitConfig):
         return [every[(2 * k + 1) * len(every) // (2 * count)] for k in range(count)]
 
     def point(self, method: str, at: dict[str, Any], label: str = "", **knobs: Any) -> Point:
-        """Return the point of a method at one place, with the settings that it may choose from."""
+        """Return the point of one method in the comparison, with the settings that are tried for the method.
+
+        `at` holds the columns that identify the point in the figure, such as the stream. `label` replaces the name of the method.
+        `knobs` holds further knobs of the fit, including the stream.
+        """
         knobs = {**PLAIN, "method": method, **knobs}
         every = PAIRS.get(method, FULL[method]) if knobs["stream"] in STREAMS[1:] else FULL[method]
         return Point(label or method, at, knobs, self.settings(every))
 
     def place(self, stream: str) -> dict[str, Any]:
-        """Return the knobs of one stream.
+        """Return the knobs that depend on the stream: the stream itself, and the number of samples per task.
 
-        A task of ten classes gets 8/3 times the samples of a task of two classes (8,000 instead of 3,000).
+        A task of ten classes has 8/3 times as many samples as a task of two classes (8,000 instead of 3,000).
         """
         return {"stream": stream, "samples": 8 * self.samples // 3 if stream in STREAMS[1:] else self.samples}
 

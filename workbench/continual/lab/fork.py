@@ -1,4 +1,4 @@
-"""A fork at a task boundary: task 1 is learnt once by SGD, and all that a branch needs to continue from there is stored."""
+"""A fork at a task boundary: SGD learns task 1 once, and several branches continue from there with different methods."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BRANCHES = (
     ("classp@0.003", "adagrad@0.003", "sgd@0.01", "adam@0.0003"),
     ("sgd@0.03", "ewc-online@0.03", "l2@0.03", "si@0.03", "mas@0.03"),
 )
-BEST = ("sgd@0.07", "sgd@0.009", "classp@0.03", "replay@0.2")  # rates that the reference chose for digits, then clothes
+BEST = ("sgd@0.07", "sgd@0.009", "classp@0.03", "replay@0.2")  # the best rates in the reference comparison (MNIST first)
 
 
 EVERY = knob(
@@ -88,7 +88,7 @@ class ForkConfig(StreamConfig):
 
 
 class Watching(Rival):
-    """An observer of the SGD steps of task 1: it records the sums for each power, and the state of SI, for the branches."""
+    """An observer of the SGD steps on task 1. It records the sums for each power and the state of SI, which the branches need."""
 
     def __init__(self, model: nn.Module, powers: Sequence[float]):
         self.model, self.si = model, SI(model, 0.0)
@@ -105,7 +105,10 @@ class Watching(Rival):
 
 
 class Branches:
-    """The branches by name, METHOD@RATE; each is a learner that continues from the end of task 1."""
+    """The branches of a fork.
+
+    Each branch has a name METHOD@RATE, and is a learner that continues from the end of task 1.
+    """
 
     def __init__(self, config: ForkConfig):
         self.config = config
@@ -118,7 +121,7 @@ class Branches:
 
     @staticmethod
     def read(names: Sequence[str]) -> dict[str, tuple[str, float]]:
-        """Return the method and the learning rate of each branch; raises ValueError for an invalid name."""
+        """Return the method and the learning rate of each branch. Raises ValueError if a name is not valid."""
         found = {}
         for name in names:
             method, _, rate = name.partition("@")
@@ -149,7 +152,7 @@ class Branches:
         return made.learner(0, self.stream)
 
     def go(self) -> Iterator[dict[str, Learner]]:
-        """Learn task 1, then train all branches step by step; yields them at the end of task 1 and at each evaluation."""
+        """Learn task 1, then train all branches step by step. Yields the branches at the end of task 1 and at each evaluation."""
         steps = self.trunk.run()
         for _ in range(self.border):
             next(steps)
@@ -167,7 +170,7 @@ class Branches:
                 yield branches
 
     def _branch(self, method: str, rate: float) -> Learner:
-        """Return a learner that continues from the current state of the trunk.
+        """Return a learner that continues from the current state of the trunk, which is the learner of task 1.
 
         The sums of CLASSP and AdaGrad, the state of SI and the buffer of replay are filled as if the method had learnt task 1.
         """

@@ -33,7 +33,7 @@ def _powers(axes: Axes, ends: tuple[float, float], every: int = 3) -> None:
 
 @live
 def draw_history(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw first-layer weights coloured by how frozen they are, and histograms of the sums and effective rates of each layer."""
+    """Draw first-layer weights coloured by the plasticity left, and histograms of the sums and effective rates of each layer."""
     record = records[-1]
     free = np.array(record.get("free", [[0]])).mean()
     title = f"When {record['moment']}"
@@ -98,7 +98,7 @@ def power_of_ten(exponent: float) -> str:
 
 @live
 def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw a histogram of the squared gradients of one batch over all weights; those above the threshold are filled."""
+    """Draw a histogram of the squared gradients of one batch over all weights. The bars above the threshold are filled."""
     record = records[-1]
     heading(
         fig, f"A threshold of {power_of_ten(record['cut_at'])} lets {100 * record['through']:.3g} % of the weights move",
@@ -132,7 +132,10 @@ SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": 
 
 @live
 def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw one weight under four update rules, the distance that CLASSP moves it with its bound, and the mean step size."""
+    """Draw one weight under four update rules, the distance that CLASSP moves the weight, and the mean step size.
+
+    A dashed line shows the upper bound of the distance.
+    """
     record = records[-1]
     bound, way = record["bound"], record["way"][-1]
     heading(

@@ -25,7 +25,8 @@ KINDS = {
 def gradients(kind: str, steps: int, size: float, seed: int) -> Tensor:
     """Return a series of gradients ``(steps,)`` of one weight, in float64.
 
-    `size` is the constant gradient, or the standard deviation of the noise. The means are multiples of it.
+    `size` is the constant gradient, or the standard deviation of the noise. The means of
+    noisy series are multiples of `size`.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = size * torch.randn(steps, generator=generator, dtype=torch.float64)
@@ -54,7 +55,7 @@ def walk(series: Tensor, rule: Rule) -> dict[str, list[float]]:
 
 
 def at_once(series: Tensor, rule: Rule) -> dict[str, list[float]]:
-    """Return the same as `walk`, computed for all steps at once, which is fast enough to follow a slider.
+    """Return the result of `walk`, but compute all steps at once, which is fast enough to follow a slider.
 
     This is possible because the gradients do not depend on the weight.
     """

@@ -31,7 +31,7 @@ class Layer(NamedTuple):
 
 
 def layers(learner: Learner) -> list[Layer]:
-    """Return the matrices and kernels of the network with their sums (CLASSP, AdaGrad).
+    """Return the weight matrices and convolution kernels of the network, with the sums of CLASSP or AdaGrad.
 
     The list is empty if the optimizer stores no sums.
     """
@@ -45,7 +45,7 @@ def layers(learner: Learner) -> list[Layer]:
 
 
 def rule_of(learner: Learner) -> Rule:
-    """Return the rule by which the sums slow the weights down once decay is on."""
+    """Return the update rule with decay on, in which each step is divided by the root of the sum."""
     k = learner.knobs
     if isinstance(learner.optimizer, CLASSP):
         return checked({**learner.optimizer.param_groups[0], "lr": k["lr"], "decay": True})
@@ -53,15 +53,15 @@ def rule_of(learner: Learner) -> Rule:
 
 
 def gauges(learner: Learner) -> Record:
-    """Return the plasticity left, quantiles (1 %, 50 %, 99 %) of the effective rate, and the histogram of the sums of each layer.
+    """Return the plasticity left, quantiles of the effective learning rate, and a histogram of the sums, for each layer.
 
-    The record is empty if the optimizer stores no sums.
+    The quantiles are those at 1 %, 50 % and 99 %. The record is empty if the optimizer stores no sums.
     """
     found, rule = layers(learner), rule_of(learner)
     tasks = max(learner.training.done / max(learner.steps, 1) * len(learner.stream.tasks), 1e-9)
     gauge, spread, sums = [], [], []
     for _, _, total in found:
-        # assumes that the next task adds as much to each sum as a task has added so far, on average
+        # This assumes that the next task adds as much to each sum as the tasks so far have added on average.
         gauge.append(left(total, total / tasks, rule).mean().item())
         rate = rates(total, rule).flatten()
         kept = rate[:: max(1, len(rate) // 10_000)]  # ten thousand values give sufficiently exact quantiles
@@ -71,9 +71,9 @@ def gauges(learner: Learner) -> Record:
 
 
 def histogram(values: Tensor, ends: tuple[float, float], bins: int = BINS) -> list[float]:
-    """Return the share of `values` in each of `bins` bins of log10, between `ends`.
+    """Return the share of `values` in each of `bins` equal bins of log10(value) between the two `ends`.
 
-    Values outside are counted in the first or last bin. Zeros are in no bin, but count in the total.
+    Values outside this range are counted in the first or the last bin. Zeros are in no bin, but are included in the total number.
     """
     positive = values[values > 0]
     logs = positive.log10().clamp(*ends).float()
@@ -84,7 +84,7 @@ def histogram(values: Tensor, ends: tuple[float, float], bins: int = BINS) -> li
 
 
 class Moment(NamedTuple):
-    """A network at one moment: its layers, the squared gradients of one batch, and the accuracy on each task."""
+    """The network at one moment of a training run: the layers, the squared gradients of one batch, and the accuracies."""
 
     name: str
     layers: list[Layer]
@@ -95,11 +95,10 @@ class Moment(NamedTuple):
 
 @lru_cache(maxsize=4)
 def moments(text: str, inputs: tuple[str, ...] = ()) -> tuple[list[Moment], Rule, list[str]]:
-    """Train by a config, given as JSON, and return the moments of the run, the rule, and the names of the tasks.
+    """Train with the config `text` (JSON), and return the moments of the run, the update rule, and the names of the tasks.
 
-    `inputs` are the references of its data, so that a run with other data is not taken from the cache.
-
-    The moments are the first step of the run, the end of each task, and the first step of each later task.
+    The moments are the first step of the run, the end of each task, and the first step of each later task. `inputs` holds the
+    references of the data. They distinguish runs on different data in the cache.
     """
     config = ContinualConfig.model_validate_json(text)
     learner = config.learner(0)
@@ -125,7 +124,8 @@ def _moment(learner: Learner, name: str, tasks: int) -> Moment:
 def first_weights(model_layers: list[Layer], rule: Rule, mass: Tensor, units: list[int]) -> dict[str, Any]:
     """Return the incoming weights of some units of the first layer, and the plasticity left in each weight, both in percent.
 
-    A weight is relative to the largest weight of its unit. `mass` is what the next task is assumed to add to the sums.
+    A weight is relative to the largest weight of its unit. `mass` is the amount that the next task is assumed
+    to add to the sums.
     """
     _, weight, total = model_layers[0]
     chosen, share = weight[units], left(total[units], mass[units], rule)

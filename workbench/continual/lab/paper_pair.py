@@ -32,7 +32,7 @@ from workbench.runs import Run
 from workbench.training import Batches, mixed
 
 MEAN, DEVIATION = 0.1307, 0.3081  # mean and standard deviation of the pixels of MNIST, used for both sets
-SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 there; the penalty here has a factor of 1/2
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in that program; the penalty here has a factor of 1/2
 
 
 class PaperConfig(FitConfig):
@@ -51,7 +51,7 @@ class PaperConfig(FitConfig):
 
 @fit("continual/paper-net", version=1, inputs=inputs)
 def on_pair(config: PaperConfig, run: Run) -> Record:
-    """Train one method on both sets; an interrupted fit resumes from its saved state."""
+    """Train one method on both image sets. An interrupted fit resumes from its saved state."""
     stream = config.loaded()
     stream = Stream(stream.name, tuple(_normalised(task, config.tested) for task in stream.tasks), stream.outputs)
     learner = config.watched(stream, first_passes=config.first_passes)
@@ -82,9 +82,9 @@ def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> 
 
 
 class Scripted(EWC):
-    """EWC as in the author's program: from the second pass on, weights are pulled towards those of another network.
+    """EWC as in the author's program: from the second pass on, a penalty pulls the weights towards another network.
 
-    The pull is weighted with the Fisher information of that other network.
+    The penalty on each weight is multiplied by the Fisher information of that other network.
     """
 
     def __init__(self, model: torch.nn.Module, strength: float, other: list, after: int):
@@ -108,9 +108,9 @@ class Scripted(EWC):
 
 
 def scripted(learner: Learner, stream: Stream, config: PaperConfig) -> Scripted:
-    """Train another network for one pass; return EWC with its weights as the anchor.
+    """Train another network for one pass, and return EWC with the weights of that network as the anchor.
 
-    As Fisher information it uses the sum of the squared batch gradients of that pass, divided by the number of samples.
+    The Fisher information is the sum of the squared batch gradients of that pass, divided by the number of samples.
     """
     task = stream.tasks[0]
     other = PaperNet(config.seed + 1_000_003, stream.outputs)
@@ -195,7 +195,7 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     paper="the vision experiment with the paper's network on 8,000 images of each set, to choose the settings of paper-pair",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
-    """Choose rate, threshold and strength of each method, with the paper's network on 8,000 images of each set."""
+    """Choose the settings of each method with the paper's network, on 8,000 images of each set."""
     for label, (knobs, settings) in CHOICE.items():
         yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
 
@@ -218,7 +218,10 @@ class PairConfig(StudyConfig, PaperConfig):
     paper="MNIST, then Fashion-MNIST: the paper's vision experiment",
 )
 def paper_pair(config: PairConfig) -> Iterator[Point]:
-    """Compare methods on the paper's vision experiment at its size, with chosen settings; EWC also as in the author's program."""
+    """Compare methods on the paper's vision experiment at its full size, with the settings that `paper-choice` chose.
+
+    EWC is also run as in the author's program.
+    """
     settings = chosen_settings() if config.samples >= 8000 else {}
     for label, (knobs, every) in CHOICE.items():
         setting = settings.get(label, every[len(every) // 2])
@@ -230,7 +233,7 @@ def paper_pair(config: PairConfig) -> Iterator[Point]:
 def chosen_settings() -> dict[str, Setting]:
     """Return the settings that `paper-choice` chose, from your own run at scale laptop, or else from the committed reference.
 
-    Raises KnobError if neither exists.
+    Raises KnobError if there is no such run and no reference.
     """
     choice = get("continual/paper-choice")
     records = runs.find(choice, choice.config.at("laptop")) or papers.reference_records(choice.name)

@@ -18,7 +18,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "replay": {"lr": 0.01},
 }
 SPLIT = {"stream": "split-fashion", "scenario": "domain", "first_lr": 0.0, "threshold": 0.0, "mode": "paper"}
-FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # findings of the ledger
+FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # these streams as the ledger of claims names them
 FEWER = "This run has one seed, and 10,000 images instead of 60,000."
 
 
@@ -31,13 +31,13 @@ def _mean(records: list[Record]) -> float:
 
 
 def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
-    """0: CLASSP is more accurate on all tasks; 1: the pinned run is; 2: the two differ by less than `within` points."""
+    """Return 0 if CLASSP is more accurate, 1 if the pinned run is, and 2 if they differ by less than `within` points."""
     gap = _mean(now) - _mean(rival)
     return 2 if abs(gap) < within else int(gap < 0)
 
 
 def _against(method: str) -> Callable[[list[Record], list[Record]], str]:
-    """The mean accuracies of CLASSP and of the pinned method, and what each kept of task 1."""
+    """Return a function that describes the mean and the task 1 accuracies of CLASSP and of the pinned method."""
     return lambda now, rival: (
         f"mean accuracy on the five tasks {_mean(now):.1f} % with CLASSP and {_mean(rival):.1f} % with {NAMES[method]}"
         f"; on task 1 {_first(now)} and {_first(rival)}"
@@ -45,13 +45,13 @@ def _against(method: str) -> Callable[[list[Record], list[Record]], str]:
 
 
 def _first(records: list[Record]) -> str:
-    """Accuracy on task 1, when it ended and in the end."""
+    """Describe the accuracy on task 1, just after this task and at the end of the run."""
     then, now = (100 * a for a in (records[-1]["matrix"][0][0], records[-1]["accuracies"][0]))
     return f"{then:.0f} → {now:.0f} %"
 
 
 def _lost(records: list[Record]) -> float:
-    """Percentage points of accuracy on task 1 that are lost in the end."""
+    """Return the loss of accuracy on task 1 by the end of the run, in percentage points."""
     return 100 * (records[-1]["matrix"][0][0] - records[-1]["accuracies"][0])
 
 
@@ -142,7 +142,7 @@ def _best(records: list[Record], names: Sequence[str]) -> int:
 
 
 def _both(records: list[Record], rival: list[Record]) -> str:
-    """Accuracy of each branch on the old and on the new task."""
+    """Describe the accuracy of each branch on the old and on the new task."""
     ends = _ends(records)
     return "; ".join(f"{branch_name(name)}: digits {old:.0f} %, clothes {new:.0f} %" for name, (old, new) in ends.items())
 

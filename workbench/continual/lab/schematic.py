@@ -1,4 +1,4 @@
-"""The drawing of the method: a weight moves less, the more it has moved."""
+"""The drawing that explains CLASSP: a weight moves less, the more gradient it has already received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIRST = 4  # steps of task 1
 
 
 def _hops(axes: Axes, y: float, steps: list[float], colour: str) -> None:
-    """Arrows of these lengths along a line, one after another."""
+    """Draw arrows of the lengths `steps` along a horizontal line, one after another."""
     x = LEFT
     axes.plot([LEFT, RIGHT], [y, y], color=HAIR, linewidth=1)
     for number, step in enumerate(steps):
@@ -32,7 +32,7 @@ def _hops(axes: Axes, y: float, steps: list[float], colour: str) -> None:
 
 
 def draw(axes: Axes) -> None:
-    """Fill the axes with the steps of one weight, by SGD and by CLASSP."""
+    """Draw the steps of one weight with SGD and with CLASSP."""
     _hops(axes, 78, [58.0] * (2 * FIRST), GREY)
     _hops(axes, 146, [110.0, 62, 44, 34, 14, 10, 8, 6], ORANGE)
     for y, said, colour in ((74, "SGD", GREY), (142, "CLASSP", ORANGE)):

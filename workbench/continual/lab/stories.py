@@ -1,4 +1,4 @@
-"""Stories: the text above a live picture that describes its current state."""
+"""Stories: functions that write the text above a live picture, which describes the current state of the picture."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ matrices = view(
 )  # fmt: skip
 
 
-# Learning rates on the second task. SGD, Adam and replay use the same rate on the first task, the others SGD at 0.1.
+# Learning rates on the second task. SGD, Adam and replay use the same rate on the first task; the others use SGD at 0.1 there.
 SECOND = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "sgd": ({"method": "sgd"}, (0.003, 0.01, 0.03, 0.1, 0.2, 0.3)),
@@ -70,7 +70,7 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     paper="accuracy on both tasks (vision); its rule, to stop at equal accuracy on the second, is a vertical line in this figure",
 )
 def retention(config: StudyConfig) -> Iterator[Point]:
-    """Compare old-task and new-task accuracy as the rate of each method varies; only a curve above that of SGD is a gain."""
+    """Compare old-task and new-task accuracy at several rates of each method. Only a curve above that of SGD is a gain."""
     for stream in config.streams:
         for label, (knobs, rates) in RETENTION.items():
             for rate in rates[:: 1 if config.budget > 2 else 3]:
@@ -110,7 +110,7 @@ PARTS: dict[str, dict[str, Any]] = {
     paper="the ablations of decay and of the threshold",
 )
 def ablations(config: StudyConfig) -> Iterator[Point]:
-    """Change one part of CLASSP at a time, each at its own rate; also show the published program."""
+    """Change one part of CLASSP at a time, and also run the published program. Each variant has the rate that is best for it."""
     for stream in config.streams:
         for label, knobs in PARTS.items():
             at = {"stream": stream, "part": label}
@@ -127,7 +127,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     paper="not in the public text: p and alpha together",
 )
 def power_map(config: StudyConfig) -> Iterator[Point]:
-    """Measure the accuracy over the power p and the rate alpha."""
+    """Measure the accuracy of CLASSP for several powers p and learning rates alpha."""
     for power in (0.5, 1.0, 1.5, 2.0, 4.0):
         for rate in (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)[:: 1 if config.budget > 2 else 2]:
             at = {"power": power, "rate": rate}
@@ -178,7 +178,10 @@ class SentimentConfig(StudyConfig):
     paper="CLASSP against EWC, AdaGrad, SGD and Adam (sentiment)",
 )
 def sentiment(config: SentimentConfig) -> Iterator[Point]:
-    """Compare methods on sentences: VADER's four domains, and the paper's two sets, also with its network at width 60."""
+    """Compare methods on sentences: VADER's four domains, and the paper's two data sets.
+
+    On the paper's data sets, the methods also train the paper's network, at width 60.
+    """
     for stream in config.streams:
         knobs = SENTENCES[stream]
         if config.budget < 4:

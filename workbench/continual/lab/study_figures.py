@@ -1,4 +1,4 @@
-"""Figures of the comparisons, drawn from their rows, with each method at the setting chosen on validation samples."""
+"""Figures of the comparisons, drawn from their records. Each method has the setting that was chosen on validation samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ALL_TASKS = ("joint", "cumulative")
 
 
 def draw_rivals(records: Sequence[Record]) -> Figure:
-    """Draw the final accuracy of each method, one panel per stream; the title compares CLASSP with SGD with its rate cut."""
+    """Draw the final accuracy of each method, with one panel per stream.
+
+    The title compares CLASSP with SGD whose rate is cut after each task.
+    """
     streams = places(judging_rows(records), "stream")
     with figure() as fig:
         rows(fig, records, [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams], STYLE)
@@ -31,7 +34,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
-    """Return a sentence that names the streams on which the chosen CLASSP has the rule of AdaGrad (power 2), or ""."""
+    """Return a sentence that names the streams on which CLASSP has the power 2 of AdaGrad, or "" if there are none."""
     powers = {r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
     said = "The settings chosen give CLASSP the rule of AdaGrad (p = 2, threshold 0), with a rate of its own, on"
@@ -87,7 +90,7 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
 
 
 def draw_matrices(records: Sequence[Record]) -> Figure:
-    """Draw the mean accuracy on each task (columns) after each task (rows), one map per method."""
+    """Draw the mean accuracy on each task (columns) after each task (rows), with one map per method."""
     judged = [r for r in judging_rows(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
@@ -108,7 +111,7 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
-    """Draw old-task against new-task accuracy as the rate of each method varies, one panel per order of the two sets."""
+    """Draw the old-task against the new-task accuracy for several rates of each method, with one panel per stream."""
     streams = list(dict.fromkeys(r["stream"] for r in records))
     words = []
     with figure() as fig:
@@ -134,7 +137,7 @@ def draw_retention(records: Sequence[Record]) -> Figure:
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
     """Return the accuracy (%) of a method on the new and the old task, with one row per rate, in ascending order.
 
-    Without `seed`, it is the mean over seeds.
+    If `seed` is None, the accuracies are means over the seeds.
     """
     rows = pd.DataFrame([r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r])
     if seed is not None and len(rows):
@@ -143,9 +146,10 @@ def curve(records: Sequence[Record], label: str, stream: str, seed: int | None =
 
 
 def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
-    """Return by how many percentage points the curve of `one` is above that of `other`, with one value per seed.
+    """Return the old-task accuracy of `one` minus that of `other` at equal new-task accuracy, in percentage points per seed.
 
-    The difference in old-task accuracy is averaged over the new-task accuracies that both reach. Seeds without any are left out.
+    The difference is averaged over the range of new-task accuracies that both methods reach. Seeds without such a range are left
+    out.
     """
     found = {}
     for seed in dict.fromkeys(r["seed"] for r in judging_rows(records)):
@@ -195,7 +199,7 @@ def part_gain(records: Sequence[Record], without: str, stream: str) -> pd.Series
 
 
 def draw_map(records: Sequence[Record]) -> Figure:
-    """Draw the mean accuracy over the power p and the rate alpha; a frame marks the best."""
+    """Draw the mean accuracy for each power p and each learning rate alpha. A frame marks the best one."""
     rows = pd.DataFrame([{**r, "ACC": 100 * r["ACC"]} for r in records if "ACC" in r])
     with figure() as fig:
         axes = fig.subplots()
