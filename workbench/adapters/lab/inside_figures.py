@@ -170,7 +170,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
 
 @live
 def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the actual change of single entries against the intended one, and the rounding error against the size of the update."""
+    """Draw the actual change of single entries against the intended one, and the rounding error against the update's size."""
     last = records[-1]
     heading(
         fig,

@@ -69,7 +69,7 @@ def moved(model: Any) -> dict[str, Any]:
 
 
 def singular_values(update: Tensor) -> list[float]:
-    """Return the `VALUES` largest singular values, divided by the norm of the update. The squares of all of them would sum to 1."""
+    """Return the `VALUES` largest singular values, divided by the norm of the update. The squares of all of them sum to 1."""
     values = torch.linalg.svdvals(update.double())
     whole = values.norm().item()
     return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]

@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods (at the same or the best learning rate of each), controls, and ranks."""
+"""The comparisons behind the figures: methods at the same and at their best learning rates, controls, and ranks."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ PARTS: dict[str, dict[str, Any]] = {
     paper="not in the paper: whether the tiling of MiSS and the weight guide of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """Compare MiSS with and without an orthogonal A, and Bat-row with W, a shuffled W, no W, and no identity."""
+    """Compare MiSS to MiSS with an orthogonal A, and Bat-row to Bat-row with a shuffled W, without W, and without the identity."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)

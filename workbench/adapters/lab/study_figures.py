@@ -230,7 +230,8 @@ def draw_curves(records: Sequence[Record]) -> Figure:
 def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
     """Return, for each seed, the fraction of the steps after which the method `one` reaches the final loss of `than`.
 
-    Both methods have their best learning rates. The loss between two evaluations is interpolated linearly. The fraction is 1 if the method never reaches that loss.
+    Both methods have their best learning rates. The loss between two evaluations is interpolated linearly. The fraction is 1 if
+    the method never reaches that loss.
     """
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):

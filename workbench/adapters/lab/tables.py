@@ -119,7 +119,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            middle = np.median if column.endswith("seconds") else np.mean  # the median ignores a run in which the machine was busy
+            middle = np.median if column.endswith("seconds") else np.mean  # the median, since the machine may be busy once
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row

@@ -220,7 +220,7 @@ class Tuner:
         self.first_loss = state["first_loss"]
 
     def judge(self, part: Sequence[Pair]) -> dict[str, float]:
-        """Return the result of `qa.judge` on these questions. Batches are twice as large as in training, since there are no gradients."""
+        """Return the result of `qa.judge` on these questions. Without gradients, batches can be twice as large."""
         return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
@@ -240,7 +240,7 @@ class Tuner:
 
     @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
-        """Return the loss on held-out prose of length `tokens`, in nats per token. Its rise during training measures forgetting."""
+        """Return the loss on held-out prose of length `tokens`, in nats per token. Its rise in training measures forgetting."""
         self.model.eval()
         return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
