@@ -40,7 +40,7 @@ def add_adapter(
         config: method, rank, targets and further settings of the adapter.
         name: the name of the adapter.
         batches: one dict of keyword arguments for each call of the model. LoRA-GA requires batches with labels, since it
-            starts from the gradient of the loss. For every method, it is an error if the model uses a layer in none of them.
+            starts from the gradient of the loss. For every method, the model must use each targeted layer in one of them.
         kind: a subclass of `Adapter` that replaces the class of the method.
         bias: whether to train the biases of the targeted layers too.
 

@@ -47,7 +47,7 @@ class MicroscopeConfig(TrainConfig):
 
     @property
     def place(self) -> Path:
-        """The adapter folder; a relative path is searched in the current folder, then in the project."""
+        """The adapter folder. A relative path is searched for in the current folder first, then in the project."""
         return datasets.own_path(self.folder)
 
     @model_validator(mode="after")

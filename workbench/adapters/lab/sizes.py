@@ -45,7 +45,7 @@ class SizeConfig(Config):
 def on_layer(config: SizeConfig, run: Run) -> Record:
     """Measure the CPU time to create an adapter, and the CPU time of a forward and backward pass with it.
 
-    Each of these passes is followed by a pass of the frozen layer alone, so that both run under the same conditions.
+    Passes with the adapter alternate with passes of the frozen layer alone, so that both run under the same conditions.
     """
     with drawn(config.seed):
         base = nn.Linear(config.width, config.width, bias=False).requires_grad_(False)

@@ -63,9 +63,9 @@ def draw_methods(records: Sequence[Record]) -> Figure:
 
 
 def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Sequence[str]) -> None:
-    """Reduce the number of ticks, and limit the axis so that the losses of most labels can be distinguished.
+    """Reduce the number of ticks. If one loss is far above the others, write it at the edge of the axes.
 
-    If one loss is far above the others, it is outside these limits and is written at the edge of the axes.
+    The axes then cover only the other losses, so that these can be distinguished.
     """
     axes.locator_params(axis="x", nbins=4)
     if panel.over is None:
