@@ -221,7 +221,7 @@ class MergeConfig(Config):
 
 @experiment("adapters/merge", version=1, figure=figures.draw_merge, story=stories.tell_merge, instant=True)
 def merge(config: MergeConfig, run: Any) -> Iterator[Record]:
-    """Measure how much of an update rounding removes in a merge into a weight. This is the same for all methods."""
+    """Measure how much of an update is lost by rounding in a merge into a weight. The result is the same for all methods."""
     dtype = getattr(torch, config.dtype)
     weight = layer_weight().to(dtype)
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))

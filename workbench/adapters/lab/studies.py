@@ -137,7 +137,7 @@ PARTS: dict[str, dict[str, Any]] = {
     paper="not in the paper: whether the tiling of MiSS and the weight guide of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """Compare MiSS to MiSS with orthogonal A, and Bat-row to Bat-row with a shuffled W, without W, or without the identity."""
+    """Compare MiSS with an orthogonal A to MiSS, and Bat-row with a shuffled W, no W or no identity to Bat-row."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)

@@ -220,7 +220,7 @@ class Tuner:
         self.first_loss = state["first_loss"]
 
     def judge(self, part: Sequence[Pair]) -> dict[str, float]:
-        """Return the result of `qa.judge` on these questions. Without gradients, batches can be twice as large."""
+        """Return the result of `qa.judge` on these questions. Without gradients, batches are twice as large as in training."""
         return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
