@@ -26,21 +26,21 @@ class Linear(Protocol):
 
 
 def weight_of(base: Any) -> Tensor | None:
-    """Return the weight ``(out, in)`` of a layer; None if it has no plain weight matrix, for example if it is quantized."""
+    """Return the weight ``(out, in)`` of a layer, or None if the layer has no plain weight matrix (if quantized, for example)."""
     weight = getattr(base, "weight", None)
     plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.shape == (base.out_features, base.in_features)
     return weight if plain else None
 
 
 class Adapter(nn.Module, ABC):
-    """Base class: the trainable update of one linear layer. The update is zero before training.
+    """Base class of the trainable update of one linear layer. The update is zero before training.
 
     A subclass implements `delta`, which returns the update Delta of a weight ``(out, in)``, and `act`, which computes the
     output of the layer without building Delta. The parameters are float32, or float64 if the layer is float64. If the bias of
     the layer is trained too, `shift` ``(out,)`` is added to that bias; otherwise `shift` is None.
     """
 
-    needs_weight: ClassVar[bool] = False  # whether the activation form, too, needs the weight of the layer
+    needs_weight: ClassVar[bool] = False  # True if even the activation form needs the weight of the layer
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__()
@@ -59,7 +59,7 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def delta(self, weight: Tensor) -> Tensor:
-        """Return the update Delta of this weight, ``(out, in)``."""
+        """Return the update Delta ``(out, in)`` of the weight ``(out, in)``."""
 
     @abstractmethod
     def act(self, x: Tensor, base: Linear) -> Tensor:
@@ -70,7 +70,7 @@ class Adapter(nn.Module, ABC):
         if self.form == "activation":
             y = self.act(x, base)
         elif self.form == "checkpointed":
-            # reentrant checkpointing would lose the gradient if the input does not require one
+            # Reentrant checkpointing would lose the gradient of the parameters if the input does not require a gradient.
             y = checkpoint(self._as_weight, x, base, use_reentrant=False)
         else:
             y = self._as_weight(x, base)
@@ -80,7 +80,7 @@ class Adapter(nn.Module, ABC):
         return F.linear(x, self.updated(base.weight).to(x.dtype), base.bias)
 
     def learn_bias(self, base: Linear, bias: Tensor | None = None) -> None:
-        """Train the bias of the layer too, starting from its own value, or from `bias` ``(out,)`` if given.
+        """Make the bias of the layer trainable, too. It starts from `bias` ``(out,)`` if given, otherwise from its current value.
 
         Raises ValueError if the layer has no bias, or if `bias` has another shape.
         """
@@ -99,7 +99,7 @@ class Adapter(nn.Module, ABC):
 
 
 class Shard(Adapter):
-    """Base class of the Bone family: one trainable tensor, the shard, which starts at zero."""
+    """Base class of the Bone family, whose methods train a single tensor, the shard. The shard starts at zero."""
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
@@ -110,7 +110,7 @@ class Shard(Adapter):
 
     @abstractmethod
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:
-        """Return the shape of the shard; raises ValueError if the shape of the layer does not allow one."""
+        """Return the shape of the shard. Raises ValueError if the method cannot be applied to a layer of this shape."""
 
 
 class MiSS(Shard):

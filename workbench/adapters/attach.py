@@ -1,4 +1,4 @@
-"""Add adapters to a model, select the active ones, merge, unmerge and remove them, and collect their parameters."""
+"""Functions that add, activate, merge, unmerge and remove the adapters of a model, and that collect their parameters."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def add_adapter(
     kind: type[Adapter] | None = None,
     bias: bool = False,
 ) -> Model:
-    """Add an adapter to the targeted layers, in place. Afterwards only this adapter is active and trained.
+    """Add an adapter to the targeted layers, in place. After the call, only this adapter is active and trained.
 
     Args:
         model: a torch module.
         config: method, rank, targets and further settings of the adapter.
         name: the name of the adapter.
-        batches: keyword arguments for calls of the model. LoRA-GA requires batches with labels, since it starts from
-            the gradient of the loss. With any method, batches show whether the model uses each targeted layer.
-        kind: a subclass of Adapter to use instead of the method's own.
+        batches: one dict of keyword arguments for each call of the model. LoRA-GA requires batches with labels, since it
+            starts from the gradient of the loss. For every method, the model must use each targeted layer in one of them.
+        kind: a subclass of `Adapter` that replaces the class of the method.
         bias: whether to train the biases of the targeted layers too.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if a layer cannot have an adapter, or if no batch reaches it. The model is then unchanged.
+        ValueError: if a layer cannot have an adapter, or if the model uses it in no batch. The model is then unchanged.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -93,7 +93,10 @@ def _check_name(model: nn.Module, name: str) -> None:
 def _refuse_unreached(
     model: nn.Module, name: str, batches: Sequence[Mapping[str, Tensor]], before: Sequence[tuple[str, ...]]
 ) -> None:
-    """If a layer is reached by no batch, remove the adapter, reactivate those in `before`, and raise ValueError."""
+    """Raise ValueError if the model uses some layer in none of the batches.
+
+    In this case, first remove the new adapter from the model and reactivate the adapters whose names are in `before`.
+    """
     idle = set.intersection(*({*unreached(model, **batch)} for batch in batches)) if batches else set()
     if not idle:
         return
@@ -116,7 +119,10 @@ def _learn_biases(layers: Mapping[str, Any], made: Mapping[str, Adapter]) -> Non
 
 
 def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:
-    """Add adapters to layers, given by layer name, in place; only they are active and trained. Returns the model."""
+    """Add the adapters in `updates`, given by layer name, to the model in place. Returns the model.
+
+    Afterwards, only these adapters are active and trained.
+    """
     _check_name(model, name)
     layers, whole = linears(model), modules(model)
     if not any(isinstance(layer, Adapted) for layer in layers.values()):
@@ -141,7 +147,7 @@ def _gradients(model: nn.Module, layers: Mapping[str, nn.Module], batches: Itera
     for path, layer in layers.items():
         weight = weight_of(getattr(layer, "base", layer))
         if weight is None:
-            return {}  # the adapter of a layer without a weight raises the error
+            return {}  # the error is raised when the adapter of this layer is created
         weights[path] = weight
     wanted, reached = [p.requires_grad for p in model.parameters()], set()
     total, count = {path: torch.zeros_like(w, dtype=torch.float32) for path, w in weights.items()}, 0
@@ -188,9 +194,9 @@ def _say_that_adapters_are_on(model: nn.Module, prefix: str, keep_vars: bool) ->
 def unload(model: Model, merge: bool = True) -> Model:
     """Remove all adapters, in place, so that any program can load what `save_pretrained` writes. Returns the model.
 
-    With `merge`, the active adapters are merged permanently into the weights; otherwise the original weights are
-    restored. Parameters that were trainable before the first adapter was added are trainable again. Raises ValueError,
-    and changes nothing, if an adapter cannot be merged because its layer gives no access to its weight.
+    If `merge` is True, the active adapters are merged permanently into the weights; otherwise the original weights are
+    restored. Parameters that were trainable before the first adapter was added are trainable again. Raises ValueError
+    if an adapter cannot be merged, for example because the weight of its layer is quantized. The model is then unchanged.
     """
     layers = adapted(model)
     if not merge:
@@ -203,7 +209,11 @@ def unload(model: Model, merge: bool = True) -> Model:
 
 
 def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
-    """Replace adapted layers by their base layers; after the last one, remove the other state of adapters."""
+    """Replace the adapted layers named in `paths` by their base layers.
+
+    If no adapted layer remains, also remove the configs of the adapters from the model, and make those parameters trainable
+    that were trainable before the first adapter was added.
+    """
     whole = modules(model)
     trained, told = vars(root(model))["before_adapters"]
     known = {id(p) for p in trained}
@@ -221,10 +231,9 @@ def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
 
 
 def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
-    """Activate the adapters `names` in this order, and train only them; None deactivates all. Returns the model.
+    """Activate the adapters in `names`, in this order, and train only these. None deactivates all. Returns the model.
 
-    Several adapters are applied one after another. If their updates do not depend on the weight (MiSS, LoRA), they add
-    up.
+    Several adapters are applied one after another. Updates that do not depend on the weight (MiSS, LoRA) add up.
     """
     layers = adapted(model)
     active = (names,) if isinstance(names, str) else tuple(names or ())
@@ -246,9 +255,9 @@ def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
 
 
 def merge(model: Model) -> Model:
-    """Merge the active adapters into the weights, in place; `unmerge` reverts it. Returns the model.
+    """Merge the active adapters into the weights, in place. Returns the model. `unmerge` restores the original weights.
 
-    Raises ValueError, and changes nothing, if one layer cannot be merged.
+    Raises ValueError if the merge is not possible in one of the layers. Then no layer is changed.
     """
     layers = adapted(model)
     if any(layer.merged for layer in layers.values()):

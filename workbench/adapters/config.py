@@ -1,4 +1,4 @@
-"""The settings of an adapter: the method, its rank, the layers that get it, and the settings of single methods."""
+"""The settings of an adapter: the method, the rank, the layers that get the adapter, and options of single methods."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MEANINGS = {
     "full": "all weights of the chosen layers",
 }
 BARE = (*FAMILY, "hira", "full")  # methods without a scale
-FORMS = {  # the forms of a method, its default first; other methods have those in ANY_FORM
+FORMS = {  # supported forms, the default first; methods that are not listed support ANY_FORM
     "bat-col": ("checkpointed", "materialised", "activation"),
     "hira": ("checkpointed", "materialised"),
     "full": ("activation",),
 }
-UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # without dropout: the update has no separate input
+UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # no dropout, since the update has no separate input
 ANY_FORM = ("activation", "materialised", "checkpointed")
 
 
@@ -125,19 +125,19 @@ class AdapterConfig(Config):
 
     @property
     def acts_as(self) -> str:
-        """The form of the update that is used: `form`, or the default of the method."""
+        """The form in which the update is computed: `form`, or the default of the method if `form` is None."""
         return self.form or FORMS.get(self.method, ANY_FORM)[0]
 
     @property
     def scale(self) -> float:
-        """The factor of the product B A; 1 for methods without a scale."""
+        """The scale by which the product B A is multiplied. It is 1 for methods without a scale."""
         if self.method not in LORAS:
             return 1.0
         return self.numerator / (self.r**0.5 if self.method in ("rslora", "lora-ga") else self.r)
 
     @property
     def numerator(self) -> float:
-        """The value of alpha; that of the papers if `alpha` is None."""
+        """The numerator of the scale: `alpha`, or the value from the papers if `alpha` is None."""
         if self.alpha is not None:
             return self.alpha
         return self.r if self.method in ("pissa", "olora", "lora-ga") else 2 * self.r

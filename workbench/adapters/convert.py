@@ -1,7 +1,7 @@
-"""Convert any adapter to LoRA.
+"""The conversion of any adapter to LoRA.
 
-The conversion is exact if the update is a product of two factors (MiSS, mini, LoRA and most of its variants). For other
-updates it uses a truncated singular value decomposition (SVD).
+The conversion is exact if the update is a product of two factors (MiSS, mini, LoRA and most of its variants). Other updates
+are approximated by a truncated singular value decomposition (SVD).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ Model = TypeVar("Model", bound=nn.Module)
 def factors_of(update: Adapter, columns: int, rows: int) -> tuple[Tensor, Tensor] | None:
     """Return A ``(rank, in)`` and B ``(out, rank)`` with ``Delta = B A``; None if the update has no such low-rank factors.
 
-    MiSS with the shard D is LoRA with scale 1 and ``B = D'``, and its A is frozen and consists of repeated identity matrices.
-    For mini, the rows of B are repeated as well. `columns` and `rows` are the input and output width of the layer.
+    MiSS with the shard D equals LoRA with scale 1, with ``B = D'`` (the transpose of D), and with a frozen A that consists of
+    identity matrices side by side. In mini, the rows of B are repeated as well. `columns` is the number of inputs of the layer,
+    and `rows` is the number of its outputs.
     """
     if isinstance(update, (MiSS, Mini)):
         r, q = update.shard.shape
@@ -43,7 +44,7 @@ def factors_of(update: Adapter, columns: int, rows: int) -> tuple[Tensor, Tensor
 def low_rank(layer: Adapted, rank: int | None = None) -> tuple[Tensor, Tensor, float]:
     """Return ``(A, B, error)`` for Delta, the combined update of the active adapters of one layer.
 
-    With `rank`, the product ``B A`` has at most this rank. With None, the conversion is exact. The error is
+    The product ``B A`` has at most the rank `rank`. If `rank` is None, the conversion is exact. The error is
     ``||Delta - B A|| / ||Delta||`` in the Frobenius norm, or 0 if Delta is zero.
     """
     found = [factors_of(layer.adapters[name], layer.in_features, layer.out_features) for name in layer.active]
@@ -69,10 +70,10 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
 
     Args:
         model: a model with active, unmerged adapters. The copy shares its base weights.
-        rank: the rank of the LoRA. With None, the conversion of MiSS, mini, LoRA and its variants except DoRA is exact. Its
-            rank is then the sum of the ranks of the active adapters; PiSSA, OLoRA and LoRA-GA count as 2r, since their initial
-            product is subtracted. The updates of Bat, DoRA, HiRA and full have no low rank; for them None means the r of
-            the first active adapter.
+        rank: the rank of the LoRA. If `rank` is None, the conversion of MiSS, mini, LoRA and its variants except DoRA is exact,
+            and the rank is the sum of the ranks of the active adapters. PiSSA, OLoRA and LoRA-GA count as 2r, since their
+            initial product is subtracted. The updates of Bat, DoRA, HiRA and full are not of low rank. For them, None means
+            the r of the first active adapter.
 
     Returns:
         The copy, and ``||Delta - B A|| / ||Delta||`` by layer name (see `low_rank`).

@@ -12,11 +12,12 @@ bat-col  B ``(out/r, r, r)``          ``Delta[a, b] = (W[a, b] + I) B[a]``  Bone
 bat-row  B ``(in/r, r, r)``           ``Delta[a, b] = (W[a, b] + I) B[b]``  Bone (v1 to v3) in RWKV-PEFT
 ======== ============================ ===================================== =============================
 
-Source: arXiv 2409.15371, which named the methods differently in its versions. MiSS uses the index ``i mod r`` in the authors'
+Source: arXiv 2409.15371, whose versions use different names for the same methods. MiSS uses the index ``i mod r`` in the authors'
 code and in equations 4 to 6 of version 12, but the text of that version describes another layout.
 
 The functions ``*_delta`` return Delta. The functions ``*_output`` return the output of the layer without building Delta.
-MiSS, mini and Bat-row need few operations for this, since equal blocks allow them to add up the inputs or outputs first.
+In MiSS, mini and Bat-row, this takes few operations, since each trained matrix is applied only once: to a block of the input,
+or to the sum of all blocks. In Bat-col, each trained matrix is applied to every block of the input.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def miss_delta(shard: Tensor, columns: int) -> Tensor:
-    """Return Delta ``(out, columns)`` for D ``(r, out)``: its r columns are repeated, and the last copy may be incomplete."""
+    """Return Delta ``(out, columns)`` for D ``(r, out)``. Copies of D' stand side by side; the last one may be cut off."""
     return shard.T.repeat(1, -(-columns // len(shard)))[:, :columns]
 
 
@@ -64,12 +65,12 @@ def fold(x: Tensor, r: int) -> Tensor:
 
 
 def tile(s: Tensor, y: Tensor) -> Tensor:
-    """Return `y` ``(..., out)`` with `s` ``(..., r)`` added to each of its ``out/r`` parts."""
+    """Return `y` ``(..., out)`` after adding `s` ``(..., r)`` to each of the ``out/r`` blocks of `y`."""
     return (y.unflatten(-1, (-1, s.shape[-1])) + s.unsqueeze(-2)).flatten(-2)
 
 
 def miss_output(x: Tensor, y: Tensor, shard: Tensor) -> Tensor:
-    """Return ``y + Delta x``. Only the r sums of `fold` are stored for the backward pass, neither Delta nor x."""
+    """Return ``y + Delta x``. For the backward pass, only the r sums from `fold` are stored, but not Delta or x."""
     return y + fold(x, len(shard)) @ shard
 
 
@@ -81,7 +82,8 @@ def mini_output(x: Tensor, y: Tensor, shard: Tensor) -> Tensor:
 def bat_row_output(x: Tensor, linear: Linear, shard: Tensor) -> Tensor:
     """Return ``linear(x) + Delta x`` without access to W: ``linear(x + u) + tile(sum of u)`` with ``u[b] = B[b] x[b]``.
 
-    This works since ``Delta = (W + [I I ...]) blockdiag(B)``: the matrix of B is the right factor, which is applied to x first.
+    This is possible because ``Delta = (W + T) blockdiag(B)``, where every ``(r, r)`` block of T is an identity matrix. So
+    ``blockdiag(B)`` can be applied to x before the layer is called.
     """
     blocks = x.unflatten(-1, (-1, shard.shape[-1]))
     u = torch.einsum("bij,...bj->...bi", shard, blocks)
@@ -89,10 +91,10 @@ def bat_row_output(x: Tensor, linear: Linear, shard: Tensor) -> Tensor:
 
 
 def bat_col_output(x: Tensor, y: Tensor, weight: Tensor, shard: Tensor) -> Tensor:
-    """Return ``y + Delta x``. Unlike Bat-row, this needs W.
+    """Return ``y + Delta x``. Unlike `bat_row_output`, which only calls the layer, this function needs the weight matrix itself.
 
-    Each block row has its own matrix, so ``B[a] x[b]`` is computed for each pair of blocks. For few tokens, this needs fewer
-    operations than building Delta.
+    Each block row has its own matrix, so ``B[a] x[b]`` is computed for each pair of blocks. If there are few tokens, that takes
+    fewer operations than building Delta.
     """
     r = shard.shape[-1]
     moved = torch.einsum("aij,...bj->...abi", shard, x.unflatten(-1, (-1, r)))

@@ -1,12 +1,12 @@
-"""Save and load adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
+"""Functions that save and load adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
 PEFT can load these adapters: MiSS, mini, Bat-col (``bat`` in PEFT), LoRA, rsLoRA, DoRA and HiRA. LoRA+ and LoRA-FA are saved
-as LoRA, which they are after training. PiSSA, OLoRA and LoRA-GA are saved as LoRA of rank 2r on the original weights: the factor
-B is ``[B, -B0]``, since the initial product is subtracted. PEFT lacks Bat-row and full; they are saved with a type that PEFT
-refuses. The file ``workbench.json`` in the same folder holds the `AdapterConfig`.
+as LoRA, since they differ from LoRA only during training. PiSSA, OLoRA and LoRA-GA are saved as LoRA of rank 2r on the
+original weights: the factor B is ``[B, -B0]``, since the initial product is subtracted. PEFT lacks Bat-row and full. They are
+saved with a ``peft_type`` that PEFT rejects. The file ``workbench.json`` in the same folder holds the `AdapterConfig`.
 
-Adapters of these methods that PEFT wrote can be loaded too, and those of type BONE (until PEFT 0.19 the name of MiSS and
-Bat-col).
+`load_adapter` also loads adapters of these methods that PEFT wrote. This includes the type BONE, which was PEFT's name for MiSS
+and Bat-col until version 0.19.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from workbench.atomic import write_atomic
 from workbench.datasets import DataError
 
 Model = TypeVar("Model", bound=nn.Module)
-STARTED = ("pissa", "olora", "lora-ga")  # methods that subtract their initial product
+STARTED = ("pissa", "olora", "lora-ga")  # methods whose initial product B0 A0 is subtracted
 
 
 def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") -> Path:
-    """Save the adapter `name` into `folder`, and return the folder. The module docstring lists what PEFT can load."""
+    """Save the adapter `name` into `folder`, and return the folder. The module docstring lists the methods that PEFT can load."""
     folder = Path(folder)
     layers = {path: layer for path, layer in adapted(model).items() if name in layer.adapters}
     if not layers:
@@ -52,7 +52,7 @@ def save_adapter(model: nn.Module, folder: str | Path, name: str = "default") ->
             tensors[f"{PREFIX}{path}.{BIAS}"] = (layer.own[1] + shift).detach().cpu()
     about = _peft_config(config, kind, model, {path: layer.adapters[name] for path, layer in layers.items()})
     folder.mkdir(parents=True, exist_ok=True)
-    # written last: a partly written folder has no config and is refused
+    # The config is written last. So a partly written folder has no config, and `load_adapter` rejects it.
     (folder / CONFIG).unlink(missing_ok=True)
     write_atomic(folder / TENSORS, save(tensors, metadata={"format": "pt"}))
     write_atomic(folder / OURS, _json(config.model_dump(mode="json")))
@@ -65,7 +65,7 @@ def _json(about: dict[str, Any]) -> bytes:
 
 
 def _written(update: Adapter) -> dict[str, Tensor]:
-    """Return an adapter's tensors by our names; a LoRA that subtracts its initial value becomes one of rank 2r."""
+    """Return the tensors of an adapter by our names. If the initial product of a LoRA is subtracted, the tensors have rank 2r."""
     parts: dict[str, Tensor] = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
@@ -105,16 +105,16 @@ def _peft_config(config: AdapterConfig, kind: str, model: nn.Module, updates: Ma
 
 
 def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Model:
-    """Load the adapter in `folder`, saved by `save_adapter` or PEFT, into the model, in place, and activate it.
+    """Load an adapter that `save_adapter` or PEFT saved in `folder` into the model, in place, and activate the adapter.
 
     Returns the model. Raises DataError if the folder holds no adapter, or if the adapter is incomplete, of an unknown
-    type, or for another model. No code from the folder is run.
+    type, or made for another model. No code from the folder is run.
     """
     folder = Path(folder)
     about, layers = read(folder)
     layers_here = linears(model)
     if all(path.startswith("module.") for path in layers) and not layers.keys() & layers_here.keys():
-        # the adapter was saved from a model in DataParallel
+        # The adapter was saved from a model in DataParallel.
         layers = {path.removeprefix("module."): parts for path, parts in layers.items()}
     config, updates = config_of(folder, about, layers), {}
     _refuse_part(folder, about, layers, layers_here)
@@ -140,7 +140,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
 def _refuse_part(
     folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str, Tensor]], here: Mapping[str, nn.Module]
 ) -> None:
-    """Raise DataError if the adapter has layers that the model lacks, or lacks layers that its config targets."""
+    """Raise DataError if the adapter has a layer that the model lacks, or no tensors for a layer that its config targets."""
     other = next((path for path in layers if path not in here), None)
     if other is not None:
         raise DataError(
@@ -160,7 +160,7 @@ def _name_of(model: nn.Module) -> str | None:
 
 
 def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, parts: dict[str, Tensor]) -> Adapter:
-    """Return the adapter of one layer with the tensors `parts` from the file; raises ValueError if they do not fit."""
+    """Return the adapter of one layer with the tensors `parts` from the file. Raises ValueError if they do not fit the layer."""
     generator = torch.Generator()
     expected = {"A", "B"} if about.peft_type in ("LORA", "HIRA") else {*TENSOR_NAMES[about.peft_type]}
     if not expected <= parts.keys():
@@ -179,19 +179,19 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
     A, B, alpha = parts["A"], parts["B"], about.alpha(path)
     scale = alpha / (rank**0.5 if about.use_rslora else rank)
     if config.method in STARTED and about.init_lora_weights is True:
-        half = rank // 2  # written by save_adapter: the second half holds the initial value, negated
+        half = rank // 2  # save_adapter wrote the file: the second halves of A and B are A0 and -B0
         config = config.replace(method="lora", r=half, alpha=None, iterations=None, compat="authors")
         update: Any = KINDS["lora"](config, base, generator)
         _filled(update, {"A": A[:half], "B": B[:, :half]})
         for name, start in (("A0", A[half:]), ("B0", -B[:, half:])):
             update.register_buffer(name, start.to(**update.like).contiguous())
     else:
-        # the initial values of PiSSA and OLoRA depend on the scale alpha / r: choose alpha to give the file's scale
+        # The initial values of PiSSA and OLoRA depend on the scale alpha / r, so alpha is chosen to give the scale of the file.
         own = scale * rank if config.method in ("pissa", "olora") else alpha
         if config.method in ("pissa", "olora") and not scale > 0:
             raise ValueError(f"lora_alpha={alpha:g}: expected a number above 0 for {config.method}")
         update = _filled(KINDS[config.method](config.replace(r=rank, alpha=own), base, generator), parts)
-        if config.method == "olora":  # PEFT subtracts s Q R from the weight
+        if config.method == "olora":  # PEFT does not divide R by s, so it subtracts s Q R from the weight
             update.A0 *= update.scale
     update.scale = scale
     filled: Adapter = update

@@ -1,4 +1,4 @@
-"""Read and validate the files of a saved adapter: PEFT's config, our own config, and the tensors."""
+"""Functions that read and validate the files of a saved adapter: PEFT's config, our own config, and the tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TENSORS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 OURS = "workbench.json"
 UNKNOWN_TO_PEFT = {"bat-row": "WORKBENCH_BAT_ROW", "full": "WORKBENCH_FULL"}
 INIT = {"miss": True, "mini": "mini", "bat-col": "bat"}
-TENSOR_NAMES = {  # for each peft_type: our tensor names and those in PEFT's files
+TENSOR_NAMES = {  # for each peft_type, our tensor names and the names in PEFT's files
     "LORA": {"A": "lora_A.weight", "B": "lora_B.weight", "magnitude": "lora_magnitude_vector"},
     "HIRA": {"A": "hira_A", "B": "hira_B"},
     "MISS": {"shard": "miss_block"},
@@ -34,7 +34,7 @@ TENSOR_NAMES = {  # for each peft_type: our tensor names and those in PEFT's fil
     "WORKBENCH_FULL": {"weight": "full_weight"},
 }
 BIAS = "base_layer.bias"  # the name of a trained bias in PEFT's files
-PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # these do not change the base weight
+PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")  # initialisations that do not change the base weight
 UNREAD = (  # features of PEFT's LoRA that change the computation and are not supported here
     "modules_to_save", "layer_replication", "target_parameters", "trainable_token_indices", "use_qalora", "use_bdlora",
     "fan_in_fan_out", "lora_bias", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
@@ -49,7 +49,7 @@ def type_of(method: str) -> str:
 
 
 def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
-    """Read a saved adapter: return PEFT's config, and the tensors by layer and by our tensor names.
+    """Read a saved adapter. Returns PEFT's config, and the tensors by layer name and by our tensor name.
 
     Raises DataError if a file is missing or damaged, or if the adapter uses a feature that is not supported.
     """
@@ -100,7 +100,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str, Tensor]]) -> AdapterConfig:
-    """Return an adapter's config from ``workbench.json`` if the folder has it, else from PEFT's config."""
+    """Return an adapter's config from ``workbench.json`` if the folder has this file, otherwise from PEFT's config."""
     kind, any_layer = about.peft_type, next(iter(layers.values()))
     ours = folder / OURS
     if ours.exists():
@@ -153,7 +153,7 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
 
 
 def _dropout(folder: Path, method: str, given: float | None) -> float:
-    """Return the dropout to use in further training; warn and return 0 if the method has no dropout here."""
+    """Return the dropout for further training. If the method does not support dropout here, warn and return 0."""
     if given and method in UNDROPPED:
         warnings.warn(
             f"{folder} has dropout {given:g}, but {method} has no dropout here; further training will not use dropout",

@@ -14,13 +14,13 @@ class Adapted(nn.Module):
     """A linear layer `base` with named adapters.
 
     The active adapters are applied in order: each one updates the layer that the previous ones have already updated. The
-    weight tensor of the base layer is never modified. Merging replaces it by a new tensor, and unmerging restores it.
+    weight tensor of the base layer is never modified. Merging puts a new tensor in its place. Unmerging restores the original.
     """
 
     def __init__(self, base: Any):
         super().__init__()
         self.base = base
-        self.adapters: Any = nn.ModuleDict()  # name to `Adapter`
+        self.adapters: Any = nn.ModuleDict()  # maps the name of each adapter to the `Adapter`
         self.active: tuple[str, ...] = ()
         self._aside: tuple[Any, Any] | None = None  # the original weight and bias while adapters are merged
 
@@ -36,11 +36,11 @@ class Adapted(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The effective weight ``(out, in)``: that of the base layer with the active adapters applied.
+        """The effective weight ``(out, in)``, which is the weight of the base layer with the active adapters applied.
 
         Some code reads the weight of a layer without calling the layer: the fast path of TransformerEncoderLayer,
-        MultiheadAttention, and the scan of a state-space model. Adapters take effect there too, in the dtype of the
-        base layer and with gradients, but without dropout. If the weight of the base layer is not a plain matrix (for
+        MultiheadAttention, and the scan of a state-space model. In such code, adapters take effect too, in the dtype of
+        the base layer and with gradients, but without dropout. If the weight of the base layer is not a plain matrix (for
         example, if it is quantized), its attribute `weight` is returned unchanged.
         """
         own = weight_of(self.base)
@@ -54,12 +54,12 @@ class Adapted(nn.Module):
 
     @property
     def own(self) -> tuple[Any, Any]:
-        """The original weight and bias of the base layer, also while adapters are merged; None for a missing one."""
+        """The original weight and bias of the base layer, even while adapters are merged. A missing weight or bias is None."""
         return self._aside or (getattr(self.base, "weight", None), getattr(self.base, "bias", None))
 
     @property
     def merged(self) -> bool:
-        """Whether the active adapters are merged into the weight."""
+        """True if the active adapters are merged into the weight."""
         return self._aside is not None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Adapted(nn.Module):
 
 
 class _Under:
-    """A linear layer with one adapter applied: the base layer of the next adapter."""
+    """A linear layer with one adapter applied. It serves as the base layer of the next adapter."""
 
     def __init__(self, adapter: Adapter, base: Any):
         self.adapter, self.base = adapter, base

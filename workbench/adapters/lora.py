@@ -19,8 +19,8 @@ full        a trained copy of W                 the copy starts as W
 =========== =================================== ==========================================================================
 
 The papers of PiSSA, OLoRA and LoRA-GA replace the frozen weight W by ``W - s B0 A0`` and then add ``s B A``. Here W is not
-changed, and the initial product is subtracted from the update. So the adapter can be switched off, combined with other adapters,
-and used on a quantized layer without special treatment.
+changed, and the initial product is subtracted from the update. So the adapter can be switched off or combined with other
+adapters without special treatment.
 """
 
 from __future__ import annotations
@@ -51,18 +51,21 @@ class LoRA(Adapter):
     def start(
         self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the initial A ``(r, in)`` and B ``(out, r)``; `gradient` is that of the weight, for LoRA-GA."""
+        """Return the initial A ``(r, in)`` and B ``(out, r)``.
+
+        Only LoRA-GA uses `gradient`, the gradient of the loss with respect to the weight.
+        """
         bound = base.in_features**-0.5
         A = torch.empty(config.r, base.in_features).uniform_(-bound, bound, generator=generator)
         return A, torch.zeros(base.out_features, config.r)
 
     @property
     def from_zero(self) -> bool:
-        """Whether the initial product ``B0 A0`` is zero, so that it need not be subtracted."""
+        """True if the initial product ``B0 A0`` is zero, so that it need not be subtracted."""
         return not hasattr(self, "B0")
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Return ``(A, B)`` with ``Delta = s B A``; they have rank 2r if the initial product is subtracted."""
+        """Return ``(A, B)`` with ``Delta = s B A``. Their rank is r, or 2r if the initial product is subtracted."""
         if self.from_zero:
             return self.A, self.B
         return torch.cat([self.A, self.A0]), torch.cat([self.B, -self.B0], dim=1)
@@ -78,12 +81,12 @@ class LoRA(Adapter):
         return base(x) + moved
 
     def _product(self, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-        """Return ``s B A x`` in the dtype of x. As with autocast, the trained parameters stay in float32."""
+        """Return ``s B A x`` in the dtype of x. As with torch.autocast, the stored parameters keep their own dtype."""
         return self.scale * F.linear(F.linear(x, A.to(x.dtype)), B.to(x.dtype))
 
 
 class PiSSA(LoRA):
-    """PiSSA: A and B start from the r largest singular values of W, each divided evenly between both factors."""
+    """PiSSA: ``s B0 A0`` is the part of W with the r largest singular values, which is split evenly between A0 and B0."""
 
     needs_weight = True
 
@@ -171,7 +174,7 @@ class DoRA(LoRA):
 class HiRA(LoRA):
     """HiRA: the update ``W o (B A)``, where ``o`` is the entrywise product.
 
-    The rank of the update can be as high as min(out, in). The update cannot be applied without a weight-sized tensor.
+    The rank of the update can be as high as min(out, in). The output cannot be computed without a tensor as large as the weight.
     """
 
     needs_weight = True
@@ -181,7 +184,7 @@ class HiRA(LoRA):
 
 
 class Full(Adapter):
-    """Full fine-tuning: a copy of the weight is trained, and the weight of the layer is not changed."""
+    """Full fine-tuning. A copy of the weight is trained, and the weight of the layer is not changed."""
 
     needs_weight = True
 

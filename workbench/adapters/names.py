@@ -1,4 +1,4 @@
-"""Names of a model's modules as in its saved files, without the parts that wrappers such as torch.compile add."""
+"""Names of the modules of a model as in its saved files, which lack the parts that wrappers such as torch.compile add."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 # attribute names under which torch.compile, FSDP and activation checkpointing store the wrapped module
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-WHOLE = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # wrap a whole model, stored as "module"
+WHOLE = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # wrappers that store the whole model as the attribute "module"
 
 
 def plain(name: str) -> str:
@@ -30,12 +30,12 @@ def root(model: nn.Module) -> nn.Module:
 
 
 def modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Return all modules by their plain names; a wrapper is replaced by the module that it wraps."""
+    """Return all modules by their plain names. A wrapper is replaced by the module that it wraps."""
     return {plain(name): module for name, module in root(model).named_modules()}
 
 
 def ends_with(name: str, end: str) -> bool:
-    """Return whether the last parts of `name` are `end`: ``layers.0.q_proj`` ends with ``q_proj`` and ``0.q_proj``."""
+    """Check whether the last parts of `name` are `end`: ``layers.0.q_proj`` ends with ``q_proj`` and with ``0.q_proj``."""
     return name == end or name.endswith(f".{end}")
 
 

@@ -1,4 +1,4 @@
-"""Read and validate PEFT's ``adapter_config.json``, and apply its patterns to the names of layers."""
+"""Functions that read and validate PEFT's ``adapter_config.json``, and that apply its patterns to the names of layers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _or_empty(value: Any) -> Any:
 
 
 class PeftConfig(BaseModel):
-    """The fields of ``adapter_config.json`` that are used here, with PEFT's defaults. Others are in `model_extra`."""
+    """The fields of ``adapter_config.json`` that are used here, with PEFT's defaults. Other fields are in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -55,15 +55,15 @@ class PeftConfig(BaseModel):
     hira_dropout: Number = 0.0
 
     def rank(self, layer: str) -> int | None:
-        """Return the rank of a layer from the first matching pattern, else `r`; None if the file has neither."""
+        """Return the rank of a layer: that of the first matching rank pattern, otherwise `r` (None if the file has no `r`)."""
         return first_fit(self.rank_pattern, layer, self.r)
 
     def alpha(self, layer: str) -> float:
-        """Return LoRA's alpha of a layer: that of the first matching alpha pattern, else `lora_alpha`."""
+        """Return LoRA's alpha of a layer: that of the first matching alpha pattern, otherwise `lora_alpha`."""
         return first_fit(self.alpha_pattern, layer, self.lora_alpha)
 
     def targets(self, layers: Iterable[str]) -> list[str]:
-        """Return those of `layers` to which PEFT would add the adapter; none if the file does not determine them."""
+        """Return those of `layers` to which PEFT would add the adapter. The list is empty if the file does not determine them."""
         if self.target_modules is None or self.target_modules == "all-linear":
             return []  # the file does not list the layers
         return [layer for layer in layers if self._is_target(layer)]
@@ -86,7 +86,7 @@ class PeftConfig(BaseModel):
 
 
 def read_config(folder: Path) -> PeftConfig:
-    """Read the config of the adapter in a folder; raises DataError if it is missing or not valid."""
+    """Read the config of the adapter in a folder. Raises DataError if the config is missing or not valid."""
     path = folder / CONFIG
     try:
         about = json.loads(read_at_most(path, LARGEST))
@@ -109,7 +109,7 @@ def read_config(folder: Path) -> PeftConfig:
 
 
 def first_fit(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
-    """Return the value of the first regular expression that matches the end of a layer's name, else `otherwise`."""
+    """Return the value of the first key in `patterns`, a regular expression, that matches the end of `layer`, or `otherwise`."""
     return next((value for key, value in patterns.items() if matched(regex.match, rf"(.*\.)?({key})$", layer)), otherwise)
 
 
@@ -135,7 +135,7 @@ def _named(names: str | list[str], layer: str) -> bool:
 
 
 def matched(how: Callable[..., Any], pattern: str, layer: str) -> Any:
-    """Match a layer's name with a pattern; raises DataError if the pattern is not valid or the match takes too long."""
+    """Match a layer's name with a pattern. Raises DataError if the pattern is not valid or if the match takes too long."""
     try:
         return how(pattern, layer, timeout=PATIENCE)
     except regex.error as error:

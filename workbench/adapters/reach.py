@@ -1,4 +1,4 @@
-"""Find adapters that do not affect the output of a model, by a forward and a backward pass."""
+"""A check for adapters that do not affect the output of a model. It runs a forward and a backward pass."""
 
 from __future__ import annotations
 

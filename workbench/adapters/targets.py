@@ -1,4 +1,4 @@
-"""Find the layers of a model that can have an adapter, and select them by name."""
+"""Functions that find the layers of a model that can have an adapter, and that select layers by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import nn
 from workbench.adapters.layer import Adapted
 from workbench.adapters.names import ends_with, modules, without_numbers
 
-LEFT_OUT = 0.25  # share of the blocks' weights without an adapter from which on a warning is issued
+LEFT_OUT = 0.25  # a warning is issued if at least this share of the weights in the blocks gets no adapter
 
 
 def linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the linear layers of a model by name, adapted or not: all modules with in_features and out_features."""
+    """Return the linear layers of a model by name. These are all modules with `in_features` and `out_features`.
+
+    If a layer has adapters, the result contains the `Adapted` module and not the base layer inside it.
+    """
     found = {
         name: module
         for name, module in modules(model).items()
@@ -25,9 +28,10 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
-    """Return the linear layers whose names end with one of `targets`; with None, those in the model's blocks.
+    """Return the linear layers whose names end with one of `targets`, or those in the model's blocks if `targets` is None.
 
-    Raises ValueError if there are none. With None, warns if the blocks have other large weights, which get no adapter.
+    Raises ValueError if one of the targets matches no linear layer, or if the blocks have no linear layer. If `targets` is None,
+    a warning is issued if the blocks have other large weights, since these get no adapter.
     """
     every = linears(model)
     if targets is None:
@@ -77,7 +81,7 @@ def _of_blocks(model: nn.Module, every: Mapping[str, nn.Module]) -> dict[str, nn
 
 
 def _within(name: str, layers: Mapping[str, Any]) -> bool:
-    """Return whether a module is one of these layers or a submodule of one."""
+    """Check whether a module is one of these layers or a submodule of such a layer."""
     parts = name.split(".")
     return any(".".join(parts[:count]) in layers for count in range(1, len(parts) + 1))
 
@@ -88,7 +92,7 @@ def ends(layers: Iterable[str]) -> list[str]:
 
 
 def adapted(model: nn.Module) -> dict[str, Adapted]:
-    """Return the layers with adapters by name; raises ValueError if there are none."""
+    """Return the layers with adapters by name. Raises ValueError if there are none."""
     found = {name: module for name, module in modules(model).items() if isinstance(module, Adapted)}
     if not found:
         raise ValueError(f"{type(model).__name__} has no adapter; add one with add_adapter(model, AdapterConfig(...))")

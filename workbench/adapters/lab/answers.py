@@ -1,4 +1,4 @@
-"""The comparison adapters/answers: how many sums SmolLM2-135M answers exactly during a longer training."""
+"""The comparison adapters/answers, which counts the sums that SmolLM2-135M answers exactly during a longer training."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def draw_answers(records: Sequence[Record]) -> Figure:
         )
 
 
-CHOICE = ("budget", "choosing")  # knobs without effect here, since each method has one fixed rate
-# The best rates for 300 to 400 steps on SmolLM2-135M. For a shorter training, the best rate of MiSS is lower.
+CHOICE = ("budget", "choosing")  # knobs without effect here, since each method has one fixed learning rate
+# The best learning rates for 300 to 400 steps on SmolLM2-135M. For a shorter training, the best rate of MiSS is lower.
 RATES = {"lora": 2e-3, "miss": 5e-4}
 
 
 class AnswersConfig(StudyConfig):
-    """A study of few methods that are trained for more steps."""
+    """A comparison of a few methods that are trained for more steps."""
 
     methods: tuple[str, ...] = knob(
         ("lora", "miss"), "methods", "The methods that are compared.", choices=(("lora", "miss"), FIVE), free=True
@@ -91,7 +91,7 @@ class AnswersConfig(StudyConfig):
     paper="not in the paper: how many training steps a small model needs until it answers sums exactly",
 )  # fmt: skip
 def answers(config: AnswersConfig) -> Iterator[Point]:
-    """SmolLM2-135M, trained until it answers many sums exactly, with LoRA and MiSS at one fixed rate each."""
+    """Train SmolLM2-135M with LoRA and with MiSS, at a fixed learning rate each, until it answers many sums exactly."""
     for method in config.methods:
         settings = config.settings(method)
         setting = settings[len(settings) // 2]

@@ -1,6 +1,6 @@
 """The claims of the paper, and some of our own, with the checks that judge them; see data/papers/adapters.csv.
 
-All points of one comparison are paired by seed: fits with the same seed see the same questions in the same order.
+Methods are compared seed by seed, since all fits of a comparison with the same seed see the same questions in the same order.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ def _said(one: str, over: str, place: str | None) -> str:
 
 
 def _below(one: str, over: str, rates: str | None = None) -> Check:
-    """Return a check that the test loss of `one` is lower than that of `over`; `rates` is "shared" or "own"."""
+    """Return a check that the test loss of the method `one` is lower than that of the method `over`.
+
+    If `rates` is "shared", all methods have the same learning rate. If it is "own", each method has the learning rate that is
+    best for it. None is for comparisons that have only one of the two.
+    """
     return better(LOSS, one, over, say=_said, **({"rates": rates} if rates else {}))
 
 
 def _faster(records: list[Record]) -> Verdict:
-    """Check that MiSS reaches the final loss of LoRA before the last step, each at its own rate."""
+    """Check that MiSS reaches the final loss of LoRA before the last step, if both have their best learning rates."""
     share = share_of_steps(records, "miss", "lora")
     if not len(share):
         return Verdict("open", "no loss curves were recorded")
@@ -38,7 +42,7 @@ def _faster(records: list[Record]) -> Verdict:
 
 
 def _memory(records: list[Record]) -> Verdict:
-    """Check that MiSS keeps fewer bytes for the backward pass than LoRA, and has a lower peak, at about as many parameters."""
+    """Check that, with about as many parameters, MiSS stores fewer bytes for the backward pass and has a lower peak than LoRA."""
     found = []
     for column, words in (("kept_bytes", "memory kept for the backward pass"), ("peak_bytes", "peak memory")):
         lora, miss = (scores(records, column, label=label, rates="own") / 2**20 for label in ("lora", "miss"))
@@ -47,7 +51,7 @@ def _memory(records: list[Record]) -> Verdict:
 
 
 def _start(*others: str) -> Check:
-    """Return a check that each of `others` takes longer to initialise than MiSS."""
+    """Return a check that each of the methods `others` takes longer to initialise than MiSS."""
 
     def check(records: list[Record]) -> Verdict:
         found = []
@@ -61,7 +65,10 @@ def _start(*others: str) -> Check:
 
 
 def _step(records: list[Record]) -> Verdict:
-    """Check that the first step of MiSS moves a weight by the learning rate, and that of LoRA by less than half of it."""
+    """Check how much the first step changes a weight on average.
+
+    It must be the learning rate with MiSS (within 2 %), and less than half the learning rate with LoRA.
+    """
     sizes = {label: scores(records, "step_size", label=label, rates="own") for label in ("miss", "lora")}
     return verdict(
         Finding("first step / learning rate: MiSS", interval(sizes["miss"]), low=0.98, high=1.02),
@@ -76,7 +83,7 @@ def _gradient(records: list[Record]) -> Verdict:
 
 
 def _forgets(rates: str) -> Check:
-    """Return a check that the prose loss rises more with MiSS than with LoRA; `rates` is "shared" or "own"."""
+    """Return a check that the loss on prose rises more with MiSS than with LoRA. `rates` is explained in `_below`."""
     said = "rise of the prose loss in nats per token, MiSS minus LoRA:"
     return better(FORGETTING, "lora", "miss", say=lambda *at: said, rates=rates)
 
@@ -97,7 +104,7 @@ def _more_rank(records: list[Record]) -> Verdict:
 
 
 def _same(one: str, other: str, margin: float) -> Check:
-    """Return a check that the test losses of two labels differ by less than `margin`, in nats per token."""
+    """Return a check that the test losses of the methods `one` and `other` differ by less than `margin` nats per token."""
     return better(LOSS, one, other, say=_said, low=-margin, high=margin)
 
 

@@ -10,7 +10,7 @@ COLOURS = {
     "olora": GREEN, "lora-ga": GREEN, "dora": PINK, "lora-fa": GREY, "hira": GREY, "full": INK,
     "orthogonal A": SKY, "W permuted": PINK, "without W": GREY, "without I": GREEN, "frozen": FAINT,
 }  # fmt: skip
-MARKERS = {"mini": "^", "bat-row": "s", "lora+": "^", "olora": "^", "lora-ga": "s", "hira": "^"}  # where methods share a colour
+MARKERS = {"mini": "^", "bat-row": "s", "lora+": "^", "olora": "^", "lora-ga": "s", "hira": "^"}  # for methods of the same colour
 NAMES = {
     "miss": "MiSS", "mini": "mini", "bat-col": "Bat-col", "bat-row": "Bat-row", "lora": "LoRA", "rslora": "rsLoRA",
     "lora+": "LoRA+", "pissa": "PiSSA", "olora": "OLoRA", "lora-ga": "LoRA-GA", "dora": "DoRA", "lora-fa": "LoRA-FA",

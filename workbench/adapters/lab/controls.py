@@ -12,9 +12,10 @@ from workbench.adapters.lora import LoRA
 
 
 class Orthogonal(LoRA):
-    """MiSS with a random frozen A, whose rows are orthogonal and as long as those of the tiled identity ``[I I ...]``.
+    """MiSS, written as LoRA with a frozen A, but with a random orthogonal A in place of the tiled identity ``[I I ...]``.
 
-    It measures whether the tiling matters. The weight is ``W + B A`` with scale 1, and B is trained like the shard of MiSS.
+    This control measures whether the tiling matters. The effective weight is ``W + B A``, and B is trained like the shard of
+    MiSS. The rows of A are orthogonal and have the same norm as the rows of ``[I I ...]``.
     """
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
@@ -26,7 +27,7 @@ class Orthogonal(LoRA):
 
 
 class Permuted(BatRow):
-    """Bat-row guided by a copy of W whose entries are shuffled: of the same norm, but unrelated to the layer."""
+    """Bat-row with a shuffled copy of W in its update. The copy has the same norm as W, but is unrelated to the layer."""
 
     needs_weight = True
 
@@ -46,7 +47,7 @@ class Permuted(BatRow):
 
 
 class Unguided(BatRow):
-    """Bat-row without W: ``Delta[a, b] = B[b]``, so that all rows of blocks are equal."""
+    """Bat-row without W: ``Delta[a, b] = B[b]``, which is the same in every block row a."""
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: D102
         return family.bat_row_delta(self.shard, torch.zeros_like(weight))

@@ -12,16 +12,16 @@ from workbench.exercises import Exercise, declare
 
 
 def _numbers() -> float:
-    """Return the number of parameters of MiSS with r = 64 on Mistral-7B, in millions: 64 for each output of each layer."""
+    """Return the number of parameters of MiSS with r = 64 on Mistral-7B, in millions (64 for each output of each layer)."""
     return count(MODELS["Mistral-7B"], "miss", 64)
 
 
 def _first_step() -> float:
-    """Return ``s sqrt(2 r / (3 pi in))`` for r = 36, alpha = 72 and 4096 inputs."""
+    """Return the mean first step of LoRA over the learning rate, ``s sqrt(2 r / (3 pi in))``, for r = 36, s = 2 and in = 4096."""
     return 2 * math.sqrt(2 * 36 / (3 * math.pi * 4096))
 
 
-# The lines of a wrong implementation of Bat-row; x is (tokens, in), B is (in/r, r, r).
+# The lines of an implementation of Bat-row, one of which is wrong. x is (tokens, in), and B is (in/r, r, r).
 LINES = {
     "a": "blocks = x.unflatten(-1, (-1, r))",
     "b": 'u = einsum("bij,tbj->tbi", B, blocks)',
@@ -31,7 +31,7 @@ LINES = {
 
 
 def _line() -> str:
-    """Return the name of the wrong line: the one whose correction gives the output of `family.bat_row_output`."""
+    """Return the name of the wrong line, which is the line whose correction gives the output of `family.bat_row_output`."""
     g = torch.Generator().manual_seed(0)
     r, rows, columns = 2, 6, 4
     x, W, B = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in ((3, columns), (rows, columns), (2, r, r)))

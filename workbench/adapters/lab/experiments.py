@@ -32,7 +32,7 @@ PRESETS: dict[str, Any] = {
 
 
 def named(model: str) -> str:
-    """Return the display name of a model; for a file or a folder, this is its last part."""
+    """Return the display name of a model. For a file or a folder, this is the last part of the path."""
     return MODEL_NAMES.get(model, Path(model).name)
 
 
@@ -42,7 +42,7 @@ def warm_up() -> None:
 
 
 class TrainConfig(TuningConfig):
-    """An adapter that is observed while it is trained."""
+    """An adapter that is evaluated at regular intervals while it is trained."""
 
     title: ClassVar[str] = "look"
     every: int = knob(
@@ -81,7 +81,7 @@ def _looks(config: TrainConfig) -> int:
     code=peft_code.program,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """Train one adapter: loss, gradient norm, step size, update matrix, singular values and change of each layer."""
+    """Train one adapter; record loss, gradient norm, step size, update, singular values, and the change of each layer."""
     tuner = Tuner(config)
     held_out = tuner.problems.validation[:HELD_OUT]
     state = run.load()
@@ -99,7 +99,7 @@ def train(config: TrainConfig, run: Run) -> Iterator[Record]:
             told = None
             if step == last:
                 told = looking.answers(tuner, held_out[: looking.ASKED])
-                # PEFT can load the folder of the artefacts.
+                # PEFT can load the adapter from this folder.
                 save_adapter(tuner.model, run.path("adapter_config.json").parent)
             yield _look(tuner, losses, tuner.judge(held_out), told, before)
             losses = []
@@ -114,8 +114,9 @@ def _look(
 ) -> Record:
     """Return the record of one evaluation.
 
-    `losses` are the batch losses since the previous evaluation, `judged` the result of `Tuner.judge`, and `told` the answers
-    of the model, if it was asked. `before` is the update of the shown layer before the last step.
+    `losses` are the batch losses since the previous evaluation, and `judged` is the result of `Tuner.judge`. `told` holds the
+    answers of the model, or is None if it has generated no answers. `before` is the update of the shown layer before the last
+    step, or None before training.
     """
     path, layer = looking.layer_at(tuner.model, tuner.config.shown)
     update = looking.update_of(layer)
@@ -148,7 +149,7 @@ def _look(
 
 
 def trained_adapter(config: TrainConfig) -> Path:
-    """Return the folder of the adapter that was trained with these knobs; train it first if there is no such run."""
+    """Return the folder of the adapter that was trained with these settings. If there is no such run, train the adapter first."""
     training, knobs = get("adapters/train"), config.of(TrainConfig)
     for _ in runs.stream(training, knobs):
         pass
@@ -156,7 +157,7 @@ def trained_adapter(config: TrainConfig) -> Path:
 
 
 class AskConfig(TrainConfig):
-    """A question that the model answers without and with the adapter of a run."""
+    """A question that the model answers without and with the adapter of a training run."""
 
     title: ClassVar[str] = "question"
     question: str = knob(
@@ -180,7 +181,7 @@ class AskConfig(TrainConfig):
     steps=lambda config: 1,
 )
 def ask(config: AskConfig, run: Run) -> Iterator[Record]:
-    """Ask the model a question without and with the adapter of adapters/train, which is trained first if necessary."""
+    """Let the model answer a question without and with the adapter of adapters/train, which is trained first if necessary."""
     folder = trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     text = qa.prompt(config.question, config.prompt)

@@ -1,4 +1,4 @@
-"""Figures of the live experiments: the training of an adapter, and the answers of the model. They take records."""
+"""Figures of the live experiments, drawn from records: the training of an adapter, and the answers of the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw loss, gradient norm, step size, a corner of one update, its singular values, the change of each layer, and answers."""
+    """Draw loss, gradient norm, step size, part of one update and its singular values, the change of each layer, and answers."""
     last = records[-1]
     share = 100 * last["trained"] / last["whole"]
     heading(
@@ -41,7 +41,7 @@ def right(record: Record) -> str:
 
 
 def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """Draw the loss on the training batches (thin) and on held-out questions (thick), and the held-out loss of pinned runs."""
+    """Draw the loss on training batches (thin) and held-out questions (thick), and the held-out loss of pinned runs (dotted)."""
     last = records[-1]
     colour = COLOURS[last["method"]]
     steps = [r["step"] for r in records]
@@ -53,17 +53,20 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     values = [r["held_out"] for r in records] + [r["loss"] for r in trained]
     values += [r["held_out"] for _, rows in pinned for r in rows]
     low, high = min(values), max(values)
-    low = low if high > low else 0.0  # before training there is one value
+    low = low if high > low else 0.0  # before training there is only one value, and the axis begins at zero
     rim = 0.05 * (high - low) + 0.01
     end = max(steps[-1] * 1.02, 0.1 * last["of"])
     axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats per token")
     said = (("held out", text(colour)), ("thin: batches", FAINT), *([("dotted: pinned", FAINT)] if pinned else ()))
-    for row, (words, shade) in enumerate(said):  # in the upper right corner, which a falling loss leaves free
+    for row, (words, shade) in enumerate(said):  # the upper right corner is empty if the loss falls
         axes.text(0.98, 0.97 - 0.09 * row, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=shade)
 
 
 def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:
-    """Draw a column of the records against the step, multiplied by `times`, for this run and for pinned runs; from zero."""
+    """Draw a column of the records against the step, for this run and for pinned runs.
+
+    The values are multiplied by `times`, and the vertical axis begins at zero.
+    """
     runs = [(rows, shade, ":") for (_, rows), shade in zip(pinned, PIN_COLOURS, strict=False)]
     highest = 0.0
     for rows, shade, style in (*runs, (records, COLOURS[records[-1]["method"]], "-")):
@@ -79,7 +82,7 @@ def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, time
 
 
 def tinted(values: np.ndarray, up: str = ORANGE, down: str = SKY) -> np.ndarray:
-    """Return numbers from -1 to 1 as RGBA colours; the opacity is the absolute value, so that zero has the page's colour."""
+    """Return RGBA colours for numbers from -1 to 1. The opacity is the absolute value, so zero has the colour of the page."""
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = np.where(values[..., None] < 0, to_rgb(down), to_rgb(up))
     shades[..., 3] = np.abs(values).clip(0, 1)
@@ -87,9 +90,9 @@ def tinted(values: np.ndarray, up: str = ORANGE, down: str = SKY) -> np.ndarray:
 
 
 def _update(axes: Axes, last: Record) -> None:
-    """Draw the upper left corner of the shown layer's update; thin lines separate the blocks of MiSS, mini and Bat."""
+    """Draw the upper left corner of the shown layer's update. Thin lines separate the blocks of MiSS, mini and Bat."""
     values = np.array(last["update"]) / 99
-    # the root makes small numbers visible on a dark page too
+    # The square root makes small entries visible, also on a dark page.
     axes.imshow(tinted(np.sign(values) * np.sqrt(np.abs(values))), aspect="auto", interpolation="nearest")
     rows, columns = values.shape
     if last["method"] in ("miss", "mini", "bat-col", "bat-row") and last["r"] > 3:
@@ -114,7 +117,7 @@ def _values(axes: Axes, last: Record, pinned: Pins) -> None:
 
 
 def spectrum(axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()) -> None:
-    """Draw singular values divided by the norm of the update, down to 0.001; a dashed line marks r."""
+    """Draw singular values (divided by the norm of the update) that are above 0.001. A dashed line marks r."""
     for found, colour, style in ((values, shade, "-"), *((other, pin, ":") for other, pin in others)):
         found = np.array(found)
         axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
@@ -125,9 +128,9 @@ def spectrum(axes: Axes, values: Sequence[float], shade: str, r: int, others: Se
 
 
 def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> None:
-    """Draw one number for each layer: a row for each module, a column for each block.
+    """Draw one number for each layer, as a map with a row for each module and a column for each block.
 
-    Each number is written in its cell if there are at most 40 cells; otherwise the title gives their range.
+    If there are at most 40 cells, the numbers are written in them. Otherwise, the title gives the range of the numbers.
     """
     blocks = max(len(row) for row in rows)
     grid = np.full((len(rows), blocks), np.nan)
@@ -164,14 +167,14 @@ def _answers(axes: Axes, records: Sequence[Record]) -> None:
     now = last["told"] if last["step"] and last["told"] else [""] * len(first["asked"])
     for row, found in enumerate(zip(first["asked"], first["right"], first["told"], now, strict=False), 1):
         for place, said, width in zip(columns, found, (19, 7, 13, 10), strict=True):
-            said = _cut(said, width, end=place == columns[0])  # the end of a question says most
+            said = _cut(said, width, end=place == columns[0])  # the end of a question is the most informative part
             if place == columns[3] and last["step"] and last["told"]:
                 said = f"{'✓' if said == found[1] else '✗'} {said}"
             axes.text(place, row + 0.5, said, fontsize=8, va="center", color=INK, parse_math=False)
 
 
 def _cut(said: str, width: int, end: bool = False) -> str:
-    """Return a text on one line, cut to `width` characters: to the first ones, or with `end` to the last ones."""
+    """Return a text on one line, cut to its first `width` characters, or to its last ones if `end` is True."""
     said = " ".join(said.split())
     if len(said) <= width:
         return said

@@ -1,4 +1,4 @@
-"""What README says about adapters, besides the ledger."""
+"""The text and the tables on adapters in README, apart from the ledger of claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fit of the comparisons, which trains one adapter on one set of questions, and the learning rates of each method."""
+"""The fit of the comparisons, which trains one adapter on one set of questions, and the learning rates that methods try."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FitConfig(TuningConfig):
 
 @fit("adapters/tune", version=3, inputs=inputs, higher=False)
 def on_questions(config: FitConfig, run: Run) -> Record:
-    """Train one adapter on one set of questions and measure it; an interrupted fit continues from its last checkpoint."""
+    """Train and evaluate one adapter on one set of questions. An interrupted fit continues from its last checkpoint."""
     tuner = PeftTuner(config) if config.peft else Tuner(config, kind=CONTROLS.get(config.control))
     state, seen = run.load(), {"curve": [], "answered": [], "first": {}, "seconds": 0.0, "prose": 0.0}
     if state is not None:
@@ -102,19 +102,21 @@ def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
 
 
 def first_step(tuner: Tuner) -> dict[str, float]:
-    """Measure the first step, and the memory of the first two steps, then restore the state before them.
+    """Measure the first step and the memory of the first two steps. Then restore the state from before the first step.
 
-    Returns `kept`, the bytes that the forward pass stores for the backward pass; `peak`, the largest number of bytes in use
-    during the two steps besides the model, with gradients and the state of AdamW; `step`, the mean absolute change of a
-    weight in the first step divided by the learning rate (None for an adapter of PEFT); `gradient`, the norm of the first
-    gradient.
+    Returns a dict with
+
+    - `kept`: the bytes that the forward pass stores for the backward pass;
+    - `peak`: the largest number of bytes in use during the two steps, with gradients and the state of AdamW, without the model;
+    - `step`: the mean absolute change of a weight in the first step, divided by the learning rate (None for adapters of PEFT);
+    - `gradient`: the norm of the first gradient.
     """
     rate = tuner.training.optimizer.param_groups[0]["lr"] or tuner.config.lr
     start, before, alive = copy.deepcopy(tuner.state_dict()), tuner.updates(), Alive()
     with alive:
         kept = keeping(lambda: [*tuner.run(1)], (*tuner.model.parameters(), *tuner.model.buffers()))
     after, gradient = tuner.updates(), tuner.gradient_norm
-    with alive:  # a second step: now the state of AdamW exists, too
+    with alive:  # a second step, since the state of AdamW exists only after the first
         for _ in tuner.run(min(2, tuner.config.steps)):
             pass
     tuner.load_state_dict(start)
@@ -127,17 +129,17 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     }
 
 
-# -- the learning rates of each method: equally many, around the best rate that was found before -----------------------------
+# -- the learning rates that each method tries: equally many for all methods, around the best rate of an earlier search -------
 
-STEP = 10**0.25  # four rates in a decade
+STEP = 10**0.25  # ratio of neighbouring learning rates: four rates per decade
 
 
 def rates(middle: float, count: int) -> list[Setting]:
-    """Return `count` learning rates around `middle`, each 1.8 times the one before."""
+    """Return `count` learning rates around `middle`, each 1.8 times the previous one."""
     return candidates(lr=[float(f"{middle * STEP ** (k - count // 2):.2g}") for k in range(count)])
 
 
-MIDDLE: dict[str, dict[str, float]] = {  # by model and method
+MIDDLE: dict[str, dict[str, float]] = {  # the middle one of the learning rates that are tried, by model and method
     "tiny-llama": {
         "full": 8e-4, "lora": 4e-3, "rslora": 2.5e-3, "lora+": 7e-4, "pissa": 4e-3, "olora": 4e-3, "lora-ga": 1e-3, "dora": 4e-3,
         "lora-fa": 1.2e-2, "hira": 4.5e-2, "miss": 3.5e-3, "mini": 2.5e-3, "bat-col": 3e-3, "bat-row": 3e-3,
@@ -145,15 +147,18 @@ MIDDLE: dict[str, dict[str, float]] = {  # by model and method
     "tiny-rwkv6": {"full": 3e-3, "lora": 7e-3, "pissa": 7e-3, "miss": 4e-3, "bat-row": 9e-3},
     "smollm2-135m": {"full": 3.16e-5, "lora": 2e-3, "pissa": 1.58e-4, "miss": 1.58e-4, "bat-row": 2.81e-4},
 }  # fmt: skip
-# These ranks give about as many parameters as MiSS with r = 16. A layer has r (in + out) of them in LoRA and most of its
-# variants, but only r out in MiSS and LoRA-FA. The r of Bat must divide the inputs and the outputs of every layer.
+# These ranks give about as many parameters as MiSS with r = 16. LoRA and most of its variants train r * (in + out) parameters
+# per layer; MiSS and LoRA-FA train only r * out. The r of Bat must divide the inputs and the outputs of every layer.
 RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "lora-fa": 16, "mini": 46, "full": 1}
 OF_LORA = 8
 OF_MINI = 64  # the width q of mini, which divides the outputs of every layer
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
-    """A comparison of methods: some seeds choose the rate of each on held-out questions, others judge on test questions."""
+    """A comparison of methods, each at the learning rate that is best on held-out questions.
+
+    This rate is chosen with some seeds. The method is then tested on test questions with other seeds.
+    """
 
     title: ClassVar[str] = "budget"
     budget: int = knob(
@@ -161,12 +166,15 @@ class StudyConfig(ComparisonConfig, FitConfig):
     )
 
     def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
-        """Return the knobs of a method at the common number of parameters."""
+        """Return the settings with which a method trains about as many parameters as the other methods (except `full`)."""
         found: dict[str, Any] = {"method": method, "r": RANKS.get(method, OF_LORA), "model": model or self.model, "peft": ""}
         return found | ({"q": OF_MINI} if method == "mini" else {})
 
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
-        """Return the rates that a method may choose from, shifted up by `higher` rates for a variant with a higher best rate."""
+        """Return the learning rates that are tried for a method.
+
+        `higher` shifts all of them up by this number of steps, for a variant whose best learning rate is higher.
+        """
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
         return rates(middle * STEP**higher, self.budget)
 

@@ -1,4 +1,4 @@
-"""Instant experiments on one layer, which are computed again at each move of a slider: update, cost, first step and merge."""
+"""Instant experiments on one layer, which are computed again when a slider moves: update, cost, first step and merge."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from workbench.knobs import Config, knob
 NO_PAPER = "this experiment needs only one layer of the bundled model"
 PRESETS: dict[str, Any] = {"smoke": {}, "laptop": {}, "paper": NO_PAPER}
 LAYER = "model.layers.1.mlp.up_proj"  # of tiny-llama: 384 outputs, 128 inputs
-ROWS, COLUMNS = 48, 64  # the part of the layer that adapters/shards uses and draws as a whole
+ROWS, COLUMNS = 48, 64  # size of the part of the layer that adapters/shards uses
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +42,7 @@ def a_layer(rows: int, columns: int) -> nn.Linear:
 
 
 class Rounded(nn.Module):
-    """A layer quantized to 4 bits, with one scale for each row: it has a forward pass, but no weight matrix."""
+    """A layer quantized to 4 bits, with one scale for each row. The layer has a forward pass, but no weight matrix."""
 
     def __init__(self, weight: Tensor):
         super().__init__()
@@ -51,7 +51,7 @@ class Rounded(nn.Module):
         self.codes = (weight.detach() / self.scale).round().to(torch.int8)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output ``(..., out)``."""
+        """Return the output ``(..., out)`` for x ``(..., in)``."""
         return x @ (self.codes * self.scale).T.to(x.dtype)
 
 
@@ -92,7 +92,7 @@ class ShardsConfig(Config):
     "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=questions.SHARDS
 )
 def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
-    """Compare the updates of LoRA, MiSS and Bat: the matrix, its blocks, its singular values, the number of parameters."""
+    """Compute the update of LoRA, MiSS or Bat, with its singular values, its rank and the number of trained parameters."""
     base, name = a_layer(ROWS, COLUMNS), config.method.partition(":")[0]
     given = AdapterConfig(
         method=name, r=config.r, alpha=config.r if name == "lora" else None, q=config.q if name == "mini" else None
@@ -136,7 +136,7 @@ class CostConfig(Config):
 
 @experiment("adapters/cost", version=3, figure=figures.draw_cost, story=stories.tell_cost, instant=True)
 def cost(config: CostConfig, run: Any) -> Iterator[Record]:
-    """Count the multiply-adds that each update adds to a forward pass, and the memory that it keeps for the backward pass."""
+    """Count the multiply-adds that each method adds to a forward pass, and the memory that it keeps for the backward pass."""
     T, I, O, r = config.tokens, config.columns, config.rows, config.r  # noqa: E741
     half = max(r // 2, 1)
     forms = {  # additional multiply-adds, and numbers kept for the backward pass (without parameters of the layer)
@@ -160,7 +160,7 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
 
 
 class StepConfig(Config):
-    """A layer on which one step of AdamW is made."""
+    """A layer on which each method makes one step of AdamW."""
 
     width: Literal[32, 64, 128] = knob(128, "inputs", "Number of inputs of the layer.", essential=True)
     r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "Rank of all methods.", essential=True)
@@ -174,7 +174,7 @@ class StepConfig(Config):
 
 @experiment("adapters/step", version=1, figure=figures.draw_step, story=stories.tell_step, instant=True)
 def step(config: StepConfig, run: Any) -> Iterator[Record]:
-    """Measure how far one step of AdamW moves a weight, and the norm of the first gradient, for each method at one rate."""
+    """Measure the weight change in one step of AdamW, and the first gradient norm, of all methods at the same learning rate."""
     base = a_layer(128, config.width)
     generator = torch.Generator().manual_seed(config.seed)
     x, target = (torch.randn(256, n, generator=generator) for n in (config.width, 128))
@@ -221,7 +221,7 @@ class MergeConfig(Config):
 
 @experiment("adapters/merge", version=1, figure=figures.draw_merge, story=stories.tell_merge, instant=True)
 def merge(config: MergeConfig, run: Any) -> Iterator[Record]:
-    """Measure how much of an update is lost by rounding when it is merged into a weight; this is the same for all methods."""
+    """Measure how much of an update is lost by rounding in a merge into a weight. The result is the same for all methods."""
     dtype = getattr(torch, config.dtype)
     weight = layer_weight().to(dtype)
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Figures of the experiments on one layer: its update, the cost of an update, the first step, a merge. They take records."""
+"""Figures of the experiments on one layer, drawn from records: an update, the cost of each method, the first step, a merge."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def draw_shards(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def _around(method: str, parts: list[np.ndarray], tiles: np.ndarray) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """Return the matrix to draw above the update and the one to draw left of it, each with its name; ("", None): none."""
+    """Return the matrices to draw above the update and to the left of it, each with its name; ("", None) means no matrix."""
     if method == "lora":
         return ("A", parts[0]), ("B", parts[1])
     if method in ("miss", "mini"):
@@ -94,7 +94,11 @@ def _bare(axes: Axes) -> None:
 
 @live
 def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw for each update the multiply-adds of a forward pass, in percent of the layer's own, and the MiB kept for backward."""
+    """Draw the computation and the memory that each method adds to a layer.
+
+    The left panel shows the extra multiply-adds of a forward pass, in percent of those of the layer itself. The right panel
+    shows the memory that is kept for the backward pass, in MiB.
+    """
     last = records[-1]
     adds = {label: f"{100 * value:.3g} %" for label, value in zip(last["labels"], last["adds"], strict=True)}
     heading(
@@ -121,13 +125,13 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def method_name(label: str) -> str:
-    """Return the display name of a label such as ``bat-col, built twice``: the method's name and the rest unchanged."""
+    """Return a label such as ``bat-col, built twice`` with the display name of the method in place of its id."""
     name = re.split("[,:]", label)[0]
     return NAMES[name] + label.removeprefix(name)
 
 
 def _beside(axes: Axes, place: float, number: str) -> None:
-    """Write the number of a row to the right of the axes."""
+    """Write a number to the right of the axes, at the height `place`."""
     axes.text(1.03, place, number, fontsize=8, va="center", color=INK, transform=axes.get_yaxis_transform())
 
 
@@ -137,7 +141,10 @@ def _figure(value: float) -> str:
 
 @live
 def draw_step(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the weight change in AdamW's first step over the rate, and the gradient norm over that of full fine-tuning."""
+    """Draw the mean weight change in the first step of AdamW, and the norm of the first gradient.
+
+    The weight change is divided by the learning rate, and the gradient norm by that of full fine-tuning.
+    """
     last = records[-1]
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     heading(
@@ -163,7 +170,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
 
 @live
 def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the actual against the intended change of single entries, and the rounding error against the size of the update."""
+    """Draw the actual change of single entries against the intended one, and the rounding error against the update's size."""
     last = records[-1]
     heading(
         fig,

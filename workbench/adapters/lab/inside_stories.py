@@ -1,4 +1,4 @@
-"""Stories (short summaries of the records) and questions of the experiments on one layer."""
+"""Stories, which are the texts above the pictures, of the experiments on one layer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tell_cost(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
 
 
 def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """Compare the first steps of MiSS and LoRA at one learning rate."""
+    """Compare the first steps of MiSS and LoRA at the same learning rate."""
     last = records[-1]
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     return (

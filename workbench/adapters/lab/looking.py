@@ -25,7 +25,7 @@ ASKED = 4  # questions that the model is asked before and after training
 
 
 def layer_names(model: Any) -> list[str]:
-    """Return the short names of the adapted layers, such as ``0 self_attn.q_proj``."""
+    """Return the short names of the adapted layers, such as ``0 self_attn.q_proj`` (see `short`)."""
     return [short(path) for path in adapted(model)]
 
 
@@ -49,7 +49,7 @@ def update_of(layer: Adapted) -> Tensor:
 
 
 def crop(update: Tensor) -> dict[str, Any]:
-    """Return the upper left corner of an update as integers from -99 to 99, and as `most` the value that 99 stands for."""
+    """Return the upper left corner of an update as integers from -99 to 99. `most` is the value that 99 stands for."""
     part = update[:CROP, :CROP]
     return {"update": shades(part), "most": part.abs().max().item()}
 
@@ -60,7 +60,7 @@ def shades(part: Tensor) -> list[list[int]]:
 
 
 def moved(model: Any) -> dict[str, Any]:
-    """Return ``||Delta|| / ||W||`` of every adapted layer in percent: a row for each module, a value for each block."""
+    """Return ``||Delta|| / ||W||`` of every adapted layer in percent, as a row for each module with a value for each block."""
     found: dict[str, list[float]] = {}
     for path, layer in adapted(model).items():
         share = update_of(layer).norm() / layer.own[0].float().norm()
@@ -69,14 +69,14 @@ def moved(model: Any) -> dict[str, Any]:
 
 
 def singular_values(update: Tensor) -> list[float]:
-    """Return the largest `VALUES` singular values, divided by the norm of the update (the squares of all of them sum to 1)."""
+    """Return the `VALUES` largest singular values, divided by the norm of the update. The squares of all of them sum to 1."""
     values = torch.linalg.svdvals(update.double())
     whole = values.norm().item()
     return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]
 
 
 def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
-    """Return the bytes that a forward pass stores for the backward pass, without the tensors in `own`."""
+    """Return the bytes that a forward pass stores for the backward pass. The tensors in `own` are not counted."""
     kept: dict[int, int] = {}
 
     def keep(t: Tensor) -> Tensor:
@@ -84,14 +84,14 @@ def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        alive = forward()  # holds the saved tensors until all of them are counted: a freed address may be used again
+        alive = forward()  # keeps the saved tensors until all are counted, since a freed address may be used again
     places = {p.untyped_storage().data_ptr() for p in own}
     del alive
     return sum(size for place, size in kept.items() if place not in places)
 
 
 class Alive(TorchDispatchMode):
-    """A context that counts the bytes of tensors created in it; ``now`` is the current total and ``most`` its peak."""
+    """A context that counts the bytes of tensors created in it. `now` is the current number of bytes, and `most` the peak."""
 
     def __init__(self) -> None:
         super().__init__()

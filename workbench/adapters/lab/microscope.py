@@ -31,7 +31,7 @@ from workbench.live import Pins, heading, live, part
 from workbench.runs import Run
 
 EXAMPLE = "data/examples/adapter"
-STRONGEST = 32  # number of the strongest singular directions of W onto which the update is projected
+STRONGEST = 32  # number of leading singular directions of W onto which the update is projected
 
 
 class MicroscopeConfig(TrainConfig):
@@ -47,7 +47,7 @@ class MicroscopeConfig(TrainConfig):
 
     @property
     def place(self) -> Path:
-        """The adapter folder; a relative path is searched in the current folder, then in the project."""
+        """The adapter folder. A relative path is searched for in the current folder first, then in the project."""
         return datasets.own_path(self.folder)
 
     @model_validator(mode="after")
@@ -62,7 +62,10 @@ class MicroscopeConfig(TrainConfig):
         return self
 
     def idle(self) -> dict[str, str]:
-        """Return the knobs that have no effect; with an adapter folder, all that concern the training of an adapter."""
+        """Return the knobs that have no effect, each with the reason.
+
+        If an adapter folder is given, these are all the knobs that concern the training of an adapter.
+        """
         if not self.folder:
             return super().idle()
         return {name: "the adapter folder has its own" for name in type(self).knobs() if name not in ("folder", "model", "dtype")}
@@ -77,16 +80,17 @@ def _inputs(config: MicroscopeConfig) -> list[str]:
 
 @torch.no_grad()
 def examine(layer: Adapted) -> Record:
-    """Analyse the update of one layer; the squared norm of the update is called its square.
+    """Analyse the update of one layer with the weight W.
 
     Returns a record with
 
-    - `norm`, and `share`, the norm in percent of the norm of W;
-    - `rank`, the effective rank: exp of the entropy of the squared singular values;
-    - `rank90` and `rank99`: the smallest ranks that hold 90 and 99 percent of the square;
-    - `new`: the percentage of the square outside W's strongest directions;
-    - `along`: the share of the square inside these directions, divided by that of a random update;
-    - `lost` and `unchanged`: for a merge in bfloat16, the relative error and the share of unchanged entries, in percent.
+    - `norm`: the Frobenius norm of the update, and `share`: this norm in percent of the norm of W;
+    - `rank`: the effective rank, which is the exponential of the entropy of the normalised squared singular values;
+    - `rank90` and `rank99`: the smallest ranks of an approximation that keeps 90 and 99 percent of the squared norm;
+    - `new`: the percentage of the squared norm that is outside the `STRONGEST` leading singular directions of W;
+    - `along`: the share of the squared norm inside these directions, divided by the same share of a random update;
+    - `lost`: the relative error of a merge in bfloat16, in percent;
+    - `unchanged`: the percentage of the entries of W that this merge does not change.
     """
     update = layer.adapters[layer.active[0]]
     weight = layer.own[0].float()
@@ -123,9 +127,10 @@ def examine(layer: Adapted) -> Record:
 
 
 def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
-    """Return the squared singular values in descending order.
+    """Return the squared singular values of the update in descending order.
 
-    They are those of a small core matrix if the update is a product of two factors, else the eigenvalues of the Gram matrix.
+    If the update is a product of two factors, they are computed from a small core matrix, otherwise as the eigenvalues of the
+    Gram matrix.
     """
     parts = factors_of(update, layer.in_features, layer.out_features)
     if parts is not None:
@@ -137,7 +142,7 @@ def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
 
 
 def _inside(weight: Tensor, delta: Tensor) -> float:
-    """Return ``||U' Delta V||^2``, where two steps of subspace iteration give U and V, W's strongest singular directions."""
+    """Return ``||U' Delta V||^2``. U and V are leading singular vectors of W, found by two steps of subspace iteration."""
     rank = min(STRONGEST, *weight.shape)
     V = torch.linalg.qr(weight.T @ torch.randn(weight.shape[0], rank, generator=torch.Generator().manual_seed(0))).Q
     for _ in range(2):
@@ -148,7 +153,7 @@ def _inside(weight: Tensor, delta: Tensor) -> float:
 
 @live
 def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw six maps with a cell for each layer: relative update, share along W's directions, rounding error, three ranks."""
+    """Draw six maps with a cell for each layer: relative norm, share in W's leading directions, rounding error, three ranks."""
     last = records[-1]
     ranks = [r["rank99"] for r in records]
     heading(
@@ -179,7 +184,7 @@ MAPS = {
 
 
 def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """Report the range of the relative update and of the rounding error over the layers."""
+    """Report the range of the relative norm of the update and of the rounding error over the layers."""
     shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
     deepest = max(records, key=lambda r: r["share"])
     return (
@@ -190,7 +195,7 @@ def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -
 
 
 def between(values: Sequence[float]) -> str:
-    """The range of some numbers in two digits, or the one number if they do not differ."""
+    """Return the range of some numbers with two digits, or a single number if both ends are equal."""
     low, high = (f"{end:.2g}" for end in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
@@ -199,7 +204,7 @@ def between(values: Sequence[float]) -> str:
     "adapters/microscope", version=3, inputs=_inputs, figure=draw_microscope, story=tell_microscope, prepare=warm_up, threads=2
 )
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
-    """Analyse each layer of an adapter: relative update, ranks, overlap with W's directions, rounding of a bfloat16 merge."""
+    """Analyse the update of each layer: its norm, ranks, overlap with the directions of W, and rounding in a bfloat16 merge."""
     folder = config.place if config.folder else trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     phases.say("reading the adapter")

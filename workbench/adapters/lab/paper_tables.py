@@ -1,4 +1,4 @@
-"""The result tables of the paper (version 12) above ours.
+"""Two result tables of the paper (version 12), each with our own results below those of the paper.
 
 Models and tasks differ, so only the order of the methods can be compared.
 """
@@ -20,10 +20,11 @@ RATES = {"shared": "one rate", "own": "own rates"}
 
 
 def results() -> pd.DataFrame:
-    """Return Table 5 for four methods: the paper's accuracy in percent; our test loss on sums and percentage of exact answers.
+    """Return Table 5 for four methods.
 
-    The column `ahead` names the best method of a row. It ignores the uncertainty, which the paper does not report and our
-    figures show.
+    The paper reports the accuracy in percent. Our rows are the test loss on sums, and for SmolLM2-135M also the percentage of
+    sums that are answered exactly. The column `ahead` names the best method of each row, without regard to the uncertainty. The
+    paper does not report the uncertainty; our figures show it.
     """
     ours = []
     for name in ("methods", "rwkv", "smollm2", "answers"):
@@ -41,7 +42,10 @@ def results() -> pd.DataFrame:
 
 
 def ranks() -> pd.DataFrame:
-    """Return Table 7, MiSS at different ranks: the paper's accuracy in percent; our test loss, each rank at its own rate."""
+    """Return Table 7, which compares the ranks of MiSS.
+
+    The paper reports the accuracy in percent. Our rows are the test loss, where each rank has the best learning rate for it.
+    """
     rows = [r for r in judging_rows(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
     ours = _means(rows, "loss", "loss on sums, own rates", lambda r: str(r["rank"]))
     return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
@@ -50,7 +54,10 @@ def ranks() -> pd.DataFrame:
 def _means(
     records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
 ) -> list[dict[str, object]]:
-    """Return means over the judging seeds, one row for each model and place (a column of the table)."""
+    """Return means of `column` over the seeds that test the methods, one row for each model and each column of the table.
+
+    ``place(record)`` returns the column of the table to which a record belongs. The values are multiplied by `times`.
+    """
     found: dict[tuple[str, str], list[float]] = {}
     for r in records:
         if r.get(column) is not None:
@@ -62,7 +69,7 @@ def _means(
 
 
 def _beside(number: int, ours: Sequence[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    """Return the paper's table of this number with our rows below it."""
+    """Return table `number` of the paper with the rows `ours` below it."""
     path: Path = methods.data_folder("adapters") / "papers" / "adapters-tables.csv"
     paper = pd.read_csv(path, dtype={"column": str}).query("table == @number").assign(**{"from": "paper"})
     table = pd.concat([paper, pd.DataFrame(ours, columns=["from", "model", "task", "column", "value"])])

@@ -15,7 +15,7 @@ from workbench.plotting import figure, finish, series
 
 
 def draw_controls(records: Sequence[Record]) -> Figure:
-    """Draw the test loss of MiSS, Bat-row and their controls, and how much better each control is than its method."""
+    """Draw the test loss of MiSS, Bat-row and their controls, and the advantage of each control over the unchanged method."""
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
     panels = [Panel("", LOSS), Panel("advantage over its method", LOSS, {}, "nats per token", whole)]

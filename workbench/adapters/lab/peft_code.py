@@ -1,4 +1,4 @@
-"""The program that makes the adapter of a panel with PEFT."""
+"""A program that trains the same adapter as a panel, but with PEFT."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, lorap
 
 
 def program(config: Any) -> str:
-    """Return a complete program that trains and saves the adapter with PEFT; "" or a comment if PEFT does not have the method."""
+    """Return a complete program that trains and saves the adapter with PEFT, or "" or a comment if PEFT lacks the method."""
     made = in_peft(config)
     if not made or made.startswith("# PEFT has no"):
         return made
@@ -73,7 +73,7 @@ def program(config: Any) -> str:
 
 
 def in_peft(config: Any) -> str:
-    """Return a program that makes the same adapter with PEFT; a comment or "" if PEFT does not have this method."""
+    """Return a program that makes the same adapter with PEFT, or a comment or "" if PEFT does not have the method."""
     c = config
     if c.method in ("bat-row", "full"):
         return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
@@ -96,7 +96,7 @@ def in_peft(config: Any) -> str:
 
 
 def _config(c: Any) -> str:
-    """Return the call that makes PEFT's config."""
+    """Return the Python expression that creates PEFT's config."""
     given = {"r": c.r}
     kind, more = "LoraConfig", STARTS.get(c.method, "")
     if c.method in LORAS:
@@ -122,6 +122,6 @@ def _targets(c: Any) -> str:
         return repr([*c.targets])
     if c.model == checkpoints.TINY_RWKV6 or c.model.endswith(".pth"):
         return repr([*OF_RWKV6])  # PEFT resolves "all-linear" only for models of transformers
-    if c.method == "lora-ga":  # its gradients are computed before PEFT resolves "all-linear"
+    if c.method == "lora-ga":  # the gradients of LoRA-GA are computed before PEFT resolves "all-linear"
         return repr([*OF_LLAMA])
     return '"all-linear"'

@@ -1,4 +1,4 @@
-"""Adapters of PEFT as additional points of a comparison; this needs the package `peft`."""
+"""Adapters of PEFT as additional points of a comparison. They need the package `peft`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.training import drawn
 
 
 def read(text: str) -> dict[str, Any]:
-    """Return a PEFT config from JSON; raises KnobError if the text is not valid JSON with a ``peft_type``."""
+    """Return a PEFT config from JSON. Raises KnobError if the text is not valid JSON with a ``peft_type``."""
     try:
         found = json.loads(text)
         found["peft_type"] = str(found["peft_type"]).upper()
@@ -26,7 +26,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def label(text: str) -> str:
-    """Return the label of the points of this config, such as ``PEFT VERA``."""
+    """Return the label of the points of this PEFT config, such as ``PEFT VERA``."""
     return f"PEFT {read(text)['peft_type']}"
 
 
@@ -49,5 +49,5 @@ class PeftTuner(Tuner):
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": self.config.lr}]
 
     def updates(self) -> dict[str, Tensor]:
-        """Return no updates, since the layers of PEFT have no common way to compute them."""
+        """Return an empty dict, since the layers of PEFT have no common way to compute their updates."""
         return {}

@@ -40,7 +40,7 @@ FOLDER = {"svamp": ("svamp",), "gsm8k": ("gsm8k-train", "gsm8k-test"), "math-500
 
 @dataclass(frozen=True)
 class Problems:
-    """A set of questions in three parts; ``final(answer)`` returns the judged part, and None means the whole answer."""
+    """A set of questions in three parts. ``final(answer)`` returns the judged part of an answer; None means the whole answer."""
 
     name: str
     train: tuple[Pair, ...]
@@ -51,7 +51,7 @@ class Problems:
 
 @lru_cache(maxsize=8)
 def load(name: str) -> Problems:
-    """Return the set of this name; raises DataError if it is not available."""
+    """Return the set of this name. Raises DataError if the set is not available."""
     if name in BUNDLED:
         rows = [row for row in datasets.load(BUNDLED[name]) if row.get("task", name) == name]
         parts = [
@@ -89,7 +89,7 @@ def _plain(worked: str) -> str:
 
 
 def _split(name: str, rows: Sequence[Pair], final: Callable[[str], str] | None) -> Problems:
-    """Split shuffled questions into 70 % training, 10 % validation and 20 % test; the order is always the same."""
+    """Shuffle the questions in a fixed random order and split them into 70 % training, 10 % validation and 20 % test."""
     mixed = random.Random(0).sample(list(rows), len(rows))
     if len(mixed) < 10:
         raise DataError(f"{name} has {len(mixed)} questions; expected at least 10")
@@ -110,7 +110,10 @@ def _tables(name: str) -> list[Path]:
 
 
 def last_number(text: str) -> str:
-    """Return the last number after ``####``, or of the whole text, without commas and a final ``.0``; "" if there is none."""
+    """Return the last number of a text, or of the part after the last ``####`` if the text contains this mark.
+
+    Commas and a final ``.0`` are removed. If there is no number, "" is returned.
+    """
     found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text.rpartition("####")[2] if "####" in text else text)
     return re.sub(r"\.0+$", "", found[-1].replace(",", "")) if found else ""
 

@@ -1,4 +1,4 @@
-"""Questions that the panels ask before a run. All methods run at the rates that the reference comparison chose for them."""
+"""Questions that the panels ask before a run. By default, each method has the best learning rate of the reference comparison."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from workbench.adapters.lab.colours import NAMES
 from workbench.experiment import Question, Record
 
-# the rates that the reference chose on sums (tests compare them with its records)
+# the best learning rates of the reference comparison on sums (tests compare them with the reference records)
 CHOSEN = {"miss": 0.0035, "lora": 0.004, "full": 0.0014, "bat-row": 0.0017}
-RANKS = {4: 0.0035, 64: 0.0011}  # of MiSS
-SHARED = 0.001  # the one rate of the comparison in which all methods have the same
+RANKS = {4: 0.0035, 64: 0.0011}  # the same for MiSS, by rank
+SHARED = 0.001  # the learning rate of the comparison in which all methods have the same one
 QUICK = {"model": "tiny-llama", "data": "sums", "steps": 100, "samples": 2000, "batch": 16, "every": 5}
-SAME = 0.03  # nats per token: a smaller difference is less than that between two seeds
+SAME = 0.03  # nats per token: smaller differences are within the variation between seeds
 SHORT = "This run has one seed and 100 steps; the fits of the ledger have 300."
 
 
@@ -22,7 +22,7 @@ def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
 
 
 def _lower(records: list[Record], rival: list[Record]) -> int:
-    """0: the pinned run has the lower loss, 1: this run has, 2: they differ by less than `SAME`."""
+    """Return 0 if the pinned run has the lower loss, 1 if this run has, and 2 if the losses differ by less than `SAME`."""
     gap = records[-1]["held_out"] - rival[-1]["held_out"]
     return 2 if abs(gap) < SAME else 1 if gap < 0 else 0
 
@@ -103,7 +103,10 @@ TRAIN = (
 
 
 def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
-    """Which of the answers the rank belongs to: at most each bound, or above all of them."""
+    """Return a function that gives the index of the right answer: the first of `bounds` that is not below the rank.
+
+    If the rank is above all bounds, the index is that of the answer after the last bound.
+    """
     return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 
 

@@ -1,4 +1,4 @@
-"""The drawing of the method: one small trained matrix is repeated over the whole weight."""
+"""The drawing that explains MiSS: one small trained matrix is repeated over the whole weight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHADES = np.array([[0.9, 0.35], [0.2, 0.7], [0.55, 0.95], [0.8, 0.3], [0.25, 0.6
 
 
 def _shard(axes: Axes, left: float, width: float, height: float) -> None:
-    """The small matrix, in shades of one colour."""
+    """Draw the small matrix of MiSS in shades of one colour."""
     rows, columns = SHADES.shape
     for (row, column), shade in np.ndenumerate(SHADES):
         corner = (left + column * width / columns, TOP + row * height / rows)
@@ -22,12 +22,12 @@ def _shard(axes: Axes, left: float, width: float, height: float) -> None:
 
 
 def _rectangle(corner: tuple[float, float], width: float, height: float, colour: str, alpha: float = 1.0, edge: str = "none"):
-    """A filled rectangle."""
+    """Return a filled rectangle."""
     return Rectangle(corner, width, height, facecolor=colour, alpha=alpha, edgecolor=edge, linewidth=0.8)
 
 
 def draw(axes: Axes) -> None:
-    """Fill the axes with the frozen weight, the repeated matrix of MiSS, and the two matrices of LoRA."""
+    """Draw the frozen weight, the repeated matrix of MiSS, and the two matrices of LoRA."""
     axes.add_patch(_rectangle((30, TOP), SIDE, SIDE, HAIR))
     axes.text(30 + SIDE / 2, TOP + SIDE / 2, "W\nfrozen", ha="center", va="center", fontsize=10, color=INK)
     axes.text(180, TOP + SIDE / 2, "+", ha="center", va="center", fontsize=18, color=INK)

@@ -1,4 +1,4 @@
-"""The comparison adapters/sizes: start time, step time and kept memory of each method on single layers of several widths."""
+"""The comparison adapters/sizes, which measures the time and the memory of each method on single layers of several widths."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ class SizeConfig(Config):
 
 @fit("adapters/layer", version=3, score="step_ratio", higher=False)
 def on_layer(config: SizeConfig, run: Run) -> Record:
-    """Measure the CPU time to make an adapter and of its forward and backward pass, in turns with the frozen layer alone."""
+    """Measure the CPU time to create an adapter, and the CPU time of a forward and backward pass with it.
+
+    Passes with the adapter alternate with passes of the frozen layer alone, so that both run under the same conditions.
+    """
     with drawn(config.seed):
         base = nn.Linear(config.width, config.width, bias=False).requires_grad_(False)
-        x = torch.randn(config.tokens, config.width).requires_grad_()  # as if earlier layers were adapted too
+        x = torch.randn(config.tokens, config.width).requires_grad_()  # with a gradient, as if earlier layers had adapters, too
         wished = torch.randn(config.tokens, config.width)
     halved = config.method not in (*FAMILY, "full", "lora-fa")
     given = AdapterConfig(method=config.method, r=max(config.r // 2, 1) if halved else config.r, seed=config.seed)
@@ -66,14 +69,14 @@ def on_layer(config: SizeConfig, run: Run) -> Record:
 
 
 def _gradient(base: nn.Linear, x: Tensor, wished: Tensor) -> Tensor:
-    """Return the gradient for the start of LoRA-GA, here that of the mean squared error to `wished`."""
+    """Return the gradient from which LoRA-GA starts. The loss is the mean squared error between the output and `wished`."""
     weight = base.weight.detach().clone().requires_grad_()
     loss = (nn.functional.linear(x.detach(), weight) - wished).square().mean()
     return torch.autograd.grad(loss, weight)[0]
 
 
 def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
-    """Call the functions in turns; return the median CPU time of each in seconds, without the first turn."""
+    """Call the functions in turn, and return the median CPU time of each in seconds. The first turn is not counted."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for run, into in zip(runs, times, strict=True):
@@ -88,7 +91,7 @@ PANELS = {"init_seconds": "start, CPU seconds", "step_ratio": "step / frozen ste
 
 
 def draw_sizes(records: Sequence[Record]) -> Figure:
-    """Draw start time, step time and kept memory against the width of the layer."""
+    """Draw the time to create an adapter, the time of a step, and the kept memory against the width of the layer."""
     with figure() as fig:
         for axes, (column, name) in zip(fig.subplots(1, 3), PANELS.items(), strict=True):
             series(axes, summary(records, column, "width"), "width", COLOURS, markers=MARKERS)
@@ -108,7 +111,7 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
 
 
 def _finding(records: Sequence[Record]) -> str:
-    """Return the title: the time of a step at the largest width, relative to that of the frozen layer."""
+    """Return the title, which gives the time of a step at the largest width, relative to that of the frozen layer."""
     widest = max(r["width"] for r in records)
     means = summary([r for r in records if r["width"] == widest], "step_ratio").set_index("label")["mean"]
     said = [f"{NAMES[label]} {means[label]:.2f}" for label in ("miss", "lora", "bat-row", "bat-col") if label in means]
@@ -149,7 +152,7 @@ SMALL: dict[str, Any] = {
     paper="Figure 2 (start time) and Table 8 (memory), on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Ten methods on one layer of width 128 to 2,048: start time, time of a step, memory kept for the backward pass."""
+    """Compare ten methods on one layer of width 128 to 2,048: start time, time of a step, memory kept for the backward pass."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

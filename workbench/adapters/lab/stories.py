@@ -1,4 +1,4 @@
-"""Stories (short summaries of the records) of the live experiments, and the questions that are asked before a run."""
+"""Stories, which are the texts above the pictures, of the live experiments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.live import Pins
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Report the loss, the answers, the largest change of a layer, and the difference in loss to a pinned run."""
+    """Report the loss, the answers, the largest change of a layer, and the difference in loss from a pinned run."""
     last = records[-1]
     answered = f"{right(last)} held-out questions are answered exactly"
     if not last["step"]:
@@ -30,7 +30,7 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
 
 
 def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Report whether the answers are right, or, if the right answer is not known, whether training changed the answer."""
+    """Report whether the two answers are right. If the right answer is not known, report whether training changed the answer."""
     last = records[-1]
     if last["right"] is None:
         same = last["before"] == last["after"]

@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods at a shared rate and at their own rates, controls, ranks."""
+"""The comparisons behind the figures: methods at the same and at their best learning rates, controls, and ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.comparison import Point, comparison, view
 from workbench.knobs import knob
 from workbench.models import SMOLLM2
 
-SHARED = 1e-3  # the learning rate of all methods at the places "shared"
+SHARED = 1e-3  # the learning rate of all methods in points with rates="shared"
 FIVE = ("full", "lora", "pissa", "miss", "bat-row")
 KNOBS = ("method", "r", "alpha", "q", "lr", "control", "form", "dropout", "iterations", "compat", "ratio")
 TINY_SIZE = {"steps": 300, "batch": 16}
@@ -29,7 +29,7 @@ class MethodsConfig(StudyConfig):
 
 
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
-    """Yield each method at its own rate, which is chosen on held-out questions, and at the shared rate."""
+    """Yield two points for each method: at its best learning rate (chosen on held-out questions), and at the shared one."""
     series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
     if config.peft:  # the PEFT config contains the rank
         knobs = {**config.knobs_of("lora"), "peft": config.peft}
@@ -49,7 +49,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
-    """Fourteen methods on the tiny llama, sums of two and three numbers: all at one rate, and each at its own rate."""
+    """Compare fourteen methods on the tiny llama on sums, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -91,7 +91,7 @@ forgetting = view(
     paper="Table 5, RWKV-6: the same comparison on the second architecture",
 )
 def rwkv(config: MethodsConfig) -> Iterator[Point]:
-    """Five methods on the tiny RWKV-6, sums of two and three numbers: all at one rate, and each at its own rate."""
+    """Compare five methods on the tiny RWKV-6 on sums, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -113,7 +113,7 @@ def rwkv(config: MethodsConfig) -> Iterator[Point]:
     paper="Table 5: on a real language model, three judging seeds",
 )  # fmt: skip
 def smollm2(config: MethodsConfig) -> Iterator[Point]:
-    """Five methods on SmolLM2-135M, sums of two and three numbers: all at one rate, and each at its own rate."""
+    """Compare five methods on SmolLM2-135M on sums, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -137,7 +137,7 @@ PARTS: dict[str, dict[str, Any]] = {
     paper="not in the paper: whether the tiling of MiSS and the weight guide of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """MiSS and MiSS with an orthogonal A; Bat-row and Bat-row with W shuffled, without W, and without the identity."""
+    """Compare MiSS with an orthogonal A to MiSS, and Bat-row with a shuffled W, no W or no identity to Bat-row."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)
@@ -156,7 +156,7 @@ RANKS = (4, 8, 16, 32, 64)
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
 )
 def ranks(config: StudyConfig) -> Iterator[Point]:
-    """Norm of the first gradient and test loss against the rank of LoRA, MiSS and Bat-row, each rank at its own rate."""
+    """Compare ranks of LoRA, MiSS and Bat-row by first gradient norm and test loss, each rank at its best learning rate."""
     for method in ("lora", "miss", "bat-row"):
         for r in RANKS if config.budget > 2 else RANKS[1::2]:
             settings = config.settings(method, higher=-1 if r == 64 and method in ("lora", "miss") else 0)

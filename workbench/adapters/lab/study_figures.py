@@ -1,4 +1,8 @@
-"""Figures of the comparisons of methods. At its own rate means: at the rate chosen for the method on held-out questions."""
+"""Figures of the comparisons of methods.
+
+The own rate of a method is the learning rate that was chosen for this method on held-out questions. The shared rate is one
+learning rate for all methods.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,25 @@ from workbench.plotting import figure, finish
 
 
 def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = LOSS) -> list[tuple[str, str]]:
-    """Return `Measure.lead` at the shared rate and at own rates, each with its place in words, as `sentence` takes them."""
+    """Return two pairs of texts for `sentence`: the advantage of `one` over `over`, and the learning rates for which it holds.
+
+    The first pair is for the shared learning rate, the second for the best learning rate of each method.
+    """
     words = {"shared": "at one rate", "own": "each at its own rate"}
     return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
 
 
 def in_order(records: Sequence[Record]) -> list[str]:
-    """Return the labels of these rows in the common order of the figures; other labels (points of PEFT) come last."""
+    """Return the labels in the records, in the order that all figures use. Other labels (adapters of PEFT) come last."""
     found = dict.fromkeys(r["label"] for r in records)
     return [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
-    """Draw the test loss at the shared rate, at own rates, and there the advantage of each method over LoRA, seed by seed."""
+    """Draw the test loss with the same learning rate for all methods, and with the best learning rate of each method.
+
+    A third panel shows the advantage over LoRA at the best learning rates, as the difference between fits with the same seed.
+    """
     labels, own = in_order(records), {"rates": "own"}
     panels = [
         Panel("all at one rate", LOSS, {"rates": "shared"}),
@@ -53,7 +63,10 @@ def draw_methods(records: Sequence[Record]) -> Figure:
 
 
 def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Sequence[str]) -> None:
-    """Reduce the ticks; write a label whose loss is far above the others at the edge, so that the others stay distinguishable."""
+    """Reduce the number of ticks. If one loss is far above the others, write it at the edge of the axes.
+
+    The axes then cover only the other losses, so that these can be distinguished.
+    """
     axes.locator_params(axis="x", nbins=4)
     if panel.over is None:
         table = panel.measure.table(at(records, **panel.where))
@@ -61,7 +74,7 @@ def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Seque
 
 
 def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
-    """Write the largest mean at the edge of the axes if it is further from the others than twice their spread."""
+    """Write the largest mean at the edge of the axes if its distance from the other means is over twice the range of these."""
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
@@ -72,7 +85,10 @@ def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -
 
 
 def draw_forgetting(records: Sequence[Record]) -> Figure:
-    """Draw forgetting (the rise of the loss on prose) against the test loss: shared rate, own rates, all rates tried."""
+    """Draw forgetting (the rise of the loss on prose) against the test loss.
+
+    The panels show the methods at the same learning rate, at the best learning rate of each, and at every rate that was tried.
+    """
     labels = [label for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full") if at(records, label=label)]
     with figure() as fig:
         *judged, path = fig.subplots(1, 3, sharey=True)
@@ -111,7 +127,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
 
 
 def _width(label: str) -> float:
-    """Return the width of a line; that of LoRA is the widest, since the line of DoRA mostly covers it."""
+    """Return the width of a line. The line of LoRA is the widest, since the line of DoRA covers most of it."""
     return 3 if label == "lora" else 1.3
 
 
@@ -122,7 +138,11 @@ def named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Set few plain ticks on a logarithmic axis: 1, 2, 5 in each decade; 1, 3 for a wider range; 1 for more than 4 decades."""
+    """Set a few ticks, labelled with plain numbers, on a logarithmic axis.
+
+    The ticks are at 1, 2 and 5 in each decade if the range is below a factor of 20. Otherwise, they are at 1 and 3, or only at 1
+    if the range touches more than 3 decades.
+    """
     low, high = axis.get_view_interval()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 2, 5) if high < 20 * low else (1, 3) if len(decades) <= 4 else (1,)
@@ -135,7 +155,7 @@ SHOWN = ("lora", "lora+", "pissa", "hira", "miss", "bat-row", "full")  # drawn i
 
 
 def draw_sweep(records: Sequence[Record]) -> Figure:
-    """Draw the loss on held-out questions against the learning rate, and against the size of the first step at this rate."""
+    """Draw the loss on held-out questions against the learning rate, and against the size of the first step at that rate."""
     tried = [r for r in records if r.get("phase") == "choose" and r.get("validation") is not None and not r.get("failed")]
     sizes = {r["label"]: r["step_size"] for r in records if r.get("step_size") is not None}
     labels = list(dict.fromkeys(r["label"] for r in tried))
@@ -176,7 +196,7 @@ def _apart(values: Sequence[float]) -> str:
 
 
 def draw_curves(records: Sequence[Record]) -> Figure:
-    """Draw the loss on held-out questions during training, at the shared rate and at own rates."""
+    """Draw the held-out loss during training, with the same learning rate for all methods and with the best one of each."""
     judged = [r for r in judging_rows(records) if r.get("curve")]
     labels = [label for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full") if at(judged, label=label)]
     with figure() as fig:
@@ -208,9 +228,10 @@ def draw_curves(records: Sequence[Record]) -> Figure:
 
 
 def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
-    """Return for each seed the share of the steps that `one` needs to reach the final loss of `than`, both at own rates.
+    """Return, for each seed, the fraction of the steps after which the method `one` reaches the final loss of `than`.
 
-    The loss between two evaluations is interpolated linearly. The share is 1 if the loss is never reached.
+    Both methods have their best learning rates. The loss between two evaluations is interpolated linearly. The fraction is 1 if
+    the method never reaches that loss.
     """
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):

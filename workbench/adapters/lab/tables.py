@@ -1,4 +1,4 @@
-"""Tables: the parameter counts of the paper, recomputed from the shapes of the models, and the measures of a comparison."""
+"""Tables of the paper's parameter counts, recomputed from the shapes of the models, and of the results of a comparison."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ PRINTED = {  # rank and parameters in millions of LoRA, then of MiSS, as printed
 
 
 def count(shapes: Shapes, method: str, r: int) -> float:
-    """Return trained parameters in millions; each layer has r (in + out) in LoRA, r out in MiSS and Bat-col, r in in Bat-row."""
+    """Return the number of trained parameters in millions.
+
+    LoRA trains ``r * (in + out)`` parameters per layer, MiSS and Bat-col ``r * out``, and Bat-row ``r * in``.
+    """
     each = {"lora": lambda o, i: o + i, "miss": lambda o, i: o, "bat-col": lambda o, i: o, "bat-row": lambda o, i: i}[method]
     return shapes.blocks * r * sum(each(o, i) for o, i in shapes.layers) / 1e6
 
@@ -94,16 +97,18 @@ REACHED = "to LoRA's loss"
 
 
 def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
-    """Return a row for each method: means over the judging seeds (medians for times), at own rates or at the shared rate.
+    """Return a table with a row for each method. The values are means over the test seeds, or medians for times.
+
+    If `rates` is "own", each method has its best learning rate. If `rates` is "shared", all have the same one. The columns are
 
     - loss, exact, final: loss in nats per token, and percentages of right answers, on the test questions. `exact` counts
       whole answers, `final` only the last number or the boxed answer of worked answers;
     - forgetting: rise of the loss on prose, in nats per token;
-    - first gradient: norm of the first gradient; step / rate: mean weight change in the first step over the learning rate;
+    - first gradient: norm of the first gradient; step / rate: mean weight change in the first step, divided by the rate;
     - trained: number of trained parameters;
     - kept, peak: memory stored for the backward pass of one batch, and peak memory with gradients and the state of AdamW;
     - start, training: time to add the adapter, and time of the training;
-    - to LoRA's loss: share of the steps after which LoRA's final loss at its own rate is reached (1: never).
+    - to LoRA's loss: fraction of the steps after which the final loss of LoRA is reached (1 if never).
 
     A quantity that was not measured has no column.
     """
@@ -114,7 +119,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            middle = np.median if column.endswith("seconds") else np.mean  # a median, since the machine may be busy once
+            middle = np.median if column.endswith("seconds") else np.mean  # the median, since the machine may be busy once
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row

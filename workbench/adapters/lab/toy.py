@@ -29,7 +29,7 @@ from workbench.training import drawn, mixed
 
 
 class Perceptron(nn.Module):
-    """A multilayer perceptron of widths 1, 64, 64, 64, 1 with tanh; its two 64 x 64 layers get the adapters."""
+    """A multilayer perceptron of widths 1, 64, 64, 64, 1 with tanh. The two 64 x 64 layers get the adapters."""
 
     def __init__(self, seed: int):
         super().__init__()
@@ -47,7 +47,7 @@ class Perceptron(nn.Module):
 
 
 def wave(x: Tensor, shifted: bool) -> Tensor:
-    """Return ``sin(2 pi x)``; if `shifted`, as in the second phase, ``+ 0.3 cos(3 pi x)``."""
+    """Return ``sin(2 pi x)``, or ``sin(2 pi x) + 0.3 cos(3 pi x)`` (for the second phase) if `shifted` is True."""
     y = torch.sin(2 * torch.pi * x)
     return y + 0.3 * torch.cos(3 * torch.pi * x) if shifted else y
 
@@ -64,7 +64,7 @@ class ToyConfig(AdapterConfig):
 
 @fit("adapters/toy-fit", version=1, higher=False)
 def on_toy(config: ToyConfig, run: Run) -> Record:
-    """Train all weights on the first function for 250 epochs, then the adapter on the second; measure its squared error.
+    """Train all weights on the first function for 250 epochs. Then train the adapter on the second function and evaluate it.
 
     `validation` and `loss` are mean squared errors without noise, on two grids of points between the training points.
     """
@@ -105,7 +105,7 @@ class ToyStudyConfig(ComparisonConfig, ToyConfig):
 
 
 def draw_toy(records: Sequence[Record]) -> Figure:
-    """Draw the mean squared error at the shared rate of the paper, and at own rates."""
+    """Draw the mean squared error with the paper's learning rate for all methods, and with the best learning rate of each."""
     error = replace(LOSS, axis="mean squared error")
     panels = [Panel(name, error, {"rates": rates}) for rates, name in RATES_NAMED.items()]
     with figure() as fig:
@@ -136,7 +136,7 @@ RATES_NAMED = {"shared": "all at 0.001", "own": "each at its own rate"}
     paper="Figure 2 and appendix C: the toy function",
 )
 def toy(config: ToyStudyConfig) -> Iterator[Point]:
-    """The toy problem of the paper: all methods at its learning rate of 0.001, and each at its own rate."""
+    """Compare methods on the toy problem of the paper, all at the paper's learning rate of 0.001 and each at its best one."""
     for method, r in RANKS.items():
         if config.few and method not in ("lora", "miss"):
             continue

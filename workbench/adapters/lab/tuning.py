@@ -1,4 +1,4 @@
-"""Fine-tuning of one adapter on one set of questions; the loss is that of the tokens of the answers."""
+"""Fine-tuning of one adapter on one set of questions. The loss is computed on the tokens of the answers only."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from workbench.training import Batches, Training, TrainingError, enough_memory, 
 
 MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # the text whose loss measures forgetting
-EARLY = 20  # in these first steps, divergence raises an error, and adapters without a gradient give a warning
+EARLY = 20  # divergence raises an error in these first steps; afterwards, adapters without a gradient cause a warning
 
 
 @lru_cache
 def faster_dtype(model: str) -> str:
-    """Return ``bfloat16`` if this machine needs less than 80 % of float32's time for a product of a layer's size.
+    """Return ``bfloat16`` if it is clearly faster than ``float32`` on this machine, otherwise ``float32``.
 
-    Otherwise, return ``float32``.
+    A matrix product of the size of a layer must take less than 80 % of its time in float32.
     """
     width = checkpoints.sizes(model).get("hidden_size", 512)
     took = {}
@@ -103,7 +103,7 @@ class TuningConfig(AdapterConfig):
     @field_validator("dtype", mode="before")
     @classmethod
     def _resolved(cls, value: Any, info: Any) -> Any:
-        """Replace ``auto`` by the measured format, so that the config, and thus the identity of a run, holds what is used."""
+        """Replace ``auto`` by the faster format, so that the config, which identifies a run, names the format that is used."""
         return faster_dtype(info.data.get("model", models.TINY)) if value == "auto" else value
 
 
@@ -113,7 +113,7 @@ def inputs(config: TuningConfig) -> list[str]:
 
 
 class Tuner:
-    """A fine-tuning in progress: ``for step, loss in tuner.run(until)`` trains it.
+    """A fine-tuning in progress. The loop ``for step, loss in tuner.run(until)`` trains the adapter.
 
     An interrupted run continues exactly from the result of `state_dict`. Keyword arguments are passed to `add_adapter`.
     """
@@ -137,7 +137,7 @@ class Tuner:
         self.gradient_norm, self.first_loss = 0.0, math.nan
 
     def put_on(self, **more: Any) -> list[dict[str, Any]]:
-        """Add the adapter to the model; return the trained parameters as groups for the optimizer."""
+        """Add the adapter to the model, and return the trained parameters as groups for the optimizer."""
         gradient = [self._labelled(number) for number in range(4)] if self.config.method == "lora-ga" else None
         add_adapter(self.model, self.config.of(AdapterConfig), batches=gradient, **more)
         self._idle = adapted(self.model)
@@ -159,7 +159,7 @@ class Tuner:
         return qa.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
 
     def _labelled(self, number: int) -> dict[str, Tensor]:
-        """Return a batch in the form of the model's own arguments, for the gradient of LoRA-GA."""
+        """Return a batch as keyword arguments of the model, for the gradient from which LoRA-GA starts."""
         size = min(self.config.batch, len(self.train))
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mixed(self.config.seed, 2)))
         batch = self._batch(order.roll(-number * size)[:size])
@@ -168,7 +168,7 @@ class Tuner:
         return {"input_ids": batch.ids, "labels": labels}
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train up to step `until` (None: to the last step); yield the number of each step, from 1, and its loss.
+        """Train up to step `until`, or to the last step if `until` is None. Yields the number of each step, from 1, and the loss.
 
         Raises TrainingError if the loss is not finite or diverges, or if the memory is not sufficient.
         """
@@ -198,7 +198,7 @@ class Tuner:
             self._see_who_is_reached()
 
     def _see_who_is_reached(self) -> None:
-        """Warn if some adapters receive no gradient in the first steps, since the model does not use their layers."""
+        """Warn if some adapters have received no gradient in the first steps because the model does not use their layers."""
         self._idle = {
             path: layer for path, layer in self._idle.items() if all(p.grad is None for p in layer.adapters.parameters())
         }
@@ -220,7 +220,7 @@ class Tuner:
         self.first_loss = state["first_loss"]
 
     def judge(self, part: Sequence[Pair]) -> dict[str, float]:
-        """Return the result of `qa.judge` on these questions, in batches of twice the size, since there are no gradients."""
+        """Return the result of `qa.judge` on these questions. Without gradients, batches are twice as large as in training."""
         return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
@@ -240,13 +240,13 @@ class Tuner:
 
     @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
-        """Return the loss on `tokens` tokens of held-out prose, in nats per token; its rise in training is the forgetting."""
+        """Return the loss on held-out prose of length `tokens`, in nats per token. Its rise in training measures forgetting."""
         self.model.eval()
         return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
     @enough_memory()
     def updates(self) -> dict[str, Tensor]:
-        """Return the present update ``(out, in)`` of each layer, by the path of the layer."""
+        """Return the current update ``(out, in)`` of each layer, by the path of the layer."""
         with torch.no_grad():
             return {path: layer.adapters["default"].delta(layer.own[0].float()) for path, layer in adapted(self.model).items()}
 
