@@ -5,7 +5,7 @@ from __future__ import annotations
 from workbench.adapters.lab.colours import LOSS, STYLE
 from workbench.findings import Findings, Table, declare
 
-RATES = {"shared": "all at the rate 0.001", "own": "each at its own rate"}
+RATES = {"shared": "all at the learning rate 0.001", "own": "each at its best learning rate"}
 
 declare(
     "adapters",

@@ -74,8 +74,8 @@ TRAIN = (
     ),
     Question(
         "How many directions?",
-        "Bat-row at r = 16 trains one number for eight of the weight. How many singular values of its update are larger than a "
-        "thousandth of their sum?",
+        "On this layer, Bat-row at r = 16 trains an eighth as many parameters as the weight has entries. How many singular "
+        "values of its update are larger than a thousandth of their sum?",
         ("at most 16", "17 to 48", "more than 48"),
         lambda now, rival: 0 if _above(now) <= 16 else 1 if _above(now) <= 48 else 2, _at("bat-row"),
         measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} singular values shown are larger",
