@@ -10,8 +10,8 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-# The smallest step and range, as shares of the nominal ones. Smaller drawn values are raised to them. `Laws.clamped` counts such
-# values.
+# The smallest step and range, as shares of the nominal ones. Smaller drawn values are raised to these, and counted in
+# `Laws.clamped`.
 SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)
 MOST_ASYMMETRY = 0.95
 
