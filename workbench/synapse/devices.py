@@ -164,7 +164,7 @@ class Affine(Device):
 
 
 def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
-    """Return the geometric sum ``1 + (1 - b) + ... + (1 - b)^(n-1)`` in float64, where n is the number of `pulses`.
+    """Return the geometric sum ``1 + (1 - b) + ... + (1 - b)^(n-1)`` in float64, where n is `pulses`.
 
     If the change of g by one pulse is an affine function of g with slope -b, the change by n pulses is the change by the first
     pulse times this sum. The result is also accurate if b is close to 0.

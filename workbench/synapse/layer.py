@@ -26,7 +26,7 @@ from workbench.synapse.devices import geometric
 from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
-# The names of the statistics. Each one is a count over all synapses of a layer since its creation.
+# The names of the statistics. Each one is a count for one layer, from its creation on.
 STATS = (
     "pulses",  # training pulses sent to all devices
     "clipped",  # training pulses sent to a device that was already at the end of its range

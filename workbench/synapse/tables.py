@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.synapse.devices import Device, whole
 
 KNOTS = 1025  # points in the table of a smooth function: the error of linear interpolation is below 1e-6 of a step
-LARGEST = 65_536  # largest number of levels: without a closed form, each pulse is computed in turn
+LARGEST = 65_536  # largest number of levels; it is limited, since each pulse is computed in turn (there is no closed form)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
 
 @compiled
 def pulse_keys(s, step, layer):
-    """Return the keys for the cycle noise, the coin of the alternating scheme, and the write noise of one step."""
+    """Return the keys for the cycle noise, the random choices of the scheme `alternating`, and the write noise of one step."""
     return (start_key(s.seed, step, layer, CYCLE), start_key(s.seed, step, layer, COIN), start_key(s.seed, step, layer, WRITE))
 
 

@@ -40,7 +40,7 @@ def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that all schemes with pairs are close to software at the largest number of levels, and `uni` not at the smallest."""
+    """Check that schemes with pairs of devices are close to software at the most levels, and `uni` is not at the fewest levels."""
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
@@ -240,7 +240,7 @@ declare(
         "Ours: at a step spread of 0.1 to 0.5, weights trained in software and written open-loop are more accurate than "
         "training on the devices (stochastic rule)",
         OURS, "-", "synapse/variation",
-        better(  # at each spread of the step, than every scheme that is trained on the devices
+        better(  # at each spread of the step, it must be better than every scheme that is trained on the devices
             ACCURACY, "software, then written", *SCHEMES, "reference", per="sigma", among=(0.1, 0.2, 0.3, 0.5), kind="step",
             say=lambda one, other, sigma: f"spread {sigma:g}: written minus {other}, in points:",
         ),

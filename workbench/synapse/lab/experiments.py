@@ -130,7 +130,7 @@ SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):
-    """One synapse under random pulses, balanced or biased."""
+    """One synapse that receives random pulses. Pulses up and down may be equally likely or not."""
 
     title: ClassVar[str] = "pulses"
     swept = (

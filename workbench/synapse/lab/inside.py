@@ -13,7 +13,7 @@ REFRESHED = STATS.index("refreshed")
 
 
 def one_synapse(config: SynapseConfig) -> SynapseLayer:
-    """Return a layer of one synapse in float64, with weights from -1 to 1, at weight 0.
+    """Return a layer of one synapse in float64. Its weight is 0 and can range from -1 to 1.
 
     The two devices start at g = 0.5 in the schemes push-pull and alternating, at g = 0 in the scheme uni, and at the reference
     in the scheme reference.

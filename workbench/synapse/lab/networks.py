@@ -74,7 +74,7 @@ class CurveConfig(SynapseConfig):
 
 @fit("synapse/curve", version=1, inputs=inputs, in_threads=True)
 def curve(config: CurveConfig, run: Run) -> Record:
-    """Train one network and measure its accuracy several times; the last measurement is the result."""
+    """Train one network, and measure its accuracy several times during training. The last measurement is the result."""
     designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
     for look in range(1, config.looks + 1):
         designs.advance(config.samples * look // config.looks)

@@ -261,8 +261,8 @@ class FactorsConfig(StudyConfig):
 )
 def factors(config: FactorsConfig) -> Iterator[Point]:
     """Measure the accuracy with one imperfection removed at a time."""
-    # With more levels, each step is smaller. Both cases are measured: that the noise of a pulse becomes smaller in proportion to
-    # the step, and that it stays the same.
+    # With more levels, each step is smaller. Two cases are measured: the noise of a pulse shrinks in proportion to the step, or
+    # the noise stays the same.
     sigma = config.cycle_of_range(config.levels)
     spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
     without: dict[str, dict[str, Any]] = {
