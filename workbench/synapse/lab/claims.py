@@ -40,7 +40,7 @@ def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that schemes with pairs of devices are close to software at the most levels, and `uni` is not at the fewest levels."""
+    """Check that schemes with pairs of devices are close to software at the most levels, and `uni` is not at the fewest."""
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
