@@ -1,6 +1,7 @@
 """Published devices with their sources.
 
-NeuroSim describes the curvature of a response by a nonlinearity label. `conversions.nonlinearity` converts it to the shape nu.
+NeuroSim describes the curvature of a response by a nonlinearity label. `conversions.nonlinearity` converts this label to the
+shape nu of the exponential response.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ class Published:
     source: str
     on_off: float | None = None  # Gmax / Gmin
     cycle_of_range: float = 0.0  # cycle-to-cycle standard deviation of one pulse, as a share of the conductance range
-    cycle_of_step: float = 0.0  # the same standard deviation in units of the mean step
-    step_spread: float = 0.0  # of the step size
-    range_spread: float = 0.0  # of Gmax
+    cycle_of_step: float = 0.0  # cycle-to-cycle standard deviation of one pulse, in units of the mean step
+    step_spread: float = 0.0  # relative standard deviation of the step size
+    range_spread: float = 0.0  # relative standard deviation of Gmax
     verified: bool = True  # False: quoted from memory, and not checked against the published table
 
 
 def _labels(levels: int, up: float, down: float, down_levels: int | None = None) -> Callable[[], Device]:
     """Return a function that makes the exponential device with these NeuroSim labels.
 
-    Labels of opposite sign mean mirrored LTD (depression), labels of the same sign mean retraced LTD.
+    `up` is the label of LTP (potentiation), and `down` is the label of LTD (depression). Labels of opposite sign mean mirrored
+    LTD, and labels of the same sign mean retraced LTD (see `Exponential`).
     """
     return lambda: Exponential(levels, nonlinearity(up), nonlinearity(down), up * down > 0, down_levels)
 
@@ -45,9 +47,10 @@ _NOISE = "noise here scales with the mean step, not each step"
 
 
 def _ecram() -> Device:
-    """Return the EcRAM device: steps ``dw (1 - gamma_up w / high)`` up and ``dw (1 - gamma_down w / low)`` down.
+    """Return the EcRAM device.
 
-    The weight w ranges from low to high, as in aihwkit.
+    As in aihwkit, the weight w ranges from `low` to `high`. A pulse up increases w by ``dw (1 - gamma_up w / high)``, and a
+    pulse down decreases w by ``dw (1 - gamma_down w / low)``.
     """
     dw, low, high, gamma_up, gamma_down = 0.002, -0.8276, 1.1724, 0.1153, 0.5085
     step = dw / (high - low)

@@ -27,7 +27,7 @@ SCHEME_MEANINGS = {
     "reference": "pulses up and down on one device; the other is a fixed reference",
 }
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
-RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # the rules that pulse devices
+RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # all rules but float, which has no devices
 
 
 REFRESHED = (lambda c: c.refreshes, "only unidirectional pairs are refreshed, and only if refresh is switched on")
@@ -154,9 +154,10 @@ class UpdateConfig(Config):
 
     @property
     def refreshes(self) -> bool:
-        """Whether pairs are refreshed.
+        """True if pairs are refreshed.
 
-        Only unidirectional pairs need refresh. In the other schemes conductances also fall, and so stay near mid-range.
+        Only unidirectional pairs need refresh. In the other schemes, pulses also lower conductances, so the conductances stay
+        near the middle of the range.
         """
         return self.refresh != "none" and self.refresh_every > 0 and self.scheme == "uni" and self.rule != "float"
 
@@ -209,9 +210,10 @@ class NetworkConfig(Config):
     )
 
     def scales(self, sizes: list[int]) -> list[float]:
-        """Return the largest weight of each layer of a network with layer `sizes` (inputs first, then units).
+        """Return the largest weight of each layer.
 
-        Raises ValueError if `weight_scale` has neither one entry nor one for each layer.
+        `sizes` lists the number of inputs of the network, and then the number of units in each layer. Raises ValueError if
+        `weight_scale` has neither one entry nor one entry for each layer.
         """
         last = len(sizes) - 2
         if self.weight_scale is None:
@@ -239,9 +241,9 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
         return self
 
     def resolved(self) -> Self:
-        """Return the config with explicit imperfections.
+        """Return the config with the published spreads and noise written into its knobs.
 
-        If `published_noise` is set, the knobs for spreads and noise are replaced by those of the published device.
+        If `published_noise` is off, or if the device is not a published one, the config is returned unchanged.
         """
         published = CATALOGUE.get(self.device) if self.published_noise else None
         if published is None:
@@ -257,7 +259,7 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
 
 
 class PulsedConfig(SynapseConfig):
-    """The config of an experiment that needs an update rule that pulses devices; refuses ``rule="float"``."""
+    """The config of an experiment that needs devices. It refuses ``rule="float"``, which trains in software."""
 
     @model_validator(mode="after")
     def _pulses_devices(self) -> Self:
@@ -266,16 +268,16 @@ class PulsedConfig(SynapseConfig):
         return self
 
 
-SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the knobs that turn a device network into software
+SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the knobs that train in software, without devices
 
 
-# Version of how a curve's first row is read. From version 2 on, a column pulse that starts at 1 means that the conductance before
-# the first pulse is not in the file.
+# The version of the rule by which the first row of a curve is read. Since version 2, a column "pulse" that starts at 1 means that
+# the file does not contain the conductance before the first pulse.
 CURVE_START = "curve-start@2"
 
 
 def inputs(config: SynapseConfig) -> list[str]:
-    """Return references (name and checksum) of the data set and the measured curve that a run depends on."""
+    """Return references (name and checksum) to the data set and, if there is one, the measured curve that a run uses."""
     found = [datasets.ref(config.data)]
     if config.device == "measured":
         found += [f"curve@{sha256(config.curve_path)[:16]}", CURVE_START]

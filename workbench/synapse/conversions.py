@@ -1,4 +1,4 @@
-"""Conversion of device parameters to and from those of other simulators: NeuroSim's labels and aihwkit's parameters."""
+"""Conversions of device parameters: to and from NeuroSim's nonlinearity labels, and to the parameters of aihwkit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from scipy.optimize import brentq
 from workbench.synapse.devices import Affine, Device, Exponential
 
 # NeuroSim's label is this factor times the largest distance of the normalised curve from the straight line. The factor was
-# fitted to the 900 rows of NeuroSim's table, which is not distributed here. Each row gives 10.10151 to 10.10155.
+# fitted to the 900 rows of NeuroSim's table, which is not distributed here. Each row alone gives a factor from 10.10151 to
+# 10.10155.
 LABEL = 10.1015254
 
 
@@ -19,16 +20,17 @@ def neurosim_label(nu: float) -> float:
     The label is 0 for a straight line, and tends to 10.1 as nu grows.
     """
     if nu < 1e-4:
-        return LABEL * nu / 8  # for a small nu the curve is a parabola, and the formula below loses digits
+        return LABEL * nu / 8  # for a small nu, the curve is nearly a parabola, and the formula below would lose digits
     peak = -math.log(-math.expm1(-nu) / nu) / nu
     return LABEL * (math.expm1(-nu * peak) / math.expm1(-nu) - peak)
 
 
 def nonlinearity(label: float) -> float:
-    """Return the shape nu of the response with this NeuroSim label; inverts `neurosim_label` by root finding.
+    """Return the shape nu of the exponential response with this NeuroSim label.
 
-    Only the size of `label` is used. The caller interprets its sign (mirrored or retraced LTD, which is depression).
-    Raises ValueError if the label is too large for a finite nu.
+    This function inverts `neurosim_label` by root finding. It uses only the absolute value of `label`. The caller must
+    interpret the sign of the label, which distinguishes mirrored from retraced LTD (depression). Raises ValueError if the
+    label is too large for a finite nu.
     """
     label = abs(label)
     if label >= neurosim_label(500.0):
@@ -40,9 +42,10 @@ def nonlinearity(label: float) -> float:
 
 
 def neurosim_parameters(device: Exponential) -> dict[str, float]:
-    """Return NeuroSim's parameter A (divided by the number of pulses) and label for LTP and LTD.
+    """Return NeuroSim's parameters of an exponential device, for LTP (potentiation) and for LTD (depression).
 
-    LTP is potentiation, LTD is depression. The label of LTD is negative if LTD is mirrored.
+    The parameters are A, divided by the number of pulses, and the nonlinearity label NL. The label of LTD is negative if LTD
+    is mirrored.
     """
     up, down = device.nonlinearity_up, device.nonlinearity_down
     label = neurosim_label(down)
@@ -58,9 +61,9 @@ def aihwkit_parameters(device: Device) -> dict[str, float]:
     """Return the parameters of the aihwkit LinearStepDevice with the same response, for weights in [-1, 1].
 
     Noise and device-to-device variation are switched off. Every device with affine steps has such parameters, including
-    the exponential response. SoftBoundsPmaxDevice of aihwkit 1.1.0 is described as the exponential response, but in a
-    measurement it reached its range after half of `p_max` pulses. So LinearStepDevice is used instead.
-    Raises ValueError for a device whose steps are a table, and for steps that grow towards the end of the range.
+    the exponential device. The documentation of aihwkit 1.1.0 describes SoftBoundsPmaxDevice as an exponential device, but
+    we measured that it reaches the end of its range after half of its `p_max` pulses. So LinearStepDevice is used instead.
+    Raises ValueError if the steps of the device are given by a table, or if they grow towards the end of the range.
     """
     if not isinstance(device, Affine):
         raise ValueError(

@@ -1,9 +1,9 @@
 """Counter-based random numbers: each number is a hash of (seed, step, layer, purpose, row, column).
 
-The generator has no state. So a network gives the same result alone or beside others, on any number of threads, and if
-its training is split into parts. The readable and the compiled implementation draw the same numbers, though the compiled
-one draws only those that it needs. The hash is a 32-bit finalizer similar to that of MurmurHash3, with the constants of
-"lowbias32" (C. Wellons).
+The generator has no state. Therefore the result of a network does not depend on other networks that are trained beside it,
+on the number of threads, or on whether training is split into parts. The readable and the compiled implementation draw the
+same numbers, but the compiled one computes only those that it needs. The hash is a 32-bit finalizer similar to that of
+MurmurHash3, with the constants of "lowbias32" (C. Wellons).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 MASK = 0xFFFFFFFF
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 STRIDE = 0x9E3779B9  # 2^32 / golden ratio, rounded to an odd number
-# Each purpose has its own stream of numbers. The key of these is made of (seed, step, layer, purpose).
+# Each purpose has its own stream of random numbers. For the first ten purposes, the key is made of (seed, step, layer, purpose).
 ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED, LOOK = range(1, 11)
-START, DEVICES, ORDER, AGING = range(11, 15)  # these are drawn once for each run: the key is made of (seed, layer, purpose)
+START, DEVICES, ORDER, AGING = range(11, 15)  # drawn once for each run, with a key made of (seed, layer, purpose)
 
 
 def mix(x):
@@ -34,7 +34,7 @@ def mix(x):
 
 
 def key(*words: int) -> int:
-    """Return a 32-bit key made of integers, usually the seed, the step, the layer and the purpose."""
+    """Hash integers, usually the seed, the step, the layer and the purpose, into one 32-bit key."""
     found = 0
     for word in words:
         found = mix((found + (word + 1) * STRIDE) & MASK)
@@ -47,12 +47,12 @@ def _hash(key: int, rows: int, columns: int, device: torch.device | None = None)
 
 
 def uniform(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Draw uniform numbers in [0, 1), multiples of 2^-24, of shape ``(rows, columns)``."""
+    """Draw uniform random numbers of shape ``(rows, columns)``. They are multiples of 2^-24 in [0, 1)."""
     return (_hash(key, rows, columns, device) >> 8).to(dtype) * 2.0**-24
 
 
 def normal(key: int, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
-    """Draw standard normal numbers of shape ``(rows, columns)`` by the Box-Muller transform."""
+    """Draw standard normal random numbers of shape ``(rows, columns)`` by the Box-Muller transform."""
     first = _hash(key, rows, columns, device)
     radius = ((first >> 8).double() + 0.5) * 2.0**-24
     angle = (mix(first ^ STRIDE) >> 8).double() * 2.0**-24

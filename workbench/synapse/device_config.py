@@ -35,7 +35,7 @@ def _scheme(config: Any) -> str:
 def _ratio_unknown(config: Any) -> bool:
     try:
         return config.known_ratio() is None
-    except ValueError:  # the curve is refused, and the knob `curve` shows the reason
+    except ValueError:  # the file of the curve is invalid, and the knob `curve` shows the reason
         return True
 
 
@@ -151,7 +151,8 @@ class DeviceConfig(Config):
     def make_device(self) -> Device:
         """Return the device that the knobs describe.
 
-        Raises ValueError for a knob that does not fit, and for a file that cannot be used.
+        Raises ValueError if a knob has a value that the device does not allow, or if the file of a measured device is missing
+        or invalid.
         """
         if self.device == "measured":
             return self._measured()
@@ -161,7 +162,10 @@ class DeviceConfig(Config):
         )  # fmt: skip
 
     def _measured(self) -> Device:
-        """Return the device of the file `curve`; raises ValueError that begins with the name of this knob."""
+        """Return the device that the file `curve` describes.
+
+        Raises ValueError if the file is missing or invalid. The message begins with the name of the knob `curve`.
+        """
         path = self.curve_path
         if not self.curve:
             raise ValueError(
@@ -178,17 +182,17 @@ class DeviceConfig(Config):
 
     @property
     def curve_path(self) -> Path:
-        """The file of the measured curve; a relative path is searched in the current folder, then in the project."""
+        """The path of the measured curve. A relative path is searched in the current folder, then in the project folder."""
         return datasets.own_path(self.curve)
 
     def known_ratio(self) -> float | None:
-        """Return Gmax / Gmin of a published or measured device, or None if it is not known."""
+        """Return Gmax / Gmin of a published or measured device, or None if the ratio is unknown."""
         if self.device == "measured":
             return read_curve(self.curve_path, self.smooth).on_off if is_curve(self.curve_path) else None
         return CATALOGUE[self.device].on_off if self.device in CATALOGUE else None
 
     def conductance_ratio(self) -> float:
-        """Return Gmax / Gmin of the device if it is known, else the value of the knob `on_off`."""
+        """Return Gmax / Gmin of the device if the ratio is known, and the value of the knob `on_off` otherwise."""
         return self.known_ratio() or self.on_off
 
 

@@ -7,7 +7,7 @@ affine in g, so n pulses have a closed form (this module). In the second, steps 
 
 Sources: NeuroSim (Chen et al., IEDM 2017) and many device papers use the exponential response. The linear, linear-step
 and soft-bounds devices are those of aihwkit (Rasch et al., arXiv 2104.02184). The device equations of the paper (arXiv
-1707.06381) are not public, so it is an inference that it used one of these.
+1707.06381) are not public, so we can only assume that the paper used one of these devices.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch import Tensor
 
 LARGEST = 1_000_000  # largest number of levels
 STRAIGHT = 1e-15  # below this nu, the response equals a straight line in float64
-WORTHWHILE = 0.01  # in mean steps: pulses that add less are not used for programming
+WORTHWHILE = 0.01  # in units of the mean step: programming does not use pulses with a smaller step
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device with a `rise` and a `fall`.
+    """The base class of all devices. A subclass defines the size of a step up (`rise`) and of a step down (`fall`).
 
-    `levels` is N, the number of pulses from g = 0 to g = 1. If g only tends to 1, then 1 / N is the typical step.
+    `levels` is N, the number of pulses from g = 0 to g = 1. If g approaches 1 but never reaches it, 1 / N is the typical step.
     """
 
     levels: int
@@ -38,17 +38,18 @@ class Device:
         whole("down_levels", self.levels_down)
 
     def rise(self, g: Tensor) -> Tensor:
-        """Return the increase by one potentiating pulse at g, before clipping to [0, 1]."""
+        """Return the increase of `g` by one potentiating pulse, before the result is clipped to [0, 1]."""
         raise TypeError("Device.rise is abstract: expected a subclass that defines it")
 
     def fall(self, g: Tensor) -> Tensor:
-        """Return the decrease by one depressing pulse at g, before clipping to [0, 1]."""
+        """Return the decrease of `g` by one depressing pulse, before the result is clipped to [0, 1]."""
         raise TypeError("Device.fall is abstract: expected a subclass that defines it")
 
     def many(self, g: Tensor, pulses: Tensor, up: bool) -> Tensor:
-        """Return the conductances after `pulses` pulses of one direction, clipped to [0, 1].
+        """Return the conductances, clipped to [0, 1], after several pulses in the same direction.
 
-        `g` and `pulses` (integers) have the same shape. `up` chooses potentiating pulses, else they are depressing.
+        `g` holds the conductances before the pulses, and `pulses` the integer number of pulses for each of them. Both tensors
+        have the same shape. The pulses are potentiating if `up` is True, and depressing otherwise.
         """
         left = pulses.clone()
         for _ in range(int(left.max()) if left.numel() else 0):
@@ -62,9 +63,9 @@ class Device:
     def pulse(self, g: float | Tensor, up: int | Tensor = 0, down: int | Tensor = 0) -> float | Tensor:
         """Return the conductance after `up` potentiating pulses and then `down` depressing pulses.
 
-        `g` is in [0, 1]. `up` and `down` are non-negative whole numbers, and broadcast with `g`. The result is a number
-        if all arguments are numbers, else a tensor. Raises ValueError if `g` is out of range, or if a number of pulses
-        is negative or not whole.
+        `g` is in [0, 1]. `up` and `down` are whole numbers of at least 0, and are broadcast with `g`. The result is a number
+        if all arguments are numbers, and a tensor otherwise. Raises ValueError if `g` is outside [0, 1], or if a number of
+        pulses is negative or not whole.
         """
         plain = not any(isinstance(v, Tensor) for v in (g, up, down))
         value = g if isinstance(g, Tensor) and g.is_floating_point() else torch.as_tensor(g, dtype=torch.float64)
@@ -77,11 +78,14 @@ class Device:
         return value.item() if plain and value.ndim == 0 else value
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:
-        """Return the conductances after 0, 1, ..., `pulses` pulses of one direction, float64 ``(pulses + 1,)``."""
+        """Return the conductances after 0, 1, ..., `pulses` pulses in the same direction, as float64 ``(pulses + 1,)``.
+
+        The first conductance is `start`. The pulses are potentiating if `up` is True, and depressing otherwise.
+        """
         raise TypeError("Device.walk is abstract: expected a subclass that defines it")
 
     def ladder(self) -> Tensor:
-        """Return the ladder: the conductances after 0, 1, 2, ... potentiating pulses from g = 0, float64.
+        """Return the ladder: the conductances after 0, 1, 2, ... potentiating pulses from g = 0, in float64.
 
         These are the conductances that can be programmed by counting pulses. The ladder has at least `levels` pulses.
         It continues until g = 1, or until a pulse adds less than a hundredth of the mean step.
@@ -94,17 +98,17 @@ class Device:
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
-        """Return the conductances of the usual measurement of a device.
+        """Return the conductances of the usual measurement of a device: first pulses up, then pulses down.
 
-        The first tensor is measured during `levels` pulses up from g = 0, the second during `levels_down` pulses down
-        from the conductance that was reached. Both include their first conductance.
+        The first tensor holds the conductances during `levels` pulses up from g = 0. The second tensor holds those during
+        `levels_down` pulses down from the conductance reached. Each tensor includes the conductance before its first pulse.
         """
         rise = self.walk(0.0, self.levels, True)
         return rise, self.walk(rise[-1].item(), self.levels_down, False)
 
     @property
     def levels_down(self) -> int:
-        """The number of depressing pulses from g = 1 to g = 0; `levels` unless it is set separately."""
+        """The number of depressing pulses from g = 1 to g = 0. It equals `levels` unless `down_levels` is set."""
         return getattr(self, "down_levels", None) or self.levels
 
     def biased(self, bias: float) -> Device:
@@ -114,8 +118,8 @@ class Device:
     def symmetry_point(self) -> float | None:
         """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
 
-        If up and down pulses are random and equally likely, the conductance converges to it on average. Returns None if
-        there is no such point, or if steps cancel at every conductance.
+        If pulses up and down are random and equally likely, the mean conductance converges to this point. Returns None if
+        the conductance converges to no such point, for example if steps up and down cancel at every conductance.
         """
 
         def gap(g: float) -> float:
@@ -132,7 +136,7 @@ class Affine(Device):
     """A device with steps affine in g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
 
     def coefficients(self) -> tuple[float, float, float, float]:
-        """Return ``(a_up, b_up, a_down, b_down)``."""
+        """Return the coefficients ``(a_up, b_up, a_down, b_down)`` of the steps."""
         raise TypeError("Affine.coefficients is abstract: expected a subclass that defines it")
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
@@ -160,9 +164,10 @@ class Affine(Device):
 
 
 def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
-    """Return ``1 + (1 - b) + ... + (1 - b)^(n-1)`` for n `pulses`, float64; accurate for small b too.
+    """Return the geometric sum ``1 + (1 - b) + ... + (1 - b)^(n-1)`` in float64, where n is `pulses`.
 
-    The change by n affine pulses is the change by the first pulse times this sum.
+    If the change of g by one pulse is an affine function of g with slope -b, the change by n pulses is the change by the first
+    pulse times this sum. The result is also accurate if b is close to 0.
     """
     b = torch.as_tensor(b, dtype=torch.float64).clamp(max=1 - 1e-15)  # if b >= 1, the first pulse reaches the end
     n = pulses.double()
@@ -173,16 +178,17 @@ def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Exponential(Affine):
-    """A device with the exponential response: ``g(n) = (1 - e^(-nu n / N)) / (1 - e^-nu)`` after n of N pulses from 0.
+    """A device with the exponential response: ``g(n) = (1 - e^(-nu n / N)) / (1 - e^-nu)`` after n pulses from g = 0.
 
     Args:
         levels: N, the number of pulses from g = 0 to g = 1.
-        nonlinearity_up: The shape nu >= 0 of LTP; 0 is linear. It is not NeuroSim's label (see `conversions`).
-        nonlinearity_down: The shape nu of LTD.
-        retraced: If False, LTD is mirrored: it follows ``1 - g(n)`` from 1. Then, for nu > 0, steps up and down have
-            equal sizes only at the symmetry point. If True, LTD follows an LTP curve backwards. Then, if LTP and LTD have
-            the same nu and N, steps up and down have equal sizes everywhere.
-        down_levels: N of LTD. None: the same as `levels`.
+        nonlinearity_up: The shape nu >= 0 of LTP. 0 gives a straight line. nu differs from NeuroSim's nonlinearity label;
+            `conversions` converts one to the other.
+        nonlinearity_down: The shape nu >= 0 of LTD.
+        retraced: If False, LTD is mirrored: after n pulses down from g = 1, g is ``1 - g(n)``. Then, for nu > 0, steps up and
+            down have equal sizes only at the symmetry point. If True, LTD follows an LTP curve backwards. Then, if LTP and LTD
+            have the same nu and N, steps up and down have equal sizes at every g.
+        down_levels: The number of pulses from g = 1 to g = 0. None means `levels`.
     """
 
     levels: int = 64
@@ -205,11 +211,14 @@ class Exponential(Affine):
         return float(a), float(b), float(c), float(d)
 
     def coefficients_of(self, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the coefficients of devices whose shapes nu are multiplied by `factor`, each with its shape."""
+        """Return the coefficients of devices whose shapes nu are multiplied by the elements of `factor`.
+
+        Each of the four tensors has the shape of `factor`.
+        """
         up, down = self.nonlinearity_up * factor, self.nonlinearity_down * factor
         a_up, b_up = _approach(up, self.levels, 1)
         a, b = _approach(down, self.levels_down, -1 if self.retraced else 1)
-        if self.retraced:  # the formula of LTP with -n in place of n
+        if self.retraced:  # LTD has the formula of LTP with -n in place of n
             return a_up, b_up, -a, b
         return a_up, b_up, a - b, b  # the fall at g equals the rise of an LTP curve at 1 - g
 
@@ -217,7 +226,7 @@ class Exponential(Affine):
 def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
     """Return ``(a g_inf, a)``, where ``a = 1 - e^(-sign nu / N)`` and the asymptote is ``g_inf = 1 / (1 - e^-nu)``.
 
-    Both are computed without cancellation for small nu.
+    N is `levels`. Both numbers are also accurate for small nu, since they are computed without cancellation.
     """
     straight = nu < STRAIGHT
     share = torch.expm1(-sign * nu / levels)
@@ -227,7 +236,10 @@ def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class AffineStep(Affine):
-    """A device with any affine steps: ``rise(g) = up[0] - up[1] g`` and ``fall(g) = down[0] + down[1] g``, both >= 0."""
+    """A device whose steps up and down are arbitrary affine functions of g.
+
+    They are ``rise(g) = up[0] - up[1] g`` and ``fall(g) = down[0] + down[1] g``. Both must be at least 0 for g in [0, 1].
+    """
 
     levels: int
     up: tuple[float, float]
@@ -246,9 +258,11 @@ class AffineStep(Affine):
 
 @dataclass(frozen=True)
 class LinearStep(Affine):
-    """A device whose steps shrink linearly: up ``(1 - slope_up (2g - 1)) / N``, down ``(1 + slope_down (2g - 1)) / N``.
+    """A device whose steps shrink linearly towards the end of the range.
 
-    A slope of 0 gives constant steps. A slope of 1 gives soft bounds: the step is 0 at the end, which is never reached.
+    A step up is ``(1 - slope_up (2g - 1)) / N`` with N = `levels`. A step down is ``(1 + slope_down (2g - 1)) / M`` with
+    M = `down_levels`, or N if `down_levels` is None. A slope of 0 gives constant steps. A slope of 1 gives soft bounds: the
+    step is 0 at the end of the range, so the end is never reached.
     """
 
     levels: int = 64
@@ -270,7 +284,7 @@ class LinearStep(Affine):
 
 
 def whole(name: str, value: int) -> None:
-    """Raise ValueError unless `value` is a whole number of pulses."""
+    """Raise ValueError unless `value` is a whole number of pulses from 1 to `LARGEST`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
         raise ValueError(f"{name}={value!r}: expected a whole number of pulses from 1 to {LARGEST:,}")
 

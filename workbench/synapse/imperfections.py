@@ -18,7 +18,10 @@ OWN = (lambda c: not _own_noise(c), "published noise is on, so the value of the 
 
 
 class ImperfectionConfig(Config):
-    """The knobs of device imperfections; spreads are relative standard deviations from device to device."""
+    """The knobs of device imperfections.
+
+    A spread is a standard deviation from device to device. It is relative, except for the absolute `asymmetry_spread`.
+    """
 
     title: ClassVar[str] = "imperfections"
     published_noise: bool = knob(
@@ -121,10 +124,13 @@ class ImperfectionConfig(Config):
     )
 
     def spreads(self) -> bool:
-        """Return whether any knob makes devices differ from each other (stuck devices are not counted)."""
+        """Return True if any spread is above 0, so that devices differ from each other. Stuck devices do not count."""
         names = "step_spread", "range_spread", "shape_spread", "asymmetry_spread"
         return any(getattr(self, name) for name in names)
 
     def cycle_of_range(self, levels: int) -> float:
-        """Return the cycle-to-cycle standard deviation of one pulse as a share of the range, for N = `levels`."""
+        """Return the cycle-to-cycle standard deviation of one pulse, as a share of the conductance range.
+
+        `levels` is the number of levels of the device. It is needed if the unit of `cycle` is the mean step.
+        """
         return self.cycle / levels if self.cycle_unit == "mean step" else self.cycle / 100

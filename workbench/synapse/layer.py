@@ -1,4 +1,4 @@
-"""A layer whose weights are devices: reads, pulses and refresh. This is the readable implementation.
+"""A layer whose weights are stored in devices. This is the readable implementation; `compiled` holds the fast one.
 
 A weight is stored either as a differential pair, ``scale (g+ - g-)``, or as one device with a fixed reference,
 ``2 scale (g - g_ref)``. The update scheme decides which device is pulsed:
@@ -6,11 +6,11 @@ A weight is stored either as a differential pair, ``scale (g+ - g-)``, or as one
 - `uni` (unidirectional) raises g+ to increase the weight and g- to decrease it. It never uses LTD, the pulses that lower a
   conductance. This is the paper's proposal.
 - `push-pull` raises one conductance of the pair and lowers the other.
-- `alternating` sends one of these two pulses, chosen at random. So its steps are about as large as those of `uni`. It is a
-  control that Workbench adds to the paper's schemes.
+- `alternating` sends one of the two pulses of push-pull, chosen at random. So its steps are about as large as those of `uni`.
+  This scheme is a control that Workbench adds to the paper's schemes.
 - `reference` pulses a single device up or down.
 
-Only the abstract of the paper (arXiv 1707.06381) is public, so its own circuit is not known.
+Only the abstract of the paper (arXiv 1707.06381) is public, so the circuit that the paper uses is not known.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from workbench.synapse.devices import geometric
 from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
+# The names of the statistics. Each one is a count for one layer, from its creation on.
 STATS = (
-    "pulses",  # sent by training to all devices
+    "pulses",  # training pulses sent to all devices
     "clipped",  # training pulses sent to a device that was already at the end of its range
-    "refreshed",  # refreshed pairs
+    "refreshed",  # pairs that were refreshed
     "reads",  # reads of single devices by refresh
     "resets",  # resets of single devices by refresh
     "refresh_pulses",  # pulses sent by refresh
-    "missed",  # refreshed pairs whose weight is off by more than the first step of the ladder
+    "missed",  # refreshed pairs whose new conductance difference is wrong by more than the first step of the ladder
     "active",  # hidden activations with derivative 1
     "high",  # hidden activations at their upper limit
 )
@@ -43,16 +44,18 @@ class SynapseLayer(nn.Module):
     """A layer of ``(inputs, outputs)`` synapses.
 
     The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
-    (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` differs from ``scale (g+ - g-)`` only by
-    write noise. The argument `scale` is the largest weight. Random numbers depend only on the config's seed, the step and
-    the layer's `index`.
+    (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` is ``scale (g+ - g-)`` plus write noise;
+    only with the rule `float` it is trained by itself. The argument `scale` is the largest weight. The attribute `scale` is
+    twice as large in the scheme `reference`, because only one of the two conductances changes there. Programming assumes the
+    `average` device, which has no variation, because the individual devices are not known. Random numbers depend only on the
+    config's seed, the step and the layer's `index`.
     """
 
     def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
         super().__init__()
         config = config.resolved()
         self.config, self.index, self.device_law = config, index, config.make_device()
-        self.average = self.device_law.biased(config.asymmetry)  # used for programming: single devices are not known
+        self.average = self.device_law.biased(config.asymmetry)
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
         self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the conductance difference
@@ -76,7 +79,10 @@ class SynapseLayer(nn.Module):
 
     @cached_property
     def reference(self) -> float:
-        """The conductance that represents weight 0 in the reference scheme; 0.5 if the device has no symmetry point."""
+        """The conductance that represents weight 0 in the reference scheme.
+
+        It is the symmetry point if the config asks for it and the device has one. Otherwise it is 0.5.
+        """
         point = None if self.config.reference_point == "middle" else self.average.symmetry_point()
         return 0.5 if point is None else point
 
@@ -84,8 +90,9 @@ class SynapseLayer(nn.Module):
     def unit(self) -> float:
         """The unit step: the expected change of the weight by one pulse (notebook 02-inside, step 2).
 
-        The step depends on the conductance. Unidirectional pairs are refreshed and stay near Gmin, so their first step is
-        used. Devices of other schemes stay near the middle of the range (or near the reference), so the mean step there is used.
+        The actual step depends on the conductance. Unidirectional pairs are refreshed and stay near Gmin, so the unit step is
+        computed from the step at Gmin. Devices in other schemes stay near the middle of the range (or near the reference), so
+        the unit step is computed from the mean of the steps up and down at that conductance.
         """
         at = torch.tensor(0.0 if self.config.scheme == "uni" else self.reference if self.single else 0.5, dtype=torch.float64)
         up, down = self.average.rise(at).item(), self.average.fall(at).item()
@@ -94,9 +101,10 @@ class SynapseLayer(nn.Module):
         return self.max_weight * (up + down) / 2 * (1 if self.config.scheme == "alternating" else 2)
 
     def _programmed(self, target: Tensor) -> Tensor:
-        """Return the conductances ``(2, in, out)`` for weights of `target` times the largest weight.
+        """Return the conductances ``(2, in, out)`` that represent weights of `target` times the largest weight.
 
-        They are rounded to the nominal ladder, then clipped to each device's range.
+        Each conductance is rounded to the ladder of the average device (see `Device.ladder`), and then clipped to the range of
+        the device that stores it. A fixed reference is not rounded.
         """
         if self.config.scheme == "uni":
             pair = torch.stack([target.clamp(min=0), (-target).clamp(min=0)])
@@ -109,7 +117,7 @@ class SynapseLayer(nn.Module):
         return torch.stack([found[0], pair[1]]) if self.single else found
 
     def nearest(self, g: Tensor) -> Tensor:
-        """Return the number of pulses from Gmin after which the nominal device is nearest to conductance g."""
+        """Return the number of pulses from Gmin after which the average device is closest to the conductance `g`."""
         i = torch.searchsorted(self.ladder, g.double().contiguous()).clamp(1, len(self.ladder) - 1)
         return torch.where(g - self.ladder[i - 1] <= self.ladder[i] - g, i - 1, i)
 
@@ -123,10 +131,10 @@ class SynapseLayer(nn.Module):
         return counter.normal(key, *self.g.shape[1:], self.g.dtype, self.g.device)
 
     def write(self, weight: Tensor, step: int = 0) -> int:
-        """Write `weight` ``(in, out)`` open-loop: reset all devices, then send each a counted number of pulses.
+        """Write `weight` ``(in, out)`` open-loop, that is, without reading the result.
 
-        The number of pulses is that of the nominal device. Returns how many weights were clipped because they are beyond
-        the range that can be programmed.
+        All devices are reset. Then each device receives the number of pulses that the average device would need. Returns the
+        number of weights that were clipped because they are outside the range that can be programmed.
         """
         wanted = weight.double() / self.scale
         self.g.copy_(self.laws[..., 4].expand_as(self.g))
@@ -142,10 +150,10 @@ class SynapseLayer(nn.Module):
         return int(((target < -1e-6) | (target > self.ladder[-1] + 1e-6)).sum())
 
     def read(self, x: Tensor, step: int, purpose: int = counter.LOOK) -> Tensor:
-        """Return the summed currents ``(batch, out)`` of the columns if the rows are driven with `x` ``(batch, in)``.
+        """Drive the rows with `x` ``(batch, in)``, and return the summed currents of the columns ``(batch, out)``.
 
-        If `purpose` is ``counter.TRANSPOSED``, the columns are driven with `x` ``(batch, out)`` and the currents of the rows
-        are returned. Read noise is added.
+        If `purpose` is ``counter.TRANSPOSED``, the columns are driven with `x` ``(batch, out)`` instead, and the currents of
+        the rows ``(batch, in)`` are returned. Read noise is added; its random numbers depend on `step` and `purpose`.
         """
         z = x @ (self.weight.T if purpose == counter.TRANSPOSED else self.weight)
         if self.config.read_noise:
@@ -154,7 +162,10 @@ class SynapseLayer(nn.Module):
         return z
 
     def pulse(self, counts: Tensor, step: int) -> None:
-        """Send `counts` ``(in, out)`` pulses, as the scheme prescribes: positive counts raise the weight, negative lower it."""
+        """Send `counts` ``(in, out)`` pulses to the devices that the scheme chooses.
+
+        A positive count raises the weight, and a negative count lowers it.
+        """
         seed, index, scheme = self.config.seed, self.index, self.config.scheme
         up, down = counts.clamp(min=0), (-counts).clamp(min=0)
         key = counter.key(seed, step, index, counter.CYCLE)
@@ -181,7 +192,8 @@ class SynapseLayer(nn.Module):
     def move(self, which: int, counts: Tensor, up: bool, key: int, refresh: bool = False) -> None:
         """Send `counts` ``(in, out)`` pulses in one direction to device `which` (0: plus, 1: minus) of each synapse.
 
-        `key` seeds the cycle-to-cycle noise. `refresh` counts the pulses as those of refresh, not of training.
+        `key` seeds the cycle-to-cycle noise. The statistics count the pulses as refresh pulses if `refresh` is True, and as
+        training pulses otherwise.
         """
         if not counts.any():
             return
@@ -202,8 +214,9 @@ class SynapseLayer(nn.Module):
     def _pulsed(self, g: Tensor, law: Tensor, counts: Tensor, up: bool) -> tuple[Tensor, Tensor]:
         """Return the conductances after `counts` pulses, and the variance of their noise relative to that of one pulse.
 
-        If steps shrink with g, each pulse multiplies the noise of earlier pulses by 1 - b. So the variance of n pulses is less
-        than n times that of one. The variance is exact as long as no conductance is clipped at an end of its range.
+        If steps shrink during a series of pulses, each pulse multiplies the noise of the earlier pulses by 1 - b, where -b is
+        the slope of the change of g as a function of g. So the variance of n pulses is less than n times the variance of one
+        pulse. The variance is exact as long as no conductance is clipped at an end of its range.
         """
         low, high = law[..., 4], law[..., 5]
         if not isinstance(self.device_law, Table):
@@ -225,7 +238,7 @@ class SynapseLayer(nn.Module):
     def fullness(self) -> Tensor:
         """Return each conductance as a share of the highest conductance that pulses can reach in this device.
 
-        For a stuck device it is the share of the nominal Gmax.
+        For a stuck device, the share is relative to the nominal Gmax instead.
         """
         low, high = self.laws[..., 4].double(), self.laws[..., 5].double()
         return self.g.double() / torch.where(high > low, high * self.ladder[-1], 1.0)
@@ -233,8 +246,8 @@ class SynapseLayer(nn.Module):
     def refresh(self, step: int) -> None:
         """Rewrite saturating pairs (notebook 02-inside, step 4).
 
-        Refresh reads both devices of a pair, resets both, reads again, and programs the missing difference into one of them.
-        The second read corrects for a device that is stuck above Gmin, so that the reset had no effect.
+        Refresh reads both devices of a pair, resets both, reads both again, and programs the missing difference into one of
+        them. The second read is needed because a reset has no effect on a device that is stuck above Gmin.
         """
         config, full = self.config, self.fullness()
         hit = (full.amax(0) > config.refresh_above) & (full.amin(0) > config.refresh_below)
@@ -260,11 +273,11 @@ class SynapseLayer(nn.Module):
         self.weight.copy_(torch.where(hit, fresh, self.weight))
 
     def _write_verify(self, sides: Tensor, wanted: Tensor, step: int) -> None:
-        """Send one pulse and read, repeatedly, until less than half a nominal step is missing.
+        """Send one pulse at a time and read after each, until at most half a step of the average device is missing.
 
-        `sides` ``(2, in, out)`` marks the devices to pulse, and `wanted` ``(in, out)`` is the difference to reach. A device
-        is given up if it is at the end of its range, or if there is no noise and a pulse does not change it. The number of
-        pulses to each device is at most twice that of the ladder.
+        `sides` ``(2, in, out)`` marks the devices to pulse, and `wanted` ``(in, out)`` is the conductance difference to reach.
+        A device receives no more pulses once it is at the end of its range, or if a pulse does not change it although there is
+        no cycle noise. Each device receives at most twice as many pulses as the ladder has steps.
         """
         steps = self.ladder.diff()
         for trial in range(2 * len(steps)):

@@ -1,7 +1,7 @@
 """Devices that are read from a CSV file.
 
-The file holds either conductances before and after LTP and LTD pulses (`read_curve`), or the step of one pulse at each
-conductance (`read_steps`). LTP is potentiation (pulses up), LTD is depression (pulses down).
+The file holds either conductances before and after LTP and LTD pulses (`read_curve`), or the size of a step up and of a step
+down at several conductances (`read_steps`). LTP is potentiation (pulses up), LTD is depression (pulses down).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MOST = 65_536  # largest number of pulses in a curve
 LONGEST = 100_000  # largest number of characters read from a line
 ABOVE = 100  # number of lines at the start of a file that are searched for the header
 WITH_POINTS = "with decimal points, not decimal commas"
-JUMP = 0.5  # share of a curve's range; a larger step back cannot be noise
-SIGNS = {"ltp": 1, "ltd": -1}  # the direction of each column
+JUMP = 0.5  # as a share of a curve's range: a larger step in the wrong direction cannot be noise
+SIGNS = {"ltp": 1, "ltd": -1}  # the direction of each column: 1 rises, -1 falls
 AFTER_EACH = (
     "The first row is read as the conductance before the first pulse, but it looks like the conductance after it. If so, add a "
     "column pulse that counts from 1"
@@ -34,19 +34,19 @@ MOST_SMOOTHING = 0.15  # largest root mean square (rms) change by smoothing, as 
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A measured response: conductances after 0, 1, ... LTP and LTD pulses, normalised to the range of both together."""
+    """A measured response: the conductances after 0, 1, ... pulses of LTP and of LTD, normalised to their common range."""
 
     rise: np.ndarray  # LTP, (n + 1,), increasing
     fall: np.ndarray  # LTD, (m + 1,), decreasing
     on_off: float  # largest / smallest measured conductance; inf if the smallest is 0
     residual: float  # rms change by smoothing, as a share of the range; 0 without smoothing
-    note: str = ""  # a doubt about the first row of the file; "" if there is none
+    note: str = ""  # a warning about the first row of the file; "" if there is none
 
     def device(self) -> Table:
         """Return the device in which one pulse changes g from one measured point to the next.
 
-        Between two points the step is interpolated linearly. From the last point of a curve on, the step in that direction
-        is 0. So LTP and LTD may have different end points.
+        Between two points, the size of the step is interpolated linearly. At the last point of a curve and beyond it, the step
+        in the direction of this curve is 0. So LTP and LTD may have different end points.
         """
         rise, fall = self.rise, self.fall[::-1]
         up, down = np.append(np.diff(rise), 0.0), np.insert(np.diff(fall), 0, 0.0)
@@ -58,15 +58,15 @@ class MeasuredCurve:
 def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before the first and after each pulse.
 
-    Row 1 is the conductance before the first pulse, unless the file has a column ``pulse``. This column gives the number of
-    pulses before each measurement: 0 for the conductance before the first pulse, 1 for the conductance after it. If it starts
-    above 0, the conductance before the first pulse is the last one of the other column. The conductances after pulses that
-    were not measured are interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at
-    the end of the shorter column empty) and different end points.
+    The first numbers are the conductances before the first pulse, unless the file has a column ``pulse``. This column gives the
+    number of pulses before each measurement: 0 before the first pulse, 1 after the first pulse. If this column starts above 0,
+    the conductance before the first pulse is taken from the end of the other curve. Conductances after pulses that were not
+    measured are interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at the end of
+    the shorter column empty) and different end points.
 
-    With `smooth`, a noisy curve is replaced by the nearest monotone curve (isotonic regression), and `MeasuredCurve.residual`
-    reports the change. Without it, a curve that is not monotone is refused. A curve in the wrong direction, or with several
-    cycles, is always refused. Raises ValueError that names the column, and the row if there is one.
+    If `smooth` is True, a noisy curve is replaced by the nearest monotone curve (isotonic regression), and `residual` of the
+    result reports the size of the change. Otherwise, a curve that is not monotone is refused. A curve in the wrong direction,
+    or with several cycles, is always refused. Raises a ValueError that names the column and, if possible, the row.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
@@ -91,8 +91,8 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
 def read_steps(path: Path | str) -> Table:
     """Read a device from the columns ``g``, ``up`` and ``down``.
 
-    ``g`` is the conductance, from 0 to 1 and increasing. ``up`` and ``down`` are the steps of one pulse at g, as shares of
-    the range. Between the rows, steps are interpolated linearly. Raises ValueError that names the row and the column.
+    ``g`` is the conductance, from 0 to 1 and increasing. ``up`` and ``down`` are the sizes of a step up and a step down at g,
+    as shares of the range. Between the rows, steps are interpolated linearly. Raises a ValueError that names the wrong cell.
     """
     table = _table(Path(path), ("g", "up", "down"))
     columns = {name: _column(table, name) for name in ("g", "up", "down")}
@@ -124,7 +124,7 @@ def read_steps(path: Path | str) -> Table:
 
 
 def is_curve(path: Path | str) -> bool:
-    """Return whether a CSV file is a curve (columns ltp and ltd) and not a table of steps (columns g, up and down)."""
+    """Return True if a CSV file holds a curve (columns ltp, ltd), False if it holds a table of steps (columns g, up, down)."""
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             names = file.readline(LONGEST).strip("\n").lower().split(",")
@@ -138,7 +138,7 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     _check_head(path, needed)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more cells than the header
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # given if a row has more cells than the header
             table = pd.read_csv(
                 path, dtype=str, skipinitialspace=True, keep_default_na=False, na_values=[""], index_col=False,
                 skip_blank_lines=False, nrows=MOST + 1, encoding="utf-8-sig",
@@ -166,7 +166,7 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_head(path: Path, needed: tuple[str, ...]) -> None:
-    """Raise ValueError if the cells of the header are not separated by commas, or if it is not the first line."""
+    """Raise ValueError if the cells of the header are not separated by commas, or if the header is not the first line."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
@@ -233,14 +233,14 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
 
 
 def _with_start(at: np.ndarray, values: np.ndarray, before: float, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add the conductance before the first pulse if it is missing: `before`, or the first value if the curve would turn back."""
+    """Add the conductance before the first pulse if it is missing. It is `before`, unless the curve would then turn back."""
     if at[0] == 0:
         return at, values
     return np.insert(at, 0, 0.0), np.insert(values, 0, sign * min(sign * before, sign * values[0]))
 
 
 def _seems_to_lack_start(values: dict[str, np.ndarray]) -> bool:
-    """Return whether each curve begins about one step after the end of the other one."""
+    """Return True if each curve begins about one step away from the end of the other curve."""
     ltp, ltd = values["ltp"], values["ltd"]
     starts = ((ltp[0] - ltd[-1], ltp[1] - ltp[0]), (ltp[-1] - ltd[0], ltd[0] - ltd[1]))
     return all(0 < 0.5 * step < gap < 2 * step for gap, step in starts)
@@ -290,8 +290,8 @@ def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, si
 def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     """Return a strictly monotone curve with a conductance for every pulse number.
 
-    `at` are the pulse numbers and `values` the conductances. Equal neighbouring conductances are merged into one point at
-    the middle of their pulse numbers, or at the end of the curve if they are there. The points between are interpolated.
+    `at` holds the pulse numbers of the conductances `values`. Equal neighbouring conductances are merged into one point, in
+    the middle of their pulse numbers or, at an end of the curve, at this end. The conductances between are interpolated.
     """
     edges = np.flatnonzero(np.diff(values) != 0)
     first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
@@ -308,8 +308,8 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
 def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
     """Fit an exponential device to a measured curve.
 
-    Returns the device and the rms distance of the two curves as a share of the range. The numbers of levels are the numbers
-    of measured pulses. Mirrored and retraced LTD are both tried.
+    Returns the device, and the root mean square (rms) distance of its response from the measured one as a share of the range.
+    The device has as many levels as each curve has pulses. The better of mirrored and retraced LTD is chosen.
     """
     levels, down = len(curve.rise) - 1, len(curve.fall) - 1
 

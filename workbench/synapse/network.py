@@ -1,11 +1,11 @@
 """A multilayer perceptron of devices, trained by back-propagation in the device arrays.
 
 This is the readable implementation; `compiled` holds the fast one. The rows of an array are driven by activations, and
-its columns sum currents. The output error is target minus output, without the derivative of the output. Errors are
-back-propagated through the same arrays, which are read transposed. The derivative of a hidden activation is 1 if it is
-strictly between its lower and upper limit, and 0 otherwise. Each sample has its own pulses, except with the rule
-`netted`, which sends pulses once for each batch. The activations and errors of all samples in a batch are computed with
-the weights at its start.
+its columns sum currents. The output error is target minus output; it is not multiplied by the derivative of the output.
+Errors are back-propagated through the same arrays, which are read transposed. The derivative of a hidden activation is 1
+if the activation is strictly between its lower and upper limit, and 0 otherwise. The activations and errors of all samples
+in a batch are computed with the weights at the start of the batch. Then pulses are sent for each sample in turn, except
+with the rule `netted`, which sums the gradients and sends pulses once for each batch.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from workbench.synapse.rules import netted_counts, pulse_counts
 
 
 class SaturationError(RuntimeError):
-    """All activations of a hidden layer are at a limit, so no error is back-propagated. The message suggests a fix."""
+    """The exception for a hidden layer whose activations are all at a limit, so that no error is back-propagated.
+
+    The message suggests a fix.
+    """
 
 
 class Perceptron(nn.Module):
     """A perceptron with layers of `sizes` (inputs, hidden units, outputs), and with the devices and updates of `config`.
 
     Raises ValueError if an input of 1 and an error of 1 request more pulses than a device has levels, or if the device has no
-    step at the conductances that the scheme uses. The first check is not a strict limit: back-propagated errors may be
-    larger than 1, and the rule `netted` sums a batch.
+    step at the conductances that the scheme uses. The first check does not limit the number of pulses strictly: errors that
+    are back-propagated may be larger than 1, and the rule `netted` sums the gradients of a batch.
     """
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
@@ -65,7 +68,7 @@ class Perceptron(nn.Module):
         return self.activations(x)[-1]
 
     def activations(self, x: Tensor, purpose: int = counter.LOOK) -> list[Tensor]:
-        """Return the inputs of each layer (with the bias row if there is one), and then the outputs.
+        """Return a list with the inputs of each layer (including the bias input, if there is one) and then the outputs.
 
         `purpose` chooses the stream of the read noise: ``counter.READ`` in training, ``counter.LOOK`` in evaluation.
         """
@@ -79,7 +82,11 @@ class Perceptron(nn.Module):
         return [*found, x]
 
     def errors(self, activations: list[Tensor], labels: Tensor) -> list[Tensor]:
-        """Return the errors ``(batch, out)`` of the outputs of each layer; those of the last layer are target minus output."""
+        """Return a list with the errors ``(batch, out)`` of each layer.
+
+        The error of the last layer is target minus output, and the errors of the other layers are back-propagated. All errors
+        are quantized to the precision that the config sets.
+        """
         outputs = activations[-1]
         target = torch.zeros_like(outputs).scatter_(1, labels[:, None], 1.0)
         found = [self._quantized(target - outputs, hidden=False)]
@@ -110,7 +117,7 @@ class Perceptron(nn.Module):
         """Train on one batch with the readable implementation.
 
         All samples are read, errors are back-propagated, and then pulses are sent sample by sample. Returns the number of
-        correct outputs before the update.
+        samples that were classified correctly before the update.
         """
         activations = self.activations(x, counter.READ)
         errors = self.errors(activations, labels)
@@ -137,12 +144,12 @@ class Perceptron(nn.Module):
             layer.pulse(pulse_counts(config, x, delta, layer.unit, hidden, key), self.step)
 
     def train_samples(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None = None) -> int:
-        """Train on ``x[order]``, in that order, and return the number of outputs that were correct before their update.
+        """Train on the samples ``x[order]``, and return how many were classified correctly before their update.
 
-        `x` is ``(n, inputs)`` in the network's dtype, `labels` ``(n,)`` and `order` are integers. Each call starts a new batch.
-        `compiled` chooses the compiled (True) or the readable (False) implementation; their results are equal up to
-        rounding. None chooses the compiled one on a CPU. Raises ValueError for arrays that do not fit. Raises SaturationError
-        if all activations of a hidden layer are at a limit during the first 100 samples.
+        `x` is ``(n, inputs)`` in the dtype of the network. `labels` ``(n,)`` and `order` hold integers. Each call starts a new
+        batch. `compiled` chooses the compiled (True) or the readable (False) implementation; their results are equal up to
+        rounding. None chooses the compiled one on a CPU. Raises ValueError if the arrays do not fit the network. Raises
+        SaturationError if all activations of a hidden layer are at a limit during the first 100 samples.
         """
         self._check_samples(x, labels, order)
         first = self.step
@@ -154,7 +161,10 @@ class Perceptron(nn.Module):
         return right + self._train(x, labels, order[len(head) :], compiled)
 
     def _check_samples(self, x: Tensor, labels: Tensor, order: Tensor) -> None:
-        """Raise ValueError for arrays that do not fit: the compiled loop does not check bounds, and would read outside them."""
+        """Raise ValueError if the arrays do not fit the network.
+
+        The check is needed because the compiled loop does not check bounds, and would read outside the arrays.
+        """
         weight = self.layers[0].weight
         if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.dtype != weight.dtype:
             raise ValueError(f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}")
@@ -206,5 +216,5 @@ class Perceptron(nn.Module):
             return (self(x).argmax(1) == labels).double().mean().item()
 
     def counts(self) -> dict[str, int]:
-        """Return the statistics of training so far by name, summed over all layers (see `layer.STATS`)."""
+        """Return the statistics of the training so far, summed over all layers. Their names are listed in `layer.STATS`."""
         return dict(zip(STATS, sum(layer.stats for layer in self.layers).tolist(), strict=True))

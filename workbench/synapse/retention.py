@@ -8,27 +8,29 @@ import torch
 from torch import Tensor
 
 Kind = Literal["power law", "PCM", "to Gmin", "to Gmax", "random"]
-START = {"PCM": 20.0}  # t0 in seconds: the time after programming at which the conductance is first read; else 1 s
+# t0, the time in seconds from programming to the first read of the conductance. It is 1 s for kinds that are not listed.
+START = {"PCM": 20.0}
 
 
 def aged(
     g: Tensor, seconds: float, kind: Kind, exponent: float, spread: float, on_off: float, key: int,
     least: float | Tensor = 0.0, most: float | Tensor = 1.0,
 ) -> Tensor:  # fmt: skip
-    """Return the normalised conductances `g` at `seconds` after they were written.
+    """Return the normalised conductances at the time `seconds` after the conductances `g` were written.
 
-    `kind` is one of these models, where t is the time and t0 the time of the first read:
+    `kind` is the name of one of the following models. In their formulas, G is the conductance at the first read, t0 is the time
+    of the first read, and t = `seconds`.
 
-    - power law: ``G (t / t0)^-v`` with t0 = 1 s. Each device draws v from a normal distribution with mean `exponent` and
-      relative standard deviation `spread`.
-    - PCM (phase-change memory): the same formula with t0 = 20 s. Each device draws v from the fit in aihwkit, with x the
-      conductance as a share of Gmax: mean ``clip(-0.0155 ln x + 0.0244, 0.049, 0.1)``, standard deviation
-      ``clip(-0.0125 ln x - 0.0059, 0.008, 0.045)``. The absolute value of v is used.
-    - to Gmin, to Gmax, random: the retention models of NeuroSim, with t0 = 1 s. They use ``(t / t0)^-v``, ``(t / t0)^v``, or
-      one of both at random for each device, with v = `exponent`.
+    - power law: The conductance becomes ``G (t / t0)^-v`` with t0 = 1 s. For each device, v is drawn from a normal distribution
+      with mean `exponent` and relative standard deviation `spread`.
+    - PCM (phase-change memory): The formula is the same, with t0 = 20 s. For each device, v is drawn from the normal
+      distribution that aihwkit uses, and its absolute value is taken. With x = G / Gmax, the mean is
+      ``clip(-0.0155 ln x + 0.0244, 0.049, 0.1)``, and the standard deviation ``clip(-0.0125 ln x - 0.0059, 0.008, 0.045)``.
+    - to Gmin, to Gmax, random: These are the retention models of NeuroSim, with t0 = 1 s and v = `exponent`. They multiply G by
+      ``(t / t0)^-v``, by ``(t / t0)^v``, or by one of these two factors, which is chosen at random for each device.
 
     `on_off` is Gmax / Gmin, and `key` is the seed. The result is clipped to [`least`, `most`], the range of each device.
-    Raises ValueError if `seconds` is before t0.
+    Raises ValueError if `seconds` is less than t0.
     """
     start = START.get(kind, 1.0)
     if seconds < start:

@@ -1,11 +1,11 @@
-"""Update rules: they turn the gradient of one sample into whole numbers of pulses. This is the readable implementation.
+"""Update rules, which turn the gradient of one sample into whole numbers of pulses. This is the readable implementation.
 
 The expected number of pulses is ``eta |x delta| / u``. Here eta is the learning rate, x the input, delta the error, and u the
 layer's unit step (the change of a weight by one pulse).
 
 Sources: NeuroSim uses stochastic rounding and rounding to nearest. The coincidence of two pulse trains is from Gokmen and
 Vlasov (2016), with the update management and the update length management of aihwkit. The single-step rule follows the
-description in the group's ISCAS 2018 abstract. Its thresholds are not given there, and were chosen for Workbench.
+abstract of Lim et al. (ISCAS 2018). The abstract does not give the thresholds of this rule; they were chosen for Workbench.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from workbench.synapse.config import UpdateConfig
 def pulse_counts(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hidden: bool, key: tuple[int, ...]) -> Tensor:
     """Return signed numbers of pulses ``(in, out)`` for inputs `x` ``(in,)`` and errors `delta` ``(out,)``.
 
-    `unit` is the layer's unit step, and `key` is (seed, step, layer). `hidden` is True if the errors were back-propagated
-    through later layers. For the rule `netted` see `netted_counts`.
+    `unit` is the unit step of the layer, and `key` is (seed, step, layer). `hidden` is True if the errors were back-propagated
+    through later layers. The rule `netted` uses `netted_counts` instead of this function.
     """
     sign = torch.outer(x.sign(), delta.sign()).long()
     if config.rule == "single":
@@ -36,7 +36,7 @@ def pulse_counts(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, hi
 
 
 def netted_counts(config: UpdateConfig, gradient: Tensor, unit: float, key: tuple[int, ...]) -> Tensor:
-    """Return signed numbers of pulses ``(in, out)`` for a `gradient` ``(in, out)`` that is summed over a batch."""
+    """Return signed numbers of pulses ``(in, out)`` for a `gradient` ``(in, out)`` that was summed over a batch."""
     return gradient.sign().long() * _rounded(config, gradient.abs() * (config.rate / unit), key)
 
 
@@ -59,7 +59,7 @@ def thresholds(config: UpdateConfig, first: bool, hidden: bool) -> tuple[float, 
 
 
 def _coincidences(config: UpdateConfig, x: Tensor, delta: Tensor, unit: float, key: tuple[int, ...]) -> Tensor:
-    """Return the number of slots ``(in, out)`` in which both the row and the column fire."""
+    """Return, for each synapse, the number of time slots in which both its row and its column fire, ``(in, out)``."""
     slots, row_rate, column_rate = coincidence_rates(config, x.max().item(), delta.max().item(), unit)
     if not slots:
         return torch.zeros(len(x), len(delta), dtype=torch.int64, device=x.device)
@@ -75,8 +75,8 @@ def coincidence_rates(config: UpdateConfig, most_x: float, most_delta: float, un
 
     `most_x` and `most_delta` are the largest input and the largest error. If one of them is 0, there are no slots.
     Update management gives the largest input and the largest error the same probability. Update length management
-    chooses just enough slots for the largest product, but at most `config.slots`. If that is too few, probabilities exceed
-    1, and pulses are lost.
+    chooses just enough slots for the product of these two, but at most `config.slots`. If `config.slots` is too small, some
+    probabilities exceed 1, and fewer pulses are sent than the gradient requires.
     """
     if not most_x or not most_delta:
         return 0, 0.0, 0.0

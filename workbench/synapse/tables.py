@@ -13,14 +13,15 @@ from torch import Tensor
 from workbench.synapse.devices import Device, whole
 
 KNOTS = 1025  # points in the table of a smooth function: the error of linear interpolation is below 1e-6 of a step
-LARGEST = 65_536  # largest number of levels: without a closed form, each pulse is computed in turn
+LARGEST = 65_536  # largest number of levels; it is limited, since each pulse is computed in turn (there is no closed form)
 
 
 @dataclass(frozen=True)
 class Table(Device):
-    """A device with tables of steps: ``up[k]`` at conductance ``knots_up[k]``, and ``down[k]`` at ``knots_down[k]``.
+    """A device whose steps are given by two tables.
 
-    Between these conductances, steps are interpolated linearly.
+    At the conductance ``knots_up[k]``, a pulse up raises g by ``up[k]``. At ``knots_down[k]``, a pulse down lowers g by
+    ``down[k]``. Between these conductances, steps are interpolated linearly.
     """
 
     levels: int
@@ -56,7 +57,7 @@ class Table(Device):
         return interpolate(g, *self.steps(False, g.device))[0]
 
     def steps(self, up: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the conductances of the table and the step at each, float64 tensors of shape ``(points,)``."""
+        """Return the conductances of one table and the steps at them, as two float64 tensors of shape ``(points,)``."""
         tables = (self.knots_up, self.up) if up else (self.knots_down, self.down)
         knots, steps = (torch.tensor(table, dtype=torch.float64, device=device) for table in tables)
         return knots, steps
@@ -77,7 +78,7 @@ class Table(Device):
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the linear interpolation of `values` at `x`, and its slope.
+    """Interpolate `values`, which are given at `knots`, linearly at `x`. Returns the results and the slopes.
 
     Outside the range of `knots` the result is constant, with slope 0. The computation is in float64, so that knots that
     are close together remain distinct.
@@ -97,10 +98,10 @@ def _smooth(levels: int, down_levels: int | None, rise, fall) -> Table:
 
 
 def power(levels: int = 64, gamma_up: float = 2.0, gamma_down: float = 2.0, down_levels: int | None = None) -> Table:
-    """Return a power-law device: steps ``(1 - g)^gamma_up / N`` up and ``g^gamma_down / N`` down.
+    """Return a power-law device, with steps ``(1 - g)^gamma_up / N`` up and ``g^gamma_down / M`` down.
 
-    N is `levels`, or `down_levels` for steps down if it is given. Sources: Fusi and Abbott (2007); aihwkit's PowStep device.
-    Raises ValueError for an exponent that is not between 0 and 20.
+    N is `levels`. M is `down_levels` if it is given, and N otherwise. Sources: Fusi and Abbott (2007); aihwkit's PowStep device.
+    Raises ValueError if an exponent is not between 0 and 20.
     """
     for name, gamma in (("gamma_up", gamma_up), ("gamma_down", gamma_down)):
         if not 0 <= gamma <= 20:
@@ -114,12 +115,12 @@ def exponential_step(
     levels: int = 64, *, weight_up: float, weight_down: float, gamma_up: float, gamma_down: float,
     a: float, b: float, low: float = -1.0, high: float = 1.0, step: float | None = None, down_levels: int | None = None,
 ) -> Table:  # fmt: skip
-    """Return an exponential-step device, aihwkit's ExpStep.
+    """Return an exponential-step device, which corresponds to aihwkit's ExpStep.
 
     Steps are ``step max(0, 1 - A e^(gamma z))`` up and ``step max(0, 1 - A e^(-gamma z))`` down, where
-    ``z = 2 a w / (high - low) + b`` and ``w = low + (high - low) g`` is aihwkit's weight. A is `weight_up` or `weight_down`.
-    `step` is aihwkit's dw_min divided by its range ``high - low``, by default ``1 / levels``. If A is negative, steps are
-    larger than that, and the device needs fewer than `levels` pulses from end to end.
+    ``z = 2 a w / (high - low) + b`` and ``w = low + (high - low) g`` is aihwkit's weight. A is `weight_up` or `weight_down`,
+    and gamma is `gamma_up` or `gamma_down`. `step` is aihwkit's dw_min divided by the range ``high - low``; the default is
+    ``1 / levels``. If A is negative, all steps are larger than `step`, so fewer than ``1 / step`` pulses cross the range.
     """
     whole("levels", levels)
     step = 1 / levels if step is None else step

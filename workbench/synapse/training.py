@@ -1,4 +1,4 @@
-"""Training of perceptrons of devices: the order of the samples, and several networks trained in parallel."""
+"""Training of perceptrons of devices, one or several in parallel, and the order of the training samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def digits_of(config: SynapseConfig) -> Digits:
 
 
 def order_of(config: SynapseConfig, available: int) -> Tensor:
-    """Return the order of training samples, ``(config.samples,)``.
+    """Return the indices of the training samples in the order of training, ``(config.samples,)``.
 
-    Each pass over the `available` samples is a new random permutation. The last pass is cut if necessary.
+    Each pass over the `available` samples is a new random permutation. The last pass is cut short if necessary.
     """
     generator = torch.Generator().manual_seed(counter.key(config.seed, 0, counter.ORDER))
     passes = -(-config.samples // available)
@@ -61,7 +61,7 @@ class Designs:
         """
         from workbench.synapse.compiled.train import announce  # imported here, since importing numba takes a second
 
-        announce()  # in this thread, because listeners to phases are set for each thread
+        announce()  # called in this thread, because each thread has its own listener (see `phases`)
         if len(self.configs) == 1:
             self._advance(0, until)
             return
@@ -80,7 +80,7 @@ class Designs:
 
 
 def train(*configs: SynapseConfig) -> Designs:
-    """Train the networks of `configs` in parallel, and return them."""
+    """Train the networks of `configs` in parallel, and return the trained networks."""
     designs = Designs(configs)
     designs.advance()
     return designs
@@ -89,7 +89,8 @@ def train(*configs: SynapseConfig) -> Designs:
 def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron, int]:
     """Write the weights of the network `software` into devices open-loop.
 
-    Returns the network of `config`'s devices, and the number of weights that were clipped because they were too large.
+    Returns the network of devices that `config` describes, and the number of weights that were clipped because they were too
+    large.
     """
     network = Perceptron(software.sizes, config)
     pairs = zip(network.layers, software.layers, strict=True)

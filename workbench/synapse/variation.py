@@ -1,4 +1,4 @@
-"""Device-to-device variation: the parameters of each device are drawn once, from a separate random generator."""
+"""Device-to-device variation. The parameters of each device are drawn once, from a separate random generator."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-# As shares of the nominal step and range. A drawn value below these is raised to them, and counted in `Laws.clamped`.
+# The smallest step and range, as shares of the nominal ones. Smaller drawn values are raised to these, and counted in
+# `Laws.clamped`.
 SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)
 MOST_ASYMMETRY = 0.95
 
 
 class Laws(NamedTuple):
-    """The parameters v0 to v5 of each device: `values` is ``(2, in, out, 6)``, or ``(2, 1, 1, 6)`` if all devices are equal.
+    """The parameters v0 to v5 of each device.
 
-    Affine devices have ``rise(g) = v0 - v1 g`` and ``fall(g) = v2 + v3 g``. For devices with a table of steps, v0 and v2
-    multiply the steps up and down. The range is ``v4 <= g <= v5`` for all devices. A stuck device has v4 = v5, so neither
+    `values` has the shape ``(2, in, out, 6)``, or ``(2, 1, 1, 6)`` if all devices are equal. Affine devices have
+    ``rise(g) = v0 - v1 g`` and ``fall(g) = v2 + v3 g``. For devices with tables of steps, v0 is the factor of all steps up,
+    and v2 the factor of all steps down. The range of a device is ``v4 <= g <= v5``. A stuck device has v4 = v5, so neither
     pulses nor resets change it.
     """
 
@@ -28,9 +30,9 @@ class Laws(NamedTuple):
 
 
 def draw_laws(device: Device, config: ImperfectionConfig, inputs: int, outputs: int, generator: torch.Generator) -> Laws:
-    """Draw the parameters of the two devices of each synapse, float64.
+    """Draw the parameters of the two devices of each synapse, in float64.
 
-    LTP and LTD steps vary independently. The plus and the minus device vary independently too, unless
+    LTP and LTD steps vary independently. The two devices of a synapse vary independently too, unless
     `config.pair_correlation` is above 0.
     """
     spreads = (config.step_spread, config.range_spread, config.shape_spread, config.asymmetry_spread, config.stuck)

@@ -1,7 +1,7 @@
 """The compiled implementation of devices: random numbers, pulses and refresh.
 
-It repeats the computations of `counter`, `layer` and `devices` for one synapse at a time. These modules document them.
-Throughout this package, `s` holds the settings and `t` the tables (see `train.Settings` and `train.Tables`).
+It repeats the computations of `counter`, `layer` and `devices` for one synapse at a time. Those modules document the
+computations. Throughout this package, `s` holds the settings and `t` the tables (see `train.Settings` and `train.Tables`).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KEPT_IN = keep(
 )
 OPTIONS = {"cache": KEPT_IN is not None, "nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
 compiled = njit(**OPTIONS)
-# Functions that each pulse calls are inlined, since passing their arguments would take longer than the pulse itself.
+# Functions that are called for each pulse are inlined, since passing their arguments would take longer than the pulse itself.
 inlined = njit(inline="always", **OPTIONS)
 
 
-# -- random numbers: as in `counter` -----------------------------------------------------------------------------------
+# -- random numbers, equal to those of `counter` -----------------------------------------------------------------------
 
 
 @compiled
@@ -52,7 +52,7 @@ def _mix(x):
 
 @compiled
 def extend(found, word):
-    """Return the key that results if one more number is hashed into the key `found` (see `counter.key`)."""
+    """Hash one more number, `word`, into the key `found`, and return the new key (see `counter.key`)."""
     return _mix(U(found + U(U(word) + U(1)) * STRIDE))
 
 
@@ -64,7 +64,7 @@ def start_key(seed, step, layer, purpose):
 
 @compiled
 def uniform(row_key, column):
-    """Draw one uniform number, as `counter.uniform` does; `row_key` is the key with the row hashed in."""
+    """Draw one uniform number, as `counter.uniform` does. `row_key` is the key into which the row has been hashed."""
     return (extend(row_key, column) >> U(8)) * 2.0**-24
 
 
@@ -114,7 +114,10 @@ def _pulsed(s, t, g, law, n, up):
 
 @inlined
 def _move(s, t, g, laws, i, j, which, n, up, key):
-    """Send n pulses to one device; return n if the device was already at the end of its range, else 0."""
+    """Send `n` pulses to one device, and return the number of clipped pulses.
+
+    This number is `n` if the device was already at the end of its range, and 0 otherwise.
+    """
     law = laws[which, i if laws.shape[1] > 1 else 0, j if laws.shape[2] > 1 else 0]
     old = g[which, i, j]
     new, variance = _pulsed(s, t, old, law, n, up)
@@ -135,9 +138,12 @@ def _read_out(s, g, weight, scale, i, j, key):
 
 @inlined
 def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
-    """Send n pulses to the devices of one synapse that the scheme chooses; a positive n raises the weight."""
+    """Send pulses to those devices of one synapse that the scheme chooses.
+
+    The number of pulses is the absolute value of `n`. A positive `n` raises the weight, and a negative `n` lowers it.
+    """
     raising, n = n > 0, abs(n)
-    first, second = raising, not raising  # which device of the pair is pulsed; this is the unidirectional scheme
+    first, second = raising, not raising  # True if g+ and if g- is pulsed; these values are for the scheme uni
     if s.scheme == REFERENCE:
         first, second = True, False
     elif s.scheme == PUSH_PULL:
@@ -156,7 +162,7 @@ def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
 
 @compiled
 def pulse_keys(s, step, layer):
-    """Return the keys for the cycle noise, the coin of the alternating scheme, and the write noise of one step."""
+    """Return the keys for the cycle noise, the random choices of the scheme `alternating`, and the write noise of one step."""
     return (start_key(s.seed, step, layer, CYCLE), start_key(s.seed, step, layer, COIN), start_key(s.seed, step, layer, WRITE))
 
 

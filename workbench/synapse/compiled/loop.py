@@ -54,10 +54,10 @@ def _quantized(s, error, hidden):
 
 @compiled
 def _sense(s, stale, stats, acts, errs, label, step, sample):
-    """Compute activations and errors of one sample; return whether its answer is correct.
+    """Compute the activations and the errors of one sample. Returns True if the sample is classified correctly.
 
-    `stale` are the weights at the start of the batch, and `step` is the step at which it began. `sample` is the position in
-    the batch. `acts` and `errs` receive the activations and the errors.
+    `stale` holds the weights at the start of the batch, and `step` is the step at which the batch began. `sample` is the
+    position of the sample in the batch. The activations are written into `acts`, and the errors into `errs`.
     """
     last = len(stale) - 1
     for layer in range(last + 1):
@@ -96,7 +96,10 @@ def _sense(s, stale, stats, acts, errs, label, step, sample):
 
 @compiled
 def _update(s, t, state, layer, x, delta, step, work):
-    """Update one layer with one sample. The rule netted only sums the gradient, and float changes the weights directly."""
+    """Update one layer with one sample.
+
+    The rule "netted" only sums the gradient, and the rule "float" changes the weights directly. All other rules send pulses.
+    """
     columns, sizes, counts, masks = work
     floor, above = 0.0, 0.0
     if s.rule == SINGLE:
@@ -149,7 +152,10 @@ def _add_row_within(row, x, delta, most):
 
 @compiled
 def _count_row(rule, key, x, rate, row_rate, slots, columns, sizes, counts, masks, found):
-    """Compute the numbers of pulses for one row and all columns with an error that is not 0."""
+    """Compute the numbers of pulses for one row and several columns, and write them into `counts`.
+
+    The columns are the first `found` entries of `columns`. Their errors have the absolute values `sizes`.
+    """
     if rule == STOCHASTIC:
         share = x * sizes.dtype.type(rate)
         for k in range(found):
@@ -168,9 +174,10 @@ def _count_row(rule, key, x, rate, row_rate, slots, columns, sizes, counts, mask
 
 @compiled
 def _column_trains(s, unit, x, columns, sizes, found, masks, key):
-    """Draw the pulse trains of all columns as bit masks; return the number of slots and the factor for the rows.
+    """Draw the pulse trains of the first `found` entries of `columns` as bit masks, and write them into `masks`.
 
-    The factor turns inputs into firing probabilities (see `rules.coincidence_rates`).
+    Returns the number of slots, and the factor that turns inputs into the firing probabilities of the rows (see
+    `rules.coincidence_rates`).
     """
     most_x, most_delta = np.max(np.abs(x)), np.max(sizes[:found])
     if most_x == 0:
@@ -202,7 +209,7 @@ def _ones(bits):
 
 @compiled
 def _flush(s, t, state, layer, step):
-    """Send the pulses of the rule netted: turn the gradient that was summed over a batch into pulses."""
+    """Send pulses for the gradient that the rule "netted" has summed over a batch, and set this gradient to 0."""
     pending, key, rate = (state.pending[layer], start_key(s.seed, step, layer, ROUND), s.rate / state.units[layer])
     g, laws, weight, stats = state.g[layer], state.laws[layer], state.weight[layer], state.stats[layer]
     scale, keys = state.scales[layer], pulse_keys(s, step, layer)
@@ -218,7 +225,7 @@ def _flush(s, t, state, layer, step):
 
 @compiled
 def train_loop(s, t, state, stale, x, labels, order, step):
-    """Train on all samples in `order`; return the number of answers that were correct before their update."""
+    """Train on all samples in `order`. Returns the number of samples that were classified correctly before their update."""
     layers, widest, right = len(state.g), x.shape[1] + 1, 0
     for layer in range(layers):
         widest = max(widest, state.weight[layer].shape[1] + 1)
@@ -248,8 +255,8 @@ def train_loop(s, t, state, stale, x, labels, order, step):
 def walk_loop(s, t, state, pulses, seen, refreshed):
     """Send signed pulses to one synapse, and record its state.
 
-    Fills `seen` ``(n + 1, 3)`` with g+, g- and the weight after each pulse, and sets `refreshed` ``(n + 1,)`` at the steps at
-    which the pair was refreshed.
+    Row k of `seen` ``(n + 1, 3)`` receives g+, g- and the weight after the first k entries of `pulses`. `refreshed`
+    ``(n + 1,)`` is set to True at the steps at which the pair was refreshed.
     """
     g, weight, stats = state.g[0], state.weight[0], state.stats[0]
     for step in range(len(pulses) + 1):

@@ -1,7 +1,7 @@
-"""Training in one compiled loop over samples. It changes the state of the readable implementation in place.
+"""Training in one compiled loop over samples. The loop changes the state of the readable implementation in place.
 
 The results equal those of the readable implementation up to rounding. At batch size 1, a tensor library spends most of its
-time between operations. Here the time for a sample depends only on its non-zero inputs and errors. Rows with input 0 are
+time between operations. Here, the time for a sample depends only on its non-zero inputs and errors: rows with input 0 are
 skipped, random numbers are computed only for the synapses that need one, and only devices that are pulsed are changed.
 
 numba compiles the loop at its first use, which takes about half a minute, and then caches it. No C compiler is needed.
@@ -52,7 +52,10 @@ class Settings(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of steps (unused, with two points, if the device is affine) and the nominal ladder."""
+    """The tables of steps, and the ladder of the average device.
+
+    If the device is affine, the tables of steps are not used. They have two points then.
+    """
 
     knots_up: np.ndarray
     up: np.ndarray
@@ -64,8 +67,8 @@ class Tables(NamedTuple):
 class State(NamedTuple):
     """The arrays of a network.
 
-    `g` to `stats` are tuples with one array for each layer, which the loop changes in place. `units`, `scales` and `most`
-    hold one number for each layer: the unit step, the scale and the largest weight.
+    The fields from `g` to `stats` are tuples with one array for each layer. The loop changes these arrays in place. `units`,
+    `scales` and `most` hold one number for each layer: the unit step, the scale and the largest weight.
     """
 
     g: tuple
@@ -79,7 +82,7 @@ class State(NamedTuple):
 
 
 def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
-    """Train `network` on ``x[order]``; return the number of outputs that were correct before their update."""
+    """Train `network` on the samples ``x[order]``. Returns how many were classified correctly before their update."""
     layers, state = network.layers, _state(network.layers)
     announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
@@ -98,10 +101,10 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
 
 
 def walk(layer, pulses: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Send signed `pulses` ``(n,)`` to a layer of one synapse.
+    """Send `pulses` ``(n,)``, which are signed counts, to a layer of one synapse.
 
-    Returns g+, g- and the weight before the first and after each pulse, ``(n + 1, 3)``, and the steps at which the pair was
-    refreshed.
+    Returns two arrays. The first one, ``(n + 1, 3)``, holds g+, g- and the weight before the first and after each entry of
+    `pulses`. The second one holds the steps at which the pair was refreshed.
     """
     announce()
     seen, refreshed = np.zeros((len(pulses) + 1, 3)), np.zeros(len(pulses) + 1, np.bool_)
@@ -127,7 +130,7 @@ def announce() -> None:
 
 
 def _settings(config, layer) -> Settings:
-    """Return the knobs as numbers; `layer` is the first layer of the network."""
+    """Return the knobs of `config` as numbers. `layer` is the first layer of the network."""
     inputs_above, errors_above = thresholds(config, first=True, hidden=False)
     bits = config.error.split()[0]
     return Settings(

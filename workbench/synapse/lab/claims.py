@@ -1,7 +1,7 @@
-"""Claims of the paper's public text and our own claims, tested on MNIST; see data/papers/synapse.csv.
+"""Claims of the public text of the paper and our own claims, with the checks that test them on MNIST.
 
-All points of one comparison are paired by seed: they share the initial weights, the order of the digits and the random numbers
-from which the devices are drawn.
+The file data/papers/synapse.csv lists what the public text reports. All points of one comparison are paired by seed: with the
+same seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ CLOSE = 2.0  # percentage points of accuracy: a smaller difference counts as com
 MARGIN = 1.0  # percentage points: a larger lead counts as an advantage
 LITTLE = 5.0  # percentage points: a smaller loss counts as compensated if the other schemes lose more
 MUCH = 15.0  # percentage points: a larger gain counts as large
-SCHEMES = ("uni", "alternating", "push-pull")  # those with two devices for each weight
-FLOOR = 50.0  # percent: a scheme below it has not learned, so its loss by variation has no meaning
+SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
+FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
-# each point without variation (linear and nonlinear devices), and how the names of its kinds of variation begin
+# The kinds without variation, on linear and on nonlinear devices. The value of each is the prefix of the kinds of variation that
+# are compared with it.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
 
 
 def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
-    """Return the accuracy of one point in percent, one value for each seed."""
+    """Return the test accuracy of one point of a comparison in percent, one value for each seed.
+
+    `label` is the label of the point, and `where` gives the values that other columns of the records must have.
+    """
     return ACCURACY.scores(records, label=label, **where)
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that each scheme of pairs is close to software at the most levels, and that `uni` is not at the fewest."""
+    """Check that schemes with pairs of devices are close to software at the most levels, and `uni` is not at the fewest."""
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
@@ -51,32 +55,35 @@ def _many_levels(records: list[Record]) -> Verdict:
 
 
 def _beats(response: str, *others: str) -> Check:
-    """Return a check that `uni` is more accurate than each of the others on devices with this response."""
+    """Return a check that `uni` is more accurate than each scheme in `others` on devices with this response."""
     return better(
         ACCURACY, "uni", *others, say=lambda one, other, at: f"{response}: {one} minus {other}, in points:", response=response
     )
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
-    """Return how many percentage points of accuracy a scheme loses by a kind of variation under `rule`, for each seed.
+    """Return the percentage points of accuracy that a scheme loses by one kind of variation, one value for each seed.
 
-    `alike` is the kind without variation, with which it is compared.
+    `rule` is the update rule, and `alike` is the kind without variation with which `kind` is compared.
     """
     return accuracy(records, scheme, rule=rule, kind=alike) - accuracy(records, scheme, rule=rule, kind=kind)
 
 
 def _learned(records: list[Record], *schemes: str, alike: str = "none") -> list[str]:
-    """Return the update rules under which all these schemes learn if there is no variation."""
+    """Return the update rules with which all `schemes` learn if there is no variation.
+
+    A scheme learns if its mean accuracy is above `FLOOR`. `alike` is the kind without variation.
+    """
     rules = dict.fromkeys(r["rule"] for r in records)
     means = {rule: [accuracy(records, s, rule=rule, kind=alike).mean() for s in schemes] for rule in rules}
     return [rule for rule, each in means.items() if all(mean > FLOOR for mean in each)]
 
 
 def _compensates(records: list[Record]) -> Verdict:
-    """Check that each kind of variation costs `uni` little, and less than it costs the other schemes.
+    """Check that `uni` loses little accuracy by each kind of variation, and less than the other schemes.
 
-    One device response and one update rule for which this is true are enough. Rules under which a scheme does not learn are left
-    out.
+    The claim holds if this is true for at least one combination of device response and update rule. Update rules with which one
+    of the schemes does not learn are left out.
     """
     cases, parts = [], []
     for alike, prefix in RESPONSES.items():
@@ -98,9 +105,9 @@ def _compensates(records: list[Record]) -> Verdict:
 
 
 def _mismatch(records: list[Record]) -> Verdict:
-    """Check that more than half of the loss of `uni` disappears if the two devices of a pair are equal.
+    """Check that `uni` loses less than half as much accuracy by variation if the two devices of each pair are equal.
 
-    It is checked for each rule and kind of variation that costs `uni` more than `CLOSE`.
+    This is checked for each update rule and kind of variation with which `uni` loses more than `CLOSE` points.
     """
     findings = []
     for rule in _learned(records, "uni"):
@@ -123,7 +130,11 @@ def _verified(records: list[Record]) -> Verdict:
 
 
 def _needs_refresh(records: list[Record]) -> Verdict:
-    """Check that refresh gains much at the same learning rate, and something if each has its own best rate."""
+    """Check that refresh improves the accuracy of `uni`.
+
+    The gain must be at least `MUCH` points if training with and without refresh uses the same learning rate. It must be above 0
+    if each of the two uses the learning rate that is best for it.
+    """
     rate = next(r["rate"] for r in judging_rows(records) if r["label"] == "uni" and r["response"] == "linear")
     uni = accuracy(records, "uni", response="linear")
     same, own = (accuracy(records, f"uni, no refresh{at}") for at in (f", rate {rate:g}", ""))
@@ -148,7 +159,10 @@ def _control(records: list[Record]) -> Verdict:
 
 
 def _symmetric(records: list[Record]) -> Verdict:
-    """Check that `uni` is less accurate than the control and leads no other scheme by more than `MARGIN` if LTD retraces LTP."""
+    """Check that `uni` has no advantage over other schemes if LTD retraces LTP.
+
+    It must be less accurate than `alternating`, and at most `MARGIN` points more accurate than `push-pull` and `reference`.
+    """
     point = {"response": "nu = 5, retraced"}
     uni = accuracy(records, "uni", **point)
     gaps = {other: uni - accuracy(records, other, **point) for other in ("alternating", "push-pull", "reference")}
@@ -226,7 +240,7 @@ declare(
         "Ours: at a step spread of 0.1 to 0.5, weights trained in software and written open-loop are more accurate than "
         "training on the devices (stochastic rule)",
         OURS, "-", "synapse/variation",
-        better(  # at each spread of the step, than every scheme that is trained on the devices
+        better(  # at each spread of the step, it must be better than every scheme that is trained on the devices
             ACCURACY, "software, then written", *SCHEMES, "reference", per="sigma", among=(0.1, 0.2, 0.3, 0.5), kind="step",
             say=lambda one, other, sigma: f"spread {sigma:g}: written minus {other}, in points:",
         ),

@@ -33,8 +33,8 @@ class ResponseConfig(ImperfectionConfig, DeviceConfig):
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-SAMPLES = 12  # varied devices drawn beside the nominal one
-POINTS = 150  # largest number of points on each side of a staircase
+SAMPLES = 12  # number of devices with variation that are shown beside the nominal one
+POINTS = 150  # largest number of conductances recorded during the pulses up, and during the pulses down
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -52,7 +52,7 @@ def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """Show the LTP and LTD staircase of a device, the size of its steps, and a few devices with variation."""
     law = config.make_device().biased(config.asymmetry)
     n, m = law.levels, law.levels_down
-    # the pulses after which the staircase is recorded: at most POINTS on each side, and always its ends
+    # The conductance is recorded after these numbers of pulses: at most POINTS up and POINTS down, and always at the ends.
     at = [*range(0, n, -(-n // POINTS)), *range(n, n + m, -(-m // POINTS)), n + m]
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
     yield {
@@ -78,11 +78,11 @@ def _stairs(law: Device, at: list[int]) -> list[float]:
 
 
 def _fit(config: ResponseConfig, at: list[int]) -> Record:
-    """Return the exponential device that is nearest to a measured curve.
+    """Return columns that describe the exponential device nearest to a measured curve.
 
-    ``fit`` is nu up, nu down, whether LTD retraces LTP, and the root mean squares (rms) of the distance and of the smoothing;
-    it is None if the device is not a measured curve. ``fitted`` is the staircase of the nearest device, and ``note`` a doubt
-    about the first row of the file.
+    ``fit`` holds five values: nu of LTP, nu of LTD, True if LTD retraces LTP, and the root mean squares (rms) of the distance
+    from the curve and of the change by smoothing. ``fit`` is None if the device is not a measured curve. ``fitted`` is the
+    staircase of the nearest device, and ``note`` is a warning about the first row of the file, or "".
     """
     path = config.curve_path
     if config.device != "measured" or not is_curve(path):
@@ -99,7 +99,7 @@ def _fitted(path: str, smooth: bool, changed: int) -> tuple[Exponential, float, 
 
 
 def _labels(law: Any) -> list[float] | None:
-    """Return the shape nu of LTP and of LTD and the label that NeuroSim has for each; None if the device is not exponential."""
+    """Return nu of LTP, nu of LTD and NeuroSim's label for each of the two, or None if the device is not exponential."""
     if not isinstance(law, Exponential):
         return None
     nu = law.nonlinearity_up, law.nonlinearity_down
@@ -107,9 +107,10 @@ def _labels(law: Any) -> list[float] | None:
 
 
 def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]]:
-    """Return the staircases of a few devices with the config's spreads and noise, or an empty list if there are none.
+    """Return the staircases of a few devices with the spreads and the noise of the config.
 
-    `at` lists the pulses after which the staircase is recorded, `top` is the number of pulses up.
+    The list is empty if the config has no spreads and no noise. `at` lists the numbers of pulses after which the conductance is
+    recorded, and `top` is the number of pulses up.
     """
     made = config.of(SynapseConfig).resolved()
     spreads = "step_spread", "range_spread", "shape_spread", "asymmetry_spread", "cycle", "stuck"
@@ -129,7 +130,7 @@ SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):
-    """One synapse under random pulses, balanced or biased."""
+    """One synapse that receives random pulses. Pulses up and down may be equally likely or not."""
 
     title: ClassVar[str] = "pulses"
     swept = (
@@ -194,7 +195,7 @@ def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
 
 
 def _rounded(values: Any) -> list:
-    """Round to four decimals, which is enough for a picture and keeps the record small."""
+    """Round `values` to four decimals, which is enough for a picture and keeps the record small."""
     return torch.as_tensor(values, dtype=torch.float64).mul(1e4).round().div(1e4).tolist()
 
 
@@ -217,7 +218,7 @@ class OneUpdateConfig(SynapseConfig):
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """Compare the number of pulses that each rule sends for one input and error with the number that the gradient requires."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
-    for rule in RULES[:4]:  # at batch size 1 the rule netted is the same as stochastic
+    for rule in RULES[:4]:  # at batch size 1, the rules "netted" and "stochastic" are the same
         made = config.of(SynapseConfig, rule=rule)
         counts = delivered(made, config.x, config.delta, unit, 200)
         sizes, times = counts.abs().unique(return_counts=True)

@@ -29,7 +29,7 @@ SHORT = {
     "software": "software",
     "uni, no refresh": "no refresh", "reference, shifted": "one device, shifted", "software, then written": "software, written",
 }  # fmt: skip
-STYLES = {"reference": "--"}  # dashed, since on linear devices its line coincides with that of push-pull
+STYLES = {"reference": "--"}  # dashed, because the line of this scheme coincides with that of push-pull on linear devices
 STYLE = SeriesStyle(SHORT, COLOURS)
 ACCURACY = Measure("accuracy", "accuracy (%)", 100)
 NOTE = Note(
@@ -116,7 +116,7 @@ def matching(record: Record) -> str:
 
 
 def _source(record: Record) -> str:
-    """Return the subtitle: Gmax/Gmin, the shape in both notations, and the source of the device or its exponential fit."""
+    """Return the subtitle: Gmax/Gmin, nu with NeuroSim's label, and the exponential fit or the source of the device."""
     parts = [f"Gmax/Gmin {record['on_off']:.3g}"]
     if record["labels"] is not None:
         up, down, label_up, label_down = record["labels"]
@@ -135,7 +135,7 @@ def _source(record: Record) -> str:
 
 @live
 def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the conductances of a pair against the pulses, their path in the plane (g+, g-), and the weight with its ideal."""
+    """Draw the two conductances of a pair during the pulses, their path in the plane (g+, g-), and the real and ideal weight."""
     record = records[-1]
     pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
     count = len(record["refreshed"])
@@ -178,7 +178,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def astray(record: Record) -> float:
-    """Return the mean distance between the weight and that of ideal devices under the same pulses."""
+    """Return the mean distance of the weight from the weight that ideal devices have after the same pulses."""
     return float(np.abs(np.subtract(record["weight"], record["ideal"])).mean())
 
 

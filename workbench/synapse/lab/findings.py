@@ -1,4 +1,4 @@
-"""What README says about networks of memory devices, besides the ledger."""
+"""The texts about networks of memory devices for README, in addition to the table of claims."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class HistogramsConfig(SynapseConfig):
 )
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
     """Record the conductances and weights of a unidirectional network just before and just after each refresh."""
-    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # the loop below refreshes, so that it can record both states
+    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # the loop below calls refresh, to record both states
     network, data = designs.networks[0], designs.data[0]
     for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
         designs.advance(samples)
@@ -112,7 +112,7 @@ def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]
         "samples": network.step,
         "histogram": torch.histc(g.float(), BINS, 0, 1) / len(g),
         "full": (g > 0.99).double().mean().item(),
-        "largest_change": moved.abs().max().item(),  # of a weight by the refresh, in units of a device's first step
+        "largest_change": moved.abs().max().item(),  # largest change of a weight by refresh, in units of the first step
         "accuracy": network.accuracy(data.x_test, data.labels_test),
         **network.counts(),
     }

@@ -17,7 +17,11 @@ from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
-    """Return the judging rows with one row for each element of their arrays: `times` becomes x, `column` the accuracy."""
+    """Unroll two arrays of each final result: return a row for each pair of elements.
+
+    Final results are the rows of `records` that did not serve to choose the learning rate. In the new rows, ``x`` is an element
+    of the array `times`, and ``accuracy`` is the corresponding element of the array `column` in percent.
+    """
     return [
         {**row, "x": x, "accuracy": 100 * y}
         for row in judging_rows(records)

@@ -13,9 +13,10 @@ REFRESHED = STATS.index("refreshed")
 
 
 def one_synapse(config: SynapseConfig) -> SynapseLayer:
-    """Return a layer of one synapse in float64, with weights from -1 to 1, at weight 0.
+    """Return a layer of one synapse in float64. Its weight is 0 and can range from -1 to 1.
 
-    The two devices start at g = 0.5 in the schemes push-pull and alternating, and at g = 0 in the scheme uni.
+    The two devices start at g = 0.5 in the schemes push-pull and alternating, at g = 0 in the scheme uni, and at the reference
+    in the scheme reference.
     """
     layer = SynapseLayer(1, 1, config, 1.0, 0, torch.float64)
     layer.write(torch.zeros(1, 1, dtype=torch.float64))
@@ -28,12 +29,12 @@ def one_synapse(config: SynapseConfig) -> SynapseLayer:
 def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[str, list]:
     """Send signed pulses to one synapse, refresh it as configured, and record its state after each pulse.
 
-    `pulses` has the shape ``(n,)``; positive values raise the weight. With `compiled` the compiled implementation is used,
-    which is fast enough for a picture that follows a slider.
+    `pulses` has the shape ``(n,)``, and positive values raise the weight. If `compiled` is True, the compiled implementation is
+    used, which is fast enough for a picture that follows a slider.
 
-    Returns lists by name: ``plus``, ``minus`` and ``weight`` (``n + 1`` values, the first is the initial state); ``ideal``, the
-    weight of a synapse without limits whose steps all have the size `unit` of the layer (``n + 1`` values); and ``refreshed``,
-    the numbers of the pulses after which the pair was rewritten.
+    Returns a dictionary of lists. ``plus``, ``minus`` and ``weight`` hold ``n + 1`` values of g+, g- and the weight; the first
+    value is the initial state. ``ideal`` holds ``n + 1`` weights of an ideal synapse, which has no limits and whose steps all
+    have the size `unit` of the layer. ``refreshed`` holds the numbers of the pulses after which the pair was rewritten.
     """
     layer = one_synapse(config)
     ideal = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]
@@ -69,9 +70,10 @@ def random_pulses(count: int, up: float, seed: int) -> Tensor:
 
 
 def delivered(config: SynapseConfig, x: float, delta: float, unit: float, trials: int) -> Tensor:
-    """Return the signed numbers of pulses that the config's rule sends for one input and one error, ``(trials,)``.
+    """Return the signed numbers of pulses that the update rule sends for one input and one error, ``(trials,)``.
 
-    `x` is the input, `delta` the error, `unit` the expected change of the weight by one pulse. The trials are independent.
+    `x` is the input, `delta` is the error, and `unit` is the expected change of the weight by one pulse. The trials are
+    independent.
     """
     row, column = torch.tensor([x], dtype=torch.float64), torch.tensor([delta], dtype=torch.float64)
     return torch.stack([pulse_counts(config, row, column, unit, False, (config.seed, t, 0))[0, 0] for t in range(trials)])

@@ -53,7 +53,7 @@ class TrainConfig(UnitConfig):
     }
 
     def idle(self) -> dict[str, str]:
-        """Return the knobs that have no effect on either scheme, each with its reason."""
+        """Return the knobs that have no effect on either of the two schemes, and the reason for each knob."""
         found = super().idle()
         if self.rival == "software":
             return found
@@ -68,7 +68,7 @@ class TrainConfig(UnitConfig):
 
 
 BINS = 25
-FOLLOWED = 3  # synapses whose conductances are recorded
+FOLLOWED = 3  # number of synapses whose conductances are recorded
 
 
 @experiment(
@@ -106,7 +106,11 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
 
 
 def _most_active(x: Tensor, count: int) -> list[int]:
-    """Return `count` inputs in order of their mean brightness: the brightest, then those a tenth of all ranks further each."""
+    """Return the indices of `count` inputs with different mean brightness.
+
+    All inputs are sorted by their mean brightness, beginning with the brightest. The first one is chosen, and then the ones at
+    one tenth, two tenths, ... of this list.
+    """
     order = x.mean(0).argsort(descending=True).tolist()
     return [order[max(k, len(order) * k // 10)] for k in range(count)]
 
@@ -155,7 +159,7 @@ def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
     layer, x = network.layers[0], data.x_test[chosen : chosen + 1]
     activations = network.activations(x)
     side, low = round(x.shape[1] ** 0.5), 1 / config.conductance_ratio()
-    pair = low + (1 - low) * layer.g[:, : x.shape[1], config.unit]  # in units of Gmax
+    pair = low + (1 - low) * layer.g[:, : x.shape[1], config.unit]  # conductances in units of Gmax
     yield {
         "side": side,
         "pixels": x[0],
@@ -172,7 +176,7 @@ def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
 def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> int:
     """Return the index of the shown digit among all test digits.
 
-    Raises ValueError if there are not so many digits of the chosen kind.
+    Raises ValueError if there are too few digits of the chosen kind.
     """
     if config.kind == "any":
         return config.digit

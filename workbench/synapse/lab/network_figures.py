@@ -44,7 +44,10 @@ def by_scheme(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def points(record: Record) -> float:
-    """Return the accuracy in percent, rounded as it is shown, so that a difference agrees with the two numbers shown."""
+    """Return the accuracy in percent, rounded to one decimal as in the figure.
+
+    So the difference of two results agrees with the two accuracies that the figure shows.
+    """
     return round(100 * record["accuracy"], 1)
 
 
@@ -79,7 +82,10 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
 
 
 def _paths(axes: Axes, series: dict[str, list[Record]]) -> None:
-    """Draw (g+, g-) of the followed synapses: the whole path faint, the last steps strong, and the present state as a dot."""
+    """Draw the path of each recorded pair in the plane (g+, g-).
+
+    The whole path is drawn faintly and its last part strongly. A dot marks the current state.
+    """
     for name, rows in series.items():
         if "plus" not in rows[-1]:
             continue
@@ -106,7 +112,7 @@ def _fullness(axes: Axes, series: dict[str, list[Record]]) -> None:
 def _clear(colour: str, low: str = "") -> LinearSegmentedColormap:
     """Return a colour map from transparent to `colour`.
 
-    With `low`, for values of both signs, the map goes from `low` through transparent to `colour`.
+    If `low` is given, the map is for values of both signs. It goes from the colour `low` through transparent to `colour`.
     """
     rgb = to_rgb(colour)
     stops = [(*to_rgb(low), 1.0), (*to_rgb(low), 0.0), (*rgb, 0.0), (*rgb, 1.0)] if low else [(*rgb, 0.0), (*rgb, 1.0)]
@@ -138,7 +144,7 @@ def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
         (minus, MINUS_MAP, 0, most, f"current of {second}: {minus.sum():.2f}"),
         (net, SIGNED, -largest, largest, f"difference: {signed(net.sum(), 2)}"),
     )
-    axes = part(fig, "pictures", 8, 62, 654, 162)  # one for all pictures, since creating axes takes most of the time
+    axes = part(fig, "pictures", 8, 62, 654, 162)  # shared by all pictures, since creating axes is slow
     for place, (picture, colours, low, high, title) in enumerate(pictures):
         left = 1.05 * place
         axes.imshow(picture, cmap=colours, vmin=low, vmax=high, interpolation="nearest", extent=(left, left + 1, 0, 1))

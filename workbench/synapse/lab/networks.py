@@ -1,4 +1,4 @@
-"""The fits of the comparisons: train one network and measure it once, during training, or long after training."""
+"""The fits of the comparisons. Each fit trains one network and measures it after, during, or long after training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCALES = {"smoke": {**JUDGED, "rates": (0.03,)}, "laptop": {**LAPTOP, "rates": (
 
 
 class TrainedConfig(SynapseConfig):
-    """One network, trained on its devices, or in software and then written to them."""
+    """One network, which is trained either on its devices, or in software and then written to the devices."""
 
     transfer: bool = knob(
         False, "transfer weights", "Train in software, then write the weights to the devices open-loop (by counted pulses)."
@@ -30,7 +30,7 @@ class TrainedConfig(SynapseConfig):
 
 @fit("synapse/network", version=1, inputs=inputs, in_threads=True)
 def network(config: TrainedConfig, run: Run) -> Record:
-    """Train one network; return its accuracy on validation and test digits and its numbers of pulses."""
+    """Train one network, and return its accuracy on validation and test digits and its numbers of pulses."""
     made = config.of(SynapseConfig)
     designs = train(made.replace(**SOFTWARE) if config.transfer else made)
     ((_, trained, data, error),) = designs
@@ -41,7 +41,7 @@ def network(config: TrainedConfig, run: Run) -> Record:
 
 
 def outcome(network: Any, data: Any) -> Record:
-    """Return the accuracies of a trained network and its numbers of pulses.
+    """Return the validation and test accuracy of a trained network, and its numbers of pulses.
 
     Quantities per training pulse are None if no training pulse was sent.
     """
@@ -59,7 +59,10 @@ def outcome(network: Any, data: Any) -> Record:
 
 
 def _stopped(error: Exception | None) -> Record:
-    """Return the column `failed` if training stopped early because its hidden units were saturated, else no column."""
+    """Return the column ``failed`` with the message of `error`, or no column if `error` is None.
+
+    An error means that training stopped early because all units of a hidden layer were saturated.
+    """
     return {"failed": str(error)} if error else {}
 
 
@@ -71,7 +74,7 @@ class CurveConfig(SynapseConfig):
 
 @fit("synapse/curve", version=1, inputs=inputs, in_threads=True)
 def curve(config: CurveConfig, run: Run) -> Record:
-    """Train one network and measure its accuracy several times; the last measurement is the result."""
+    """Train one network, and measure its accuracy several times during training. The last measurement is the result."""
     designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
     for look in range(1, config.looks + 1):
         designs.advance(config.samples * look // config.looks)
@@ -126,10 +129,10 @@ def aged(config: AgedConfig, run: Run) -> Record:
 
 
 def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: tuple[float, float, float], seed: int) -> None:
-    """Put a layer into its state `seconds` after its conductances `g` were written.
+    """Set `layer` to the state that it has at the time `seconds` after the conductances `g` were written.
 
-    Each conductance stays within the range of its device, and stuck devices do not change. `drift` is the drift exponent, its
-    spread and Gmax / Gmin.
+    `kind` is the model of drift (see `retention.aged`). `drift` holds the drift exponent, the spread of the exponent, and
+    Gmax / Gmin. Each conductance stays within the range of its device, and stuck devices do not change.
     """
     ends = layer.laws[..., 4].double(), layer.laws[..., 5].double()
     key = counter.key(seed, layer.index, counter.AGING)
@@ -138,9 +141,10 @@ def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: 
 
 
 class StudyConfig(ComparisonConfig, PulsedConfig):
-    """Networks at several learning rates.
+    """Networks that are trained at several learning rates.
 
-    For each point some seeds choose the rate on validation digits, and other seeds measure the accuracy at this rate.
+    For each point of a comparison, the learning rate that is best on validation digits is chosen with some seeds. The test
+    accuracy at this rate is then measured with other seeds.
     """
 
     swept = ("rate",)
@@ -155,14 +159,15 @@ class StudyConfig(ComparisonConfig, PulsedConfig):
     )
 
     def point(self, label: str, at: dict[str, Any], **knobs: Any) -> Point:
-        """Return a point that chooses among all rates.
+        """Return a point of the comparison for which the best of all learning rates is chosen.
 
-        The single-step rule has no learning rate, since the step of the device replaces it.
+        `at` gives the position of the point in the figure, and `knobs` the settings of its networks. The single-step rule has
+        no learning rate, because the step of the device determines the change of the weight. So there is nothing to choose.
         """
         if knobs.get("rule", self.rule) == "single":
             return Point(label, at, knobs, candidates(rate=self.rates[:1]), why="single steps have no learning rate")
         return Point(label, at, knobs, candidates(rate=self.rates))
 
     def schemes(self, at: dict[str, Any], names: tuple[str, ...] = SCHEMES, **knobs: Any) -> list[Point]:
-        """Return one point for each of the schemes `names` at the place `at`."""
+        """Return one point for each scheme in `names`, all at the same position `at` in the figure."""
         return [self.point(scheme, at, scheme=scheme, **knobs) for scheme in names]

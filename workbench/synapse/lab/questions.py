@@ -1,4 +1,7 @@
-"""Questions that the panels ask before a run. Schemes run at the learning rates that the reference comparison chose for them."""
+"""Questions that the panels ask before a run.
+
+Each scheme is trained at the learning rate that the stored reference comparison found to be best for this scheme.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import numpy as np
 from workbench.experiment import Question, Record
 from workbench.synapse.lab.network_figures import by_scheme
 
-# the rates that the reference chose, with the stochastic rule (tests compare them with its records)
+# The learning rates that the reference comparison chose with the stochastic rule. Tests compare these numbers with the records
+# of that comparison.
 UNI, ABRUPT_PUSH_PULL = 0.03, 0.01
 SMALL = "This run has one seed, and 6,000 digits instead of 20,000."
 LINEAR: dict[str, Any] = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
@@ -23,7 +27,7 @@ def _ends(records: list[Record]) -> dict[str, float]:
 
 
 def _told(records: list[Record], rival: list[Record]) -> str:
-    """The accuracy of each scheme at the end."""
+    """Report the accuracy of each scheme at the end."""
     return "test accuracy " + ", ".join(f"{end:.1f} % ({name})" for name, end in _ends(records).items())
 
 
@@ -33,18 +37,18 @@ def _told_before(records: list[Record], rival: list[Record]) -> str:
 
 
 def _two_runs(one: str, pinned: str) -> Callable[[list[Record], list[Record]], str]:
-    """The accuracy of a scheme in this run, and of another one in the pinned run."""
+    """Return a function that reports the accuracy of the scheme `one` in this run, and of `pinned` in the pinned run."""
     return lambda now, rival: f"test accuracy {_ends(now)[one]:.1f} % ({one}), {_ends(rival)[pinned]:.1f} % ({pinned}, pinned)"
 
 
 def _falls(records: list[Record], scheme: str) -> int:
-    """0: the accuracy is near its best at the end; 1: it has fallen by more than 3 points."""
+    """Return 1 if the final accuracy is more than 3 points below the best accuracy of the run, and 0 otherwise."""
     accuracy = [r["accuracy"] for r in by_scheme(records)[scheme]]
     return int(max(accuracy) - accuracy[-1] > 0.03)
 
 
 def _loses_more(now: list[Record], rival: list[Record], one: str, other: str) -> int:
-    """0: `one` loses more accuracy from the pinned run to this one; 1: `other` does."""
+    """Return 0 if `one` loses at least as much accuracy as `other` from the pinned run to this run, and 1 otherwise."""
     before, after = _ends(rival), _ends(now)
     return int(before[one] - after[one] < before[other] - after[other])
 

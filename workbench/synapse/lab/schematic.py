@@ -9,11 +9,11 @@ from matplotlib.patches import Rectangle
 from workbench.inks import BLUE, FAINT, HAIR, INK, ORANGE, text
 from workbench.schematics import declare
 
-FLOOR, TOP = 150, 36  # pixels, of an empty and of a full device
+FLOOR, TOP = 150, 36  # vertical positions in pixels: the bottom of a device, and the top of a full device
 
 
 def _device(axes: Axes, left: float, level: float, name: str, said: str, colour: str) -> None:
-    """A device as a column that is filled to a level, with an arrow that fills it further."""
+    """Draw a device as a column that is filled to the share `level`, with an arrow that points upwards from there."""
     height = level * (FLOOR - TOP)
     axes.add_patch(Rectangle((left, TOP), 52, FLOOR - TOP, facecolor="none", edgecolor=FAINT))
     axes.add_patch(Rectangle((left, FLOOR - height), 52, height, facecolor=colour, alpha=0.75))
@@ -28,7 +28,7 @@ def _device(axes: Axes, left: float, level: float, name: str, said: str, colour:
 
 
 def draw(axes: Axes) -> None:
-    """Fill the axes with a pair of devices, and the staircase of a device's conductance."""
+    """Draw a pair of devices, and the conductance of a device as a staircase over the number of pulses."""
     _device(axes, 60, 0.62, "$g^+$", "pulses to increase w", ORANGE)
     _device(axes, 210, 0.35, "$g^-$", "pulses to decrease w", BLUE)
     axes.text(161, 92, "−", fontsize=16, ha="center", va="center", color=INK)

@@ -1,4 +1,4 @@
-"""The sentence above the picture of each live experiment, and the questions that a panel asks before a run."""
+"""The text above the figure of each live experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.synapse.lab.network_figures import by_scheme, points
 
 
 def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return how uneven the steps of the device are, and at which conductance steps up and down are equal."""
+    """Describe how uneven the steps of the device are, and at which conductance steps up and down are equal."""
     record = records[-1]
     rise, fall = (np.array(record[key]) for key in ("rise", "fall"))
     up, down = (f"{side.max() / max(side[side > 0].min(), 1e-9):.3g}" for side in (rise, fall))
@@ -26,7 +26,7 @@ def tell_device(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
 
 
 def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return the weight of the pair, its distance from the weight of ideal devices, and what limits the two devices."""
+    """Describe the weight, the weight that ideal devices would have, the number of refreshes, and the state of the devices."""
     record = records[-1]
     full = [name for name, key in (("g⁺", "plus"), ("g⁻", "minus")) if record[key][-1] > 0.99]
     state = f"; {' and '.join(full)} {'is' if len(full) == 1 else 'are'} at the highest conductance" if full else ""
@@ -41,14 +41,14 @@ def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return the number of pulses that the gradient requires, and the mean number that each rule sends."""
+    """Describe the number of pulses that the gradient requires, and the mean number that each rule sends."""
     asked = records[0]["asked"]
     sent = ", ".join(f"{r['rule']} {r['mean']:.2f}" for r in records)
     return f"The gradient requires {asked:.2f} pulses, but only whole pulses can be sent. Mean number sent by each rule: {sent}."
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return the test accuracy of the first scheme, its lead over the other one, and its numbers of pulses and refreshes."""
+    """Describe the first scheme: its test accuracy, its lead over the other scheme, and its numbers of pulses and refreshes."""
     seen = max(r["samples"] for r in records)
     if not seen:
         return "Before training the weights are random, so about one digit in ten is classified correctly by chance."
@@ -71,7 +71,7 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
 
 
 def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return the answer of the network, its margin over the second digit, and the two currents of one hidden unit."""
+    """Describe the answer of the network, its margin over the second-best digit, and the two currents of one hidden unit."""
     record = records[-1]
     order = np.argsort(record["outputs"])[::-1]
     answer, second = int(order[0]), int(order[1])

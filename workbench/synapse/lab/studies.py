@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: update schemes over responses, levels, variation, rules, refresh and batch sizes."""
+"""Comparisons of update schemes over device responses, levels, variation, update rules, refresh and batch sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ RESPONSES: dict[str, dict[str, Any]] = {
     "abrupt LTD": {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
 }
 SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # the knobs of the device response
-# If LTP and LTD differ, a single device settles at its symmetry point. It is fair to let that point stand for weight 0.
+# If LTP and LTD differ, random pulses move a single device to its symmetry point. In a fair comparison, this point represents
+# weight 0.
 SHIFTED = {"scheme": "reference", "reference_point": "symmetry point"}
 # Rounding pulse counts to the nearest integer drops small updates, so the deterministic rule needs higher learning rates.
 RULE_SCALES = {
@@ -49,7 +50,8 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
         yield from config.schemes({"response": response}, **shape)
     yield config.point("reference, shifted", {"response": "abrupt LTD"}, **SHIFTED, **RESPONSES["abrupt LTD"])
     yield config.point("uni, no refresh", {"response": "linear"}, scheme="uni", refresh="none", **LINEAR)
-    # Without refresh a lower rate is best. These points show the effect of refresh at the rate that is best with refresh.
+    # Without refresh, a lower learning rate is best. The following points have one fixed rate each. One of them has the rate that
+    # is best with refresh, so it shows the effect of refresh at the same rate.
     for rate in config.rates:
         knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
         yield Point(
@@ -58,7 +60,7 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
 
 
 class LevelsConfig(StudyConfig):
-    """Several numbers of levels."""
+    """Networks of devices with several numbers of levels."""
 
     @model_validator(mode="after")
     def _levels_matter(self) -> Self:
@@ -173,7 +175,7 @@ def compensation(config: StudyConfig) -> Iterator[Point]:
     """Measure how much accuracy device-to-device variation and stuck devices cost each scheme, under every update rule."""
     for rule in RULES:
         for kind, knobs in VARIATIONS.items():
-            names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # no other scheme is refreshed
+            names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # the other schemes are never refreshed
             yield from config.schemes({"rule": rule, "kind": kind}, names, rule=rule, **_batch(rule), **knobs)
 
 
@@ -224,9 +226,9 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     paper="not in the public text: the effect of mini-batches, which hardware does not have (it pulses after each sample)",
 )
 def batches(config: StudyConfig) -> Iterator[Point]:
-    """Measure accuracy against the batch size at one learning rate.
+    """Measure accuracy against the batch size, at the same learning rate for all batch sizes.
 
-    All errors of a batch are computed with the weights at its start.
+    All errors of a batch are computed with the weights at the start of the batch.
     """
     for response in ("linear", "nu = 3"):
         for batch in (1, 10, 32, 100):
@@ -237,8 +239,8 @@ def batches(config: StudyConfig) -> Iterator[Point]:
 class FactorsConfig(StudyConfig):
     """A device with several imperfections, which are removed one at a time.
 
-    By default it has the curve of Ag:a-Si with some spread and noise. The published cycle-to-cycle noise of Ag:a-Si is larger:
-    3.5 % of the range, which is 3.4 mean steps.
+    By default, the device has the curve of Ag:a-Si with some spread and noise. The published cycle-to-cycle noise of Ag:a-Si is
+    larger than the default: 3.5 % of the range, which is 3.4 mean steps.
     """
 
     levels: int = vary(StudyConfig.model_fields["levels"], 97, essential=False, when=None)
@@ -259,7 +261,8 @@ class FactorsConfig(StudyConfig):
 )
 def factors(config: FactorsConfig) -> Iterator[Point]:
     """Measure the accuracy with one imperfection removed at a time."""
-    # With more levels a pulse is smaller. In one convention its noise shrinks in proportion, in the other it stays the same.
+    # With more levels, each step is smaller. Two cases are measured: the noise of a pulse shrinks in proportion to the step, or
+    # the noise stays the same.
     sigma = config.cycle_of_range(config.levels)
     spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
     without: dict[str, dict[str, Any]] = {

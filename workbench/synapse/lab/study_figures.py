@@ -1,4 +1,4 @@
-"""Figures of the comparisons; every point is shown at its best learning rate, which is chosen on validation digits."""
+"""Figures of the comparisons. Every point is shown at its best learning rate, which is chosen on validation digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLE,
 
 
 def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return two tables of accuracy in percent with its interval: the points of all device networks, and those of software."""
+    """Return two tables of accuracies in percent, with their intervals: one for networks of devices, and one for software."""
     table = ACCURACY.table(records, *columns)
     table = table[table["label"].isin(COLOURS)]
     software = table["label"] == "software"
@@ -23,19 +23,22 @@ def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, 
 
 
 def note_of_means(records: Sequence[Record]) -> str:
-    """Return the note below a picture that shows means without their spread."""
+    """Return the note below a figure that shows means without intervals."""
     runs = len({r["seed"] for r in judging_rows(records)})
     return replace(NOTE, edge="").of(records, f"mean of {runs} runs")
 
 
 def uni_over(records: Sequence[Record], over: str, **where: object) -> str:
-    """Return the lead of unidirectional updating over another label at one place as text, or "" if a result is missing."""
+    """Return the lead of unidirectional updating over the scheme `over` as text, or "" if a result is missing.
+
+    `where` gives the values that columns of the records must have.
+    """
     found = ACCURACY.lead(records, "uni", over, **where)
     return f"{found} points over {SHORT[over]}" if found else ""
 
 
 def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: str = "", **settings) -> Figure:
-    """Draw accuracy along `x`, with one line for each series and one panel for each value of `panel`."""
+    """Draw accuracy against the column `x`, with a line for each series and a panel for each value of the column `panel`."""
     table, software = accuracies(records, x, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
     with figure() as fig:
@@ -58,7 +61,10 @@ def _lines(records: Sequence[Record], x: str, title: str, xlabel: str, panel: st
 
 
 def _dots(records: Sequence[Record], group: str, title: str, panel: str = "") -> Figure:
-    """Draw accuracy in groups, with one dot and interval for each series; software is a line."""
+    """Draw the accuracy of each series as a dot with its interval, grouped by the column `group`.
+
+    The accuracy of software is drawn as a line. There is one panel for each value of the column `panel`.
+    """
     table, software = accuracies(records, group, *([panel] if panel else []))
     parts = list(table.groupby(panel, sort=False)) if panel else [("", table)]
     with figure() as fig:
@@ -108,7 +114,10 @@ def draw_variation(records: Sequence[Record]) -> Figure:
 
 
 def _loss(records: Sequence[Record], alike: dict, spread: dict, labels: Sequence[str] = ("uni", "push-pull")) -> str:
-    """Return the points that each scheme loses from one place to another, as text."""
+    """Return the percentage points of accuracy that each scheme in `labels` loses, as text.
+
+    The loss is the accuracy of the records whose columns equal `alike`, minus that of the records whose columns equal `spread`.
+    """
     words = []
     for label in labels:
         before, after = (scores(records, "accuracy", label=label, **where) for where in (alike, spread))
@@ -130,7 +139,7 @@ def draw_batches(records: Sequence[Record]) -> Figure:
 
 
 def draw_schemes(records: Sequence[Record]) -> Figure:
-    """Draw the accuracy of all schemes on each device response, with software as a line."""
+    """Draw the accuracy of all schemes on each device response. The accuracy of software is drawn as a line."""
     parts = [("abrupt LTD", "abrupt LTD"), ("nu = 5", "ν = 5"), ("nu = 5, retraced", "retraced")]
     found = [(name, uni_over(records, "alternating", response=response)) for response, name in parts]
     words = ", ".join(f"{words.partition(' ')[0]} ({name})" for name, words in found if words)
@@ -165,7 +174,7 @@ def draw_rules(records: Sequence[Record]) -> Figure:
 
 
 def draw_compensation(records: Sequence[Record]) -> Figure:
-    """Draw the points lost to each kind of variation (rows) under each rule (columns), with one map for each scheme."""
+    """Draw the accuracy lost by each kind of variation (rows) under each update rule (columns), in one map for each scheme."""
     table, _ = accuracies(records, "rule", "kind")
     lost = {label: _lost(part) for label, part in table.groupby("label", sort=False)}
     most = max((part.max().max() for part in lost.values() if part.size), default=1.0)
@@ -184,9 +193,9 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
-    """Return the points that one scheme loses to each kind of variation (rows) under each rule (columns).
+    """Return the percentage points that one scheme loses by each kind of variation (rows) under each update rule (columns).
 
-    The accuracy on the same device response without variation is the reference.
+    Each loss is relative to the accuracy on the same device response without variation.
     """
     wide = part.pivot_table(index="kind", columns="rule", values="mean", sort=False)
     found = {}
