@@ -139,8 +139,8 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
     if iterations != start:
         warnings.warn(
             f"{folder} was trained from the initialization {start}, which is random and not in the file. It is "
-            "computed again here, so the output differs slightly from the trained adapter. Ask for the adapter "
-            "converted by PEFT to plain LoRA",
+            "computed again here, so the output differs slightly from the trained adapter. Ask its author to convert "
+            "the adapter to plain LoRA with PEFT",
             stacklevel=3,
         )
     return AdapterConfig(
