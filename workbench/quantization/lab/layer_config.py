@@ -49,7 +49,7 @@ class PlaceConfig(Config):
 
 
 class LayerConfig(SolverConfig, PlaceConfig):
-    """A solver on one layer of a real language model."""
+    """The settings of the solver, and the layer of a real language model that it quantizes."""
 
     title: ClassVar[str] = "text"
     text: Literal["prose", "wikitext2"] = knob(
@@ -108,7 +108,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
             part=self.part,
             text=self.text,
             tokens=self.tokens,
-            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # windows of the earlier samples
+            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # the windows of samples with smaller numbers
             upstream=self.upstream,
             upstream_solver=tuple(solver.items()),
             dtype=self.dtype,
@@ -121,5 +121,5 @@ def inputs(config: LayerConfig) -> list[str]:
 
 
 def solver_knobs(config: SolverConfig, **changes: Any) -> dict[str, Any]:
-    """Return the solver's knobs of a larger config as arguments of `quantize_layer`, with `changes`."""
+    """Return the knobs of `config` that belong to the solver, as arguments of `quantize_layer`. `changes` overrides them."""
     return {**{name: getattr(config, name) for name in SolverConfig.model_fields}, **changes}
