@@ -177,7 +177,10 @@ def _existing_row(row: int, rows: int) -> int:
 
 
 class TwoWeightsConfig(Config):
-    """The knobs of `two_weights`: two weights of a neuron, and two correlated inputs that differ between the streams."""
+    """The knobs of `two_weights`: two weights of a neuron, and two correlated inputs.
+
+    The inputs differ between the quantized and the full-precision stream.
+    """
 
     w1: float = knob(
         1.38, "first weight", "Weight that is rounded first, in steps of the grid.", low=-2.0, high=2.0, step=0.02, unit="steps"
@@ -294,7 +297,7 @@ class UpdateConfig(Config):
     instant=True,
 )
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
-    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the fused update, which is their sum."""
+    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the sum of the three, the fused update."""
     layer = small_layer(columns=32, damping=0.0)
     terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
     yield {"column": config.column, **terms}

@@ -97,7 +97,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
         return self
 
     def source(self) -> LayerSource:
-        """Return the source of the layer that these knobs select."""
+        """Return the `LayerSource` of the layer that these knobs select."""
         shared = ("bits", "group_size", "symmetric", "grid", "clip_search", "damping", "act_order")
         solver = {name: getattr(self, name) for name in shared}
         if self.upstream_damping is not None:
@@ -116,7 +116,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
 
 
 def inputs(config: LayerConfig) -> list[str]:
-    """Return the references of the model and the data sets that a run depends on."""
+    """Return the names and checksums of the model and the data sets that a run depends on."""
     return references(config.model, config.text)
 
 

@@ -170,7 +170,7 @@ class _Streams:
     def mended(self, until: str = "") -> nn.Module:
         """Return a copy of the current block in which the linear layers that are called before the layer `until` are quantized.
 
-        If `until` is empty, all linear layers are quantized. If upstream layers are not quantized, return the block itself.
+        If `until` is empty, all linear layers are quantized. With ``upstream="none"``, the block itself is returned.
         """
         block = self.blocks[self.block]
         if self.origin.upstream == "none":

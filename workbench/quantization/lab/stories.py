@@ -13,7 +13,7 @@ from workbench.quantization.lab.figures import LABELS, at_column
 
 
 def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of rounded columns, the output error, and its difference from the first pinned run."""
+    """Return a text with the number of rounded columns, the output errors, and the distance from the first pinned run."""
     last = records[-1]
     if not last["columns"]:
         off = 100 * last["error"]
@@ -58,7 +58,7 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of free columns that compensate the rounded column, and the one that changes most."""
+    """Return a text with the number of free columns that compensate the rounded column, and the free column that changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):
