@@ -40,7 +40,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw a window of one row: the original weights, the levels, the rounded weights, and the free weights after compensation."""
+    """Draw a window of one row: original weights, levels, rounded weights, and free weights after compensation."""
     done, columns = records[-1]["columns"], records[-1]["of"]
     before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
     first = max(0, min(done - 40, columns - WINDOW))
