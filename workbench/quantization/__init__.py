@@ -1,4 +1,4 @@
-"""Quantize a linear layer with rounding to nearest (RTN), GPTQ, GPTAQ, ResComp, or the exact target.
+"""Quantization of a linear layer with rounding to nearest (RTN), GPTQ, GPTAQ, ResComp, or the exact target.
 
 The module `column_loop` is the shortest description of the methods. Read it first.
 """

@@ -1,4 +1,4 @@
-"""The settings of the layer solver, shared by `quantize_layer`, the panels, the sweeps and the command line."""
+"""The settings of the layer solver, shared by `quantize_layer`, the panels, the comparisons and the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 from workbench.knobs import Config, knob
 
 Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp", "exact"]
-# for comparisons of all methods: without foem, which is the same as gptq+rescomp
+# the methods that are compared; foem is left out, since it is the same as gptq+rescomp
 METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 MEANINGS = {
     "rtn": "rounds each weight to its nearest level, without compensation",
@@ -24,7 +24,7 @@ REPAYS_R2 = ("gptq+rescomp", "gptaq+rescomp", "foem")
 
 
 def _upstream(config: Any) -> bool:
-    """Return whether the config also quantizes the layers before this one with GPTQ, which uses some of these knobs too."""
+    """Return whether the layers before this one are quantized with GPTQ, so that some knobs of this layer apply to them too."""
     return getattr(config, "upstream", "none") == "gptq"
 
 
@@ -191,7 +191,7 @@ class SolverConfig(GridConfig):
         return self
 
     def strengths(self) -> tuple[float, float, float]:
-        """Return the three scalars in which the methods differ: a (for r1), b_x (X part of r2) and b_dx (dX part of r2)."""
+        """Return the three scalars of `column_loop`: a (strength of r1), b_x and b_dx (strengths of the X and dX parts of r2)."""
         alpha = self.alpha if self.method.startswith("gptaq") else 0.0
         beta = self.beta if self.method in REPAYS_R2 else 0.0
         x, dx = (beta if self.r2_part in ("full", part) else 0.0 for part in ("x", "dx"))

@@ -1,14 +1,16 @@
-"""A fast solver, which quantizes in blocks and gives the same codes as `column_loop`. Read `column_loop` first for the method.
+"""A fast solver that quantizes in blocks and gives the same codes as `column_loop`.
 
-The differences from `column_loop` are:
+The module `column_loop` explains the methods; read it first. This solver differs from `column_loop` in these points:
 
 - Weights are stored transposed, ``(in, out)``, so that each column is contiguous. `act_order` permutes the columns.
-- U comes from one Cholesky factorisation of the reversed Hessian; no inverse is formed (`statistics.factor_hessian`).
-- Updates are lazy. A column updates only the columns in its own part of the block. A finished half of a block updates the other
-  half, and a finished block all later columns, with one matrix product each. Apart from floating-point rounding, neither the
-  halving nor `block_size` changes the result.
+- U is computed by one Cholesky factorisation of the reversed Hessian. The inverse of the Hessian is not computed
+  (`statistics.factor_hessian`).
+- Updates are lazy. Each block is halved repeatedly, and a column updates only the later columns of the smallest part that
+  contains it. When the first half of a part is quantized, one matrix product updates the second half. When a block is quantized,
+  one matrix product updates all later columns. Apart from floating-point rounding, neither the halving nor `block_size` changes
+  the result.
 - The rows of U and P, and the terms e and s, are stacked, so that one matrix product applies both terms.
-- The solver also handles dead columns, a Hessian that cannot be factored, static groups and traces.
+- The solver also handles dead columns (inputs that are always zero), a Hessian that cannot be factored, static groups and traces.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ LEAF = 16  # ranges of up to this many columns are updated column by column; wid
 
 @dataclass
 class Trace:
-    """The record of each column's quantization, in the original column order; all tensors are ``(out, in)``."""
+    """A record of how each column was quantized. All tensors are ``(out, in)``, in the original column order."""
 
     before: Tensor  # the compensated weight just before it is rounded
-    error: Tensor  # e, which is distributed over the free columns; for GPTQ without damping, its sum of squares is the objective
+    error: Tensor  # e, which is distributed over the free columns; in GPTQ without damping, the sum of e^2 is ||QX - W0 X||^2 / N
     shift: Tensor  # s, the part of the compensation that is distributed with P (GPTAQ); 0 for other methods
 
 
@@ -56,10 +58,10 @@ class LayerResult:
 class LayerSolver:
     """A solver that quantizes one layer block by block; create it with `layer_solver`.
 
-    Tensors of weights inside the solver are transposed, ``(in, out)``, and in the order of quantization.
+    Inside the solver, weights are stored transposed, ``(in, out)``, with the columns in the order in which they are quantized.
     """
 
-    _floor = 0.0  # lower bound on the range of a group's grid; 0: none
+    _floor = 0.0  # lower bound on the range of a group's grid; 0 means no bound
 
     def __init__(self, weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False):
         # the weight may be a Parameter, and the statistics may require gradients
@@ -94,13 +96,13 @@ class LayerSolver:
         if tiny := int(((largest > 0) & (largest < least)).sum()):
             self.notes.append(f"{tiny} output rows have only weights below {least:.2g} in absolute value; they are set to 0")
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
-        # rows of `_rows` per column: 1 (of U), or 2 (of U and P)
+        # number of rows of `_rows` for each column: 1 (from U), or 2 (from U and P)
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
         self._live = live
         self._start = live.clone() if any(self._strengths[1:]) else live  # w0, needed only for r2
         columns = self.permutation if self._static else torch.arange(len(live), device=live.device)
         sent = min(self.config.block_size, len(live)) * self._width
-        self._sent = live.new_empty(sent, live.shape[1])  # e of each column in the block, or e and s alternately
+        self._sent = live.new_empty(sent, live.shape[1])  # the errors of the columns in the block, see `_pass_on`
         self._columns_group = (columns // self.group_size).tolist()
         self._grids: list[Grid] = []
         if self._static:
@@ -120,20 +122,21 @@ class LayerSolver:
         live[dead] = 0
         hessian = hessian.clone()
         hessian.diagonal()[dead] = self._dead_diagonal(hessian.diagonal()[~dead])
-        return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # columns of D
+        return hessian, None if cross is None else cross.masked_fill(dead, 0.0)  # sets columns of D to 0
 
     def _dead_diagonal(self, live: Tensor) -> float:
         """Return the value that replaces the zero diagonal entries of dead columns.
 
-        It is the mean of the other entries, so that the dead columns do not change the mean, on which the damping is based.
+        This value is the mean of the other entries. So dead columns do not change the mean of the diagonal, which determines the
+        damping.
         """
         return live.mean().item()
 
     def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
-        """Return the rows that distribute the errors of the columns; None if the layer is rounded to nearest.
+        """Return the rows that distribute the errors of the columns, or None if the layer is rounded to nearest.
 
-        The result is ``(in, in)`` with the rows U[q] / U[q, q], or ``(2 in, in)`` with these rows and -P[q] alternately, so that
-        one product applies both terms. For the method exact, `live` is shifted in place.
+        The result has the shape ``(in, in)`` and the rows U[q] / U[q, q], or the shape ``(2 in, in)`` and, for each q, the rows
+        U[q] / U[q, q] and -P[q]. So one matrix product applies both terms. If the method is exact, `live` is shifted in place.
         """
         factor = factor_hessian(hessian, self.config.damping)
         if factor is None:
@@ -153,7 +156,10 @@ class LayerSolver:
         return torch.stack([scaled, -propagation(cross, upper)], 1).flatten(0, 1)
 
     def steps(self) -> Iterator[int]:
-        """Quantize one block after another. Yield the number of quantized columns after each, when all others are up to date."""
+        """Quantize one block after another, and yield the number of quantized columns after each block.
+
+        At each yield, all later columns have received the updates from the quantized columns.
+        """
         low, n = 0, 0 if self.config.bits >= 16 else len(self._live)
         while low < n:
             high = self._block_end(low, n)
@@ -165,8 +171,8 @@ class LayerSolver:
     def _block_end(self, low: int, n: int) -> int:
         """Return the end of the block that starts at `low`.
 
-        Unless the grids are fitted first, blocks are aligned with groups. So all columns of a group are up to date when its grid
-        is fitted.
+        If the grids are not fitted before the first column is quantized, blocks are aligned with groups. So all columns of a
+        group have been updated when the grid of the group is fitted.
         """
         block, group = self.config.block_size, self.group_size
         if self._static:
@@ -179,7 +185,7 @@ class LayerSolver:
         self._halve(low, high, low)
 
     def _halve(self, low: int, high: int, start: int) -> None:
-        """Quantize the columns low to high - 1 of the block that begins at `start`; later columns are not updated yet."""
+        """Quantize columns `low` to `high - 1` of the block that begins at `start`. Columns from `high` on are not updated."""
         cut = self._cut(low, high)
         if cut is None:
             for j in range(low, high):
@@ -190,7 +196,10 @@ class LayerSolver:
         self._halve(cut, high, start)
 
     def _cut(self, low: int, high: int) -> int | None:
-        """Return the column at which a range is halved, the first of a group if one starts inside; None for a leaf."""
+        """Return the column at which the range from `low` to `high - 1` is split, or None if it is not split.
+
+        If a group starts inside the range, and its grid is not fitted yet, the range is split at the start of a group.
+        """
         half, group = low + (high - low) // 2, self.group_size
         first = (low // group + 1) * group
         if first < high and not self._static:
@@ -198,14 +207,17 @@ class LayerSolver:
         return half if high - low > LEAF else None
 
     def _send(self, low: int, high: int, start: int, first: int, last: int) -> None:
-        """Update the columns first to last - 1 with the errors of the columns low to high - 1, by one product for both terms."""
+        """Update columns `first` to `last - 1` with the errors of columns `low` to `high - 1`, by one matrix product.
+
+        `start` is the first column of the block.
+        """
         if first < last and self._rows is not None:
             k = self._width
             rows = self._rows[low * k : high * k, first:last]
             self._live[first:last].addmm_(rows.T, self._sent[(low - start) * k : (high - start) * k], alpha=-1)
 
     def _column(self, j: int, high: int, start: int) -> None:
-        """Round column j and update the columns j + 1 to high - 1."""
+        """Round column `j` of the block that begins at `start`, and update columns `j + 1` to `high - 1`."""
         if not self._static and j % self.group_size == 0:
             self._grids.append(self._fit(self._group_weights(j)))
         self._grid = self._grids[self._columns_group[j]]
@@ -219,7 +231,11 @@ class LayerSolver:
         self._send(j, j + 1, start, j + 1, high)
 
     def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
-        """Store the errors of column j: (w - w^) + b_x (w0 - w) for the row of U, and a w + b_dx (w0 - w) for the row of P."""
+        """Store the errors of column `j` that are multiplied by the rows of U and P, from the index `at` on.
+
+        The first error is ``(w - w^) + b_x (w0 - w)``, for the row of U. The second one, if any, is ``a w + b_dx (w0 - w)``, for
+        the row of P.
+        """
         alpha, beta_x, beta_dx = self._strengths
         if beta_x:
             torch.lerp(w, self._start[j], beta_x, out=self._sent[at]).sub_(rounded)
@@ -236,7 +252,7 @@ class LayerSolver:
             self._trace[2][j] = self._sent[at + 1] if self._width == 2 else 0.0
 
     def _group_weights(self, j: int) -> Tensor:
-        """Return the columns to which the grid of the group starting at j is fitted; they are up to date."""
+        """Return the updated columns of the group that starts at column `j`, to which the grid of the group is fitted."""
         return self._live[j : j + self.group_size]
 
     def _fit(self, part: Tensor) -> Grid:
@@ -253,18 +269,18 @@ class LayerSolver:
         return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
 
     def trace(self) -> Trace:
-        """Return the trace of the columns quantized so far; raises ValueError if the solver was created with trace=False."""
+        """Return the trace of the columns quantized so far. Raises ValueError if the solver was created with ``trace=False``."""
         if self._trace is None:
             raise ValueError("this solver has no trace; create it with layer_solver(..., trace=True)")
         return Trace(*(self._unpermuted(t).T for t in self._trace))
 
     def levels(self, row: int) -> Tensor:
-        """Return the levels of output `row` on the grid of the last quantized column."""
+        """Return all levels of output `row` on the grid of the last quantized column."""
         found: Tensor = self._grid.levels(row)
         return found
 
     def result(self) -> LayerResult:
-        """Return the quantized layer; call this after `steps` has finished."""
+        """Return the quantized layer. Call this method after `steps` has finished."""
         if self.config.bits >= 16:
             return LayerResult(
                 self._weight.clone(), None, None, None, None, self.permutation, 0.0, ("with 16 bits, the layer is unchanged",)

@@ -1,7 +1,7 @@
 """Quantization grids: the values (levels) that the weights of a group can take.
 
 The level of a code is ``scale * (code - zero)``. Three conventions are in use. They differ strongly at 2 bits, so they are
-distinguished by name. b is the number of bits; lo and hi are the lowest and the highest weight:
+distinguished by name. b is the number of bits. lo and hi are the lowest and the highest of the weights and 0:
 
 ========  ==========================================  =============================================
 name      codes (used by)                             scale, zero
@@ -11,7 +11,8 @@ ist       0 .. 2^b-1            (IST-DASLab, GPTQ)    (hi-lo) / (2^b-1) with hi=
 asym      0 .. 2^b-1            (all)                 (hi-lo) / (2^b-1), round(-lo/scale)
 ========  ==========================================  =============================================
 
-``quarot`` and ``ist`` are symmetric. ``symmetric=False`` always means ``asym``.
+``quarot`` and ``ist`` are symmetric. ``symmetric=False`` always means ``asym``. If no weight of the group is negative, ``ist``
+keeps lo = 0, so the levels are half as far apart.
 
 All functions work on transposed weights, ``(in, out)``, so that each column of the layer is one contiguous row.
 """
@@ -21,23 +22,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# the search tries p = 1.00 .. 0.21 with the error |q - w|^2.4 (GPTQ's mse option)
+# the clipping search multiplies the range by p = 1.00, 0.99, .. 0.21 and minimises |q - w|^2.4 (option mse of the GPTQ programs)
 CLIP_STEPS, CLIP_GRID, CLIP_NORM = 80, 100, 2.4
-# lower bound on a group's range in the published programs, an absolute number
+# lower bound on a group's range in the published programs; it is absolute, so their codes depend on the unit of the weights
 PUBLISHED_FLOOR = 1e-5
 
 
 class Grid(NamedTuple):
-    """The grid of one group of input columns; ``scale`` and ``zero`` are ``(out,)``, `low` and `high` are codes."""
+    """The grid of one group of input columns.
+
+    `scale` and `zero` have the shape ``(out,)``. `low` and `high` are the lowest and the highest code.
+    """
 
     scale: Tensor
     zero: Tensor
     low: int
     high: int
-    centred: bool  # whether `zero` is 0 in every row, and need not be added
+    centred: bool  # whether `zero` is 0 in every row, so that it need not be added
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """Return the level nearest to each `weight` ``(..., out)``; ties go to the even code."""
+        """Return the level nearest to each entry of `weight` ``(..., out)``. Ties are rounded to the even code."""
         codes = torch.div(weight, self.scale).round_()
         if self.centred:
             return codes.clamp_(self.low, self.high).mul_(self.scale)
@@ -65,10 +69,10 @@ def fit_grid(
 ) -> Grid:
     """Fit the grid of one group of columns, `weight` ``(in, out)``, with one scale for each output channel.
 
-    `clip_search` also tries ranges shrunk by p = 0.99 .. 0.21 and keeps, for each output, the first p with
-    the least sum of ``|q - w|^2.4`` (the ``mse`` option of the GPTQ programs). The scale is proportional to the
-    weights, so the codes do not depend on the unit of the weights. `floor` is a lower bound on the range, as in the
-    published programs (0: none).
+    If `clip_search` is true, smaller ranges are tried too: the full range times p = 0.99, 0.98, .. 0.21. For each output, the
+    first p with the least sum of ``|q - w|^2.4`` is used (option ``mse`` of the GPTQ programs). The scale is proportional to the
+    weights, so the codes do not depend on the unit of the weights. `floor` is a lower bound on the range, as in the published
+    programs (0 means no bound).
     """
     low, high = code_range(bits, symmetric, grid)
     bottom, top = weight.amin(0).clamp_(max=0), weight.amax(0).clamp_(min=0)
@@ -91,7 +95,7 @@ def fit_grid(
 def _unit(range_: Tensor) -> Tensor:
     """Return the next power of two above each range.
 
-    Dividing an error by it is exact, and the power 2.4 of the quotient does not underflow.
+    Dividing an error by this power of two is exact, and the power 2.4 of the quotient does not underflow.
     """
     return torch.ldexp(torch.ones_like(range_), torch.frexp(range_).exponent)
 
@@ -104,7 +108,7 @@ def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, 
     if symmetric and grid == "quarot":
         scale = _at_least(torch.maximum(-bottom, top), floor) / high
         return Grid(scale, torch.zeros_like(scale), low, high, centred=True)
-    if symmetric:  # IST: a row without a negative weight keeps its lower end at zero
+    if symmetric:  # in the convention ist, the range of a row without negative weights begins at 0
         top = torch.maximum(-bottom, top)
         bottom = torch.where(bottom < 0, -top, bottom)
     empty = (bottom == 0) & (top == 0)
@@ -115,12 +119,12 @@ def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, 
 
 
 def _at_least(range_: Tensor, floor: float) -> Tensor:
-    """Return the ranges with the lower bound `floor`; if that is 0, ranges near 0 become `PUBLISHED_FLOOR`."""
+    """Return the ranges, raised to at least `floor`. If `floor` is 0, ranges near 0 are replaced by `PUBLISHED_FLOOR`."""
     if floor:
         return range_.clamp(min=floor)
     return range_.masked_fill(range_ < least_range(range_.dtype), PUBLISHED_FLOOR)
 
 
 def least_range(dtype: torch.dtype) -> float:
-    """Return the range of a group below which a 16-bit scale would be subnormal and lose precision."""
+    """Return the range below which the scale of a grid with 16 bits would be subnormal and lose precision."""
     return torch.finfo(dtype).tiny * 2**16

@@ -1,7 +1,7 @@
-"""The objective ``||Q X - W0 Xref||`` for all methods: its lower bound, its rounding part, and the parts of its residual.
+"""The output error ``||Q X - W0 Xref||`` of a quantized layer, its lower bound, its rounding part, and the residuals r1 and r2.
 
-The loss that the published programs print is the objective only for GPTQ. This module computes the objective that GPTAQ and
-ResComp minimise. It applies to every method, on calibration tokens and on held-out tokens.
+The loss that the published programs print is the objective of GPTQ only. This module computes the error that GPTAQ and ResComp
+minimise. The error is computed in the same way for every method, on calibration tokens and on held-out tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Residual:
-    """Norms, relative to ``||W0 Xref||``, of a residual and of its part that changes of the free columns cannot compensate."""
+    """The norm of a residual, and the norm of the part of it that no change of the free columns can compensate.
+
+    Both norms are divided by ``||W0 Xref||``.
+    """
 
     norm: float
     orthogonal: float
@@ -25,8 +28,8 @@ class Objective:
 
     X is the input of the layer in the quantized stream, Xref its input in the full-precision stream, and W0 the original weight.
     The error of a weight Q is ``error(Q) = ||Q X - W0 Xref|| / ||W0 Xref||``. H and D are the matrices of `layer_statistics`.
-    The real-valued weight with the least error is ``W* = W0 (I + D H^-1)``, and its error is called the floor. Exactly,
-    ``error(Q)^2 = floor^2 + rounding(Q)^2``.
+    The real-valued weight with the least error is ``W* = W0 (I + D H^-1)``, and the error of W* is called the floor. The rounding
+    part of Q is ``rounding(Q) = ||Q X - W* X|| / ||W0 Xref||``. Then ``error(Q)^2 = floor^2 + rounding(Q)^2`` holds exactly.
 
     Args:
         weight: W0, ``(out, in)``.
@@ -67,7 +70,7 @@ class Objective:
         """Return the residuals r1 = W (Xref - X) and r2 = (W0 - W) Xref of a partly quantized `weight` W.
 
         `free` holds the indices of the columns that are not quantized yet. Changes of these columns can compensate a residual,
-        except for the part that is orthogonal to their inputs.
+        except for the part that is orthogonal to the inputs of these columns.
         """
         w = weight.double()
         moved = self._w0 - w

@@ -1,8 +1,9 @@
-"""A solver that gives the same codes as the published programs. Use it for comparisons with them, not to quantize models.
+"""A solver that gives the same codes as the published programs. Use it to compare with these programs, not to quantize models.
 
 The programs of GPTAQ and ResComp (list0830/ResComp, commit 354a962; read, not copied) deviate from their papers in two points.
-The grid of a group that starts inside a block is fitted to weights without the updates from the same block. And the lazy update
-multiplies P by other values of the columns than the update inside the block does. So the results depend on the block size.
+First, the grid of a group that starts inside a block is fitted to weights without the updates from the same block. Second, the
+lazy update of the later blocks uses other values of the columns than the update inside the block does. So the results depend on
+the block size.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ class PublishedSolver(LayerSolver):
 
     def _prepare(self, weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
         super()._prepare(weight, hessian, cross)
-        if self.group_size == weight.shape[1] and self.method != "exact":  # the programs do not have exact
+        if self.group_size == weight.shape[1] and self.method != "exact":  # the programs have no method exact
             # the programs fit grids of whole rows before they set dead columns to 0
             self._grids = [self._fit(weight.to(self._live.dtype).T)]
 
     def _dead_diagonal(self, live: Tensor) -> float:
-        return 1.0  # as in the GPTQ programs: it changes the mean, so the common factor of the statistics affects the damping
+        return 1.0  # as in the GPTQ programs; this changes the mean, so the damping depends on a common factor of the statistics
 
     def _block_end(self, low: int, n: int) -> int:
         return min(low + self.config.block_size, n)
@@ -44,10 +45,11 @@ class PublishedSolver(LayerSolver):
         super()._pass_on(j, at, w, rounded)
 
     def _change_to_lazy(self, low: int, high: int) -> None:
-        """Change the stored errors of the block to those of the programs' lazy update, which uses another value in place of w.
+        """Replace the stored errors of the block by the errors that the lazy update of the published programs uses.
 
-        GPTAQ, and ResComp with 2 bits, use the rounded column. ResComp with other numbers of bits uses w clamped to the range of
-        the last grid in the block, even if that grid belongs to another group.
+        In the terms with a, b_x and b_dx, the programs replace w by another value. GPTAQ, and ResComp with 2 bits, use the
+        rounded column. ResComp with other numbers of bits uses w clamped to the range of the last grid in the block, even if
+        that grid belongs to another group.
         """
         alpha, beta_x, beta_dx = self._strengths
         taken = self._live[low:high]

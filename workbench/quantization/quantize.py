@@ -12,7 +12,7 @@ from workbench.quantization.published_solver import PublishedSolver
 
 
 def layer_solver(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False) -> LayerSolver:
-    """Return the solver of one layer, to watch its progress: ``for done in solver.steps(): solver.current()``."""
+    """Return the solver of one layer. ``for done in solver.steps(): solver.current()`` shows the weight after each block."""
     kind = PublishedSolver if config.compat == "published" else LayerSolver
     return kind(weight, hessian, cross, config, trace)
 
@@ -46,11 +46,12 @@ def quantize_layer(
     Args:
         weight: the weight ``(out, in)``.
         hessian: the Hessian ``(in, in)`` from `layer_statistics`.
-        cross: the cross statistics ``(in, in)`` from `layer_statistics`. None means that both streams are equal.
+        cross: the cross statistics ``(in, in)`` from `layer_statistics`. None means that the quantized and the
+            full-precision stream are equal.
         method: how rounding errors are compensated. `SolverConfig` explains this and all further options.
         compat: ``"clean"`` follows the papers; the result does not depend on `block_size`. ``"published"`` gives the same codes
             as the published programs (see `published_solver`), which depend on `block_size`.
-        trace: whether to record each column's quantization in ``result.trace``.
+        trace: whether to record in ``result.trace`` how each column is quantized.
 
     Returns:
         The quantized layer. ``result.notes`` lists problems that the solver handled: dead columns, a damping that had to be

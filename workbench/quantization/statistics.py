@@ -13,7 +13,7 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
     """Return the second moments of a layer's inputs, divided by the number of tokens N.
 
     The quantized stream is the model whose earlier layers are quantized; the full-precision stream is the original model. The
-    factor 1/N keeps the values independent of the number of tokens. It does not change the result of the clean solver.
+    factor 1/N keeps the values independent of the number of tokens. It does not change the result if ``compat="clean"``.
 
     Args:
         inputs: X ``(tokens, in)``, the inputs of the layer in the quantized stream.
@@ -48,7 +48,7 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise ValueError with `name`, the number of non-finite values and the first of them, if `tensor` has any."""
+    """Raise ValueError if `tensor` has non-finite values. The message gives `name`, their number, and the first of them."""
     if tensor.numel() and not all(math.isfinite(v) for v in torch.aminmax(tensor)):
         bad = ~torch.isfinite(tensor)
         first = tuple(bad.nonzero()[0].tolist())
@@ -73,9 +73,9 @@ class Factor(NamedTuple):
 def factor_hessian(hessian: Tensor, damping: float) -> Factor | None:
     """Factor the inverse of the damped Hessian ``H + lam I`` with ``lam = damping * mean(diag H)``.
 
-    If the factorisation fails, the damping is raised tenfold (0 is raised to 1e-6), up to 1. The function returns None if it
-    fails for all these values. It needs one Cholesky factorisation of the Hessian in reversed order and one inverse of a
-    triangular matrix, but not the inverse of the Hessian.
+    If the factorisation fails, the damping is raised tenfold (0 is raised to 1e-6), up to 1. The function returns None if the
+    factorisation fails for all these values. It computes one Cholesky factorisation of the Hessian in reversed order and one
+    inverse of a triangular matrix, but not the inverse of the Hessian.
     """
     mean = hessian.diagonal().mean()
     trial = damping

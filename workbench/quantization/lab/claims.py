@@ -1,4 +1,4 @@
-"""Claims of the ResComp and GPTAQ papers and our own claims, tested on single layers."""
+"""The claims of the ResComp and GPTAQ papers, and claims of our own, which are tested on single layers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ PLACES = ("layer", "bits", "groups", "seed")
 
 
 def _ratio(records: list[Record], base: str, other: str, unit: str, **where: object) -> Interval:
-    """Return the held-out error of `other` divided by that of `base` on the same layer, setting and calibration sample.
+    """Return the mean and the interval of a ratio: the held-out error of `other` divided by the held-out error of `base`.
 
-    The interval is over `unit`, which is "layer" or "seed" (the calibration samples).
+    Each ratio compares two records of the same layer, setting and calibration sample. If `unit` is "layer", the interval is over
+    layers; if it is "seed", the interval is over calibration samples. `where` gives the values that columns must have.
     """
     by = [name for name in PLACES if name in records[0]]
     one, two = (scores(records, "held_out", by, label=label, **where) for label in (other, base))
@@ -27,9 +28,10 @@ def _ratio(records: list[Record], base: str, other: str, unit: str, **where: obj
 
 
 def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
-    """Return a check that each `other` has a lower held-out error than its `base`, at each number of bits.
+    """Return a function that checks whether methods have a lower held-out error than their base methods.
 
-    `pairs` are the labels (base, other). The interval is over `unit`.
+    The function checks this at each number of bits. Each of the `pairs` holds the labels of a base method and of the method that
+    is compared with it. `unit` has the same meaning as in `_ratio`.
     """
 
     def check(records: list[Record]) -> Verdict:
@@ -46,7 +48,10 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
 
 
 def _everywhere(*pairs: tuple[str, str]) -> Check:
-    """Return the same check at each number of bits and group size, with intervals over calibration samples."""
+    """Return a function that makes the check of `_lowers` at each number of bits and each group size.
+
+    The intervals are over calibration samples.
+    """
 
     def check(records: list[Record]) -> Verdict:
         places = list(dict.fromkeys((r["bits"], r["groups"]) for r in records))
@@ -79,7 +84,7 @@ def _needs_no_strength(records: list[Record]) -> Verdict:
 
 
 def _dx_part(records: list[Record]) -> Verdict:
-    """Check that r2 keeps the weights closer to the original ones at each number of bits, and that its X part causes this."""
+    """Check that r2 keeps the weights closer to the original ones at each number of bits, and that the X part of r2 causes it."""
     findings = []
     for bits in sorted({r["bits"] for r in records}):
         base, full, x, dx = (

@@ -1,4 +1,4 @@
-"""Exercises for the notebook `02-inside`."""
+"""The exercises of the notebook `02-inside`."""
 
 from __future__ import annotations
 

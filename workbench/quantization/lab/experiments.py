@@ -1,4 +1,4 @@
-"""Live experiments: one layer while it is quantized, its weights on a grid, two weights, and the update of one column."""
+"""Live experiments: a layer while it is quantized, weights on a grid, two weights of a neuron, and the update of one column."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workbench.quantization.statistics import layer_statistics
 
 
 class LayerTraceConfig(LayerConfig):
-    """One layer that is quantized column by column."""
+    """The knobs of `layer_trace`, which quantizes one layer column by column."""
 
     every: int = knob(
         16,
@@ -45,10 +45,11 @@ class LayerTraceConfig(LayerConfig):
 
 
 def looks(config: LayerTraceConfig) -> int:
-    """Return the number of columns between two measurements, which is used as the block size of the solver.
+    """Return the number of columns between two measurements, which is also the block size of the solver.
 
-    In the clean form the result does not depend on the block size, so it follows the knob `every`, in whole groups if they are
-    smaller. In the published form the block size is left as it is.
+    With ``compat="clean"``, the result does not depend on the block size. So the number is the knob `every`, rounded down to
+    whole groups if a group is smaller. With ``compat="published"``, the result depends on the block size, so the number is the
+    knob `block_size`.
     """
     if config.compat == "published":
         return config.block_size
@@ -60,7 +61,7 @@ def _steps(config: LayerTraceConfig) -> int:
     about = checkpoints.describe(config.model)
     columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
     look, group = looks(config), config.group_size or columns
-    # in the clean form a group that is larger than a block is measured at its end too
+    # with compat="clean", a group that is larger than a block is also measured at the end of the group
     inside = -(-group // look) if config.compat == "clean" and group > look else 0
     whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
     return whole + 1 if columns else 0
@@ -106,7 +107,7 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
             "r2": r2.norm,
             "r2_orthogonal": r2.orthogonal,
             "drift": ((weight - layer.weight).norm() / layer.weight.norm()).item(),
-            # The weights of one output in the order of rounding: the first `columns` are rounded, the others compensated.
+            # The weights of one output in the order of rounding: the first `columns` are rounded, and the others are compensated.
             # Five decimals are enough for a picture.
             "row": (weight[row, solver.permutation].double() * 1e5).round() / 1e5,
         }
@@ -122,7 +123,7 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
 
 
 def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
-    """Return the errors of the columns rounded last, and the levels of the grid of one output row."""
+    """Return the squared errors of the columns that were rounded last, and the levels of output `row`."""
     columns = solver.permutation[first:last]
     return {
         "column_error": solver.trace().error[:, columns].square().sum(0),  # ||e_q||^2
@@ -131,7 +132,7 @@ def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
 
 
 class LayerGridConfig(GridConfig, PlaceConfig):
-    """The weights of a layer, rounded to nearest."""
+    """The knobs of `grid`, which rounds the weights of a layer to nearest."""
 
     row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=last_row)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
@@ -176,7 +177,10 @@ def _existing_row(row: int, rows: int) -> int:
 
 
 class TwoWeightsConfig(Config):
-    """Two weights of one neuron with correlated inputs that differ between the quantized and the full-precision stream."""
+    """The knobs of `two_weights`: two weights of a neuron, and two correlated inputs.
+
+    The inputs differ between the quantized and the full-precision stream.
+    """
 
     w1: float = knob(
         1.38, "first weight", "Weight that is rounded first, in steps of the grid.", low=-2.0, high=2.0, step=0.02, unit="steps"
@@ -217,9 +221,10 @@ class TwoWeightsConfig(Config):
 
 
 def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weight ``(1, 2)``, the Hessian and the cross statistics, ``(2, 2)`` each.
+    """Return the weight ``(1, 2)``, the Hessian ``(2, 2)`` and the cross statistics ``(2, 2)``.
 
-    Input 1 of the full-precision stream is x1 + shift * x2.
+    The inputs of the quantized stream are x1 and x2, with variance 1. Those of the full-precision stream are x1 + shift * x2
+    and x2.
     """
     c, d = config.correlation, config.shift
     hessian = torch.tensor([[1.0, c], [c, 1.0]], dtype=torch.float64)
@@ -228,7 +233,7 @@ def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Ten
 
 
 def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[float]]:
-    """Return both weights just before each is rounded, and both rounded weights, on a grid of step 1."""
+    """Return two lists: both weights just before each is rounded, and both weights after rounding to whole numbers."""
     weight, hessian, cross = two_weight_statistics(config)
     upper = torch.linalg.inv(torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1))
     if method == "exact":
@@ -269,7 +274,7 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
 
 
 class UpdateConfig(Config):
-    """One column of a small real layer."""
+    """The knobs of `update`, which rounds one column of a small real layer."""
 
     column: int = knob(3, "column", "Number of the column that is rounded, from 0.", low=0, high=30)
     row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=7)
@@ -292,7 +297,7 @@ class UpdateConfig(Config):
     instant=True,
 )
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
-    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the fused update, which is their sum."""
+    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the sum of the three, the fused update."""
     layer = small_layer(columns=32, damping=0.0)
     terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
     yield {"column": config.column, **terms}

@@ -1,4 +1,4 @@
-"""Figures of the live experiments on a layer; also the names and colours of all methods."""
+"""The figures of the live experiments on a layer, and the names and colours of all methods."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw the weights in the window: rounded ones on their levels, free ones as compensation has moved them."""
+    """Draw a window of one row: original weights, levels, rounded weights, and free weights after compensation."""
     done, columns = records[-1]["columns"], records[-1]["of"]
     before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
     first = max(0, min(done - 40, columns - WINDOW))
@@ -86,7 +86,7 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]
         levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
-    late = last["columns"] > 0.5 * end  # then the names of the lines are at the left
+    late = last["columns"] > 0.5 * end  # if so, the names of the lines are written at the left
     behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
@@ -110,7 +110,7 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 
 def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> float:
-    """Draw both errors of a run, and return the largest held-out error in percent."""
+    """Draw the calibration and the held-out error of a run, and return the largest held-out error in percent."""
     x = [r["columns"] for r in series]
     held_out, error = ([100 * r[key] for r in series] for key in ("held_out", "error"))
     axes.plot(x, held_out, "--", color=colour, linewidth=width)
@@ -119,12 +119,12 @@ def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> 
 
 
 def at_column(records: Sequence[Record], columns: int) -> Record:
-    """Return the first record of a run with at least `columns` rounded columns, or else its last record."""
+    """Return the first record with at least `columns` rounded columns, or the last record if there is none."""
     return next((r for r in records if r["columns"] >= columns), records[-1])
 
 
 def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """Draw both errors of this run now, and those of the pinned runs at the same column."""
+    """Draw the current calibration and held-out errors of this run, and the errors of the pinned runs at the same column."""
     last = records[-1]
     rows = [(LABELS[last["method"]], last, COLOURS[last["method"]])]
     rows += [(name, at_column(r, last["columns"]), shade) for (name, r), shade in zip(pinned, PIN_COLOURS, strict=False)]
@@ -152,12 +152,15 @@ def _now(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 
 def short(name: str) -> str:
-    """Cut a label to the length that fits beside a mark."""
+    """Shorten a label so that it fits into the figure."""
     return name if len(name) <= 22 else name[:21] + "…"
 
 
 def draw_residuals(records: Sequence[Record]) -> Figure:
-    """Draw both residuals, their parts that no free column can correct, and the loss that GPTQ prints, column by column."""
+    """Draw both residuals and the loss that GPTQ prints, against the number of rounded columns.
+
+    Thin lines are the parts of the residuals that no change of the free columns can correct.
+    """
     last = records[-1]
     x = [r["columns"] for r in records]
     with figure(670, 260) as fig:
@@ -177,7 +180,7 @@ def draw_residuals(records: Sequence[Record]) -> Figure:
 
 @live
 def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the weights of one row, the levels of their grid, and the number of weights on each level."""
+    """Draw the weights of one row, the levels to which they are rounded, and the number of weights on each level."""
     record = records[-1]
     weights, levels = np.array(record["before"]), np.array(record["levels"])
     heading(

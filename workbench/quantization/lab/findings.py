@@ -1,4 +1,4 @@
-"""What README says about quantization, besides the ledger."""
+"""The text about quantization, besides the ledger, in the README of the reference records."""
 
 from __future__ import annotations
 

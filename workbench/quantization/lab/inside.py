@@ -1,4 +1,4 @@
-"""Parts of the algorithm, computed by brute force and by formula, for the teaching notebook and its tests."""
+"""Parts of the algorithm, computed directly and by their formulas, for the notebook `02-inside` and its tests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SmallLayer:
 def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallLayer:
     """Return the first columns and rows of the output projection of block 1 of the bundled tiny llama.
 
-    `damping` is that of the factor `upper`; the Hessian itself is not damped.
+    `damping` is used only for the factor `upper`. The field `hessian` is not damped.
     """
     solver = (("bits", 3), ("group_size", 32))
     layer = load_layer(LayerSource(models.TINY, 1, "o_proj", tokens=512, upstream_solver=solver))
@@ -43,35 +43,38 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
 
 
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
-    """Return the free columns ``(out, in - q)`` that best compensate the columns already rounded, by least squares.
+    """Return the free columns ``(out, in - q)`` that best compensate the rounded columns, by least squares.
 
-    `done` ``(out, q)`` are the rounded columns, `x` ``(tokens, in)`` is the input of the layer and `target` ``(tokens, out)`` its
-    desired output.
+    `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer ``(tokens, in)``, and `target` the desired
+    outputs of the layer ``(tokens, out)``.
     """
     q = done.shape[1]
     return torch.linalg.lstsq(x[:, q:], target - x[:, :q] @ done.T).solution.T
 
 
 def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
-    """Return ResComp's matrix P2 as in the paper: a matrix product of its own, from the moments of Xref and X."""
+    """Return the matrix P2 of ResComp as the paper computes it: by a matrix product of its own, from ``Xref X' = H + D``."""
     return propagation(hessian + cross, upper)
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the same P2 without that product: ``P + I - diag(U)^-1 U``."""
+    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the product in P."""
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """Largest change of a free weight by r2 over all steps of GPTQ: by the whole of r2, and by its neuron-decomposed form."""
+    """The largest change of a free weight that r2 causes in any step of GPTQ.
+
+    `whole` is the change by the whole residual. `decomposed` is the change by the share of one column (neuron decomposition).
+    """
 
     whole: float
     decomposed: float
 
 
 def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
-    """Run GPTQ with equal streams and without damping, and return how far r2 would still move the free weights."""
+    """Run GPTQ with equal streams and without damping, and return how much r2 would also change the free weights."""
     config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
     solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
     whole = decomposed = 0.0
@@ -87,10 +90,10 @@ def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
 
 
 def update_terms(layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float) -> dict[str, Tensor]:
-    """Return what column `column` adds to the free weights of output `row`: ``gptq``, ``r1``, ``r2``, and ``fused``.
+    """Return the terms ``gptq``, ``r1`` and ``r2`` that column `column` adds to the free weights of output `row`.
 
-    The layer is quantized with GPTAQ and ResComp up to that column. ``fused`` is the single update that equals the sum of the
-    three terms.
+    The layer is quantized with GPTAQ + ResComp up to and including this column. The result also has the key ``fused``, the single
+    update that equals the sum of the three terms.
     """
     config = SolverConfig(method="gptaq+rescomp", bits=bits, damping=0.0, block_size=1, alpha=alpha, beta=beta)
     solver = layer_solver(layer.weight, layer.hessian, layer.cross, config, trace=True)

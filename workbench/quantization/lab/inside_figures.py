@@ -1,4 +1,4 @@
-"""Figures of two weights in their plane, and of the terms of one update."""
+"""The figures of the experiments `two_weights` and `update`."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the three terms that a column adds to the free columns, and the fused update, which is their sum."""
+    """Draw the three terms that a column adds to the free columns, and the sum of the three terms, the fused update."""
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0

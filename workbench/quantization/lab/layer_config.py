@@ -49,7 +49,7 @@ class PlaceConfig(Config):
 
 
 class LayerConfig(SolverConfig, PlaceConfig):
-    """A solver on one layer of a real language model."""
+    """The settings of the solver, and the layer of a real language model that it quantizes."""
 
     title: ClassVar[str] = "text"
     text: Literal["prose", "wikitext2"] = knob(
@@ -97,7 +97,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
         return self
 
     def source(self) -> LayerSource:
-        """Return the source of the layer that these knobs select."""
+        """Return the `LayerSource` of the layer that these knobs select."""
         shared = ("bits", "group_size", "symmetric", "grid", "clip_search", "damping", "act_order")
         solver = {name: getattr(self, name) for name in shared}
         if self.upstream_damping is not None:
@@ -108,7 +108,7 @@ class LayerConfig(SolverConfig, PlaceConfig):
             part=self.part,
             text=self.text,
             tokens=self.tokens,
-            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # windows of the earlier samples
+            skip=self.seed * max(16, -(-self.tokens // WINDOW)),  # the windows of samples with smaller numbers
             upstream=self.upstream,
             upstream_solver=tuple(solver.items()),
             dtype=self.dtype,
@@ -116,10 +116,10 @@ class LayerConfig(SolverConfig, PlaceConfig):
 
 
 def inputs(config: LayerConfig) -> list[str]:
-    """Return the references of the model and the data sets that a run depends on."""
+    """Return the names and checksums of the model and the data sets that a run depends on."""
     return references(config.model, config.text)
 
 
 def solver_knobs(config: SolverConfig, **changes: Any) -> dict[str, Any]:
-    """Return the solver's knobs of a larger config as arguments of `quantize_layer`, with `changes`."""
+    """Return the knobs of `config` that belong to the solver, as arguments of `quantize_layer`. `changes` overrides them."""
     return {**{name: getattr(config, name) for name in SolverConfig.model_fields}, **changes}

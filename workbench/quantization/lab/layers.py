@@ -1,4 +1,4 @@
-"""Real inputs of a layer in two streams: from the full-precision model, and with every layer before it quantized."""
+"""The inputs of a layer on real text in two streams: the original model, and the model whose earlier layers are quantized."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ TEXTS = {  # calibration and evaluation data set
 WINDOW = 256  # tokens
 # number of tokens in the test set (the first tokens of the evaluation text) and in the validation set (the next tokens)
 HELD_OUT = 2048
-VERSION = 3  # of the cached activations; raise it if the same source gives other numbers
+VERSION = 3  # version of the cached activations; increase it if the same source gives other numbers than before
 _ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's weight ``(out, in)`` and its inputs ``(tokens, in)`` in two streams, for calibration, validation and test."""
+    """The weight ``(out, in)`` of a layer, and its inputs ``(tokens, in)`` in both streams, for each of the three texts."""
 
     name: str
     weight: Tensor
@@ -57,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerSource:
-    """Which layer, which text, and how the layers before it were quantized."""
+    """A description of a layer, of the texts, and of the way in which the layers before it are quantized."""
 
     model: str
     block: int
@@ -65,19 +65,19 @@ class LayerSource:
     text: str = "prose"
     tokens: int = 2048
     window: int = WINDOW
-    skip: int = 0  # calibration windows to skip: another sample for another seed
+    skip: int = 0  # calibration windows to skip, so that each seed has its own sample
     upstream: Upstream = "gptq"
     upstream_solver: tuple[tuple[str, Any], ...] = ()  # arguments of quantize_layer
     dtype: Literal["float32", "float64"] = "float32"
 
 
 def references(model: str, text: str) -> list[str]:
-    """Return name and checksum of a model and of the two data sets of a text."""
+    """Return the name and the checksum of a model, and of the calibration and the evaluation data set of `text`."""
     return [models.ref(model), *(datasets.ref(name) for name in TEXTS[text])]
 
 
 def load_layer(source: LayerSource) -> Layer:
-    """Return the layer's weight and inputs, computed or (in float32) read from the cache.
+    """Return the weight and the inputs of a layer. Inputs in float32 are read from the cache if they are stored there.
 
     Only one thread at a time computes them, since the hooks that record inputs are attached to the shared model.
     """
@@ -88,7 +88,7 @@ def load_layer(source: LayerSource) -> Layer:
 @lru_cache(maxsize=1)
 def _load_layer(source: LayerSource) -> Layer:
     name = f"{source.model} block {source.block} {source.part}"
-    # float64 activations take twice the space and are needed once, since the fits made from them are saved
+    # float64 activations are not cached: they take twice the space, and the results that are computed from them are saved
     if source.dtype == "float64":
         return Layer(name, **_compute(source))
     identity = [VERSION, source.__dict__, references(source.model, source.text)]
@@ -119,7 +119,7 @@ def _streams(origin: LayerSource) -> _Streams:
 
 @lru_cache(maxsize=5)  # one for each calibration sample; all numbers of bits and group sizes share it
 def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
-    """Return the full-precision stream at the entry of `block`: the windows of calibration, then of test and validation text."""
+    """Return the inputs of `block` in the full-precision stream: the calibration windows, then those of test and validation."""
     lm = models.shared(model, getattr(torch, dtype))
     calibration, evaluation = TEXTS[text]
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
@@ -131,9 +131,9 @@ def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, t
 
 
 class _Streams:
-    """Both streams of a text at the entry of a block.
+    """The inputs of one block in both streams, for all windows of a text.
 
-    The object stays at its block, since the layer that is measured next is often close to the last one.
+    The streams at the last block are kept, because the next layer to be measured is often in the same block or a later one.
     """
 
     def __init__(self, origin: LayerSource):
@@ -147,17 +147,20 @@ class _Streams:
 
     @property
     def full_precision(self) -> Stream:
-        """The full-precision stream at the entry of the same block."""
+        """The inputs of the current block in the full-precision stream."""
         return self._full_precision(self.block)
 
     def _enter(self, block: int, quantized: Stream) -> None:
         self.block, self.quantized = block, quantized
-        # names of the layers with the same input, in the order of their calls, and the Hessian of that input
+        # groups of layers that share an input, in the order in which they are called, each with the Hessian of that input
         self._sisters: list[tuple[list[str], Tensor]] = []
         self._rounded: dict[str, Tensor] = {}
 
     def advance_to(self, block: int) -> None:
-        """Move to the entry of `block` and quantize every block on the way; a smaller number starts again at block 0."""
+        """Compute the inputs of `block` in the quantized stream, and quantize every block before it.
+
+        If `block` is before the current block, the computation starts again at block 0.
+        """
         if block < self.block:
             self._enter(0, self._full_precision(0))
         while self.block < block:
@@ -165,7 +168,10 @@ class _Streams:
             self._enter(self.block + 1, advance(self.mended(), self.quantized))
 
     def mended(self, until: str = "") -> nn.Module:
-        """Return a copy of this block whose linear layers that are called before `until` (or all) are quantized."""
+        """Return a copy of the current block in which the linear layers that are called before the layer `until` are quantized.
+
+        If `until` is empty, all linear layers are quantized. With ``upstream="none"``, the block itself is returned.
+        """
         block = self.blocks[self.block]
         if self.origin.upstream == "none":
             return block
@@ -173,7 +179,7 @@ class _Streams:
             self._sisters = _by_input(inputs_of(block, [*linear_parts(block)], self.quantized[: self.split]))
         mended, before = copy.deepcopy(block), [*linear_parts(block)] if not until else []
         for names, _ in self._sisters if until else ():
-            if until in names:  # layers with the same input may be called before it, but are not upstream of it
+            if until in names:  # layers with the same input as `until` may be called before it, but do not affect its input
                 break
             before += names
         for names, hessian in self._sisters:
@@ -184,7 +190,7 @@ class _Streams:
         return mended
 
     def _round(self, names: list[str], hessian: Tensor) -> None:
-        """Quantize the layers that share an input together, as the rows of one weight."""
+        """Quantize layers that share an input together: the rows of their weights form one weight."""
         weights = [weight_of(linear_parts(self.blocks[self.block])[name]) for name in names]
         solver = dict(self.origin.upstream_solver)
         result = quantize_layer(torch.cat(weights), hessian, method=self.origin.upstream, **solver)
@@ -192,7 +198,7 @@ class _Streams:
 
 
 def _by_input(inputs: dict[str, Tensor]) -> list[tuple[list[str], Tensor]]:
-    """Return the names of layers that share an input, in the order of their calls, and the Hessian of that input."""
+    """Return groups of layers that share an input, in the order in which they are called, each with the Hessian of that input."""
     found: list[tuple[list[str], Tensor]] = []
     for name, x in inputs.items():
         last = inputs[found[-1][0][0]] if found else None

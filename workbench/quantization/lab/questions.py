@@ -1,4 +1,4 @@
-"""Questions that the panels ask before a run."""
+"""The questions that the panels ask before a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _finds(records: list[Record], method: str) -> int:
 
 
 def _which_is_lower(now: list[Record], rival: list[Record]) -> int:
-    """0: the pinned run has the lower error, 1: this run has, 2: they are equal up to rounding."""
+    """Return 0 if the pinned run has the lower error, 1 if this run has, and 2 if the errors are equal up to rounding."""
     gap = now[-1]["error"] - rival[-1]["error"]
     return 2 if abs(gap) < 1e-6 else int(gap < 0)
 

@@ -1,4 +1,4 @@
-"""The drawing of the method: columns are rounded one after another, and the free ones compensate."""
+"""The drawing of the method: columns are rounded one after another, and the free columns are changed to compensate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FREE = [(72, 84), (128, 118), (60, 52), (104, 112), (138, 130), (96, 88)]  # bef
 
 
 def draw(axes: Axes) -> None:
-    """Fill the axes with five rounded columns, the one being rounded and six free ones."""
+    """Draw five rounded columns, the column that is being rounded, and six free columns."""
     for level in LEVELS:
         axes.plot([40, 640], [level, level], color=HAIR, linewidth=1)
     axes.text(34, 100, "levels", color=FAINT, fontsize=8, rotation=90, ha="right", va="center")

@@ -1,4 +1,4 @@
-"""The sentence above the picture of each live experiment, and the questions that a panel asks before a run."""
+"""The text above the picture of each live experiment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.quantization.lab.figures import LABELS, at_column
 
 
 def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return how many columns are rounded, the output error, and its difference from that of the first pinned run."""
+    """Return a text with the number of rounded columns, the output errors, and the distance from the first pinned run."""
     last = records[-1]
     if not last["columns"]:
         off = 100 * last["error"]
@@ -36,7 +36,7 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return the number of levels, and how much rounding to nearest changes the weights."""
+    """Return a text with the number of levels, and the relative change of the weights by rounding to nearest."""
     record = records[-1]
     told = f"{2 ** record['bits']} levels for each group of {record['group_size']} weights. Rounding to nearest changes them by "
     told += f"{100 * record['weight_error']:.1f} % of their norm"
@@ -46,7 +46,7 @@ def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> s
 
 
 def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return which method has the lowest error, and the errors of the best grid point and of RTN."""
+    """Return a text that names the method with the lowest error, and gives the errors of the best grid point and of RTN."""
     errors = {r["method"]: r["error"] for r in records}
     best = errors.pop("best", min(errors.values()))
     least = min(errors.values())
@@ -58,7 +58,7 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return how many free columns compensate the rounded one, and which of them changes most."""
+    """Return a text with the number of free columns that compensate the rounded column, and the free column that changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):

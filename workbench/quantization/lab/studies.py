@@ -1,4 +1,7 @@
-"""The comparisons behind the figures: all methods on single layers, over terms, bits, groups, strengths, tokens and damping."""
+"""The comparisons that the figures show. All of them quantize single layers.
+
+They vary the terms of the update, the bits, the group size, the strengths, the number of tokens, the damping and the block size.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from workbench.runs import Run
 
 
 class _Measured(NamedTuple):
-    """The weight, statistics and objectives of a layer, which are all that a fit needs; the inputs are not kept."""
+    """The weight, the statistics and the objectives of a layer. Nothing else is needed to measure it, so inputs are not kept."""
 
     weight: Tensor
     statistics: tuple[Tensor, Tensor | None]
@@ -34,7 +37,7 @@ class _Measured(NamedTuple):
 
 @lru_cache(maxsize=2)
 def measured_layer(source: LayerSource) -> _Measured:
-    """Return the weight of a layer, its statistics, and the objective on each part of the text."""
+    """Return the weight and the statistics of a layer, and its objectives on calibration, validation and held-out text."""
     layer = load_layer(source)
     calibration = Objective(layer.weight, layer.inputs, layer.full_precision)
     dtype = layer.weight.dtype
@@ -52,7 +55,7 @@ def measured_layer(source: LayerSource) -> _Measured:
     version=1,
     inputs=inputs,
     higher=False,
-    # layers with the same sample and the same quantization upstream share one pass through the model
+    # one pass through the model serves all layers with the same calibration sample and the same solver of the layers before
     together=lambda config: replace(config.source(), block=0, part=""),
     # quantizing a small layer takes less time than starting a process
     in_threads=lambda config: config.model == checkpoints.TINY,
@@ -73,17 +76,17 @@ def quantized(config: LayerConfig, run: Run) -> Record:
 
 
 def _rounded(value: float) -> float:
-    """Round to ten digits, which are the same on another machine although it adds float64 numbers in another order."""
+    """Round to ten digits, so that machines that add float64 numbers in another order give the same result."""
     return float(f"{value:.10g}")
 
 
 class LayersConfig(ComparisonConfig, LayerConfig):
-    """One layer. Seeds are calibration samples that do not overlap."""
+    """The settings of comparisons on one layer. Each seed is the number of a calibration sample; the samples do not overlap."""
 
     dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
     def fixed_upstream(self) -> dict[str, float]:
-        """Return a fixed damping for the layers before this one, for comparisons that vary the damping of the layer itself."""
+        """Return a fixed damping of the layers before this one, for comparisons that vary the damping of the layer itself."""
         return {"upstream_damping": 0.01 if self.upstream_damping is None else self.upstream_damping}
 
 
@@ -102,7 +105,7 @@ LAYERS = {
 
 
 class PlacesConfig(LayersConfig):
-    """Several layers."""
+    """The settings of comparisons on several layers: each of `parts` in each of `blocks`."""
 
     swept = ("block", "part")
     blocks: tuple[int, ...] = knob(
@@ -123,7 +126,7 @@ class PlacesConfig(LayersConfig):
 
 
 class TermsConfig(PlacesConfig):
-    """Terms of the update on and off, on several layers."""
+    """The settings of `terms`, which switches terms of the update on and off on several layers."""
 
     bits: Literal[2, 3, 4, 5, 6, 7] = vary(
         LayerConfig.model_fields["bits"], 2, help="Number of bits of each weight. One bit more is measured too."
@@ -152,7 +155,7 @@ TERMS: dict[str, dict[str, Any]] = {
     paper="Table 4 (ablation of the update's terms), on single layers",
 )
 def terms(config: TermsConfig) -> Iterator[Point]:
-    """Compare the update with its terms on and off, on several layers, at two numbers of bits."""
+    """Compare updates with different terms switched on, on several layers, at two numbers of bits."""
     for bits in (config.bits, config.bits + 1):
         for layer, place in config.places():
             for label, knobs in TERMS.items():
@@ -169,7 +172,7 @@ def terms(config: TermsConfig) -> Iterator[Point]:
     paper="Tables 1 and 2 (bits and groups), on one layer",
 )
 def bits_groups(config: LayersConfig) -> Iterator[Point]:
-    """Compare all methods at 2, 3 and 4 bits and three group sizes: whole rows, `group_size` (or 64), and half of it."""
+    """Compare all methods at 2, 3 and 4 bits and three group sizes: whole rows, `group_size` (or 64), and half of that size."""
     shared = config.group_size or 64
     for bits in (2, 3, 4):
         for group in (None, shared, max(shared // 2, 1)):
@@ -179,7 +182,7 @@ def bits_groups(config: LayersConfig) -> Iterator[Point]:
 
 
 class StrengthsConfig(LayersConfig):
-    """Strengths of the two terms."""
+    """The settings of `strengths`, which varies the strengths of r1 and r2."""
 
     points: int = knob(5, "points per axis", "Number of values between 0 and 1 that are tried for each strength.", low=2, high=21)
 
@@ -194,7 +197,7 @@ class StrengthsConfig(LayersConfig):
     paper="the strengths of 0.25 in the published program, which the paper does not mention",
 )
 def strengths(config: StrengthsConfig) -> Iterator[Point]:
-    """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1: the paper has 1, its program 0.25."""
+    """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1. The paper uses 1, and its program 0.25."""
     values = [round(i / (config.points - 1), 4) for i in range(config.points)]
     for alpha in values:
         for beta in values:
@@ -203,7 +206,7 @@ def strengths(config: StrengthsConfig) -> Iterator[Point]:
 
 
 class TokensConfig(LayersConfig):
-    """Numbers of calibration tokens, and damping."""
+    """The settings of `tokens_damping`, which varies the number of calibration tokens and the damping."""
 
     most: int = knob(
         4096, "most tokens", "Length of the largest calibration sample.", low=1024, high=65536, step=256, unit="tokens"
@@ -223,7 +226,7 @@ class TokensConfig(LayersConfig):
     paper="not in the paper: short calibration texts",
 )
 def tokens_damping(config: TokensConfig) -> Iterator[Point]:
-    """Measure held-out and calibration error against the number of calibration tokens, at two dampings."""
+    """Measure held-out and calibration error against the number of calibration tokens, at two values of the damping."""
     for tokens in (256 * 2**k for k in range(9) if 256 * 2**k <= config.most):
         for damping in (0.01, 0.1):
             for method in METHODS[1:]:
@@ -231,7 +234,8 @@ def tokens_damping(config: TokensConfig) -> Iterator[Point]:
                 yield Point(method, at, {**at, **config.fixed_upstream(), "method": method})
 
 
-# ResComp searches the settings of its base method times beta, which may be 0. So a larger search cannot explain a gain.
+# ResComp searches the settings of its base method (GPTQ or GPTAQ), each with several strengths beta. One of them is 0, which
+# switches r2 off. So a larger search cannot explain a gain.
 _DAMPINGS, _BETAS = (0.01, 0.1, 1.0), (0.0, 0.03, 0.1)
 SETTINGS = {
     "rtn": ({},),
@@ -262,7 +266,7 @@ def methods(config: PlacesConfig) -> Iterator[Point]:
 
 
 class BlockSizeConfig(LayerConfig):
-    """Block sizes of the published program and of the clean form."""
+    """The settings of `block_size`, which varies the block size in our implementation (clean) and in the published program."""
 
     swept = ("block_size", "compat", "seed")
     presets = ONE_LAYER
@@ -289,7 +293,7 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     paper="not in the paper: the effect of the block size on the published program",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
-    """Measure the effect of the block size, which should be none, in the clean form and in the published program."""
+    """Measure how much codes and error depend on the block size, in our implementation (clean) and in the published program."""
     first: dict[tuple[str, int], Tensor] = {}
     for point in _block_points(config):
         made = config.of(LayerConfig, **point)

@@ -1,4 +1,4 @@
-"""Figures of the comparisons: methods over terms, bits, group sizes, strengths, calibration tokens and block sizes."""
+"""The figures of the comparisons over terms, bits, group sizes, strengths, calibration tokens, damping and block sizes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from workbench.measures import Measure, SeriesStyle, at
 from workbench.plotting import dots, figure, finish, point, series
 from workbench.quantization.lab.figures import COLOURS, ERROR, LABELS
 
-EACH = ("layer", "bits", "seed")  # a ratio is taken between rows that are equal in these columns
+EACH = ("layer", "bits", "seed")  # a ratio compares two records that are equal in these columns
 HELD_OUT = Measure("held_out", f"held-out {ERROR}", 100, lower=True)
 STYLE = SeriesStyle(LABELS, COLOURS)
 CALIBRATION = Measure("error", ERROR, 100, lower=True)
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
-    """Return as text which method most often has the lowest error, and in how many settings."""
+    """Return a text that names the method that most often has the lowest error, and the number of settings in which it does."""
     places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
     least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
     return f"Lowest {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
 
 
 def draw_bits_groups(records: Sequence[Record]) -> Figure:
-    """Draw held-out error against group size, with one panel for each number of bits."""
+    """Draw the held-out error against the group size, with one panel for each number of bits."""
     table = HELD_OUT.table(records, "bits", "groups")
     with figure() as fig:
         bits = list(dict.fromkeys(table["bits"]))
@@ -42,7 +42,7 @@ def draw_bits_groups(records: Sequence[Record]) -> Figure:
 
 
 def draw_methods(records: Sequence[Record]) -> Figure:
-    """Draw the held-out error of each method at its chosen setting, relative to that of GPTQ on the same layer and sample."""
+    """Draw the held-out error of each method at its best setting, relative to the error of GPTQ on the same layer and sample."""
     ratios, others = [], [label for label in dict.fromkeys(r["label"] for r in records) if label != "gptq"]
     base = scores(records, "held_out", ("layer", "seed"), label="gptq")
     for label in others:
@@ -75,7 +75,10 @@ def draw_methods(records: Sequence[Record]) -> Figure:
 
 
 def draw_terms(records: Sequence[Record]) -> Figure:
-    """Draw the error of each set of terms relative to that of GPTQ on the same layer and sample, with intervals over layers."""
+    """Draw the error of each set of terms relative to the error of GPTQ on the same layer and sample.
+
+    The confidence intervals are over layers.
+    """
     names, bits = list(dict.fromkeys(r["label"] for r in records)), sorted({r["bits"] for r in records})
     colours = {"calibration": BLUE, "held out": ORANGE}
     with figure() as fig:
@@ -109,7 +112,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Write the means that are right of the axes; if they were shown, the other dots would coincide."""
+    """Write means that are too large for the axes at the right edge. If the axes included them, the other dots would coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
@@ -137,7 +140,7 @@ def _terms_title(records: Sequence[Record]) -> str:
 
 
 def draw_strengths(records: Sequence[Record]) -> Figure:
-    """Draw the error over alpha and beta for calibration and held-out text, and mark the minimum and the published strengths."""
+    """Draw the calibration and the held-out error over alpha and beta, and mark the minimum and the published strengths."""
     table, title = pd.DataFrame(judging_rows(records)), "Error over the strengths of both terms"
     with figure() as fig:
         for axes, column, name in zip(fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True):
@@ -157,7 +160,7 @@ def draw_strengths(records: Sequence[Record]) -> Figure:
 
 
 def draw_tokens_damping(records: Sequence[Record]) -> Figure:
-    """Draw calibration (dotted) and held-out error against the number of tokens, with one panel for each damping."""
+    """Draw the calibration error (dotted) and the held-out error against the number of tokens, with a panel for each damping."""
     with figure() as fig:
         dampings = sorted({r["damping"] for r in records})
         table = HELD_OUT.table(records, "tokens", "damping")
@@ -177,7 +180,7 @@ def draw_tokens_damping(records: Sequence[Record]) -> Figure:
 
 
 def draw_block_size(records: Sequence[Record]) -> Figure:
-    """Draw the share of codes that change with the block size, and the error at each block size."""
+    """Draw the share of codes that differ from those at the smallest block size, and the error at each block size."""
     table = pd.DataFrame(records)
     colours = {"clean": GREEN, "published": RED}
     changed = 100 * table.groupby(["compat", "block_size"])["codes_changed"].mean().groupby("compat").max()
