@@ -120,7 +120,7 @@ class SolverConfig(GridConfig):
         choices=(1, 16, 32, 64, 128, 256),
         when=(
             lambda c: c.compat == "published" and c.method != "rtn",
-            "in the clean form, and with rounding to nearest, it changes only the speed",
+            "in our implementation, and with rounding to nearest, it changes only the speed",
         ),
     )
     alpha: float = knob(

@@ -44,6 +44,6 @@ def draw(axes: Axes) -> None:
 declare(
     "continual",
     draw,
-    "With SGD every step has the same rate, so task 2 moves a weight far away from where task 1 put it. With CLASSP a weight"
-    " moves less, the more gradient it has already received, so it stays close to its value after task 1.",
+    "With SGD, every step has the same learning rate, so task 2 can move a weight far away from its value after task 1. With "
+    "CLASSP, the more gradient a weight has already received, the less it moves, so it stays close to that value.",
 )

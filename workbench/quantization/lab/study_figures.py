@@ -201,7 +201,7 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
         if high - low < 1:  # a difference of a hundredth of a point should not fill the axes
             error.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
         error.set(title="Error", ylabel=ERROR)
-        names = {"clean": "clean form", "published": "published program"}
+        names = {"clean": "our implementation", "published": "published program"}
         words = ", ".join(f"{names[compat]} {value:.0f} %" for compat, value in changed.items())
         title = f"Largest share of codes that change with the block size: {words}"
         return finish(fig, title, "mean over calibration samples", names, colours)
