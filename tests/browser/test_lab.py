@@ -13,9 +13,10 @@ import pytest
 
 READY = """() => { const k = window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel;
     return k && k.connectionStatus === 'connected' && k.status === 'idle' }"""
-DONE = """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.innerText);
-    return window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'
-        && prompts.length && !prompts.some(t => t.includes('*')) }"""
+# the prompts of the cells, not what is seen of them: a cell whose source is folded shows none
+DONE = """() => { const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
+    const prompts = content.widgets.filter(c => c.model.type === 'code').map(c => c.inputArea.promptNode.textContent);
+    return sessionContext.session.kernel.status === 'idle' && prompts.length && !prompts.some(t => t.includes('*')) }"""
 OURS = ("workbench", "ipywidgets", "anywidget", "jupyter-widgets", "Uncaught", "TypeError", "ReferenceError")
 SIZES = {(1360, 800): 640, (1920, 1080): 800}  # of the window, and how high a panel may be in it, in pixels
 NOTEBOOKS = {
@@ -286,7 +287,7 @@ def test_run_watch_stop_replay_pin_and_save(notebook, record):
     panel.locator("[data-knob=method] select").select_option(label="rtn")
     panel.locator(".wb-stale:has-text('press Run')").wait_for()
     panel.locator("button:has-text('Run')").click()
-    panel.locator(".wb-story:has-text('than gptq')").wait_for()
+    panel.locator(".wb-story:has-text('the pinned run (gptq)')").wait_for()
     panel.locator(".wb-pins button:has-text('gptq')").click()
     panel.locator(".wb-pins").wait_for(state="hidden")
 
@@ -415,7 +416,8 @@ def test_a_kernel_that_was_restarted_under_a_panel_is_said_and_run_again_from_co
     message(panel, "kernel does not answer")
 
     # its first run: the model is not loaded, and no activations are kept of a sample of another length
-    page.evaluate("""() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 5;
+    page.evaluate("""() => { const { content } = window.jupyterapp.shell.currentWidget;
+        content.activeCellIndex = 1 + content.widgets.findIndex(c => c.model.sharedModel.source.includes('Panel.from_link'));
         window.jupyterapp.commands.execute('notebook:run-all-above') }""")
     panel.locator("text=kernel does not answer").wait_for(state="detached")
     panel = visit.panel(0)
