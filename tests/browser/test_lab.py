@@ -301,7 +301,7 @@ def test_run_watch_stop_replay_pin_and_save(notebook, record):
     message(panel, "saved exports/")
     picture = panel.locator(".wb-image svg")
     assert picture.get_attribute("role") == "img"
-    assert "columns rounded" in picture.get_attribute("aria-label")
+    assert "columns are rounded" in picture.get_attribute("aria-label")
     assert first.count() == 1
     assert not visit.problems
 
