@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import json
 import random
-import re
 from pathlib import Path
 
 import reasoning_gym
@@ -34,8 +33,11 @@ def same(task: str, text: str) -> str:
 
     The committed file was made without this rule: 102 of its 500 test sums have the terms of a training sum in another order.
     """
-    terms = re.findall(r"[+-]?\s*\d+", text) if task == "sums" else [text]
-    return " ".join(sorted(term.replace(" ", "").removeprefix("+") for term in terms))
+    if task != "sums":
+        return text
+    first, *rest = text.removesuffix("=").split()
+    signed = [int(first), *(int(term) * (1 if sign == "+" else -1) for sign, term in zip(rest[::2], rest[1::2], strict=True))]
+    return " ".join(map(str, sorted(signed)))
 
 
 def rows(task: str) -> list[dict]:
