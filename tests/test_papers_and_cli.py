@@ -259,3 +259,15 @@ def test_sweep_prints_a_table_and_writes_all_records(tmp_path):
     assert said.exit_code == 0, said.output
     assert len(re.findall(r"^ +\d +\w+ ", said.stdout, re.M)) == 4
     assert out.read_text().count("\n") > 4
+
+
+def test_nothing_is_deleted_by_a_command_that_is_refused(runs_folder):
+    import toy
+
+    config = toy.ToyConfig(steps=2)
+    list(runs.stream(get("toy/walk"), config))
+    name = runs.run_id(get("toy/walk"), config)
+    said = workbench("runs", "--delete", name, "--only", "steps=2")
+    assert said.exit_code != 0
+    assert "--only without EXPERIMENT" in said.output
+    assert runs.find(get("toy/walk"), config)

@@ -219,13 +219,13 @@ def runs_(
     from workbench.experiment import get
 
     with one_line():
+        wanted = get(experiment).config.parse(only or []) if experiment else {}
+        if only and not experiment:  # before anything is imported or deleted
+            raise ValueError("--only without EXPERIMENT; add the name of the experiment whose knobs --only sets")
         if bring is not None:
             new = bundles.bring(bring)
             typer.echo(f"{len(new)} new runs imported from {bring}; {bundles.FORGED}")
         archive.delete(delete or [])
-        wanted = get(experiment).config.parse(only or []) if experiment else {}
-        if only and not experiment:
-            raise ValueError("--only without EXPERIMENT; add the name of the experiment whose knobs --only sets")
         found = archive.chosen(experiment, wanted)
         for line in archive.lines(found):
             typer.echo(line)
