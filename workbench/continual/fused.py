@@ -88,7 +88,7 @@ def _foreach(tensors: list[Moved], rule: Rule) -> bool:
 
 
 def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Update the tensors in one pass over memory. If there are many weights, as many threads as in PyTorch are used.
+    """Update the tensors in one pass over memory. On the CPU, many weights are split over as many threads as PyTorch uses.
 
     Returns, for each tensor, the number of weights that were not changed.
     """

@@ -188,7 +188,8 @@ class SI(Pull):
 
     In each step of a task, ``omega -= g dw``. Here g is the gradient of the task's loss without the penalty. At the end of the
     task, ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The factor 2 is needed because the penalty of the paper,
-    ``c sum F (w - anchor)^2``, has no factor 1/2. There is a single term, whose anchor is the latest one.
+    ``c sum F (w - anchor)^2``, has no factor 1/2. There is a single term, and its anchor is the weights at the end of the latest
+    task.
     """
 
     def __init__(self, model: nn.Module, strength: float, xi: float = 0.1):

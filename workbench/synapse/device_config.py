@@ -41,7 +41,7 @@ def _ratio_unknown(config: Any) -> bool:
 
 EXAMPLE = "data/examples/device-curve.csv"
 HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have a fixed number of levels")
-NO_LTD = "the unidirectional scheme never uses LTD, and linear, published and measured devices have a fixed shape"
+NO_LTD = "not used by the unidirectional scheme, which has no LTD, nor by devices with a fixed response"
 SHAPED = ("exponential", "linear-step", "power")
 
 

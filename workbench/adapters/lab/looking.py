@@ -37,7 +37,7 @@ def short(path: str) -> str:
 
 
 def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
-    """Return the path and the adapted layer of this number, or the last layer if there are fewer."""
+    """Return the path and the module of the adapted layer `number`, counted from 0; of the last layer if there are fewer."""
     layers = [*adapted(model).items()]
     return layers[min(number, len(layers) - 1)]
 

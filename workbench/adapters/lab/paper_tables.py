@@ -16,7 +16,7 @@ from workbench.adapters.lab.colours import MODEL_NAMES, NAMES
 from workbench.experiment import Record
 from workbench.intervals import judging_rows
 
-RATES = {"shared": "one rate", "own": "own rates"}
+RATES = {"shared": "same rate", "own": "each at its own rate"}
 
 
 def results() -> pd.DataFrame:
@@ -47,7 +47,7 @@ def ranks() -> pd.DataFrame:
     The paper reports the accuracy in percent. Our rows are the test loss, where each rank has the best learning rate for it.
     """
     rows = [r for r in judging_rows(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
-    ours = _means(rows, "loss", "loss on sums, own rates", lambda r: str(r["rank"]))
+    ours = _means(rows, "loss", "loss on sums, each at its own rate", lambda r: str(r["rank"]))
     return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
 
 

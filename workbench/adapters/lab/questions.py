@@ -60,7 +60,7 @@ TRAIN = (
         _lowest("LoRA", "MiSS"), _lower, _at("miss"), _at("lora"), measured=_losses("miss", "lora"),
         claim="fit", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
         why="At its own rate, LoRA's steps are long enough, and the lead of MiSS is gone. The two loss curves nearly "
-        "coincide. Which one ends lower depends on the seed, so a table of single runs at one rate would have been "
+        "coincide. Which one ends lower depends on the seed, so a table of single runs at the same rate would have been "
         "misleading.",
     ),
     Question(

@@ -46,7 +46,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     figure=figures.draw_methods,
     presets=SCALES,
     swept=KNOBS,
-    paper="Table 5: LoRA, DoRA, PiSSA and MiSS at one rate; here also each method at its own rate",
+    paper="Table 5: LoRA, DoRA, PiSSA and MiSS at the same rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
     """Compare fourteen methods on the tiny llama on sums, all at the same learning rate and each at its best learning rate."""
@@ -60,13 +60,13 @@ sweep = view(
 )  # fmt: skip
 curves = view(
     "adapters/curves", of=methods, figure=figures.draw_curves,
-    about="The fits of adapters/methods: loss on held-out questions during training, at the shared rate and at own rates.",
+    about="The fits of adapters/methods: loss on held-out questions during training, at the same rate, and each at its own rate.",
     paper="Figure 5, and Figure 1 of version 4: loss against the step",
 )  # fmt: skip
 forgetting = view(
     "adapters/forgetting", of=methods, figure=figures.draw_forgetting,
     about="The fits of adapters/methods: test loss against forgetting, which is the rise of the loss on prose.",
-    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting at one rate",
+    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting at the same rate",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Figures of the comparisons of methods.
 
-The own rate of a method is the learning rate that was chosen for this method on held-out questions. The shared rate is one
+A method's own rate is the learning rate that was chosen for this method on held-out questions. The shared rate is one
 learning rate for all methods.
 """
 
@@ -28,7 +28,7 @@ def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = L
 
     The first pair is for the shared learning rate, the second for the best learning rate of each method.
     """
-    words = {"shared": "at one rate", "own": "each at its own rate"}
+    words = {"shared": "at the same rate", "own": "each at its own rate"}
     return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
 
 
@@ -45,9 +45,9 @@ def draw_methods(records: Sequence[Record]) -> Figure:
     """
     labels, own = in_order(records), {"rates": "own"}
     panels = [
-        Panel("all at one rate", LOSS, {"rates": "shared"}),
+        Panel("all at the same rate", LOSS, {"rates": "shared"}),
         Panel("each at its own rate", LOSS, own),
-        Panel("advantage over LoRA", LOSS, own, "nats per token, own rates", dict.fromkeys(labels, "lora")),
+        Panel("advantage over LoRA", LOSS, own, "nats per token, each at its own rate", dict.fromkeys(labels, "lora")),
     ]
     with figure() as fig:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
@@ -92,7 +92,7 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
     labels = [label for label in ("lora", "dora", "pissa", "hira", "miss", "bat-row", "full") if at(records, label=label)]
     with figure() as fig:
         *judged, path = fig.subplots(1, 3, sharey=True)
-        for axes, rates, name in zip(judged, ("shared", "own"), ("all at one rate", "each at its own rate"), strict=True):
+        for axes, rates, name in zip(judged, ("shared", "own"), ("all at the same rate", "each at its own rate"), strict=True):
             for label in labels:
                 rows = [r for r in judging_rows(at(records, label=label, rates=rates)) if "forgetting" in r]
                 if rows:
@@ -201,7 +201,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
     labels = [label for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full") if at(judged, label=label)]
     with figure() as fig:
         for axes, (rates, name) in zip(
-            fig.subplots(1, 2, sharey=True), (("shared", "all at one rate"), ("own", "each at its own rate")), strict=True
+            fig.subplots(1, 2, sharey=True), (("shared", "all at the same rate"), ("own", "each at its own rate")), strict=True
         ):
             for label in labels:
                 curves = np.array([r["curve"] for r in at(judged, label=label, rates=rates)])
@@ -220,7 +220,7 @@ def draw_curves(records: Sequence[Record]) -> Figure:
         share, tuned = share_of_steps(judged, "miss", "lora"), at(judged, label="lora", rates="own")
         title = "Loss during training"
         if len(share):
-            title = f"At own rates, MiSS reaches LoRA's final loss (dashed) after the fraction {interval(share)} of the steps"
+            title = f"With each at its own rate, MiSS reaches LoRA's final loss (dashed) after {interval(share)} of the steps"
             last = np.mean([r["curve"][-1][1] for r in tuned])
             fig.axes[1].axhline(last, color=INK, linestyle="--", linewidth=1.1)
         note = f"mean of {len({r['seed'] for r in judged})} seeds; the loss before training is not drawn; the rate decays to zero"

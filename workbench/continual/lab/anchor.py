@@ -99,7 +99,7 @@ RATES = {"classp": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (1e-5, 3e-5, 1e-4, 3
 
 
 class AnchorStudyConfig(ComparisonConfig, AnchorConfig):
-    """The knobs of the comparison of both methods, at the learning rate of the study and at the best rate of each method."""
+    """The knobs of the comparison of CLASSP and Adam, at the learning rate of the study and at the best rate of each method."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 1)
     few: bool = knob(False, "only two rates", "Choose among two learning rates of each method instead of five. This is faster.")
@@ -146,7 +146,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
     presets={
         "smoke": {"data": "mnist-10k", "tasks": 3, "tested": 500, "seeds": 2, "few": True},
         "laptop": {},
-        "paper": "scale laptop has the size of the study",
+        "paper": "use the scale laptop: it is already as large as the independent study",
     },
     swept=("method", "lr", "whole"),
     paper="not in the paper; an independent study with public results for CLASSP",

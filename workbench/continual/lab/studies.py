@@ -67,7 +67,8 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     figure=figures.draw_retention,
     presets={"smoke": {**JUDGED, "streams": STREAMS[1:2]}, "laptop": {**LAPTOP, "streams": STREAMS[1:]}, "paper": NO_PAPER},
     swept=SWEPT,
-    paper="accuracy on both tasks (vision); its rule, to stop at equal accuracy on the second, is a vertical line in this figure",
+    paper="accuracy on both tasks (vision). The paper stops at equal accuracy on the second task, so compare points with equal "
+    "accuracy on the new task",
 )
 def retention(config: StudyConfig) -> Iterator[Point]:
     """Compare old-task and new-task accuracy at several rates of each method. Only a curve above that of SGD is a gain."""

@@ -111,9 +111,11 @@ def _exact_is_least(records: list[Record]) -> Verdict:
     for column in ("error", "held_out"):
         least = table.loc[table.groupby(["bits", "groups", "seed"])[column].idxmin()]
         wins[column] = int((least["label"] == "exact").sum())
-    text = f"exact has the lowest held-out error in {wins['held_out']} and the lowest calibration error in"
-    finding = Finding(text, exactly(wins["error"]), low=len(least) - 0.5)
-    return verdict(finding, measured=f"{finding} of {len(least)} settings and samples")
+    text = (
+        f"of {len(least)} pairs of a setting and a sample, the exact target has the lowest held-out error in {wins['held_out']}, "
+        "and the lowest calibration error in"
+    )
+    return verdict(Finding(text, exactly(wins["error"]), low=len(least) - 0.5))
 
 
 OURS = "this workbench"

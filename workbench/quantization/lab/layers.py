@@ -117,7 +117,7 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
-@lru_cache(maxsize=5)  # one for each calibration sample; all numbers of bits and group sizes share it
+@lru_cache(maxsize=5)  # one entry for each calibration sample; it does not depend on bits or group size
 def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
     """Return the inputs of `block` in the full-precision stream: the calibration windows, then those of test and validation."""
     lm = models.shared(model, getattr(torch, dtype))
@@ -190,7 +190,7 @@ class _Streams:
         return mended
 
     def _round(self, names: list[str], hessian: Tensor) -> None:
-        """Quantize layers that share an input together: the rows of their weights form one weight."""
+        """Quantize layers that share an input as one layer, whose weight contains the rows of all their weights."""
         weights = [weight_of(linear_parts(self.blocks[self.block])[name]) for name in names]
         solver = dict(self.origin.upstream_solver)
         result = quantize_layer(torch.cat(weights), hessian, method=self.origin.upstream, **solver)

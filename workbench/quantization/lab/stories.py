@@ -66,6 +66,7 @@ def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
     at = int(np.abs(fused).argmax())
     share = 100 * abs(fused[at]) / (np.abs(fused).sum() or 1)
     return (
-        f"Column {record['column']} is rounded, and {len(fused)} free columns compensate its error. The largest share of their "
-        f"changes, {share:.0f} %, is that of column {record['column'] + 1 + at}, whose weight changes by {signed(fused[at], 4)}."
+        f"Column {record['column']} is rounded, and {len(fused)} free columns change to compensate for its error. "
+        f"Column {record['column'] + 1 + at} changes most: its weight changes by {signed(fused[at], 4)}, which is "
+        f"{share:.0f} % of the sum of all absolute changes."
     )

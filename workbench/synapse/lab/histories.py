@@ -75,8 +75,8 @@ class HistogramsConfig(SynapseConfig):
         if not self.refreshes or self.samples < self.refresh_every or self.refresh_every % self.batch:
             raise ValueError(
                 f"refresh={self.refresh!r}, refresh_every={self.refresh_every}, samples={self.samples}, batch={self.batch}: "
-                "expected a refresh within the samples, after whole batches: switch refresh on, raise samples, or choose a "
-                "refresh_every that is a multiple of batch"
+                "expected at least one refresh during training, at the end of a batch: switch refresh on, raise samples, or "
+                "choose a refresh_every that is a multiple of batch"
             )
         return self
 
