@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from workbench.knobs import Config
 from workbench.live import Pins
 
 
-def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
+def tell_train(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     """Describe the accuracy on the current and the first task, and the plasticity left in the first layer."""
     last = records[-1]
     if not last["step"]:
