@@ -175,10 +175,12 @@ def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.D
     """
     import pandas as pd
 
-    stated, found, changed = claims(method), judged(method, scale, root), changes(method)
+    stated, found = claims(method), judged(method, scale, root)
+    changed = changes(method) if scale == "reference" else {}
     rows = []
     for claim, corrected in zip(stated, holm([*found.values()]), strict=True):
-        measured = ". ".join(filter(None, (found[claim.id].measured, claim.remark(), changed.get(claim.id))))
+        remark = claim.remark() if scale == "reference" else ""
+        measured = ". ".join(filter(None, (found[claim.id].measured, remark, changed.get(claim.id))))
         verdict = found[claim.id].verdict
         rows.append((claim.text, verdict, corrected, measured, claim.reported, claim.source, _scale(claim, scale)))
     return pd.DataFrame(rows, index=pd.Index([c.id for c in stated], name="id"), columns=[*COLUMNS])

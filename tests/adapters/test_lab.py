@@ -338,13 +338,13 @@ def test_the_papers_tables_stand_beside_ours(monkeypatch):
     assert table.loc[("paper", "Mistral-7B", "MBPP"), "MiSS"] == 61.33
     assert table.loc[("paper", "Qwen3-4B", "GSM8K"), "ahead"] == "PiSSA"
     assert table.loc[("paper", "RWKV6-7B", "MATH"), "DoRA"] == "-"
-    own = table.loc[("here", "tiny llama", "loss on sums, own rates")]
+    own = table.loc[("here", "tiny llama", "loss on sums, each at its own rate")]
     found = scores(at(papers.reference_records("adapters/methods"), rates="own"), "loss", label="miss")
     assert own["MiSS"] == round(found.mean(), 3)
     assert own["ahead"] == min(("LoRA", "DoRA", "PiSSA", "MiSS"), key=own.get)
     ranks = paper_tables.ranks()
     assert ranks.loc[("paper", "LLaMA2-7B", "GSM8K"), "128"] == 53.49
-    assert ranks.loc[("here", "tiny llama", "loss on sums, own rates"), "128"] == "-"
+    assert ranks.loc[("here", "tiny llama", "loss on sums, each at its own rate"), "128"] == "-"
     monkeypatch.setattr(papers, "reference_records", lambda name: None)
     assert set(paper_tables.results().index.get_level_values("from")) == {"paper"}
 
