@@ -139,7 +139,7 @@ def test_every_panel_fits_the_screen_in_every_state_and_both_themes(notebook, pa
             if panel.locator(".wb-close").count():
                 panel.locator(".wb-close").click()
             while panel.locator(".wb-pins button").count():
-                panel.locator(".wb-pins button").first.click()
+                panel.evaluate("e => e.querySelector('.wb-pins button')?.click()")
                 time.sleep(0.3)
             panel.locator("button:has-text('Reset')").click()
             panel.locator(".wb-error:visible").first.wait_for(state="hidden")

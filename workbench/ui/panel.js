@@ -408,6 +408,9 @@ class Panel {
   }
 
   showPins(pins) {
+    const key = JSON.stringify(pins);
+    if (key === this.pinned) return; // buttons that are replaced at every change of the view cannot be pressed
+    this.pinned = key;
     this.pins.hidden = !pins.length;
     this.pins.replaceChildren("pinned: ", ...pins.map((label, at) =>
       make("button", { type: "button", title: `let go of ${label}`, ariaLabel: `unpin ${label}`, onclick: () => this.send({ do: "unpin", at }) }, `${label} ×`)));
