@@ -33,7 +33,6 @@ class Table:
     style: SeriesStyle
     place: str
     names: Callable[[str], str] = str  # returns the heading of a value of `place`
-    labels: Sequence[str] = ()  # the rows, by default all labels
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,10 @@ def _cell(text: str) -> str:
 def _table(table: Table) -> str:
     records = [r for r in judging_rows(papers.reference_records(table.experiment) or []) if table.place in r]
     columns = places(records, table.place)
-    labels = list(table.labels) or places(records, "label")
     cells = table.measure.table(records, table.place).set_index(["label", table.place])
     head = f"| {table.measure.axis} | {' | '.join(_cell(table.names(str(c))) for c in columns)} |"
     lines = [f"### {table.title}\n", head, "| --- " * (len(columns) + 1) + "|"]
-    for label in labels:
+    for label in places(records, "label"):
         row = [_mean(cells, label, column, table.measure.digits) for column in columns]
         lines.append(f"| {_cell(table.style.name(label))} | {' | '.join(row)} |")
     return "\n".join(lines)

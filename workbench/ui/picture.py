@@ -87,11 +87,16 @@ class Picture(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Return the MIME bundle of the widget, with a PNG for readers without a kernel (web pages, PDF)."""
-        found = super()._repr_mimebundle_(**kwargs)
-        bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
-        if self.drawing.figure is not None:
-            bundle["image/png"] = base64.b64encode(self.png()).decode()
-        return {**bundle, "text/plain": f"{self!r}: {self.picture['story']}".rstrip(": ")}
+        found, png = super()._repr_mimebundle_(**kwargs), self.png() if self.drawing.figure is not None else b""
+        return with_png(found, png, f"{self!r}: {self.picture['story']}".rstrip(": "))
+
+
+def with_png(found: Any, png: bytes, text: str) -> dict[str, Any]:
+    """Return the MIME bundle `found` of a widget, with a PNG (if there is one) and a text for readers without a kernel."""
+    bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
+    if png:
+        bundle["image/png"] = base64.b64encode(png).decode()
+    return {**bundle, "text/plain": text}
 
 
 def show(experiment: str | Experiment, config: Config) -> list[Record]:

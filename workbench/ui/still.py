@@ -5,7 +5,6 @@ The picture of the reference has the picture of the reader's own run folded belo
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from workbench import inks, papers, pictures, runs, schematics
 from workbench.experiment import Experiment, Record, get
 from workbench.intervals import judging_rows
 from workbench.knobs import Config
-from workbench.ui.picture import HERE, Picture
+from workbench.ui.picture import HERE, Picture, with_png
 
 
 class Still(anywidget.AnyWidget):
@@ -43,9 +42,7 @@ class Still(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         found = super()._repr_mimebundle_(**kwargs)
-        bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
-        png = base64.b64encode(pictures.stacked(self.figures)).decode()
-        return {**bundle, "image/png": png, "text/plain": self.picture["story"] or "a figure"}
+        return with_png(found, pictures.stacked(self.figures), self.picture["story"] or "a figure")
 
 
 def drawing(figure: Figure, caption: str = "") -> Still:
