@@ -103,6 +103,7 @@ def test_a_folder_of_an_adapter_is_typed_and_run(notebook):  # noqa: F811
     panel = visit.panel(2)
     text, knob = text_of(panel, "folder"), panel.locator("[data-knob=folder]")
     text.fill("data/examples/adaptor")
+    panel.evaluate("e => e.panel.apply()")  # so do messages during a run: the text is kept
     text.press("Enter")
     knob.locator(".wb-error:has-text('there is no such folder in')").wait_for()
     text.fill("data/examples/adapter")

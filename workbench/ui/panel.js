@@ -76,7 +76,7 @@ class Knob {
       this.number.value = shown(value);
       this.set({ value });
     });
-    this.number.addEventListener("change", () => this.set({ text: this.number.value }));
+    this.typed(this.number);
     return range;
   }
 
@@ -97,7 +97,7 @@ class Knob {
     if (this.spec.options.some(([text]) => text.length > LONG)) return this.area();
     const choices = this.spec.options.map(([text]) => make("option", { value: text }));
     const list = make("datalist", { id: `${this.id}-list` }, ...choices);
-    const input = make("input", { type: "text", spellcheck: false, onchange: (event) => this.set({ text: event.target.value }) });
+    const input = this.typed(make("input", { type: "text", spellcheck: false }));
     if (choices.length) {
       input.setAttribute("list", list.id);
       input.append(list);
@@ -105,9 +105,20 @@ class Knob {
     return input;
   }
 
+  /** Send the text of a box when it has been typed. Until then, no message from the kernel may replace the text. */
+  typed(box) {
+    box.addEventListener("input", () => { this.typing = true; });
+    box.addEventListener("blur", () => { this.typing = false; });
+    box.addEventListener("change", () => {
+      this.typing = false;
+      this.set({ text: box.value });
+    });
+    return box;
+  }
+
   /** Make a text box with several lines for long lists, with a menu of examples below it. */
   area() {
-    const area = make("textarea", { spellcheck: false, rows: 3, onchange: () => this.set({ text: area.value }) });
+    const area = this.typed(make("textarea", { spellcheck: false, rows: 3 }));
     const offered = this.spec.options.map(([text], at) => make("option", { value: at }, text));
     this.menu = make("select", {
       ariaLabel: `examples of ${this.spec.label}`,
@@ -137,12 +148,12 @@ class Knob {
   show(value, text, { error, choose, idle, changed, high }) {
     const { input, spec } = this;
     if (spec.kind === "check") input.checked = value;
-    else if (spec.kind === "text") input.value = text;
+    else if (spec.kind === "text" && !this.typing) input.value = text;
     else if (spec.kind === "select") this.choose(value, text);
-    else {
+    else if (spec.kind === "slider") {
       if (high !== undefined && high !== null && !spec.marks) input.max = high;
       if (!error) input.value = spec.marks ? nearest(spec.marks, value) : value;
-      if (document.activeElement !== this.number) this.number.value = text;
+      if (!this.typing) this.number.value = text;
       this.number.disabled = Boolean(idle);
       input.setAttribute("aria-valuetext", text);
     }
