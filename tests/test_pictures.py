@@ -7,6 +7,7 @@ import pytest
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layout import unreadable
 
 from workbench import inks, papers, pictures, plotting, runs
 from workbench.experiment import discover, get
@@ -129,7 +130,8 @@ def test_every_picture_is_small_and_has_its_story(name):
     experiment = get(name)
     config = experiment.config.at("smoke")
     records = papers.reference_records(name) or records_of(experiment, config)
-    svg = pictures.markup(experiment.figure(records))
+    svg = pictures.markup(figure := experiment.figure(records))
+    assert unreadable(figure) == []
     assert len(svg) <= 250_000
     width, height = (float(v) for v in ET.fromstring(svg).get("viewBox").split()[2:])
     assert (round(width / 0.75), round(height / 0.75)) == (plotting.WIDTH, plotting.HEIGHT)
@@ -185,4 +187,5 @@ def test_a_kept_figure_equals_a_new_one(name):
             for pinned in choices:
                 more = {"pinned": pinned} if pinned else {}
                 experiment.figure.update(kept, records[:part], **more)
+                assert unreadable(kept) == []
                 assert pictures.markup(kept) == pictures.markup(experiment.figure(records[:part], **more))

@@ -8,7 +8,6 @@ kernel, it is a PNG, SVG or PDF on white. `pictures` makes these formats.
 from __future__ import annotations
 
 import re
-import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from workbench.experiment import FEW
@@ -211,7 +211,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
             names[line.get_label()],
             (x, y if low <= y <= high else np.clip(y, low, high)),
             xytext=(14 if apart else 7, (place - np.clip(y, low, high)) / gap * 12 - 3),
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2} if apart else None,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)} if apart else None,
             textcoords="offset points",
             color=text(line.get_color()),
             fontsize=8,
@@ -233,7 +233,7 @@ def finish(
     labels as markers in their colours. The figure must have the constrained layout.
     """
     width, height = figure.get_size_inches()
-    above = textwrap.wrap(title, int(11.5 * width), break_on_hyphens=False)
+    above = _lines(figure, title, size=10.5, weight="bold")
     figure.suptitle(
         "\n".join(above), fontsize=10.5, weight="bold", x=0.01, y=1 - 0.04 / height, ha="left", va="top", parse_math=False
     ).set_in_layout(False)
@@ -251,10 +251,23 @@ def finish(
         place = {"loc": "upper left", "bbox_to_anchor": (0, 1 - top / height), "borderaxespad": 0}
         spacing = {"handletextpad": 0.2, "columnspacing": 1.2, "ncols": columns}
         figure.legend(marks, [*names.values()], **place, **spacing).set_in_layout(False)
-    lines = textwrap.wrap(note, int(17 * width))
+    lines = _lines(figure, note, size=7.5)
     figure.text(0.01, 0.04 / height, "\n".join(lines), fontsize=7.5, va="bottom", color=FAINT, parse_math=False).set_in_layout(
         False
     )
     foot, top = 0.13 * len(lines) / height, (top + 0.19 * rows) / height
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot - top))
     return figure
+
+
+def _lines(figure: Figure, words: str, **font: Any) -> list[str]:
+    """Split a text into lines that are at most as wide as the figure, less a margin of 1 % on either side."""
+    measure = figure.canvas.get_renderer().get_text_width_height_descent  # type: ignore[attr-defined]
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and measure(longer, FontProperties(**font), False)[0] <= 0.98 * figure.bbox.width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

@@ -188,7 +188,7 @@ def draw_grid(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None
         f"{2 ** record['bits']} levels: rounding changes the weights by {100 * record['weight_error']:.1f} % of their norm",
         f"{record['layer']}, {record['grid']} grid, {record['group_size']} columns share a scale",
     )
-    row, counts = part(fig, "row", 52, 58, 420, 324, gap=40), part(fig, "counts", 510, 58, 148, 324)
+    row, counts = part(fig, "row", 52, 58, 420, 324), part(fig, "counts", 510, 58, 148, 324)
     x = np.arange(min(len(weights), WINDOW))
     seen = levels[np.abs(levels) < 2 * np.abs(weights).max()]
     row.hlines(seen, -1, len(x), color=HAIR, linewidth=0.8)

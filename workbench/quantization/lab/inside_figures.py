@@ -35,21 +35,15 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.plot(*target, "*", color=INK, markersize=11)
-    for said, place, below in (("w₀: original weights", start, True), ("w*: best real weights", target, False)):
-        left = place[0] < centre[0]
-        plane.annotate(
-            said,
-            place,
-            xytext=(10 if left else -10, -14 if below else 10),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            weight="bold",
-        )
+    moved = np.mean([r["after"] for r in records], axis=0) - start  # the names stand on the other side of the points
+    for said, place in (("w₀", start), ("w*", target)):
+        offset = (-9 if moved[0] > 0 else 9, -9 if moved[1] > 0 else 9)
+        plane.annotate(said, place, xytext=offset, textcoords="offset points", ha="center", va="center", weight="bold")
     plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
     plane.set(
         xlabel="first weight, in steps of the grid",
         ylabel="second weight, in steps",
-        title="○ best grid point; ellipses: equal error",
+        title="w₀: original, w*: best real weights, ○: best grid point",
     )
     plane.grid(visible=False)
     _ranks(part(fig, "ranks", 520, 40, 138, 350), errors)

@@ -115,7 +115,7 @@ def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
     """Write means that are too large for the axes at the right edge. If the axes included them, the other dots would coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
-            axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
+            axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
 
 
 def _ratios(axes: Axes, ratio: pd.Series, at: float, colour: str) -> None:

@@ -82,11 +82,12 @@ def _steps(steps: Axes, record: Record) -> None:
         side = "left" if record["symmetry_point"] < 0.5 else "right"
         steps.annotate(
             "symmetry point",
-            (record["symmetry_point"], 0.02),
+            (record["symmetry_point"], 0.98),
             xycoords=("data", "axes fraction"),
             xytext=(4 if side == "left" else -4, 0),
             textcoords="offset points",
             ha=side,
+            va="top",
             color=FAINT,
             fontsize=8,
         )
