@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 Scale = Annotated[str | None, typer.Option(help="preset: smoke (takes seconds), laptop (minutes) or paper (needs a GPU)")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value; may be repeated; write tuples as 1,2,3")]
 Link = Annotated[str, typer.Option(help="the line that the Link button of a panel shows")]
-DESCRIBE = "To see the knobs, presets and times of an experiment, run: workbench describe EXPERIMENT"
+DESCRIBE = "To list knobs, presets and times, run: workbench describe EXPERIMENT"
 
 
 @app.command("list")
@@ -240,11 +240,11 @@ def page(
     set: Set = None,
     link: Link = "",
     over: Annotated[
-        list[str] | None, typer.Option(help="knob=value,value,...: add a control with these values; may be repeated")
+        list[str] | None, typer.Option(help="knob=value,value,...: a knob to change in the page; default: two knobs")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that plays back a run without a server. For an instant experiment, --over adds controls for knobs."""
+    """Write one HTML file that plays back a run without a server. For an instant experiment, --over chooses the knobs to change."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made

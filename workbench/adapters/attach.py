@@ -247,7 +247,7 @@ def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
     for layer in layers.values():
         layer.active = tuple(name for name in active if name in layer.adapters)
         if any(isinstance(layer.adapters[name], lora.Full) for name in layer.active[1:]):
-            raise ValueError("the method full replaces the weight; name the adapter of this method first")
+            raise ValueError("the method full replaces the weight; put the adapter of this method first in names")
         for name, update in layer.adapters.items():
             update.requires_grad_(name in active)
             if isinstance(update, lora.LoRA) and update.frozen_A:

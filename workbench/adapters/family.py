@@ -31,7 +31,7 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def miss_delta(shard: Tensor, columns: int) -> Tensor:
-    """Return Delta ``(out, columns)`` for D ``(r, out)``: copies of the transpose of D, side by side, the last one cut to fit."""
+    """Return Delta ``(out, columns)`` for D ``(r, out)``: copies of the transpose of D, side by side. The last one may be cut."""
     return shard.T.repeat(1, -(-columns // len(shard)))[:, :columns]
 
 

@@ -132,7 +132,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     base, here = (str(name or "").rpartition("/")[2] for name in (about.base_model_name_or_path, _name_of(model)))
     if base and here and base != here:
         warnings.warn(
-            f"{folder} was trained on {base}, but this model is {here}; check that the adapter fits this model", stacklevel=2
+            f"the adapter in {folder} was trained on {base}, but this model is {here}; check that they fit together", stacklevel=2
         )
     return put(model, updates, config, name)
 
@@ -144,15 +144,15 @@ def _refuse_part(
     other = next((path for path in layers if path not in here), None)
     if other is not None:
         raise DataError(
-            f"{folder} is an adapter for another model: this model has no linear layer {other!r}; load the model "
-            "that it was trained on"
+            f"{folder} holds an adapter for another model: this model has no linear layer {other!r}; load the model "
+            "that the adapter was trained on"
         )
     lost = [path for path in about.targets(here) if path not in layers]
     if lost:
         raise DataError(
-            f"{folder} is incomplete, or is an adapter for another model: its target_modules match {len(lost)} "
+            f"{folder} is incomplete, or holds an adapter for another model: its target_modules match {len(lost)} "
             f"layers of this model for which it has no tensors, such as {lost[0]!r}; copy the folder again, or load the model "
-            "that it was trained on"
+            "that the adapter was trained on"
         )
 
 

@@ -139,9 +139,9 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
     iterations = start.removeprefix("pissa_niter_")
     if iterations != start:
         warnings.warn(
-            f"{folder} was trained from the initialisation {start}, which is random and not in the file. It is "
-            "computed again here, so the output differs slightly from the trained adapter. Ask its author to convert "
-            "the adapter to plain LoRA with PEFT",
+            f"{folder}: the adapter was trained from the initialisation {start}, which is random and not in the file. "
+            "The initialisation is computed again here, so the output differs slightly from that of the trained adapter. "
+            "Ask the author to convert the adapter to plain LoRA with PEFT",
             stacklevel=3,
         )
     return AdapterConfig(

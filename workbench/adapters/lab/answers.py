@@ -1,4 +1,4 @@
-"""The comparison adapters/answers, which measures how many sums SmolLM2-135M answers exactly in the course of a training."""
+"""The comparison adapters/answers, which measures how many sums SmolLM2-135M answers exactly during its training."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def _below(one: str, over: str, rates: str | None = None) -> Check:
     """Return a check that the test loss of the method `one` is lower than that of the method `over`.
 
     If `rates` is "shared", all methods have the same learning rate. If it is "own", each method has the learning rate that is
-    best for it. None is for comparisons that have only one of the two.
+    best for it. None is for a comparison that does not distinguish the two.
     """
     return better(LOSS, one, over, say=_said, **({"rates": rates} if rates else {}))
 

@@ -20,8 +20,8 @@ from workbench.knobs import knob
 from workbench.runs import Run
 
 NO_PAPER = (
-    "the paper trains models of 3 to 13 billion weights on 395,000 questions; set model=, data= and device=cuda. The paper also "
-    "has lr=2e-5, schedule=cosine and batch=64, with r=64 for MiSS and r=36 for LoRA"
+    "the paper trains models of 3 to 13 billion weights on 395,000 questions; set model=, data= and device=cuda. The paper "
+    "uses lr=2e-5, schedule=cosine and batch=64, with r=64 for MiSS and r=36 for LoRA"
 )
 HELD_OUT = 32  # held-out questions in each evaluation
 PRESETS: dict[str, Any] = {

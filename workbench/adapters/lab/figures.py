@@ -18,7 +18,7 @@ from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the loss, gradient norm and step size, one update, its singular values, the change of each layer, and answers."""
+    """Draw the loss, the gradient norm, the step size, an update, its singular values, the change of each layer, and answers."""
     last = records[-1]
     share = 100 * last["trained"] / last["whole"]
     heading(

@@ -39,7 +39,7 @@ class FitConfig(TuningConfig):
         unit="tokens",
     )
     control: str = knob(
-        "", "control", "A variant that changes or removes one part of the method. Empty: none.", choices=("", *CONTROLS)
+        "", "control", "A variant that changes or removes one part of the method. Empty: no change.", choices=("", *CONTROLS)
     )
     peft: str = knob(
         "", "PEFT config", "The config (JSON) of an adapter of PEFT to add to the comparison. This needs the package peft.",
@@ -109,7 +109,7 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     Returns a dict with
 
     - `kept`: the bytes that the forward pass stores for the backward pass;
-    - `peak`: the largest number of bytes in use during the two steps: gradients and the state of AdamW count, the model does not;
+    - `peak`: the largest number of bytes in use during these steps, with gradients and the state of AdamW, but without the model;
     - `step`: the mean absolute change of a weight in the first step, divided by the learning rate (None for adapters of PEFT);
     - `gradient`: the norm of the first gradient.
     """

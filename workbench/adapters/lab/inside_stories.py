@@ -17,7 +17,7 @@ def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> st
     told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
         told += (
-            f". The first {last['r']} columns are repeated, so it is an update of MiSS. A shard or LoRA with a tiled A gives it"
+            f". The first {last['r']} columns are repeated, so this is an update of MiSS. A shard or LoRA with a tiled A gives it"
         )
     elif last["method"].startswith("bat"):
         told += ". Each of its blocks is the sum of the same block of W and an identity, multiplied by a small trained matrix"
@@ -42,8 +42,8 @@ def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     return (
         f"In the first step of AdamW, MiSS changes a weight by {moved['miss']:.2f} times the learning rate on average, like full "
-        f"fine-tuning, and LoRA by {moved['lora']:.2f} times (theory: {last['theory']:.2f}). So at the same learning rate, "
-        "the steps of the methods are not equally long."
+        f"fine-tuning, and LoRA changes it by {moved['lora']:.2f} times (theory: {last['theory']:.2f}). So at the "
+        "same learning rate, the steps of the methods are not equally long."
     )
 
 

@@ -37,7 +37,7 @@ def short(path: str) -> str:
 
 
 def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
-    """Return the path and module of the adapted layer with index `number`, from 0. A too large number means the last one."""
+    """Return the path and module of the adapted layer `number`, counted from 0. If there are fewer layers, use the last one."""
     layers = [*adapted(model).items()]
     return layers[min(number, len(layers) - 1)]
 

@@ -186,7 +186,7 @@ MAPS = {
 
 
 def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """Report the range of the relative norm of the update and of the rounding error over the layers."""
+    """Report two ranges over the layers: the relative norm of the update, and the rounding error of a merge."""
     shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
     deepest = max(records, key=lambda r: r["share"])
     return (
