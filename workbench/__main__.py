@@ -244,7 +244,7 @@ def page(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that plays back a run without a server. For an instant experiment, --over chooses the knobs to change."""
+    """Write one HTML file that plays back a run without a server. For an instant experiment, --over chooses knobs to change."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
