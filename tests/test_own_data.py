@@ -353,7 +353,7 @@ def test_a_folder_greys_the_knobs_of_training():
     panel.set(folder="data/examples/adapter")
     idle = panel.view["idle"]
     assert set(idle) == set(panel.config.knobs()) - {"folder", "model", "dtype"}
-    assert {idle[name] for name in ("method", "r", "lr", "steps", "data")} == {"the adapter folder has its own"}
+    assert {idle[name] for name in ("method", "r", "lr", "steps", "data")} == {"the adapter is loaded, not trained"}
     panel.set(folder="")
     assert "lr" not in panel.view["idle"]
 

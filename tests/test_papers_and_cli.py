@@ -226,7 +226,7 @@ def test_run_prints_the_id_of_the_same_knobs():
         (["run", "quantization/layer-trace", *SMALL, "--set", "part=head"], "expected a linear layer of tiny-llama"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "row=500"], "row=500: expected a whole number from 0 to 127"),
         (["sweep", "quantization/layer-trace", "--axis", "bits"], "expected knob=value,value"),
-        (["figures", "knitting"], "methods: adapters, continual"),
+        (["figures", "knitting"], "expected one of adapters, continual"),
         (["fetch", "no-such-thing!"], "expected smollm2-135m"),
         (["notebook", "notebooks/00-start.ipynb", "--set", "scal=smoke"], "did you mean 'scale'"),
         (["notebook", "notebooks/nowhere.ipynb"], "no notebook"),

@@ -19,7 +19,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 Scale = Annotated[str | None, typer.Option(help="preset: smoke (takes seconds), laptop (minutes) or paper (needs a GPU)")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="knob=value; may be repeated; write tuples as 1,2,3")]
 Link = Annotated[str, typer.Option(help="the line that the Link button of a panel shows")]
-DESCRIBE = "Knobs, presets and times: workbench describe EXPERIMENT."
+DESCRIBE = "To list knobs, presets and times, run: workbench describe EXPERIMENT"
 
 
 @app.command("list")
@@ -33,7 +33,7 @@ def list_() -> None:
     for dataset in datasets.DATASETS.values():
         typer.echo(f"data   {dataset.name:25} {dataset.about} ({dataset.licence})")
     for name in (checkpoints.SMOLLM2, *checkpoints.BUNDLED):
-        typer.echo(f"model  {name:25} bundled; the id of a model on the Hugging Face hub, or a folder, is also accepted")
+        typer.echo(f"model  {name:25} bundled; you can also use a folder, or the id of a model on the Hugging Face hub")
     typer.echo(f"model  {checkpoints.MINILM:25} a sentence encoder; to install it, run: workbench fetch {checkpoints.MINILM}")
 
 
@@ -56,7 +56,7 @@ def run(
     link: Link = "",
     fresh: Annotated[bool, typer.Option(help="compute the run from the start even if it is complete")] = False,
 ) -> None:
-    """Run one experiment, or read the run if it is complete, and print its last record, a summary sentence and its id."""
+    """Run one experiment, or read its records if the run is complete. Print the last record, a summary and the run's id."""
     from workbench import runs
 
     with one_line():
@@ -75,7 +75,7 @@ def _asked(experiment: str | None, scale: str | None, set: list[str] | None, lin
     if link:
         state = links.parse(link)
         if experiment not in (None, state.experiment.name) or scale:
-            raise ValueError(f"--link names the experiment {state.experiment.name}; omit --scale and any other EXPERIMENT")
+            raise ValueError(f"--link gives the experiment ({state.experiment.name}) and its knobs; omit EXPERIMENT and --scale")
         if state.note:
             typer.echo(f"workbench: {state.note}", err=True)
         given = state.experiment.config.parse(set or [])
@@ -91,7 +91,7 @@ def _asked(experiment: str | None, scale: str | None, set: list[str] | None, lin
 
 
 def _warn(config: Config, given: dict[str, Any]) -> None:
-    """Print a warning for each given knob that has no effect with the values of the others."""
+    """Print a warning for each given knob that has no effect with the values of the other knobs."""
     for name, reason in config.idle().items():
         if name in given:
             typer.echo(f"workbench: {name}={given[name]!r} has no effect here: {reason}", err=True)
@@ -157,10 +157,10 @@ def figures(
     scale: Annotated[str, typer.Option(help="preset: smoke, laptop or paper")] = "laptop",
     out: Annotated[Path | None, typer.Option(help="folder for the figures; default: runs/figures/SCALE")] = None,
     reference: Annotated[
-        bool, typer.Option(help="also write the records to the method's folder data/reference, which is under version control")
+        bool, typer.Option(help="also store the records as reference records, in the method's folder data/reference")
     ] = False,
 ) -> None:
-    """Draw all figures of a method, compute the runs that are missing, and print the verdict on each claim of its paper."""
+    """Compute the missing runs of a method, draw all its figures, and print the verdict on each claim of its paper."""
     from workbench import findings, papers, runs
     from workbench.atomic import write_atomic
     from workbench.experiment import discover
@@ -172,7 +172,7 @@ def figures(
         every = discover().values()
         chosen = [e for e in every if method in (None, e.method)]
         if not chosen:
-            raise ValueError(f"no method {method!r}; methods: {', '.join(sorted({e.method for e in every}))}")
+            raise ValueError(f"no method {method!r}; expected one of {', '.join(sorted({e.method for e in every}))}")
         for experiment in chosen:
             config = experiment.config.at(scale)
             records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
@@ -181,7 +181,7 @@ def figures(
             assert experiment.figure is not None  # only fits have no figure, and `discover` does not return them
             write_atomic(path, encode(experiment.figure(records)))
             failed = sum(bool(record.get("failed")) for record in records)
-            words = [str(path), f"{failed} of {len(records)} rows failed" if failed else ""]
+            words = [str(path), f"{failed} of {len(records)} records failed" if failed else ""]
             if experiment.paper and scale == "laptop":
                 words.append(papers.against_reference(experiment, config, records))
             typer.echo("; ".join(filter(None, words)))
@@ -189,7 +189,7 @@ def figures(
                 papers.write_reference(experiment, config, records)
         for name in sorted({e.method for e in chosen}):
             if name in findings.every():
-                typer.echo(f"{name}: what we worked from: {findings.of(name).worked_from}")
+                typer.echo(f"sources for {name}: {findings.of(name).worked_from}")
             for line in papers.lines(papers.ledger(name, scale)):
                 typer.echo(line)
         if reference:
@@ -220,8 +220,8 @@ def runs_(
 
     with one_line():
         wanted = get(experiment).config.parse(only or []) if experiment else {}
-        if only and not experiment:  # before anything is imported or deleted
-            raise ValueError("--only without EXPERIMENT; add the name of the experiment whose knobs --only sets")
+        if only and not experiment:  # raised before anything is imported or deleted
+            raise ValueError("--only without EXPERIMENT; add the name of the experiment that has these knobs")
         if bring is not None:
             new = bundles.bring(bring)
             typer.echo(f"{len(new)} new runs imported from {bring}; {bundles.FORGED}")
@@ -240,11 +240,11 @@ def page(
     set: Set = None,
     link: Link = "",
     over: Annotated[
-        list[str] | None, typer.Option(help="knob=value,value,...: a knob to change in the page; for instant experiments")
+        list[str] | None, typer.Option(help="knob=value,value,...: a knob to change in the page; default: two knobs")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that needs no server. It plays back a run, or has controls for knobs of an instant experiment."""
+    """Write one HTML file that plays back a run without a server. For an instant experiment, --over chooses knobs to change."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
@@ -264,7 +264,7 @@ def dashboard(
     theme: Annotated[str, typer.Option(help="light or dark")] = "light",
     browser: Annotated[bool, typer.Option(help="open the dashboard in a browser")] = True,
 ) -> None:
-    """Serve the text and panels of a notebook, without its code, with Voila. The link works only on this machine."""
+    """Serve a notebook with Voila, without showing its code. The printed link works only on this machine."""
     from workbench.ui.dashboard import serve
 
     with one_line():

@@ -60,7 +60,7 @@ def test_a_start_in_the_weight_is_rebuilt_with_the_files_scale(tmp_path, start, 
 def test_a_random_start_is_told_and_a_scale_of_zero_refused(tmp_path):
     theirs(tmp_path, LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj"]))
     edit(tmp_path, init_lora_weights="pissa_niter_4")
-    with pytest.warns(UserWarning, match="initialization pissa_niter_4, which is random and not in the file"):
+    with pytest.warns(UserWarning, match="initialisation pissa_niter_4, which is random and not in the file"):
         load_adapter(llama(), tmp_path)
     edit(tmp_path, init_lora_weights="pissa", lora_alpha=0)
     with pytest.raises(DataError, match="lora_alpha=0: expected a number above 0 for pissa"):
@@ -163,9 +163,9 @@ FAULTS = {
     ),
     "infinite": (
         lambda t: {k: v.index_fill(0, torch.tensor([0]), float("inf")) for k, v in t.items()},
-        "not finite; expected finite numbers",
+        "not finite; expected finite floating-point numbers",
     ),
-    "truth values": (lambda t: {k: v > 0 for k, v in t.items()}, r"is torch.bool; expected finite numbers"),
+    "truth values": (lambda t: {k: v > 0 for k, v in t.items()}, r"is torch.bool; expected finite floating-point numbers"),
     "whole numbers": (lambda t: {k: v.to(torch.int8) for k, v in t.items()}, r"is torch.int8"),
     "another rank": (
         lambda t: {k: v[:2] if "lora_A" in k else v[:, :2].contiguous() for k, v in t.items()},

@@ -26,7 +26,7 @@ class Linear(Protocol):
 
 
 def weight_of(base: Any) -> Tensor | None:
-    """Return the weight ``(out, in)`` of a layer, or None if the layer has no plain weight matrix (if quantized, for example)."""
+    """Return the weight ``(out, in)`` of a layer, or None if it has no plain weight matrix, as in a quantized layer."""
     weight = getattr(base, "weight", None)
     plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.shape == (base.out_features, base.in_features)
     return weight if plain else None
@@ -80,7 +80,7 @@ class Adapter(nn.Module, ABC):
         return F.linear(x, self.updated(base.weight).to(x.dtype), base.bias)
 
     def learn_bias(self, base: Linear, bias: Tensor | None = None) -> None:
-        """Make the bias of the layer trainable, too. It starts from `bias` ``(out,)`` if given, otherwise from its current value.
+        """Make the bias of the layer trainable too. Training starts from `bias` ``(out,)``, or from the current bias by default.
 
         Raises ValueError if the layer has no bias, or if `bias` has another shape.
         """
@@ -99,7 +99,7 @@ class Adapter(nn.Module, ABC):
 
 
 class Shard(Adapter):
-    """Base class of the Bone family, whose methods train a single tensor, the shard. The shard starts at zero."""
+    """Base class of the Bone family, whose methods train a single tensor per layer, the shard. The shard starts at zero."""
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__(config, base, generator, gradient)
@@ -110,7 +110,7 @@ class Shard(Adapter):
 
     @abstractmethod
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:
-        """Return the shape of the shard. Raises ValueError if the method cannot be applied to a layer of this shape."""
+        """Return the shape of the shard for a weight ``(rows, columns)``. Raises ValueError if the method does not support it."""
 
 
 class MiSS(Shard):
@@ -132,7 +132,7 @@ class Mini(Shard):
     def shape(self, config: AdapterConfig, rows: int, columns: int) -> tuple[int, ...]:  # noqa: D102
         q = config.q or config.r
         if rows % q:
-            raise ValueError(f"q={q} does not divide the {rows} outputs of the layer; expected a divisor")
+            raise ValueError(f"q={q} does not divide the {rows} outputs of the layer; expected a divisor of this number")
         return config.r, q
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: D102

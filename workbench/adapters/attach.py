@@ -40,7 +40,7 @@ def add_adapter(
         config: method, rank, targets and further settings of the adapter.
         name: the name of the adapter.
         batches: one dict of keyword arguments for each call of the model. LoRA-GA requires batches with labels, since it
-            starts from the gradient of the loss. For every method, the model must use each targeted layer in one of them.
+            starts from the gradient of the loss. For every method, the model must use each targeted layer in at least one batch.
         kind: a subclass of `Adapter` that replaces the class of the method.
         bias: whether to train the biases of the targeted layers too.
 
@@ -93,9 +93,10 @@ def _check_name(model: nn.Module, name: str) -> None:
 def _refuse_unreached(
     model: nn.Module, name: str, batches: Sequence[Mapping[str, Tensor]], before: Sequence[tuple[str, ...]]
 ) -> None:
-    """Raise ValueError if the model uses some layer in none of the batches.
+    """Raise ValueError if there is an adapted layer that the model does not use in any batch.
 
-    In this case, first remove the new adapter from the model and reactivate the adapters whose names are in `before`.
+    Before the error is raised, the new adapter is removed, and the adapters that were active before are activated again. `before`
+    holds their names for each layer.
     """
     idle = set.intersection(*({*unreached(model, **batch)} for batch in batches)) if batches else set()
     if not idle:
@@ -119,7 +120,7 @@ def _learn_biases(layers: Mapping[str, Any], made: Mapping[str, Adapter]) -> Non
 
 
 def put(model: Model, updates: Mapping[str, Adapter], config: AdapterConfig, name: str) -> Model:
-    """Add the adapters in `updates`, given by layer name, to the model in place. Returns the model.
+    """Add adapters to the model in place, and return the model. `updates` maps the names of layers to their new adapters.
 
     Afterwards, only these adapters are active and trained.
     """
@@ -192,7 +193,7 @@ def _say_that_adapters_are_on(model: nn.Module, prefix: str, keep_vars: bool) ->
 
 
 def unload(model: Model, merge: bool = True) -> Model:
-    """Remove all adapters, in place, so that any program can load what `save_pretrained` writes. Returns the model.
+    """Remove all adapters in place, and return the model. Any program can then load the files that `save_pretrained` writes.
 
     If `merge` is True, the active adapters are merged permanently into the weights; otherwise the original weights are
     restored. Parameters that were trainable before the first adapter was added are trainable again. Raises ValueError
@@ -231,7 +232,7 @@ def _take_off(model: nn.Module, paths: Sequence[str]) -> None:
 
 
 def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
-    """Activate the adapters in `names`, in this order, and train only these. None deactivates all. Returns the model.
+    """Activate the adapters in `names`, in this order, and train only these. None deactivates all adapters. Returns the model.
 
     Several adapters are applied one after another. Updates that do not depend on the weight (MiSS, LoRA) add up.
     """
@@ -246,7 +247,7 @@ def set_adapter(model: Model, names: str | Sequence[str] | None) -> Model:
     for layer in layers.values():
         layer.active = tuple(name for name in active if name in layer.adapters)
         if any(isinstance(layer.adapters[name], lora.Full) for name in layer.active[1:]):
-            raise ValueError("method full replaces the weight; expected it first among the active adapters")
+            raise ValueError("the method full replaces the weight; put the adapter of this method first in names")
         for name, update in layer.adapters.items():
             update.requires_grad_(name in active)
             if isinstance(update, lora.LoRA) and update.frozen_A:

@@ -14,10 +14,10 @@ METHODS = (*FAMILY, *LORAS, "hira", "full")
 MEANINGS = {
     "miss": "one small matrix, repeated for every block of inputs",
     "mini": "MiSS whose matrix is also repeated for every block of outputs",
-    "bat-col": "each block of the weight times a trained matrix, one for each row of blocks, as in PEFT",
-    "bat-row": "the same with one trained matrix for each column of blocks, as in RWKV-PEFT",
+    "bat-col": "each block of the weight, plus an identity, times the trained matrix of its block row (as in PEFT)",
+    "bat-row": "each block of the weight, plus an identity, times the trained matrix of its block column (as in RWKV-PEFT)",
     "lora": "the product of two thin matrices",
-    "rslora": "LoRA scaled by the square root of the rank instead of the rank",
+    "rslora": "LoRA whose update is divided by the square root of the rank, not by the rank",
     "lora+": "LoRA with a higher learning rate for B than for A",
     "pissa": "LoRA that begins with the strongest directions of the weight",
     "olora": "LoRA that begins with orthogonal directions from a QR decomposition of the weight",
@@ -33,7 +33,7 @@ FORMS = {  # supported forms, the default first; methods that are not listed sup
     "hira": ("checkpointed", "materialised"),
     "full": ("activation",),
 }
-UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # no dropout, since the update has no separate input
+UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # no dropout: weight and update are applied to the same input
 ANY_FORM = ("activation", "materialised", "checkpointed")
 
 
@@ -84,7 +84,7 @@ class AdapterConfig(Config):
     dropout: float = knob(
         0.0, "dropout", "The probability that an input of the update is set to 0 during training. 0 switches dropout off.",
         low=0.0, high=0.9, step=0.05,
-        when=(lambda c: c.method not in UNDROPPED, "the update of this method has no separate input"),
+        when=(lambda c: c.method not in UNDROPPED, "this method applies the weight and the update to the same input"),
     )  # fmt: skip
     iterations: int | None = knob(
         None, "SVD iterations",
@@ -118,8 +118,8 @@ class AdapterConfig(Config):
             raise ValueError(f"form={self.form!r}: expected none or one of {', '.join(FORMS[self.method])} for {self.method}")
         if self.dropout and (self.method in UNDROPPED or self.acts_as != "activation"):
             raise ValueError(
-                f"dropout={self.dropout:g}: {self.method} in the {self.acts_as} form does not support dropout, since its update "
-                "has no separate input; set dropout=0"
+                f"dropout={self.dropout:g}: {self.method} in the {self.acts_as} form does not support dropout, since it applies "
+                "the weight and the update to the same input; set dropout=0"
             )
         return self
 

@@ -70,10 +70,10 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
 
     Args:
         model: a model with active, unmerged adapters. The copy shares its base weights.
-        rank: the rank of the LoRA. If `rank` is None, the conversion of MiSS, mini, LoRA and its variants except DoRA is exact,
-            and the rank is the sum of the ranks of the active adapters. PiSSA, OLoRA and LoRA-GA count as 2r, since their
-            initial product is subtracted. The updates of Bat, DoRA, HiRA and full are not of low rank. For them, None means
-            the r of the first active adapter.
+        rank: the rank of the LoRA. If `rank` is None, MiSS, mini, LoRA and all its variants except DoRA are converted exactly.
+            The rank is then the sum of the ranks of the active adapters. The rank of PiSSA, OLoRA and LoRA-GA counts as 2r,
+            since their initial product is subtracted. The updates of Bat, DoRA, HiRA and full are not of low rank. For a
+            layer with such an update, None means the r of the first active adapter.
 
     Returns:
         The copy, and ``||Delta - B A|| / ||Delta||`` by layer name (see `low_rank`).

@@ -31,7 +31,7 @@ Linear = Callable[[Tensor], Tensor]
 
 
 def miss_delta(shard: Tensor, columns: int) -> Tensor:
-    """Return Delta ``(out, columns)`` for D ``(r, out)``. Copies of D' stand side by side; the last one may be cut off."""
+    """Return Delta ``(out, columns)`` for D ``(r, out)``: copies of the transpose of D, side by side. The last one may be cut."""
     return shard.T.repeat(1, -(-columns // len(shard)))[:, :columns]
 
 
@@ -70,7 +70,7 @@ def tile(s: Tensor, y: Tensor) -> Tensor:
 
 
 def miss_output(x: Tensor, y: Tensor, shard: Tensor) -> Tensor:
-    """Return ``y + Delta x``. For the backward pass, only the r sums from `fold` are stored, but not Delta or x."""
+    """Return ``y + Delta x``. For the backward pass, the r sums from `fold` are stored instead of Delta or x."""
     return y + fold(x, len(shard)) @ shard
 
 

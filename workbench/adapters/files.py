@@ -5,8 +5,8 @@ as LoRA, since they differ from LoRA only during training. PiSSA, OLoRA and LoRA
 original weights: the factor B is ``[B, -B0]``, since the initial product is subtracted. PEFT lacks Bat-row and full. They are
 saved with a ``peft_type`` that PEFT rejects. The file ``workbench.json`` in the same folder holds the `AdapterConfig`.
 
-`load_adapter` also loads adapters of these methods that PEFT wrote. This includes the type BONE, which was PEFT's name for MiSS
-and Bat-col until version 0.19.
+`load_adapter` also loads adapters that PEFT saved, if their method is one of these. This includes the type BONE, which was
+PEFT's name for MiSS and Bat-col until version 0.19.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _json(about: dict[str, Any]) -> bytes:
 
 
 def _written(update: Adapter) -> dict[str, Tensor]:
-    """Return the tensors of an adapter by our names. If the initial product of a LoRA is subtracted, the tensors have rank 2r."""
+    """Return the tensors of an adapter by their names in this package. If A0 and B0 are subtracted, A and B have rank 2r."""
     parts: dict[str, Tensor] = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
@@ -132,7 +132,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
     base, here = (str(name or "").rpartition("/")[2] for name in (about.base_model_name_or_path, _name_of(model)))
     if base and here and base != here:
         warnings.warn(
-            f"{folder} was trained on {base}, but this model is {here}; check that the adapter belongs to the model", stacklevel=2
+            f"the adapter in {folder} was trained on {base}, but this model is {here}; check that they fit together", stacklevel=2
         )
     return put(model, updates, config, name)
 
@@ -144,14 +144,15 @@ def _refuse_part(
     other = next((path for path in layers if path not in here), None)
     if other is not None:
         raise DataError(
-            f"{folder} is an adapter for another model: this model has no linear layer {other!r}; load the model "
-            "that it was trained on"
+            f"{folder} holds an adapter for another model: this model has no linear layer {other!r}; load the model "
+            "that the adapter was trained on"
         )
     lost = [path for path in about.targets(here) if path not in layers]
     if lost:
         raise DataError(
-            f"{folder} is incomplete, or is an adapter for another model: its target_modules match {len(lost)} "
-            f"layers of this model for which it has no tensors, such as {lost[0]!r}"
+            f"{folder} is incomplete, or holds an adapter for another model: its target_modules match {len(lost)} "
+            f"layers of this model for which it has no tensors, such as {lost[0]!r}; copy the folder again, or load the model "
+            "that the adapter was trained on"
         )
 
 
@@ -173,7 +174,7 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
     rank = first.shape[-1] if config.method.startswith("bat") else first.shape[0]
     said = about.rank(path)
     if said is not None and said != rank:
-        raise ValueError(f"its tensors have rank {rank}; expected {said}, as in {CONFIG}. Copy the folder again")
+        raise ValueError(f"the tensors have rank {rank}; expected {said}, as in {CONFIG}. Copy the folder again")
     if about.peft_type != "LORA":
         return _filled(KINDS[config.method](config.replace(r=rank), base, generator), parts)
     A, B, alpha = parts["A"], parts["B"], about.alpha(path)
@@ -191,7 +192,7 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
         if config.method in ("pissa", "olora") and not scale > 0:
             raise ValueError(f"lora_alpha={alpha:g}: expected a number above 0 for {config.method}")
         update = _filled(KINDS[config.method](config.replace(r=rank, alpha=own), base, generator), parts)
-        if config.method == "olora":  # PEFT does not divide R by s, so it subtracts s Q R from the weight
+        if config.method == "olora":  # PEFT does not divide R by the scale s, and subtracts s Q R
             update.A0 *= update.scale
     update.scale = scale
     filled: Adapter = update
@@ -204,6 +205,6 @@ def _filled(update: Adapter, parts: Mapping[str, Tensor]) -> Adapter:
         raise ValueError(f"the file has the tensors {', '.join(sorted(parts))}; expected {', '.join(sorted(own))}")
     for name, tensor in parts.items():
         if own[name].shape != tensor.shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)}")
+            raise ValueError(f"the tensor {name} has shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)}")
         own[name].data.copy_(tensor)
     return update

@@ -71,14 +71,14 @@ def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
         if part is None or not path.startswith(PREFIX):
             raise DataError(
                 f"{folder} holds the unexpected tensor {key!r}; expected only tensors of {kind} adapters. Saved modules, "
-                "and biases of layers without an adapter, are not supported here"
+                "and biases of layers without an adapter, are not supported here; merge the adapter with PEFT"
             )
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             what = "holds values that are not finite" if tensor.is_floating_point() else f"is {tensor.dtype}"
-            raise DataError(f"{folder}: the tensor {key!r} {what}; expected finite numbers")
+            raise DataError(f"{folder}: the tensor {key!r} {what}; expected finite floating-point numbers")
         found.setdefault(path.removeprefix(PREFIX), {})[part] = tensor
     if not found:
-        raise DataError(f"{folder} holds no tensors: the file is empty; save or download the adapter again")
+        raise DataError(f"{folder} holds no tensors; save or download the adapter again")
     return about, found
 
 
@@ -93,7 +93,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise DataError(f"{folder} is incomplete: {TENSORS} is missing; copy the folder again") from None
     except UnpicklingError as error:
         raise DataError(
-            f"{path} holds objects other than tensors; it is not loaded, since that could run code. Ask for {TENSORS} instead"
+            f"{path} holds objects other than tensors and was not loaded, since this could run code; ask the author for {TENSORS}"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error}); copy it again") from error
@@ -122,7 +122,8 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
         axes = 3 if start == "bat" else 2
         if "shard" in any_layer and any_layer["shard"].ndim != axes:
             raise DataError(
-                f"{folder}: the shards have {any_layer['shard'].ndim} dimensions; expected {axes} with init_weights={start!r}"
+                f"{folder}: the shards have {any_layer['shard'].ndim} dimensions; expected {axes} with init_weights={start!r}. "
+                "Copy the folder again"
             )
         return AdapterConfig(
             **knobs,
@@ -138,9 +139,9 @@ def config_of(folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str,
     iterations = start.removeprefix("pissa_niter_")
     if iterations != start:
         warnings.warn(
-            f"{folder} was trained from the initialization {start}, which is random and not in the file. It is "
-            "computed again here, so the output differs slightly from the trained adapter. Ask its author to convert "
-            "the adapter to plain LoRA with PEFT",
+            f"{folder}: the adapter was trained from the initialisation {start}, which is random and not in the file. "
+            "The initialisation is computed again here, so the output differs slightly from that of the trained adapter. "
+            "Ask the author to convert the adapter to plain LoRA with PEFT",
             stacklevel=3,
         )
     return AdapterConfig(

@@ -1,4 +1,4 @@
-"""The comparison adapters/answers, which counts the sums that SmolLM2-135M answers exactly during a longer training."""
+"""The comparison adapters/answers, which measures how many sums SmolLM2-135M answers exactly during its training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TESTED = {"curve": "loss", "answered": "exact"}
 
 
 def draw_answers(records: Sequence[Record]) -> Figure:
-    """Draw the loss and the share of exactly answered held-out questions against the step.
+    """Draw the held-out loss, and the share of held-out questions that are answered exactly, against the step.
 
-    Thin lines show single seeds and thick lines their mean. A star shows the mean on the test questions after the last step.
+    Thin lines show single seeds, and thick lines their mean. A star shows the mean on the test questions after the last step.
     """
     judged = [r for r in judging_rows(records) if r.get("answered")]
     labels = list(dict.fromkeys(r["label"] for r in judged))
@@ -67,7 +67,7 @@ RATES = {"lora": 2e-3, "miss": 5e-4}
 
 
 class AnswersConfig(StudyConfig):
-    """A comparison of a few methods that are trained for more steps."""
+    """A comparison of a few methods, trained for more steps than in the other comparisons."""
 
     methods: tuple[str, ...] = knob(
         ("lora", "miss"), "methods", "The methods that are compared.", choices=(("lora", "miss"), FIVE), free=True
@@ -91,7 +91,7 @@ class AnswersConfig(StudyConfig):
     paper="not in the paper: how many training steps a small model needs until it answers sums exactly",
 )  # fmt: skip
 def answers(config: AnswersConfig) -> Iterator[Point]:
-    """Train SmolLM2-135M with LoRA and with MiSS, at a fixed learning rate each, until it answers many sums exactly."""
+    """Train SmolLM2-135M with LoRA and with MiSS, and measure how many sums it answers exactly during the training."""
     for method in config.methods:
         settings = config.settings(method)
         setting = settings[len(settings) // 2]

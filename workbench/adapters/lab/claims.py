@@ -28,13 +28,13 @@ def _below(one: str, over: str, rates: str | None = None) -> Check:
     """Return a check that the test loss of the method `one` is lower than that of the method `over`.
 
     If `rates` is "shared", all methods have the same learning rate. If it is "own", each method has the learning rate that is
-    best for it. None is for comparisons that have only one of the two.
+    best for it. None is for a comparison that does not distinguish the two.
     """
     return better(LOSS, one, over, say=_said, **({"rates": rates} if rates else {}))
 
 
 def _faster(records: list[Record]) -> Verdict:
-    """Check that MiSS reaches the final loss of LoRA before the last step, if both have their best learning rates."""
+    """Check that MiSS reaches the final loss of LoRA before the last step, with both at their best learning rates."""
     share = share_of_steps(records, "miss", "lora")
     if not len(share):
         return Verdict("open", "no loss curves were recorded")
@@ -42,11 +42,11 @@ def _faster(records: list[Record]) -> Verdict:
 
 
 def _memory(records: list[Record]) -> Verdict:
-    """Check that, with about as many parameters, MiSS stores fewer bytes for the backward pass and has a lower peak than LoRA."""
+    """Check that MiSS stores fewer bytes for the backward pass than LoRA, and that its peak memory is lower, too."""
     found = []
     for column, words in (("kept_bytes", "memory kept for the backward pass"), ("peak_bytes", "peak memory")):
         lora, miss = (scores(records, column, label=label, rates="own") / 2**20 for label in ("lora", "miss"))
-        found.append(Finding(f"MiB of {words}, LoRA minus MiSS (MiSS: {miss.mean():.1f}):", interval(lora - miss), low=0))
+        found.append(Finding(f"{words} in MiB, LoRA minus MiSS (MiSS: {miss.mean():.1f}):", interval(lora - miss), low=0))
     return verdict(*found)
 
 
@@ -58,16 +58,16 @@ def _start(*others: str) -> Check:
         for other in others:
             times = [scores(records, "init_seconds", label=label, rates="own") for label in (other, "miss")]
             ratio = np.log(times[0] / times[1])
-            found.append(Finding(f"ln(start time of {NAMES[other]} / MiSS):", interval(ratio), low=0))
+            found.append(Finding(f"ln(initialisation time of {NAMES[other]} / MiSS):", interval(ratio), low=0))
         return verdict(*found)
 
     return check
 
 
 def _step(records: list[Record]) -> Verdict:
-    """Check how much the first step changes a weight on average.
+    """Check the average change of a weight in the first step.
 
-    It must be the learning rate with MiSS (within 2 %), and less than half the learning rate with LoRA.
+    With MiSS, it must equal the learning rate within 2 %. With LoRA, it must be less than half of the learning rate.
     """
     sizes = {label: scores(records, "step_size", label=label, rates="own") for label in ("miss", "lora")}
     return verdict(
@@ -123,12 +123,14 @@ declare(
     ),
     Claim(
         "pissa",
-        "MiSS has a lower test loss than PiSSA, each at its best learning rate", TABLE, "48.16 against 43.89 (GSM8K, one rate)",
+        "MiSS has a lower test loss than PiSSA, each at its best learning rate", TABLE,
+        "48.16 against 43.89 (GSM8K, same learning rate)",
         "adapters/methods", _below("miss", "pissa", "own"),
     ),
     Claim(
         "dora",
-        "MiSS has a lower test loss than DoRA, each at its best learning rate", TABLE, "48.16 against 42.93 (GSM8K, one rate)",
+        "MiSS has a lower test loss than DoRA, each at its best learning rate", TABLE,
+        "48.16 against 42.93 (GSM8K, same learning rate)",
         "adapters/methods", _below("miss", "dora", "own"),
     ),
     Claim(
@@ -140,32 +142,35 @@ declare(
         "adapters/methods", _gradient,
     ),
     Claim(
-        "step", "Ours: the first step of MiSS moves a weight by the learning rate, that of LoRA by less than half of it", OURS,
-        "-", "adapters/methods", _step,
+        "step",
+        "Ours: the first step changes a weight by the learning rate with MiSS, but by less than half of it with LoRA", OURS, "-",
+        "adapters/methods", _step,
     ),
     Claim(
-        "guide", "The weight guide helps: Bat-col, the Bat of PEFT, has a lower test loss than MiSS", "version 5",
-        "Bat is better than Bone; the tables of version 5 were not available to us",
+        "guide", "W in the update helps: Bat-col, the Bat of PEFT, has a lower test loss than MiSS", "version 5",
+        "Bat is better than Bone (the tables of version 5 were not available to us)",
         "adapters/methods", _below("bat-col", "miss", "own"),
     ),
     Claim(
         "guide-row",
-        "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS (with a tenth fewer parameters)", "version 5",
-        "Bat better than Bone (its tables are not available)", "adapters/methods", _below("bat-row", "miss", "own"),
+        "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS, with 10 % fewer parameters", "version 5",
+        "Bat is better than Bone (the tables of version 5 were not available to us)",
+        "adapters/methods", _below("bat-row", "miss", "own"),
     ),
     Claim(
         "guide-w",
-        "Ours: the entries of W guide the update: Bat-row has a lower test loss with W than with a shuffled W", OURS, "-",
+        "Ours: the entries of W help Bat-row, whose test loss is lower with W in the update than with a shuffled W", OURS, "-",
         "adapters/controls", _below("bat-row", "W permuted"),
     ),
     Claim(
-        "tiling", "Ours: the tiling does not matter: a random orthogonal A of the same norm gives the same loss within 0.05",
+        "tiling",
+        "Ours: the tiling of MiSS does not matter, as a random orthogonal A of the same norm changes the loss by less than 0.05",
         OURS, "-", "adapters/controls", _same("miss", "orthogonal A", 0.05),
     ),
     Claim(
         "architectures",
-        "MiSS works for both architectures: on RWKV-6 too, its test loss is below that of LoRA, each at its best learning rate",
-        TABLE, "41.73 against 38.13 (GSM8K, one rate)", "adapters/rwkv", _below("miss", "lora", "own"),
+        "MiSS also works on RWKV-6: its test loss is below that of LoRA, each at its best learning rate",
+        TABLE, "41.73 against 38.13 (GSM8K, same learning rate)", "adapters/rwkv", _below("miss", "lora", "own"),
     ),
     Claim(
         "scale",
@@ -178,7 +183,7 @@ declare(
         "adapters/ranks", _more_rank,
     ),
     Claim(
-        "start", "MiSS is simple to initialise: PiSSA, OLoRA and LoRA-GA take longer", "Figure 2", "near zero",
+        "start", "MiSS is initialised in less time than PiSSA, OLoRA and LoRA-GA", "Figure 2", "a time near zero",
         "adapters/methods", _start("pissa", "olora", "lora-ga"),
     ),
     Claim(
@@ -195,11 +200,11 @@ declare(
         _forgets("own"),
     ),
     Claim(
-        "toy", "On the toy function MiSS has a lower error than LoRA, at the paper's learning rate", "appendix C", "lower",
+        "toy", "On the toy function, MiSS has a lower error than LoRA, at the paper's learning rate", "appendix C", "lower",
         "adapters/toy", _below("miss", "lora", "shared"),
     ),
     Claim(
-        "answers", "Ours: SmolLM2-135M, which answers no sum exactly before training, answers a quarter of them with MiSS",
+        "answers", "Ours: SmolLM2-135M answers no sum exactly before training, and more than a quarter after training with MiSS",
         OURS, "-", "adapters/answers", _answers,
     ),
     Claim(

@@ -25,6 +25,6 @@ STYLE = SeriesStyle(NAMES, COLOURS, MARKERS)
 LOSS = Measure("loss", "test loss, nats per token", digits=3, lower=True)
 FORGETTING = Measure("forgetting", "rise of the prose loss, nats per token", digits=3, lower=True)
 NOTE = Note(
-    "own rate: the best of {tried} rates on held-out data; ", "", "the chosen rate is the lowest or the highest tried",
+    "a method's own rate: the best of {tried} on held-out data; ", "", "the chosen rate is the lowest or the highest tried",
     ", none of them at a chosen rate",
 )  # fmt: skip

@@ -17,7 +17,7 @@ def _numbers() -> float:
 
 
 def _first_step() -> float:
-    """Return the mean first step of LoRA over the learning rate, ``s sqrt(2 r / (3 pi in))``, for r = 36, s = 2 and in = 4096."""
+    """Return LoRA's mean first step divided by the learning rate: ``s sqrt(2 r / (3 pi in))`` for r = 36, s = 2, in = 4096."""
     return 2 * math.sqrt(2 * 36 / (3 * math.pi * 4096))
 
 
@@ -53,16 +53,16 @@ declare(
         "outputs. How many parameters, in millions, does MiSS train at r = 64? (The paper prints 87.0.)",
         _numbers,
         "MiSS trains r parameters for each output of each layer.",
-        "64 x 43,008 x 32. Version 12 of the paper prints the count of LLaMA2-7B; version 4 prints 88.1.",
+        "64 x 43,008 x 32 = 88.1 million, as in version 4 of the paper. Version 12 prints the number for LLaMA2-7B instead.",
     ),
     Exercise(
         "LoRA with r = 36 and alpha = 72 is trained by AdamW on a layer with 4096 inputs. How far does the first step move a "
         "weight on average, as a fraction of the learning rate? (For MiSS this fraction is 1.)",
         _first_step,
-        "Each entry of B moves by the learning rate, and the entries of A have variance 1 / (3 in), in = 4096. What is the "
+        "Each entry of B moves by the learning rate, and the entries of A have variance 1 / (3 in) with in = 4096. What is the "
         "mean absolute value of a sum of r entries of A?",
-        "s sqrt(2 r / (3 pi in)) with s = 2. So at the one rate of the paper, the first step of MiSS is more than eleven times "
-        "as long.",
+        "The fraction is s sqrt(2 r / (3 pi in)) with s = 2. So at the same learning rate, which the paper uses for all methods, "
+        "the first step of MiSS is more than eleven times as long as that of LoRA.",
     ),
     Exercise(
         "Find the bug. This is an implementation of Bat-row, where B has the shape (in/r, r, r): "
@@ -70,7 +70,7 @@ declare(
         + ". Its result is not the output of the layer with Bat's update. Which line is wrong? (a, b, c or d)",
         _line,
         "Every block of T = [I I ...] is an identity. To which outputs is s[0], the first entry of s = u.sum(-2), added?",
-        "s is repeated as a whole (s0 s1 s0 s1 ...), since s[o mod r] is added to output o. repeat_interleave gives "
+        "s must be repeated as a whole (s0 s1 s0 s1 ...), since s[o mod r] is added to output o. repeat_interleave gives "
         "s0 s0 ... s1 s1 instead.",
     ),
 )

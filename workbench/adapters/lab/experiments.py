@@ -1,4 +1,4 @@
-"""Live experiments: the training of an adapter, and the answers of a model with and without it."""
+"""Live experiments: the training of an adapter, and the answers of a model with and without the adapter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workbench.knobs import knob
 from workbench.runs import Run
 
 NO_PAPER = (
-    "the models of the paper have 3 to 13 billion weights and its data 395,000 questions; set model=, data= and device=cuda. It "
+    "the paper trains models of 3 to 13 billion weights on 395,000 questions; set model=, data= and device=cuda. The paper "
     "uses lr=2e-5, schedule=cosine and batch=64, with r=64 for MiSS and r=36 for LoRA"
 )
 HELD_OUT = 32  # held-out questions in each evaluation
@@ -48,7 +48,7 @@ class TrainConfig(TuningConfig):
     every: int = knob(
         5,
         "evaluate every",
-        "Training steps between two evaluations, each of which draws a picture.",
+        "The number of training steps between two evaluations. Each evaluation draws a picture.",
         low=1,
         high=1000,
         unit="steps",
@@ -56,7 +56,7 @@ class TrainConfig(TuningConfig):
     shown: int = knob(
         0,
         "layer shown",
-        "Number of the adapted layer whose update is drawn, in the order of the model: 0 is q of the first block. If the number "
+        "Number of the adapted layer whose update is drawn. Layers are counted from 0 in the order of the model. If the number "
         "is too large, the last layer is drawn.",
         low=0,
         high=2000,
@@ -81,7 +81,7 @@ def _looks(config: TrainConfig) -> int:
     code=peft_code.program,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """Train one adapter; record loss, gradient norm, step size, update, singular values, and the change of each layer."""
+    """Train one adapter, and record its loss, gradients, steps, update, singular values, and the change of each layer."""
     tuner = Tuner(config)
     held_out = tuner.problems.validation[:HELD_OUT]
     state = run.load()
@@ -163,7 +163,7 @@ class AskConfig(TrainConfig):
     question: str = knob(
         "23 + 48 =",
         "your question",
-        "Any text. The adapter was trained on one kind of question only, so it answers other questions in the same way.",
+        "Any text. The adapter is trained on only one kind of question, so the model may answer other questions in the same way.",
         free=True,
         essential=True,
     )

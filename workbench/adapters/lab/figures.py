@@ -18,7 +18,7 @@ from workbench.live import PIN_COLOURS, Pins, heading, live, part
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw loss, gradient norm, step size, part of one update and its singular values, the change of each layer, and answers."""
+    """Draw the loss, the gradient norm, the step size, an update, its singular values, the change of each layer, and answers."""
     last = records[-1]
     share = 100 * last["trained"] / last["whole"]
     heading(
@@ -188,7 +188,8 @@ def draw_ask(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         "Answers before and after training",
-        f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; at most {last['tokens']} tokens",
+        f"{last['model']}, {last['steps']} steps of {NAMES[last['method']]} on {last['data']}; "
+        f"at most {last['tokens']} tokens per answer",
     )
     axes = part(fig, "said", 20, 70, 630, 340)
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""The text and the tables on adapters in README, apart from the ledger of claims."""
+"""The text and the tables on adapters for README.md and data/reference/README.md, apart from the ledger of claims."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ declare(
     Findings(
         "Adapters: Bone (MiSS and Bat)",
         "The Bone paper in full, in all its versions, and the programs of its authors and of PEFT.",
-        "Sums of two and three numbers, 300 steps of 16 questions (200 on RWKV-6, 100 on SmolLM2-135M), with as many trained"
-        " numbers as MiSS at r = 16. Every method runs at the best of five learning rates. Two seeds choose the rate on "
-        "held-out questions, and five others measure it on test questions (SmolLM2-135M: one and three). The intervals are "
-        "over seeds; resampling the 500 test questions as well would widen them by 0.012 nats per token. The tiny models "
-        "answer one sum in twenty-five exactly, so the comparisons are of the loss. `workbench figures adapters` computes "
-        "everything again in about three hours.",
+        "The questions are sums of two and three numbers. The training takes 300 steps of 16 questions (200 steps on RWKV-6, 100 "
+        "on SmolLM2-135M). Every method except full fine-tuning trains about as many parameters as MiSS at r = 16. Two seeds "
+        "choose the best of five learning rates for each method on held-out questions. Five other seeds then measure the loss "
+        "on test questions. On SmolLM2-135M, one seed chooses and three others measure. The intervals are over the measuring "
+        "seeds. They would be wider by 0.012 nats per token if we also resampled the 500 test questions. The tiny models answer "
+        "only one sum in twenty-five exactly, so we compare the loss. `workbench figures adapters` computes everything again in "
+        "about three hours.",
         main="fit",
         sentence="With the learning rate that is best for each method, the test loss of MiSS on the tiny llama is {found} "
         "nats per token below that of LoRA. The claim that MiSS is better {state}.",

@@ -1,4 +1,4 @@
-"""The fit of the comparisons, which trains one adapter on one set of questions, and the learning rates that methods try."""
+"""The fit that the comparisons use (one adapter, trained on one set of questions), and the learning rates that are tried."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ class FitConfig(TuningConfig):
     """One adapter that is trained on one set of questions and evaluated during the training."""
 
     title: ClassVar[str] = "looks"
-    looks: int = knob(8, "evaluations", "How often the held-out questions are evaluated during a training.", low=1, high=100)
-    held_out: int = knob(64, "held-out questions", "Number of questions in each of these evaluations.", low=1, high=300)
+    looks: int = knob(8, "evaluations", "The number of evaluations on held-out questions during the training.", low=1, high=100)
+    held_out: int = knob(64, "held-out questions", "The number of held-out questions in each evaluation.", low=1, high=300)
     tested: int = knob(
-        500, "test questions", "Largest number of questions in the final validation and in the test.", low=1, high=500
+        500, "test questions", "The largest number of questions in the final validation, and in the test.", low=1, high=500
     )
     prose: int = knob(
         4096,
         "prose",
-        "Length of the held-out prose whose loss measures forgetting.",
+        "The length of a held-out text. Forgetting is the rise of the loss on this text during the training.",
         low=256,
         high=100_000,
         log=True,
         unit="tokens",
     )
-    control: str = knob("", "control", "A variant of the method that changes or removes one part of it.", choices=("", *CONTROLS))
+    control: str = knob(
+        "", "control", "A variant that changes or removes one part of the method. Empty: no change.", choices=("", *CONTROLS)
+    )
     peft: str = knob(
-        "", "PEFT config", "An adapter of PEFT that joins the comparison, as a config in JSON. It needs the package peft.",
+        "", "PEFT config", "The config (JSON) of an adapter of PEFT to add to the comparison. This needs the package peft.",
         free=True, choices=("", PEFT_EXAMPLE),
     )  # fmt: skip
 
@@ -107,7 +109,7 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     Returns a dict with
 
     - `kept`: the bytes that the forward pass stores for the backward pass;
-    - `peak`: the largest number of bytes in use during the two steps, with gradients and the state of AdamW, without the model;
+    - `peak`: the largest number of bytes in use during these steps, with gradients and the state of AdamW, but without the model;
     - `step`: the mean absolute change of a weight in the first step, divided by the learning rate (None for adapters of PEFT);
     - `gradient`: the norm of the first gradient.
     """
@@ -129,7 +131,7 @@ def first_step(tuner: Tuner) -> dict[str, float]:
     }
 
 
-# -- the learning rates that each method tries: equally many for all methods, around the best rate of an earlier search -------
+# -- the learning rates that each method tries: the same number for every method, around the best rate of an earlier search ---
 
 STEP = 10**0.25  # ratio of neighbouring learning rates: four rates per decade
 
@@ -162,7 +164,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
     title: ClassVar[str] = "budget"
     budget: int = knob(
-        5, "rates tried", "Number of learning rates from which each method chooses its own.", low=1, high=8, essential=True
+        5, "rates tried", "The number of learning rates that are tried for each method.", low=1, high=8, essential=True
     )
 
     def knobs_of(self, method: str, model: str | None = None) -> dict[str, Any]:
@@ -173,7 +175,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
         """Return the learning rates that are tried for a method.
 
-        `higher` shifts all of them up by this number of steps, for a variant whose best learning rate is higher.
+        All of them are multiplied by ``STEP ** higher``, for a variant whose best learning rate is higher.
         """
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
         return rates(middle * STEP**higher, self.budget)

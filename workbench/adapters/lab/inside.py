@@ -22,7 +22,7 @@ from workbench.adapters.lab.looking import shades, singular_values
 from workbench.experiment import Record, experiment
 from workbench.knobs import Config, knob
 
-NO_PAPER = "this experiment needs only one layer of the bundled model"
+NO_PAPER = "use the scale laptop: this experiment needs only one layer of the bundled model"
 PRESETS: dict[str, Any] = {"smoke": {}, "laptop": {}, "paper": NO_PAPER}
 LAYER = "model.layers.1.mlp.up_proj"  # of tiny-llama: 384 outputs, 128 inputs
 ROWS, COLUMNS = 48, 64  # size of the part of the layer that adapters/shards uses
@@ -73,10 +73,10 @@ class ShardsConfig(Config):
     """The update of one method on a small layer."""
 
     method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = knob(
-        "lora", "method", "LoRA with one of three matrices A, or a method of Bone's family.", essential=True
+        "lora", "method", "LoRA with one of three kinds of matrix A, or a method of the Bone family.", essential=True
     )
     r: Literal[2, 4, 8, 16] = knob(
-        8, "rank r", "The rank of LoRA, the number of rows of MiSS's shard, or the side of a block of Bat.", essential=True
+        8, "rank r", "The rank of LoRA, the number of rows of MiSS's shard, or the block size of Bat.", essential=True
     )
     q: Literal[4, 8, 16, 24, 48] = knob(
         16, "width q", "The number of columns of mini's shard.", essential=True,
@@ -92,7 +92,7 @@ class ShardsConfig(Config):
     "adapters/shards", version=1, figure=figures.draw_shards, story=stories.tell_shards, instant=True, questions=questions.SHARDS
 )
 def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
-    """Compute the update of LoRA, MiSS or Bat, with its singular values, its rank and the number of trained parameters."""
+    """Compute the update of one method, its singular values, its rank, and the number of trained parameters."""
     base, name = a_layer(ROWS, COLUMNS), config.method.partition(":")[0]
     given = AdapterConfig(
         method=name, r=config.r, alpha=config.r if name == "lora" else None, q=config.q if name == "mini" else None
@@ -123,12 +123,12 @@ class CostConfig(Config):
     """A layer and a batch for which the cost of each update is counted."""
 
     tokens: int = knob(
-        256, "tokens", "Tokens in a batch. A small number is typical of generation.", low=1, high=8192, log=True, essential=True
+        256, "tokens", "Tokens in the batch. A small number is typical of generation.", low=1, high=8192, log=True, essential=True
     )
     columns: int = knob(1024, "inputs", "Number of inputs of the layer.", low=64, high=8192, log=True, essential=True)
     rows: int = knob(1024, "outputs", "Number of outputs of the layer.", low=64, high=8192, log=True, essential=True)
     r: int = knob(
-        64, "rank r", "Rank of MiSS and block side of Bat. LoRA and DoRA have half of it, so they train as many parameters.",
+        64, "rank r", "Rank of MiSS and block size of Bat. LoRA and DoRA get half the rank, to train about as many parameters.",
         low=2, high=512, log=True, essential=True,
     )  # fmt: skip
     presets = PRESETS
@@ -207,7 +207,7 @@ class MergeConfig(Config):
     size: float = knob(
         -3.0,
         "update, 10^x",
-        "Exponent x of the root mean square (RMS) of the update, which is 10^x. The RMS of the weight is about 0.05.",
+        "The exponent x. The root mean square (RMS) of the update is 10^x, and the RMS of the weight is about 0.05.",
         low=-6.0,
         high=-1.0,
         step=0.1,
@@ -221,7 +221,7 @@ class MergeConfig(Config):
 
 @experiment("adapters/merge", version=1, figure=figures.draw_merge, story=stories.tell_merge, instant=True)
 def merge(config: MergeConfig, run: Any) -> Iterator[Record]:
-    """Measure how much of an update is lost by rounding in a merge into a weight. The result is the same for all methods."""
+    """Measure the rounding error when an update is merged into a weight. The method of the update does not matter."""
     dtype = getattr(torch, config.dtype)
     weight = layer_weight().to(dtype)
     noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))

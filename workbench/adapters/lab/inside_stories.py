@@ -1,4 +1,4 @@
-"""Stories, which are the texts above the pictures, of the experiments on one layer."""
+"""The texts above the pictures of the experiments on one layer (their stories)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> st
     told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
         told += (
-            f". It repeats its first {last['r']} columns, so it is a MiSS update, made from a shard or from LoRA with a tiled A"
+            f". The first {last['r']} columns are repeated, so this is an update of MiSS. A shard or LoRA with a tiled A gives it"
         )
     elif last["method"].startswith("bat"):
         told += ". Each of its blocks is the sum of the same block of W and an identity, multiplied by a small trained matrix"
@@ -42,8 +42,8 @@ def tell_step(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
     moved = dict(zip(last["labels"], last["moved"], strict=True))
     return (
         f"In the first step of AdamW, MiSS changes a weight by {moved['miss']:.2f} times the learning rate on average, like full "
-        f"fine-tuning, and LoRA by {moved['lora']:.2f} times (theory: {last['theory']:.2f}). At one learning rate, the methods "
-        "do not make equal steps."
+        f"fine-tuning, and LoRA changes it by {moved['lora']:.2f} times (theory: {last['theory']:.2f}). So at the "
+        "same learning rate, the steps of the methods are not equally long."
     )
 
 

@@ -1,4 +1,4 @@
-"""Measurements on a model with adapters: updates and their singular values, change of each layer, memory, answers."""
+"""Measurements on a model with adapters: the updates, their singular values, the change of each layer, memory, and answers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def layer_names(model: Any) -> list[str]:
 
 
 def short(path: str) -> str:
-    """Return the number of a layer's block and its path in the block: ``model.layers.0.mlp.up_proj`` is ``0 mlp.up_proj``."""
+    """Return the block number and the path in the block as a short name: ``0 mlp.up_proj`` for ``model.layers.0.mlp.up_proj``."""
     parts = path.split(".")
     number = next((k for k, part in enumerate(parts) if part.isdigit()), -1)
     return f"{parts[number]} {'.'.join(parts[number + 1 :])}" if number >= 0 else path
 
 
 def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
-    """Return the path and the module of the adapted layer `number`, counted from 0; of the last layer if there are fewer."""
+    """Return the path and module of the adapted layer `number`, counted from 0. If there are fewer layers, use the last one."""
     layers = [*adapted(model).items()]
     return layers[min(number, len(layers) - 1)]
 
@@ -49,7 +49,7 @@ def update_of(layer: Adapted) -> Tensor:
 
 
 def crop(update: Tensor) -> dict[str, Any]:
-    """Return the upper left corner of an update as integers from -99 to 99. `most` is the value that 99 stands for."""
+    """Return the upper left corner of an update as integers from -99 to 99. `most` is the absolute value that 99 stands for."""
     part = update[:CROP, :CROP]
     return {"update": shades(part), "most": part.abs().max().item()}
 
@@ -69,14 +69,14 @@ def moved(model: Any) -> dict[str, Any]:
 
 
 def singular_values(update: Tensor) -> list[float]:
-    """Return the `VALUES` largest singular values, divided by the norm of the update. The squares of all of them sum to 1."""
+    """Return the `VALUES` largest singular values, divided by the norm of the update."""
     values = torch.linalg.svdvals(update.double())
     whole = values.norm().item()
     return [round(v / whole, 6) if whole else 0.0 for v in values[:VALUES].tolist()]
 
 
 def keeping(forward: Callable[[], Any], own: Iterable[Tensor]) -> int:
-    """Return the bytes that a forward pass stores for the backward pass. The tensors in `own` are not counted."""
+    """Return the number of bytes that a forward pass stores for the backward pass. The tensors in `own` are not counted."""
     kept: dict[int, int] = {}
 
     def keep(t: Tensor) -> Tensor:
@@ -135,5 +135,5 @@ def total(question: str) -> str | None:
 
 
 def first_line(lm: LanguageModel, text: str, most: int = 12) -> str:
-    """Return the first line of the greedy continuation of a text, of at most `most` tokens."""
+    """Continue a text greedily by at most `most` tokens, and return the first line of the continuation."""
     return generate(lm, text, most).text.strip().partition("\n")[0]

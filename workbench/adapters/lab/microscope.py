@@ -68,7 +68,9 @@ class MicroscopeConfig(TrainConfig):
         """
         if not self.folder:
             return super().idle()
-        return {name: "the adapter folder has its own" for name in type(self).knobs() if name not in ("folder", "model", "dtype")}
+        return {
+            name: "the adapter is loaded, not trained" for name in type(self).knobs() if name not in ("folder", "model", "dtype")
+        }
 
 
 def _inputs(config: MicroscopeConfig) -> list[str]:
@@ -129,8 +131,8 @@ def examine(layer: Adapted) -> Record:
 def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
     """Return the squared singular values of the update in descending order.
 
-    If the update is a product of two factors, they are computed from a small core matrix, otherwise as the eigenvalues of the
-    Gram matrix.
+    If the update is a product of two factors, they come from a small core matrix with the same singular values. Otherwise, they
+    are the eigenvalues of the Gram matrix.
     """
     parts = factors_of(update, layer.in_features, layer.out_features)
     if parts is not None:
@@ -153,12 +155,12 @@ def _inside(weight: Tensor, delta: Tensor) -> float:
 
 @live
 def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw six maps with a cell for each layer: relative norm, share in W's leading directions, rounding error, three ranks."""
+    """Draw six maps with a cell for each layer: norm, share in the leading directions of W, rounding error, and three ranks."""
     last = records[-1]
     ranks = [r["rank99"] for r in records]
     heading(
         fig,
-        f"{len(records)} of {last['of']} layers: 99 % of the update in rank {between(ranks)}",
+        f"{len(records)} of {last['of']} layers: a rank of {between(ranks)} keeps 99 % of the update",
         f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
         f"in W's strongest: share in W's {STRONGEST} strongest directions (random update: 1)",
     )
@@ -184,18 +186,18 @@ MAPS = {
 
 
 def tell_microscope(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str:
-    """Report the range of the relative norm of the update and of the rounding error over the layers."""
+    """Report two ranges over the layers: the relative norm of the update, and the rounding error of a merge."""
     shares, lost = [r["share"] for r in records], [r["lost"] for r in records]
     deepest = max(records, key=lambda r: r["share"])
     return (
-        f"The norm of the update is {between(shares)} % of that of a layer's weight (largest in block "
+        f"In each layer, the norm of the update is {between(shares)} % of the norm of the weight (largest in block "
         f"{deepest['block']}, {deepest['module'].rpartition('.')[2]}). A merge into bfloat16 has a rounding error of "
         f"{between(lost)} % of the update."
     )
 
 
 def between(values: Sequence[float]) -> str:
-    """Return the range of some numbers with two digits, or a single number if both ends are equal."""
+    """Return the range of some numbers as text, with two significant digits; a single number if both ends are equal."""
     low, high = (f"{end:.2g}" for end in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
@@ -204,7 +206,7 @@ def between(values: Sequence[float]) -> str:
     "adapters/microscope", version=3, inputs=_inputs, figure=draw_microscope, story=tell_microscope, prepare=warm_up, threads=2
 )
 def microscope(config: MicroscopeConfig, run: Run) -> Iterator[Record]:
-    """Analyse the update of each layer: its norm, ranks, overlap with the directions of W, and rounding in a bfloat16 merge."""
+    """Analyse the update of each layer: its norm, its ranks, its overlap with W, and its rounding error in a bfloat16 merge."""
     folder = config.place if config.folder else trained_adapter(config)
     lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype)))
     phases.say("reading the adapter")
