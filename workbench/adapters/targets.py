@@ -64,10 +64,10 @@ def _of_blocks(model: nn.Module, every: Mapping[str, nn.Module]) -> dict[str, nn
     }
     told = ", ".join(without_numbers({f"{name} (of {kind})": own for name, (own, kind) in others.items()}))
     if not found:
-        what = f", but other weights: {told}" if told else ""
+        what = f", only other weights: {told}" if told else ""
         raise ValueError(
             f"{type(model).__name__} has no blocks with linear layers{what}. An adapter needs a layer such as "
-            f"nn.Linear; set targets to some of its linear layers: {', '.join(ends(every)) or 'it has none'}"
+            f"nn.Linear; set targets to linear layers outside the blocks: {', '.join(ends(every)) or 'the model has none'}"
         )
     here = sum(layer.in_features * layer.out_features for layer in found.values())
     there = sum(own.numel() for own, _ in others.values())

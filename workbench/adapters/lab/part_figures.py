@@ -25,16 +25,16 @@ def draw_controls(records: Sequence[Record]) -> Figure:
         found = [
             (LOSS.lead(records, one, over), words)
             for one, over, words in (
-                ("miss", "orthogonal A", "of a tiled over an orthogonal A:"),
-                ("bat-row", "W permuted", "of W over a permuted W:"),
-                ("bat-row", "without W", "of W over no W:"),
+                ("miss", "orthogonal A", "of MiSS over an orthogonal A:"),
+                ("bat-row", "W permuted", "of Bat-row over a permuted W:"),
+                ("bat-row", "without W", "of Bat-row over no W:"),
             )
         ]
         said = sentence("advantage in nats per token ", found, "Effect of the parts", "{1} {0}")
         return finish(
             fig,
             said[:1].upper() + said[1:],
-            f"sums of two and three numbers; advantage: lower loss at the same seed; {NOTE.of(records)}",
+            f"sums of two and three numbers; advantage: loss reduction, same seed; {NOTE.of(records)}",
         )
 
 
