@@ -21,7 +21,8 @@ from workbench import datasets, models
 KEPT = 32  # maximum number of cached sets of activations
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # the arguments of a block other than the hidden states
-# for each window: the hidden states (1, window, width) that enter a block, and the other arguments of it and all later blocks
+# for each window: the hidden states (1, window, width) that enter a block,
+# and the other arguments of that block and of all later blocks
 Stream = list[tuple[Tensor, Sequence[Call]]]
 CLOSE = 1e-2  # relative tolerance between two outputs of the same block
 CHECKED = 64  # tokens used to check, once per model, that its blocks can be called one after another
@@ -206,7 +207,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
                 raise _not_one_by_one(lm, f"an argument of block {number} depends on the outputs of earlier blocks")
-            # not compared exactly, since the order of summation varies on a GPU
+            # the outputs are not compared exactly, since the order of summation varies on a GPU
             if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
                 raise _not_one_by_one(lm, f"block {number} returns a different output when it is called again")
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):

@@ -87,10 +87,10 @@ def _files(folder: Path) -> Iterator[Path]:
 def bring(path: Path, root: Path | None = None) -> list[str]:
     """Import the runs of a bundle; return the ids of the runs that were not in the runs folder yet.
 
-    The whole bundle is checked before any run is imported: file names contain no path, sizes are bounded, each file
-    has the size and checksum given in the manifest, ``run.json`` has all required fields, the run id matches the
-    configuration, and the experiment, if it is installed here, can display the records. If one check fails, RunError
-    is raised and nothing is imported. The checks cannot show that the records were really computed (see `FORGED`).
+    The whole bundle is checked before any run is imported: no file is too large or outside the folder of its run, each
+    file has the size and checksum given in the manifest, ``run.json`` has all required fields, the run id matches the
+    configuration, and the experiment, if it is installed here, can display the records. If a check fails, RunError is
+    raised and nothing is imported. The checks cannot show that the records were really computed (see `FORGED`).
     """
     target = root or runs.runs_folder()
     if not path.is_file():
@@ -135,7 +135,7 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
     except ValidationError as error:
         wrong = error.errors()[0]
         where = ".".join(map(str, wrong["loc"]))
-        raise RunError(f"{path} is not a bundle of runs: {MANIFEST} is not valid: {where}: {wrong['msg']}") from None
+        raise RunError(f"{path} is not a bundle of runs: {MANIFEST} is not valid ({where}: {wrong['msg']})") from None
     if {*there} != {*manifest.files, MANIFEST} or len(bundle.infolist()) != len(there):
         raise RunError(f"{path}: its files differ from those listed in {MANIFEST}; the bundle was altered. Ask for a new export")
     for inside in manifest.files:

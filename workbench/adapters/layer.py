@@ -95,7 +95,7 @@ class Adapted(nn.Module):
         updated, bias = self.updated().to(weight.dtype), self.bias
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
             raise ValueError(
-                "the merged weight or bias would not be finite; check the adapter for NaN or inf, or load an older one"
+                "the merged weight or bias would not be finite; check the adapter for NaN or inf, or load another adapter"
             )
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)

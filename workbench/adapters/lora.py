@@ -103,7 +103,7 @@ class PiSSA(LoRA):
 class OLoRA(LoRA):
     """OLoRA: A starts as the first r rows of R divided by s, and B as the first r columns of Q, with ``W = Q R``.
 
-    PEFT does not divide by s, so its initial product differs if s is not 1.
+    PEFT does not divide by s, so its initial product differs from ours if s is not 1.
     """
 
     needs_weight = True

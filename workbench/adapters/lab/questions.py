@@ -55,8 +55,8 @@ TRAIN = (
     ),
     Question(
         "Each at its own learning rate",
-        "The same comparison, but LoRA (pinned) is trained at the rate 0.004 and MiSS at 0.0035. For each method, this is the "
-        "best rate on held-out questions. Which has the lower loss?",
+        "The same comparison, but LoRA (pinned) is trained at the rate 0.004 and MiSS at 0.0035. Each method has the "
+        "rate that is best for it on held-out questions. Which has the lower loss?",
         _lowest("LoRA", "MiSS"), _lower, _at("miss"), _at("lora"), measured=_losses("miss", "lora"),
         claim="fit", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
         why="At its own rate, LoRA takes steps that are large enough, and MiSS is no longer ahead. The two loss curves "
@@ -79,12 +79,12 @@ TRAIN = (
         ("at most 16", "17 to 48", "more than 48"),
         lambda now, rival: 0 if _above(now) <= 16 else 1 if _above(now) <= 48 else 2, _at("bat-row"),
         measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} singular values shown exceed this threshold",
-        why="Bat-row multiplies each block of the weight by a trained matrix. Every block of the weight is different, so the"
-        " products are different too, and the update is not limited to r directions. The updates of MiSS and LoRA are.",
+        why="Bat-row multiplies each block of the weight by a trained matrix. Every block of the weight is different, so the "
+        "products are different too. The update is not limited to r directions, as it is for MiSS and LoRA.",
     ),
     Question(
         "Train all weights?",
-        "Full fine-tuning trains all weights of the layers, which are ten times as many numbers as MiSS (pinned) trains. "
+        "Full fine-tuning trains all weights of the layers. MiSS (pinned) trains a tenth as many numbers. "
         "Each method has its best learning rate. Which has the lower loss after 100 steps?",
         _lowest("MiSS", "full fine-tuning"), _lower, _at("full"), _at("miss"), measured=_losses("full", "miss"),
         why="Within 100 steps, the length of a step matters more than the number of trained weights. Full fine-tuning needs "
@@ -106,7 +106,7 @@ TRAIN = (
 def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
     """Return a function that maps the rank in the last record to the index of the right answer.
 
-    Answer k is right for ranks up to ``bounds[k]`` that are above the previous bound, and the last answer for larger ranks.
+    Answer k is right if the rank is above ``bounds[k - 1]`` and at most ``bounds[k]``. The last answer is right for larger ranks.
     """
     return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 

@@ -38,7 +38,7 @@ class SizeConfig(Config):
     )  # fmt: skip
     width: int = knob(1024, "width", "Number of inputs and of outputs of the layer.", low=16, high=8192, log=True)
     tokens: int = knob(256, "tokens", "Number of tokens in a batch.", low=1, high=8192, log=True)
-    repeats: int = knob(12, "repeats", "Number of timed steps; their median time is reported.", low=1, high=1000, log=True)
+    repeats: int = knob(12, "repeats", "Number of timed steps. The median time is reported.", low=1, high=1000, log=True)
     seed: int = knob(0, "seed", "Seed of the weight, the inputs and the adapter.", low=0, high=10**6)
 
 
@@ -153,10 +153,10 @@ SMALL: dict[str, Any] = {
     figure=draw_sizes,
     presets={"smoke": SMALL, "laptop": {}, "paper": "the paper does not measure single layers"},
     swept=("method", "width", "choosing"),
-    paper="Figure 2 (time to start) and Table 8 (memory), here on one layer",
+    paper="Figure 2 (time to create the adapter) and Table 8 (memory), here on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Compare ten methods on single layers of width 128 to 2,048: time to start, time of a step, memory for the backward pass."""
+    """Compare ten methods on layers of width 128 to 2,048: time to create the adapter, step time, memory for backward."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

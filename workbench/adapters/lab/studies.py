@@ -137,7 +137,7 @@ PARTS: dict[str, dict[str, Any]] = {
     paper="not in the paper: whether the tiled A of MiSS and the weight W in the update of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """Compare MiSS with a variant whose A is orthogonal, and Bat-row with variants with a permuted W, no W or no identity."""
+    """Compare MiSS with a variant whose A is orthogonal, and Bat-row with variants that permute W, omit W or omit I."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)

@@ -40,7 +40,7 @@ MODELS = {  # shapes from the config files of the models
     "Qwen3-4B": _llama(36, 2560, 1024, 9728, query=4096),
     "LLaMA2-13B": _llama(40, 5120, 5120, 13824),
 }
-PRINTED = {  # rank and million parameters, first of LoRA and then of MiSS, as printed in version 12, tables 5 and 10
+PRINTED = {  # for LoRA and then for MiSS: rank and parameters in millions, as printed in version 12, tables 5 and 10
     "LLaMA2-7B": (36, 89.9, 64, 87.0),
     "Mistral-7B": (36, 94.4, 64, 87.0),
     "RWKV6-7B": (32, 88.1, 64, 88.1),
@@ -120,7 +120,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            middle = np.median if column.endswith("seconds") else np.mean  # another program may slow down a fit
+            middle = np.median if column.endswith("seconds") else np.mean  # a busy computer makes some times too long
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row

@@ -25,14 +25,14 @@ from workbench.training import Batches, Training, TrainingError, enough_memory, 
 
 MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # the text whose loss measures forgetting
-EARLY = 20  # number of first steps in which divergence is an error; adapters without a gradient after them cause a warning
+EARLY = 20  # number of first steps: divergence in them is an error, and adapters that get no gradient in them cause a warning
 
 
 @lru_cache
 def faster_dtype(model: str) -> str:
     """Return ``bfloat16`` if it is clearly faster than ``float32`` on this machine, otherwise ``float32``.
 
-    Clearly faster means that a matrix product as large as that of a layer takes less than 80 % of its time in float32.
+    Clearly faster means that a matrix product as large as that of a layer takes less than 80 % of the time in float32.
     """
     width = checkpoints.sizes(model).get("hidden_size", 512)
     took = {}
@@ -122,8 +122,8 @@ def inputs(config: TuningConfig) -> list[str]:
 class Tuner:
     """A fine-tuning run in progress. The loop ``for step, loss in tuner.run(until)`` trains the adapter.
 
-    To continue an interrupted run exactly, pass the result of `state_dict` to `load_state_dict` of a new Tuner. Other keyword
-    arguments are passed to `add_adapter`.
+    To continue an interrupted run exactly, pass the result of `state_dict` to `load_state_dict` of a new Tuner. The keyword
+    arguments `more` are passed to `add_adapter`.
     """
 
     @enough_memory()
@@ -132,7 +132,7 @@ class Tuner:
         self.lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype), config.device))
         self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
-        qa.head_alone_gives_logits(self.model)  # must be determined before the model has adapters
+        qa.head_alone_gives_logits(self.model)  # this check must run before the model has adapters
         self._idle: dict[str, Adapted] = {}  # layers with adapters that have not received a gradient yet
         start = perf_counter()
         groups = self.put_on(**more)
@@ -233,7 +233,7 @@ class Tuner:
 
     @enough_memory()
     def final_answers(self, part: Sequence[Pair], most: int = 200) -> float:
-        """Return the share of questions whose generated answer has the right result, the last number or the boxed answer.
+        """Return the share of questions whose generated answer has the right last number or boxed answer.
 
         Answers are generated greedily, with at most `most` tokens. Raises ValueError if the set has no worked answers.
         """
