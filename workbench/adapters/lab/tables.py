@@ -1,4 +1,8 @@
-"""Two tables: parameter counts of the paper beside counts from the shapes of the models, and the results of a comparison."""
+"""Two tables: `parameters` and `measures`.
+
+`parameters` compares the paper's parameter counts with counts that are computed from the shapes of the models. `measures`
+shows the results of a comparison of methods.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ class ToyConfig(AdapterConfig):
 def on_toy(config: ToyConfig, run: Run) -> Record:
     """Train all weights on the first function for 250 epochs. Then train the adapter on the second function and evaluate it.
 
-    `validation` and `loss` are mean squared errors from the function without noise, on two different grids of points.
+    `validation` and `loss` are mean squared errors between the network and the second function without noise. They use two
+    different grids of points.
     """
     generator = torch.Generator().manual_seed(mixed(config.seed, 7))
     x = torch.linspace(-1, 1, 50)[:, None]
