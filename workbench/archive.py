@@ -28,7 +28,7 @@ def _say(line: str) -> None:
 class Kept:
     """A complete run in the runs folder.
 
-    `knobs` are the knobs that differ from their defaults. `last` contains the numbers of the last record by name, and
+    `knobs` are the knobs that differ from their defaults. `last` maps names to the numbers in the last record, and
     `records` is the number of records. `seconds` is the wall time (for a comparison, the total of its fits), `size` is the
     size of the folder in bytes, and `finished` is the date and time (UTC).
     """
@@ -139,7 +139,10 @@ def table(found: Sequence[Kept]) -> pd.DataFrame:
 
 
 def lines(found: Sequence[Kept]) -> Iterator[str]:
-    """Yield two lines per run: first its id, date, wall time and size, then its changed knobs and numbers of its last record."""
+    """Yield two lines for each run.
+
+    The first has its id, date, wall time and size. The second has its changed knobs and up to four numbers of its last record.
+    """
     for run in found:
         knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
         last = "  ".join(f"{name}={value:.4g}" for name, value in [*run.last.items()][-4:])
@@ -171,6 +174,6 @@ def folder_of(name: str, root: Path | None = None) -> Path:
 def delete(names: Sequence[str], root: Path | None = None) -> None:
     """Delete runs by their ids. If one of the ids is unknown, RunError is raised and no run is deleted."""
     for folder in [folder_of(name, root) for name in names]:
-        (folder / ABOUT).unlink()  # first, because a partly deleted folder without this file is not listed as a run
+        (folder / ABOUT).unlink()  # delete this file first: a partly deleted folder without it is not listed as a run
         shutil.rmtree(folder)
         folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)

@@ -24,7 +24,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def read_at_most(path: Path, most: int) -> bytes:
-    """Return the bytes of a file. If there are more than `most`, raises ValueError without reading the rest."""
+    """Return the content of a file. Raises ValueError, without reading all of it, if the file has more than `most` bytes."""
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

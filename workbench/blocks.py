@@ -1,4 +1,4 @@
-"""Access a language model block by block: its linear layers, their inputs, and a cache for computed activations."""
+"""Access the blocks of a language model one by one, with their linear layers and the inputs of these layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from workbench import datasets, models
 KEPT = 32  # maximum number of cached sets of activations
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # the arguments of a block other than the hidden states
-# for each window: hidden states (1, window, width), and the other arguments of this block and of each later block
+# for each window: the hidden states (1, window, width) that enter a block,
+# and the other arguments of that block and of all later blocks
 Stream = list[tuple[Tensor, Sequence[Call]]]
 CLOSE = 1e-2  # relative tolerance between two outputs of the same block
 CHECKED = 64  # tokens used to check, once per model, that its blocks can be called one after another
@@ -30,7 +31,7 @@ CHECKED = 64  # tokens used to check, once per model, that its blocks can be cal
 class _Double(TorchFunctionMode):
     """A mode that turns every conversion to float32 into a conversion to float64.
 
-    Models compute norms, rotary angles and softmax in float32 whatever their dtype is. Float32 sums differ slightly between
+    Models compute norms, rotary angles and softmax in float32 regardless of their dtype. Float32 sums differ slightly between
     processors. In quantization, such a difference can change one code, and then all codes that are computed after it.
     """
 
@@ -87,7 +88,7 @@ def find_part(lm: models.LanguageModel, block: int, part: str) -> str:
     """
     blocks = blocks_of(lm)
     if not 0 <= block < len(blocks):
-        raise ValueError(f"block={block}: expected 0 to {len(blocks) - 1}, the blocks of {lm.name}")
+        raise ValueError(f"block={block}: expected the index of a block of {lm.name}, from 0 to {len(blocks) - 1}")
     names = list(linear_parts(blocks[block]))
     found = [n for n in names if n == part or n.endswith("." + part)]
     if not found:
@@ -126,8 +127,8 @@ def block_inputs(lm: models.LanguageModel, first: nn.Module, ids: Tensor) -> Str
 def _entered(lm: models.LanguageModel, blocks: Sequence[nn.Module], ids: Tensor) -> tuple[Tensor, list[Call]]:
     """Return the hidden states that enter the first of `blocks`, and the other arguments of each of these blocks.
 
-    `blocks` must end with the last block of the model. During this forward pass, each of them is replaced by a function that
-    computes nothing and returns its input hidden states unchanged.
+    `blocks` must end with the last block of the model. During this forward pass, each of these blocks is replaced by a
+    function that returns its input hidden states unchanged.
     """
     entry: list[Tensor] = []
     calls: list[Call] = []
@@ -206,7 +207,7 @@ def _check_once(lm: models.LanguageModel, ids: Tensor) -> None:
                 again = _hidden(stack[number](hidden, *call[0], **call[1]))
             if not same(own, call):
                 raise _not_one_by_one(lm, f"an argument of block {number} depends on the outputs of earlier blocks")
-            # not compared exactly, since the order of summation varies on a GPU
+            # the outputs are not compared exactly, since the order of summation varies on a GPU
             if (again - _hidden(out)).norm() > CLOSE * _hidden(out).norm():
                 raise _not_one_by_one(lm, f"block {number} returns a different output when it is called again")
             if number + 1 < len(seen) and not same(_hidden(out), seen[number + 1][1]):

@@ -87,10 +87,10 @@ def _files(folder: Path) -> Iterator[Path]:
 def bring(path: Path, root: Path | None = None) -> list[str]:
     """Import the runs of a bundle; return the ids of the runs that were not in the runs folder yet.
 
-    The whole bundle is checked before any run is imported: file names contain no path, sizes are bounded, each file
-    has the size and checksum given in the manifest, ``run.json`` has all required fields, the run id matches the
-    configuration, and the experiment, if it is installed here, can display the records. If one check fails, RunError
-    is raised and nothing is imported. The checks cannot show that the records were really computed (see `FORGED`).
+    The whole bundle is checked before any run is imported: no file is too large or outside the folder of its run, each
+    file has the size and checksum given in the manifest, ``run.json`` has all required fields, the run id matches the
+    configuration, and the experiment, if it is installed here, can display the records. If a check fails, RunError is
+    raised and nothing is imported. The checks cannot show that the records were really computed (see `FORGED`).
     """
     target = root or runs.runs_folder()
     if not path.is_file():
@@ -110,7 +110,7 @@ def bring(path: Path, root: Path | None = None) -> list[str]:
     except OSError as error:
         raise RunError(f"{path} cannot be imported: {error}") from error
     except ODD_ZIPS as error:
-        raise RunError(f"{path} is not a bundle of runs: {error}") from error
+        raise RunError(f"{path} is not a bundle of runs ({error}); expected a file from workbench runs --export") from error
     return new
 
 
@@ -124,16 +124,18 @@ def _manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
         if info.file_size > most:
             raise RunError(f"{path}: {inside} has {info.file_size:,} bytes after decompression; expected at most {most:,}")
     if (whole := sum(info.file_size for info in there.values())) > LARGEST:
-        raise RunError(f"{path} has {whole:,} bytes after decompression; expected at most {LARGEST:,}")
+        raise RunError(
+            f"{path} has {whole:,} bytes after decompression; expected at most {LARGEST:,}: export fewer runs to one file"
+        )
     told = json.loads(bundle.read(MANIFEST))
     if isinstance(told, dict) and told.get("format", FORMAT) != FORMAT:
-        raise RunError(f"{path} has the format {told['format']!r}; expected {FORMAT!r}")
+        raise RunError(f"{path} has the format {told['format']!r}; expected {FORMAT!r}, the format of this version of Workbench")
     try:
         manifest = Manifest.model_validate(told)
     except ValidationError as error:
         wrong = error.errors()[0]
         where = ".".join(map(str, wrong["loc"]))
-        raise RunError(f"{path} is not a bundle of runs: {MANIFEST}, {where}: {wrong['msg']}") from None
+        raise RunError(f"{path} is not a bundle of runs: {MANIFEST} is not valid ({where}: {wrong['msg']})") from None
     if {*there} != {*manifest.files, MANIFEST} or len(bundle.infolist()) != len(there):
         raise RunError(f"{path}: its files differ from those listed in {MANIFEST}; the bundle was altered. Ask for a new export")
     for inside in manifest.files:
@@ -200,7 +202,7 @@ def _check_shown(about: About, records: list[Record]) -> None:
         experiment.tell(records, experiment.config(**about.config))
         if experiment.figure is not None:
             experiment.figure(records)
-    except Exception as error:  # a figure or a sentence may raise anything for unexpected records
+    except Exception as error:  # a figure or a story may raise any error for unexpected records
         raise ValueError(f"{about.experiment} cannot display its records ({type(error).__name__}: {error})") from error
 
 

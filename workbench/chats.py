@@ -17,12 +17,14 @@ _TOLD: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
-    """Apply the chat template of the model's tokenizer and return the text. With `asks`, the text ends where the answer begins.
+    """Apply the chat template of the model's tokenizer and return the text.
 
-    Without a template, each message becomes a line such as ``User: ...``, with a warning. If the template raises an error and the
-    first two messages come from system and user, the text of the system message is put before that of the user message, with a
-    warning. Raises ValueError if there are no messages, if the keys of a message are not exactly role and content, if a role is
-    unknown, or if the template rejects the messages.
+    If `asks` is True, the text ends at the point where the answer begins. If the tokenizer has no template, each message becomes
+    a line such as ``User: ...``, and a warning is issued. If the template raises an error and the first two messages have the
+    roles system and user, the text of the system message is put before that of the user message, and a warning is issued.
+
+    Raises ValueError if there are no messages, if the keys of a message are not exactly role and content, if a role is unknown,
+    or if the template rejects the messages.
     """
     if not messages:
         raise ValueError("the chat has no messages; expected at least one")
@@ -47,7 +49,9 @@ def chat_text(lm: LanguageModel, messages: Chat, asks: bool = True) -> str:
     system, user, *rest = messages
     merged = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
     text = chat_text(lm, merged, asks)
-    tell_once(lm, f"the chat template of {lm.name} accepts no system message: its text is put before the first user message")
+    tell_once(
+        lm, f"the chat template of {lm.name} accepts no system message: the system text is put before the first user message"
+    )
     return text
 
 

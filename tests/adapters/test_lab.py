@@ -324,7 +324,7 @@ def test_peft_code_names_the_layers_where_peft_cannot_find_them():
     assert "'receptance'" in peft_code.in_peft(TrainConfig(model="tiny-rwkv6"))
     assert "all-linear" in peft_code.in_peft(TrainConfig())
     assert "_niter_4" in peft_code.in_peft(TrainConfig(method="pissa", iterations=4))
-    assert "as here" in peft_code.in_peft(TrainConfig(method="lora-ga", compat="peft"))
+    assert "also uses the scale of PEFT" in peft_code.in_peft(TrainConfig(method="lora-ga", compat="peft"))
 
 
 def test_peft_code_of_what_it_has_not():
@@ -344,7 +344,7 @@ def test_the_papers_tables_stand_beside_ours(monkeypatch):
     assert own["ahead"] == min(("LoRA", "DoRA", "PiSSA", "MiSS"), key=own.get)
     ranks = paper_tables.ranks()
     assert ranks.loc[("paper", "LLaMA2-7B", "GSM8K"), "128"] == 53.49
-    assert ranks.loc[("here", "tiny llama", "loss on sums, each at its own rate"), "128"] == "-"
+    assert ranks.loc[("here", "tiny llama", "loss on sums, each rank at its own rate"), "128"] == "-"
     monkeypatch.setattr(papers, "reference_records", lambda name: None)
     assert set(paper_tables.results().index.get_level_values("from")) == {"paper"}
 
@@ -467,7 +467,7 @@ def test_any_config_of_peft_is_a_point(monkeypatch):
     for text, message in (
         ("{", "expected a PEFT config as JSON"),
         ('{"r": 4}', "such as"),
-        ('{"peft_type": "NONE"}', "PEFT refuses it"),
+        ('{"peft_type": "NONE"}', "PEFT rejects this config"),
     ):
         with pytest.raises(KnobError, match=message):
             list(runs.stream(on_questions.experiment, config.replace(peft=text)))

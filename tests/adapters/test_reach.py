@@ -133,7 +133,9 @@ class Partly(nn.Module):
 def test_a_layer_that_no_batch_reaches_is_refused_by_its_name(packed):
     model, x = Partly(packed), torch.randn(3, 8)
     before, names = {n: p.requires_grad for n, p in model.named_parameters()}, [*dict(model.named_modules())]
-    with pytest.raises(ValueError, match=r"no batch reaches layer 'blocks.1' \(1 in all\).*Remove it from the targets"):
+    with pytest.raises(
+        ValueError, match=r"no batch reaches layer 'blocks.1' \(unreached layers: 1\).*Remove the layer from the targets"
+    ):
         add_adapter(model, AdapterConfig(r=4), batches=[{"x": x}])
     assert [*dict(model.named_modules())] == names
     assert {n: p.requires_grad for n, p in model.named_parameters()} == before

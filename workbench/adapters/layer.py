@@ -1,4 +1,4 @@
-"""The module that replaces a linear layer when it gets adapters."""
+"""The module that replaces a linear layer to which adapters are added."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def updated(self) -> Tensor:
-        """Return the original weight ``(out, in)`` with the active adapters applied, in their dtype (at least float32)."""
+        """Return the original weight ``(out, in)`` with the active adapters applied, in float32 or a more precise dtype."""
         weight = self.own[0]
         for name in self.active:
             weight = self.adapters[name].updated(weight)
@@ -95,7 +95,7 @@ class Adapted(nn.Module):
         updated, bias = self.updated().to(weight.dtype), self.bias
         if not updated.isfinite().all() or not (bias is None or bias.isfinite().all()):
             raise ValueError(
-                "the merged weight or bias would not be finite; check the adapter for NaN or inf, or load an earlier adapter"
+                "the merged weight or bias would not be finite; check the adapter for NaN or inf, or load another adapter"
             )
         self._aside = self.own
         self.base.weight = nn.Parameter(updated, requires_grad=False)
@@ -127,5 +127,5 @@ class _Under:
 
 
 def _shifted(bias: Tensor | None, adapter: Adapter) -> Tensor | None:
-    """Return the bias plus the shift of an adapter, if it has one."""
+    """Return the bias plus the shift of the adapter, or only the bias if the adapter has no shift."""
     return bias if adapter.shift is None else bias + adapter.shift

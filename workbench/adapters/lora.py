@@ -1,14 +1,14 @@
 """LoRA and its variants, HiRA, and full fine-tuning, as subclasses of `Adapter`.
 
-W is the frozen weight ``(out, in)``, A ``(r, in)`` and B ``(out, r)`` are trained, s is the scale, and A0 and B0 are the initial
-values of A and B. ``o`` is the entrywise product. Numbers in parentheses are arXiv numbers.
+W is the frozen weight ``(out, in)``. A ``(r, in)`` and B ``(out, r)`` are trained, and A0 and B0 are their initial values. s is
+the scale. ``o`` is the entrywise product. Numbers such as 2106.09685 are arXiv identifiers.
 
 =========== =================================== ==========================================================================
 method      effective weight                    initial values and settings
 =========== =================================== ==========================================================================
 lora        W + s B A                           A uniform in +-1/sqrt(in), B = 0; s = alpha / r (2106.09685)
 rslora      W + s B A                           as lora, but s = alpha / sqrt(r) (2312.03732)
-lora+       W + s B A                           as lora, but B has a higher learning rate: `parameter_groups` (2402.12354)
+lora+       W + s B A                           as lora, but B has a higher rate, see `parameter_groups` (2402.12354)
 lora-fa     W + s B A                           as lora, but A is not trained (2308.03303)
 pissa       W + s (B A - B0 A0)                 A0, B0 from the r largest singular values of W (2404.02948)
 olora       W + s (B A - B0 A0)                 A0, B0 from the QR decomposition of W (2406.01775)
@@ -61,11 +61,11 @@ class LoRA(Adapter):
 
     @property
     def from_zero(self) -> bool:
-        """True if the initial product ``B0 A0`` is zero, so that it need not be subtracted."""
+        """True if the initial product ``B0 A0`` is zero, so that it does not have to be subtracted."""
         return not hasattr(self, "B0")
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Return ``(A, B)`` with ``Delta = s B A``. Their rank is r, or 2r if the initial product is subtracted."""
+        """Return ``(A, B)`` with ``Delta = s B A``. Their inner dimension is r, or 2r if `from_zero` is False."""
         if self.from_zero:
             return self.A, self.B
         return torch.cat([self.A, self.A0]), torch.cat([self.B, -self.B0], dim=1)
@@ -86,7 +86,7 @@ class LoRA(Adapter):
 
 
 class PiSSA(LoRA):
-    """PiSSA: ``s B0 A0`` is the part of W with the r largest singular values, which is split evenly between A0 and B0."""
+    """PiSSA: ``s B0 A0`` is the part of W with the r largest singular values. It is split evenly between A0 and B0."""
 
     needs_weight = True
 
@@ -103,7 +103,7 @@ class PiSSA(LoRA):
 class OLoRA(LoRA):
     """OLoRA: A starts as the first r rows of R divided by s, and B as the first r columns of Q, with ``W = Q R``.
 
-    PEFT does not divide by s, so its initial product differs if s is not 1.
+    PEFT does not divide by s, so its initial product differs from ours if s is not 1.
     """
 
     needs_weight = True
@@ -141,7 +141,7 @@ class LoRAGA(LoRA):
 
 
 class DoRA(LoRA):
-    """DoRA: LoRA changes the direction of each row of the weight, and the trained magnitude m ``(out,)`` sets its norm."""
+    """DoRA: LoRA changes the direction of each row of the weight, and the trained magnitude m ``(out,)`` sets the norms."""
 
     needs_weight = True
 
@@ -163,7 +163,7 @@ class DoRA(LoRA):
     def _norm(self, weight: Tensor) -> Tensor:
         """Return the norms ``(out,)`` of the rows of ``W + s B A`` without building this matrix.
 
-        The squared norm is expanded into three terms. The largest intermediate result of the products is ``(out, r)``.
+        The squared norm is expanded into three terms, so that no matrix product is larger than ``(out, r)``.
         """
         weight = weight.to(self.A.dtype)
         crossed = (self.B * (weight @ self.A.T)).sum(1)

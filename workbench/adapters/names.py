@@ -1,4 +1,4 @@
-"""Names of the modules of a model as in its saved files, which lack the parts that wrappers such as torch.compile add."""
+"""Names of a model's modules as in its saved files, without the parts that wrappers such as torch.compile add."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from workbench.atomic import read_at_most
 from workbench.datasets import DataError
 
 CONFIG = "adapter_config.json"
-LARGEST = 4_000_000  # bytes: the largest JSON file of an adapter that is read
+LARGEST = 4_000_000  # largest size in bytes of a JSON file that is read
 PATIENCE = 1.0  # seconds allowed for one match, since a regular expression can take exponential time
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -55,15 +55,18 @@ class PeftConfig(BaseModel):
     hira_dropout: Number = 0.0
 
     def rank(self, layer: str) -> int | None:
-        """Return the rank of a layer: that of the first matching rank pattern, otherwise `r` (None if the file has no `r`)."""
+        """Return the rank of a layer from the first rank pattern that matches its name.
+
+        If no pattern matches, the rank is `r`, which is None if the file has no `r`.
+        """
         return first_fit(self.rank_pattern, layer, self.r)
 
     def alpha(self, layer: str) -> float:
-        """Return LoRA's alpha of a layer: that of the first matching alpha pattern, otherwise `lora_alpha`."""
+        """Return LoRA's alpha for a layer from the first alpha pattern that matches its name, or `lora_alpha` if none matches."""
         return first_fit(self.alpha_pattern, layer, self.lora_alpha)
 
     def targets(self, layers: Iterable[str]) -> list[str]:
-        """Return those of `layers` to which PEFT would add the adapter. The list is empty if the file does not determine them."""
+        """Return those of `layers` to which PEFT would add the adapter. The list is empty if the file does not list layers."""
         if self.target_modules is None or self.target_modules == "all-linear":
             return []  # the file does not list the layers
         return [layer for layer in layers if self._is_target(layer)]
@@ -109,7 +112,10 @@ def read_config(folder: Path) -> PeftConfig:
 
 
 def first_fit(patterns: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
-    """Return the value of the first key in `patterns`, a regular expression, that matches the end of `layer`, or `otherwise`."""
+    """Return the value of the first pattern that matches the end of `layer`, or `otherwise` if no pattern matches.
+
+    The keys of `patterns` are regular expressions.
+    """
     return next((value for key, value in patterns.items() if matched(regex.match, rf"(.*\.)?({key})$", layer)), otherwise)
 
 
@@ -119,7 +125,7 @@ def pattern_of(layer: str) -> str:
 
 
 def names_of(layers: Iterable[str], every: Iterable[str]) -> list[str] | str:
-    """Return PEFT's ``target_modules`` for `layers`: their names, or a regular expression if names would be ambiguous.
+    """Return PEFT's ``target_modules`` for `layers`: their names, or a regular expression if the names are ambiguous.
 
     Names are ambiguous if another name in `every` ends with one of them.
     """

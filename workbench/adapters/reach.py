@@ -48,6 +48,6 @@ def _floats(found: Any) -> Iterator[Tensor]:
 def unused(paths: Collection[str]) -> ValueError:
     """Return the error to raise for layers that the model does not use on any batch."""
     return ValueError(
-        f"no batch reaches layer {min(paths)!r} ({len(paths)} in all): the model neither calls it nor reads its "
-        "weight, so an adapter on it would have no effect. Remove it from the targets"
+        f"no batch reaches layer {min(paths)!r} (unreached layers: {len(paths)}): the model neither calls the layer nor "
+        "reads its weight, so an adapter would have no effect. Remove the layer from the targets"
     )

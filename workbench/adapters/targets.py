@@ -64,10 +64,10 @@ def _of_blocks(model: nn.Module, every: Mapping[str, nn.Module]) -> dict[str, nn
     }
     told = ", ".join(without_numbers({f"{name} (of {kind})": own for name, (own, kind) in others.items()}))
     if not found:
-        what = f", but other weights: {told}" if told else ""
+        what = f"; its blocks have only other weights: {told}" if told else ""
         raise ValueError(
             f"{type(model).__name__} has no blocks with linear layers{what}. An adapter needs a layer such as "
-            f"nn.Linear; set targets to some of its linear layers: {', '.join(ends(every)) or 'it has none'}"
+            f"nn.Linear; set targets to linear layers outside the blocks: {', '.join(ends(every)) or 'the model has none'}"
         )
     here = sum(layer.in_features * layer.out_features for layer in found.values())
     there = sum(own.numel() for own, _ in others.values())
@@ -92,7 +92,7 @@ def ends(layers: Iterable[str]) -> list[str]:
 
 
 def adapted(model: nn.Module) -> dict[str, Adapted]:
-    """Return the layers with adapters by name. Raises ValueError if there are none."""
+    """Return the layers with adapters by name. Raises ValueError if no layer has an adapter."""
     found = {name: module for name, module in modules(model).items() if isinstance(module, Adapted)}
     if not found:
         raise ValueError(f"{type(model).__name__} has no adapter; add one with add_adapter(model, AdapterConfig(...))")
@@ -110,5 +110,5 @@ def refuse_tied(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
         if shared:
             raise ValueError(
                 f"layer {path!r} shares its weight with {shared[0]!r} (tied weights), and an adapter would make the "
-                "two differ. Remove the layer from the targets, or give it a weight of its own"
+                "two weights differ. Remove the layer from the targets, or give it a weight of its own"
             )

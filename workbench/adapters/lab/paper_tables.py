@@ -1,6 +1,6 @@
 """Two result tables of the paper (version 12), each with our own results below those of the paper.
 
-Models and tasks differ, so only the order of the methods can be compared.
+Our models and tasks differ from the paper's, so only the order of the methods can be compared.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ RATES = {"shared": "same rate", "own": "each at its own rate"}
 
 
 def results() -> pd.DataFrame:
-    """Return Table 5 for four methods.
+    """Return Table 5 of the paper for four methods, with our results below.
 
-    The paper reports the accuracy in percent. Our rows are the test loss on sums, and for SmolLM2-135M also the percentage of
-    sums that are answered exactly. The column `ahead` names the best method of each row, without regard to the uncertainty. The
-    paper does not report the uncertainty; our figures show it.
+    The paper reports the accuracy in percent. Our rows report the test loss on sums and, for SmolLM2-135M, also the percentage
+    of sums that are answered exactly. The column `ahead` names the method with the best value in each row. It ignores the
+    uncertainty, which the paper does not report and our figures show.
     """
     ours = []
     for name in ("methods", "rwkv", "smollm2", "answers"):
@@ -34,7 +34,7 @@ def results() -> pd.DataFrame:
             said = "600 steps" if name == "answers" else said
             ours += _means(rows, "loss", f"loss on sums, {said}", lambda r: NAMES[r["label"]])
             if name in ("smollm2", "answers"):
-                ours += _means(rows, "exact", f"sums, %, {said}", lambda r: NAMES[r["label"]], 100)
+                ours += _means(rows, "exact", f"correct sums, %, {said}", lambda r: NAMES[r["label"]], 100)
     table = _beside(5, ours, ["LoRA", "DoRA", "PiSSA", "MiSS"])
     lower = table.index.get_level_values("measured").str.startswith("loss")
     best = np.where(lower, table.idxmin(axis=1), table.idxmax(axis=1))
@@ -42,19 +42,19 @@ def results() -> pd.DataFrame:
 
 
 def ranks() -> pd.DataFrame:
-    """Return Table 7, which compares the ranks of MiSS.
+    """Return Table 7 of the paper, which compares the ranks of MiSS, with our results below.
 
-    The paper reports the accuracy in percent. Our rows are the test loss, where each rank has the best learning rate for it.
+    The paper reports the accuracy in percent. Our rows report the test loss, with each rank at its own best learning rate.
     """
     rows = [r for r in judging_rows(papers.reference_records("adapters/ranks") or ()) if r["label"] == "miss"]
-    ours = _means(rows, "loss", "loss on sums, each at its own rate", lambda r: str(r["rank"]))
+    ours = _means(rows, "loss", "loss on sums, each rank at its own rate", lambda r: str(r["rank"]))
     return _said(_beside(7, ours, [str(2**k) for k in range(2, 8)]))
 
 
 def _means(
     records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
 ) -> list[dict[str, object]]:
-    """Return means of `column` over the seeds that test the methods, one row for each model and each column of the table.
+    """Average `column` over the records of each model and each column of the table, and return one row for each mean.
 
     ``place(record)`` returns the column of the table to which a record belongs. The values are multiplied by `times`.
     """

@@ -1,4 +1,4 @@
-"""A program that trains the same adapter as a panel, but with PEFT."""
+"""Generate a Python program that trains the adapter of a panel with PEFT."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ for step in range({steps}):
     for group, rate in zip(optimizer.param_groups, rates):
         group["lr"] = rate * {schedule}
     batch = qa.collate([samples[k] for k in chosen])
-    logits = model(input_ids=batch.ids).logits[batch.rows, batch.columns]  # of the answers' tokens alone
+    logits = model(input_ids=batch.ids).logits[batch.rows, batch.columns]  # only for the tokens of the answers
     loss = torch.nn.functional.cross_entropy(logits, batch.targets)
     loss.backward()
     optimizer.step()
@@ -58,7 +58,10 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, lorap
 
 
 def program(config: Any) -> str:
-    """Return a complete program that trains and saves the adapter with PEFT, or "" or a comment if PEFT lacks the method."""
+    """Return a complete program that trains and saves the adapter with PEFT.
+
+    If PEFT does not have the method, the result is only a comment, or "" for full fine-tuning.
+    """
     made = in_peft(config)
     if not made or made.startswith("# PEFT has no"):
         return made
@@ -73,7 +76,10 @@ def program(config: Any) -> str:
 
 
 def in_peft(config: Any) -> str:
-    """Return a program that makes the same adapter with PEFT, or a comment or "" if PEFT does not have the method."""
+    """Return a program that adds the same adapter to a model with PEFT.
+
+    If PEFT does not have the method, the result is only a comment, or "" for full fine-tuning.
+    """
     c = config
     if c.method in ("bat-row", "full"):
         return f"# PEFT has no {NAMES[c.method]}" if c.method == "bat-row" else ""
@@ -82,9 +88,9 @@ def in_peft(config: Any) -> str:
     lines = [f"config = {made}", "model = get_peft_model(model, config)"]
     if c.method == "lora-ga":
         names += ["LoraGAConfig", "preprocess_loraga"]
-        scale = "the scale of PEFT differs from that of the authors' program, which the panel uses"
+        scale = "the panel uses the scale of the authors' program; the scale of PEFT differs from it"
         if c.compat == "peft":
-            scale = "the scale is that of PEFT, as here"
+            scale = "the panel also uses the scale of PEFT"
         lines.insert(1, GRADIENTS.format(scale=scale).strip())
     imports = [f"from peft import {', '.join(sorted(names))}"]
     if c.method == "lora-fa":

@@ -31,7 +31,7 @@ def label(text: str) -> str:
 
 
 class PeftTuner(Tuner):
-    """A fine-tuning with an adapter of PEFT, whose config is the knob `peft` of the fit."""
+    """Fine-tuning with an adapter of PEFT. The knob `peft` of the fit contains the PEFT config."""
 
     def put_on(self, **more: Any) -> list[dict[str, Any]]:  # noqa: D102
         try:
@@ -44,7 +44,7 @@ class PeftTuner(Tuner):
                 warnings.simplefilter("ignore", FutureWarning)  # PEFT uses deprecated parts of transformers
                 wrapped = peft.get_peft_model(self.model, peft.get_peft_config(about))
         except (TypeError, ValueError, KeyError) as error:
-            raise KnobError(f"peft={self.config.peft}: PEFT refuses it: {error}") from error
+            raise KnobError(f"peft={self.config.peft}: PEFT rejects this config ({error}); correct it") from error
         self.lm.model = wrapped.get_base_model()
         return [{"params": [p for p in self.model.parameters() if p.requires_grad], "lr": self.config.lr}]
 

@@ -40,7 +40,10 @@ FOLDER = {"svamp": ("svamp",), "gsm8k": ("gsm8k-train", "gsm8k-test"), "math-500
 
 @dataclass(frozen=True)
 class Problems:
-    """A set of questions in three parts. ``final(answer)`` returns the judged part of an answer; None means the whole answer."""
+    """A set of questions in three parts.
+
+    ``final(answer)`` returns the part of an answer that is judged. If `final` is None, the whole answer is judged.
+    """
 
     name: str
     train: tuple[Pair, ...]
@@ -51,7 +54,7 @@ class Problems:
 
 @lru_cache(maxsize=8)
 def load(name: str) -> Problems:
-    """Return the set of this name. Raises DataError if the set is not available."""
+    """Return the set with the name `name`. Raises DataError if the set is not available."""
     if name in BUNDLED:
         rows = [row for row in datasets.load(BUNDLED[name]) if row.get("task", name) == name]
         parts = [
@@ -73,7 +76,7 @@ def load(name: str) -> Problems:
 
 
 def inputs(name: str) -> list[str]:
-    """Return references (name and checksum) of the data of a set, which are part of the identity of a run."""
+    """Return references (name and checksum) to the data of a set. These references are part of the identity of a run."""
     if name in BUNDLED:
         return [datasets.ref(BUNDLED[name])]
     if name in FOLDER:
@@ -92,7 +95,7 @@ def _split(name: str, rows: Sequence[Pair], final: Callable[[str], str] | None) 
     """Shuffle the questions in a fixed random order and split them into 70 % training, 10 % validation and 20 % test."""
     mixed = random.Random(0).sample(list(rows), len(rows))
     if len(mixed) < 10:
-        raise DataError(f"{name} has {len(mixed)} questions; expected at least 10")
+        raise DataError(f"{name} has {len(mixed)} questions; expected at least 10: add more, or choose another set")
     first, second = 7 * len(mixed) // 10, 8 * len(mixed) // 10
     return Problems(name, tuple(mixed[:first]), tuple(mixed[first:second]), tuple(mixed[second:]), final)
 
@@ -119,9 +122,10 @@ def last_number(text: str) -> str:
 
 
 def boxed(text: str) -> str:
-    r"""Return the content of the last ``\boxed{...}`` in normal form, or "" if there is none.
+    r"""Return the content of the last ``\boxed{...}`` in normal form, or "" if the text has no box.
 
-    The normal form has no spaces, no bracket sizes, no units and no leading ``x=``, and it writes ``\frac`` with braces.
+    The normal form has no spaces, no ``\left``, ``\right`` or ``\text``, no signs for degrees, dollars and percent, and no
+    leading ``x=``. It writes fractions as ``\frac{a}{b}``.
     """
     start = text.rfind("\\boxed{")
     if start < 0:
@@ -144,7 +148,7 @@ def boxed(text: str) -> str:
 def guess(train: Sequence[Encoded], test: Sequence[Encoded]) -> float:
     """Return the test loss, in nats per token, of a guess that ignores the question.
 
-    The guess predicts a token by its frequency at the same position of the training answers, with Laplace smoothing (every
+    The guess predicts a token by its frequency at the same position in the training answers, with Laplace smoothing (every
     count is increased by one). A model has learnt the task only if its loss is lower.
     """
     counts: dict[int, Counter[int]] = {}

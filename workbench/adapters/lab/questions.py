@@ -1,4 +1,4 @@
-"""Questions that the panels ask before a run. By default, each method has the best learning rate of the reference comparison."""
+"""Questions that panels ask before a run. By default, a method has its best learning rate from the reference comparison."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workbench.experiment import Question, Record
 
 # the best learning rates of the reference comparison on sums (tests compare them with the reference records)
 CHOSEN = {"miss": 0.0035, "lora": 0.004, "full": 0.0014, "bat-row": 0.0017}
-RANKS = {4: 0.0035, 64: 0.0011}  # the same for MiSS, by rank
-SHARED = 0.001  # the learning rate of the comparison in which all methods have the same one
+RANKS = {4: 0.0035, 64: 0.0011}  # the best learning rates of MiSS, by rank
+SHARED = 0.001  # the learning rate of all methods in the comparison at the same rate
 QUICK = {"model": "tiny-llama", "data": "sums", "steps": 100, "samples": 2000, "batch": 16, "every": 5}
 SAME = 0.03  # nats per token: smaller differences are within the variation between seeds
-SHORT = "This run has one seed and 100 steps; the fits of the ledger have 300."
+SHORT = "This run has one seed and 100 steps. The fits behind the ledger have several seeds and 300 steps."
 
 
 def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
@@ -44,68 +44,69 @@ def _above(records: list[Record]) -> int:
 
 TRAIN = (
     Question(
-        "One learning rate for both",
-        "LoRA (pinned) and MiSS are trained on sums, both at the learning rate 0.001, as the paper gives all methods one "
-        "rate. Which has the lower loss on held-out questions?",
+        "The same learning rate for both",
+        "LoRA (pinned) and MiSS are trained on sums, both at the learning rate 0.001, since the paper uses the "
+        "same rate for all methods. Which has the lower loss on held-out questions?",
         _lowest("LoRA", "MiSS"), _lower, _at("miss", SHARED), _at("lora", SHARED), measured=_losses("miss", "lora"),
         claim="fit-shared", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
         why="The update of MiSS is its trained matrix, repeated. AdamW changes that matrix, and so the weight, by about the "
         "learning rate in each step. The update of LoRA is a product of two small matrices, so the same rate moves the "
-        "weight by about a fifth of that: compare the curves “Step”. At one low rate, LoRA mainly learns more slowly.",
+        "weight only about a fifth as far: compare the curves “Step”. At the same low rate, LoRA mainly learns more slowly.",
     ),
     Question(
         "Each at its own learning rate",
-        "The same comparison, but LoRA (pinned) at 0.004 and MiSS at 0.0035. These rates are the best ones for each, chosen on "
-        "held-out questions. Which has the lower loss?",
+        "The same comparison, but LoRA (pinned) is trained at the rate 0.004 and MiSS at 0.0035. Each method has the "
+        "rate that is best for it on held-out questions. Which has the lower loss?",
         _lowest("LoRA", "MiSS"), _lower, _at("miss"), _at("lora"), measured=_losses("miss", "lora"),
         claim="fit", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
-        why="At its own rate, LoRA's steps are long enough, and the lead of MiSS is gone. The two loss curves nearly "
-        "coincide. Which one ends lower depends on the seed, so a table of single runs at the same rate would have been "
-        "misleading.",
+        why="At its own rate, LoRA takes steps that are large enough, and MiSS is no longer ahead. The two loss curves "
+        "nearly coincide. Which curve is lower at the end depends on the seed. A table of single runs, all at the same "
+        "rate, would be misleading.",
     ),
     Question(
         "Sixteen times the rank",
-        "MiSS at rank 4 (pinned) and at rank 64, each at its best learning rate. Which has the lower loss?",
+        "MiSS is trained at rank 4 (pinned) and at rank 64, each at its best learning rate. Which rank has the lower loss?",
         _lowest("rank 4", "rank 64"), _lower, _at("miss", RANKS[64], 64), _at("miss", RANKS[4], 4),
         measured=_losses("rank 64", "rank 4"), claim="rank", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
         why="The update of MiSS has at most r directions: at rank 4, only four singular values are above zero. More "
-        "directions can hold more of what full fine-tuning would do. On this task the gain is small, since few "
-        "directions carry most of the update.",
+        "directions can represent more of the update of full fine-tuning. On this task the gain is small, since most of "
+        "the update lies in a few directions.",
     ),
     Question(
         "How many directions?",
-        "On this layer, Bat-row at r = 16 trains an eighth as many parameters as the weight has entries. How many singular "
-        "values of its update are larger than a thousandth of their sum?",
+        "On this layer, Bat-row at r = 16 trains one parameter for every eight entries of the weight. How many singular "
+        "values of its update are larger than a thousandth of the norm of the update?",
         ("at most 16", "17 to 48", "more than 48"),
         lambda now, rival: 0 if _above(now) <= 16 else 1 if _above(now) <= 48 else 2, _at("bat-row"),
-        measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} singular values shown are larger",
-        why="Bat-row multiplies each block of the weight by a trained matrix. Every block of the weight is different, so the"
-        " products are different too, and the update is not limited to r directions. MiSS and LoRA have exactly r.",
+        measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} singular values shown exceed this threshold",
+        why="Bat-row multiplies each block of the weight by a trained matrix. Every block of the weight is different, so the "
+        "products are different too. The update is not limited to r directions, as it is for MiSS and LoRA.",
     ),
     Question(
         "Train all weights?",
-        "Full fine-tuning trains all weights of the layers, ten times as many numbers as MiSS (pinned). Each has its best "
-        "learning rate. Which has the lower loss after 100 steps?",
+        "Full fine-tuning trains all weights of the layers. MiSS (pinned) trains a tenth as many numbers. "
+        "Each method has its best learning rate. Which has the lower loss after 100 steps?",
         _lowest("MiSS", "full fine-tuning"), _lower, _at("full"), _at("miss"), measured=_losses("full", "miss"),
         why="Within 100 steps, the length of a step matters more than the number of trained weights. Full fine-tuning needs "
-        "a lower rate, because a large step in all weights at once damages what the model knew. With more steps it "
-        "catches up.",
+        "a lower rate, because a large step in all weights at once damages what the model has learned. With more "
+        "steps, full fine-tuning catches up.",
     ),
     Question(
         "A learning rate that is too high",
-        "MiSS at 0.01, three times its best rate, against 0.0035 (pinned). How does the loss after 100 steps change?",
+        "MiSS is trained at the rate 0.01, instead of its best rate of 0.0035 (pinned). How does the loss after 100 steps "
+        "change?",
         ("it is higher", "it is lower", f"it changes by less than {SAME} nats per token"), _lower, _at("miss", 0.01), _at("miss"),
         measured=_losses("the rate 0.01", "0.0035"),
         why="Each step overshoots the minimum, so the loss falls more slowly and the norm of the gradient stays large. The "
-        "schedule decreases the rate to zero, and the loss improves in the last steps, but too late.",
+        "schedule decreases the rate to zero, so the loss improves in the last steps, but too late.",
     ),
 )  # fmt: skip
 
 
 def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
-    """Return a function that gives the index of the right answer: the first of `bounds` that is not below the rank.
+    """Return a function that maps the rank in the last record to the index of the right answer.
 
-    If the rank is above all bounds, the index is that of the answer after the last bound.
+    Answer k is right if the rank is above ``bounds[k - 1]`` and at most ``bounds[k]``. The last answer is right for larger ranks.
     """
     return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 
@@ -117,10 +118,10 @@ def _rank(records: list[Record], rival: list[Record]) -> str:
 SHARDS = (
     Question(
         "LoRA with another A",
-        "LoRA's matrix A is not drawn at random. It consists of identity matrices side by side, and is frozen. Which "
-        "method's update is that?",
+        "Suppose that LoRA's matrix A is not drawn at random, but consists of identity matrices side by side and is "
+        "frozen. Which method has the same update?",
         ("MiSS", "Bat", "none of this family"), lambda records, rival: 0 if records[-1]["is_miss"] else 2,
-        {"method": "lora: A tiled", "r": 8}, measured=lambda records, rival: "both updates are computed and compared",
+        {"method": "lora: A tiled", "r": 8}, measured=lambda records, rival: "the panel computes both updates and compares them",
         why="The product B·A with such an A repeats B once for each block of r inputs. That is the definition of MiSS. So "
         "MiSS is LoRA with an A that is neither trained nor stored.",
     ),
@@ -128,14 +129,14 @@ SHARDS = (
         "The rank of Bat's update",
         "Bat-row at r = 4 trains 256 numbers for a weight of 48 x 64. What is the rank of its update?",
         ("4", "5 to 16", "more than 16"), _rank_is(4, 16), {"method": "bat-row", "r": 4}, measured=_rank,
-        why="Each block of the weight is multiplied by the trained matrix, so the update contains the weight itself. Its "
-        "rows are as independent as those of the weight, and r does not limit its rank.",
+        why="Each block of the weight is multiplied by the trained matrix, so the update contains the weight itself. The "
+        "rows of the update are as independent as those of the weight, and r does not limit its rank.",
     ),
     Question(
         "The rank of mini's update",
         "Mini at r = 16 and q = 8 shares one matrix among all blocks of inputs and of outputs. What is the rank of its update?",
         ("at most 8", "9 to 16", "more than 16"), _rank_is(8, 16), {"method": "mini", "r": 16, "q": 8}, measured=_rank,
-        why="The same q rows repeat for every block of outputs. The update has at most q different rows, and so at most rank"
-        " q.",
+        why="The same q rows repeat for every block of outputs. The update has at most q different rows, so its rank is at"
+        " most q.",
     ),
 )  # fmt: skip

@@ -27,17 +27,18 @@ from workbench.training import drawn
 
 
 class SizeConfig(Config):
-    """One method on one square layer."""
+    """The settings for one method on one square layer."""
 
     title: ClassVar[str] = "layer"
     method: Literal[METHODS] = knob("miss", "method", "The method of the adapter, as in adapters/train.")
     r: int = knob(
-        16, "rank r", "Rank of MiSS, Bat and LoRA-FA. The other methods have half of it, so that they train as many parameters.",
+        16, "rank r",
+        "Rank of MiSS, Bat and LoRA-FA. LoRA, its other variants and HiRA get half this rank, and so about as many parameters.",
         low=2, high=512, log=True,
     )  # fmt: skip
     width: int = knob(1024, "width", "Number of inputs and of outputs of the layer.", low=16, high=8192, log=True)
     tokens: int = knob(256, "tokens", "Number of tokens in a batch.", low=1, high=8192, log=True)
-    repeats: int = knob(12, "repeats", "Number of timed steps. Their median is reported.", low=1, high=1000, log=True)
+    repeats: int = knob(12, "repeats", "Number of timed steps. The median time is reported.", low=1, high=1000, log=True)
     seed: int = knob(0, "seed", "Seed of the weight, the inputs and the adapter.", low=0, high=10**6)
 
 
@@ -76,7 +77,10 @@ def _gradient(base: nn.Linear, x: Tensor, wished: Tensor) -> Tensor:
 
 
 def _interleaved(repeats: int, *runs: Callable[[], object]) -> list[float]:
-    """Call the functions in turn, and return the median CPU time of each in seconds. The first turn is not counted."""
+    """Call all functions in each of `repeats` + 1 rounds, and return the median CPU time of each function in seconds.
+
+    The first round is not counted.
+    """
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for run, into in zip(runs, times, strict=True):
@@ -104,8 +108,8 @@ def draw_sizes(records: Sequence[Record]) -> Figure:
                 log_ticks(axes.yaxis)
         labels = list(dict.fromkeys(r["label"] for r in records))
         note = (
-            "one layer in float32, one thread, equal numbers of parameters; step: forward and backward; kept: for backward; "
-            + marks(records)
+            "one float32 layer, one thread, equal numbers of parameters; start: creation of the adapter; "
+            "step: forward and backward pass; kept: memory for the backward pass; " + marks(records)
         )
         return named(fig, _finding(records), note, labels)
 
@@ -149,10 +153,10 @@ SMALL: dict[str, Any] = {
     figure=draw_sizes,
     presets={"smoke": SMALL, "laptop": {}, "paper": "the paper does not measure single layers"},
     swept=("method", "width", "choosing"),
-    paper="Figure 2 (start time) and Table 8 (memory), on one layer",
+    paper="Figure 2 (time to create the adapter) and Table 8 (memory), here on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Compare ten methods on one layer of width 128 to 2,048: start time, time of a step, memory kept for the backward pass."""
+    """Compare ten methods on layers of width 128 to 2,048: time to create the adapter, step time, memory for backward."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

@@ -1,4 +1,4 @@
-"""Stories, which are the texts above the pictures, of the live experiments."""
+"""The stories of the live experiments. A story is the text above the picture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> 
 
 
 def tell_ask(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Report whether the two answers are right. If the right answer is not known, report whether training changed the answer."""
+    """Report whether the answers before and after training are right.
+
+    If the right answer is not known, report whether training changed the answer.
+    """
     last = records[-1]
     if last["right"] is None:
         same = last["before"] == last["after"]

@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods at the same and at their best learning rates, controls, and ranks."""
+"""The comparisons of methods (at the same learning rate and each at its best one), of controls, and of ranks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class MethodsConfig(StudyConfig):
 
 
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
-    """Yield two points for each method: at its best learning rate (chosen on held-out questions), and at the shared one."""
+    """Yield two points for each method: at its best learning rate (chosen on held-out questions), and at the rate `SHARED`."""
     series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
     if config.peft:  # the PEFT config contains the rank
         knobs = {**config.knobs_of("lora"), "peft": config.peft}
         series.append((peft_point.label(config.peft), knobs, config.settings("lora")))
     for label, knobs, settings in series:
         yield Point(label, {"rates": "own"}, knobs, settings)
-        yield Point(label, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="one rate for all")
+        yield Point(label, {"rates": "shared"}, {**knobs, "lr": SHARED}, why="same rate for all")
 
 
 @comparison(
@@ -49,7 +49,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     paper="Table 5: LoRA, DoRA, PiSSA and MiSS at the same rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
-    """Compare fourteen methods on the tiny llama on sums, all at the same learning rate and each at its best learning rate."""
+    """Train the tiny llama on sums with fourteen methods, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -66,7 +66,7 @@ curves = view(
 forgetting = view(
     "adapters/forgetting", of=methods, figure=figures.draw_forgetting,
     about="The fits of adapters/methods: test loss against forgetting, which is the rise of the loss on prose.",
-    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting at the same rate",
+    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting with the same rate for all methods",
 )  # fmt: skip
 
 
@@ -88,10 +88,10 @@ forgetting = view(
         "paper": NO_PAPER,
     },
     swept=KNOBS,
-    paper="Table 5, RWKV-6: the same comparison on the second architecture",
+    paper="Table 5, RWKV-6: the comparison of adapters/methods on a second architecture",
 )
 def rwkv(config: MethodsConfig) -> Iterator[Point]:
-    """Compare five methods on the tiny RWKV-6 on sums, all at the same learning rate and each at its best learning rate."""
+    """Train the tiny RWKV-6 on sums with five methods, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -110,10 +110,10 @@ def rwkv(config: MethodsConfig) -> Iterator[Point]:
         "paper": NO_PAPER,
     },
     swept=KNOBS,
-    paper="Table 5: on a real language model, three judging seeds",
+    paper="Table 5: LoRA, PiSSA and MiSS, here on a pretrained language model with three judging seeds",
 )  # fmt: skip
 def smollm2(config: MethodsConfig) -> Iterator[Point]:
-    """Compare five methods on SmolLM2-135M on sums, all at the same learning rate and each at its best learning rate."""
+    """Train SmolLM2-135M on sums with five methods, all at the same learning rate and each at its best learning rate."""
     yield from both_rates(config, config.methods)
 
 
@@ -134,10 +134,10 @@ PARTS: dict[str, dict[str, Any]] = {
     figure=part_figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
-    paper="not in the paper: whether the tiling of MiSS and the weight guide of Bat have an effect",
+    paper="not in the paper: whether the tiled A of MiSS and the weight W in the update of Bat have an effect",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
-    """Compare MiSS with an orthogonal A to MiSS, and Bat-row with a shuffled W, no W or no identity to Bat-row."""
+    """Compare MiSS with a variant whose A is orthogonal, and Bat-row with variants that permute W, omit W or omit I."""
     for label, knobs in PARTS.items():
         settings = config.settings(knobs["method"], higher=2 if label == "without I" else 0)
         yield Point(label, {}, {**config.knobs_of(knobs["method"]), **knobs}, settings)
@@ -156,7 +156,7 @@ RANKS = (4, 8, 16, 32, 64)
     paper="Figure 1 (gradient norm against rank) and Table 7 (rank)",
 )
 def ranks(config: StudyConfig) -> Iterator[Point]:
-    """Compare ranks of LoRA, MiSS and Bat-row by first gradient norm and test loss, each rank at its best learning rate."""
+    """Compare ranks of LoRA, MiSS and Bat-row: test loss and first gradient norm, each rank at its best learning rate."""
     for method in ("lora", "miss", "bat-row"):
         for r in RANKS if config.budget > 2 else RANKS[1::2]:
             settings = config.settings(method, higher=-1 if r == 64 and method in ("lora", "miss") else 0)

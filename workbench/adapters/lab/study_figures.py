@@ -24,16 +24,16 @@ from workbench.plotting import figure, finish
 
 
 def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = LOSS) -> list[tuple[str, str]]:
-    """Return two pairs of texts for `sentence`: the advantage of `one` over `over`, and the learning rates for which it holds.
+    """Return two pairs of texts for `sentence`: one for the shared learning rate, and one for each method's own rate.
 
-    The first pair is for the shared learning rate, the second for the best learning rate of each method.
+    A pair holds the advantage of `one` over `over` with its confidence interval, and the words for the learning rates.
     """
     words = {"shared": "at the same rate", "own": "each at its own rate"}
     return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
 
 
 def in_order(records: Sequence[Record]) -> list[str]:
-    """Return the labels in the records, in the order that all figures use. Other labels (adapters of PEFT) come last."""
+    """Return the labels in the records, in the order of all figures. Labels outside `NAMES` (adapters of PEFT) come last."""
     found = dict.fromkeys(r["label"] for r in records)
     return [*(name for name in NAMES if name in found), *(name for name in found if name not in NAMES)]
 
@@ -53,12 +53,12 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         model = next((f"{MODEL_NAMES.get(r['model'], r['model'])}, " for r in records if "model" in r), "")
-        guesses = (f"; loss of a guess without the question: {r['guess']:.2f}" for r in records if r.get("guess"))
+        guesses = (f"; loss of a guess that ignores the question: {r['guess']:.2f}" for r in records if r.get("guess"))
         title = sentence("Advantage of MiSS over LoRA, nats per token: ", at_both(records, "miss", "lora"), "Methods", "{} {}")
         return finish(
             fig,
             title,
-            f"{model}sums of two and three numbers{next(guesses, '')}; advantage: lower loss at the same seed, each at its own rate; "
+            f"{model}sums of two and three numbers{next(guesses, '')}; advantage: loss reduction at the same seed, each at its own rate; "
             f"{NOTE.of(records)}",
         )
 
@@ -75,7 +75,10 @@ def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Seque
 
 
 def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
-    """Write the largest mean at the edge of the axes if its distance from the other means is over twice the range of these."""
+    """Write the largest mean at the edge of the axes if it is far above the other means.
+
+    Far means that it exceeds each of at least four other means by more than twice the range of these means.
+    """
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
     if span < np.inf and last["mean"] - rest[-1]["mean"] > 2 * span:
@@ -120,8 +123,8 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         judged[0].set(ylabel="rise of the prose loss, nats per token", yscale="log")
         log_ticks(judged[0].yaxis)
         found = at_both(records, "lora", "miss", FORGETTING)
-        title = sentence("MiSS forgets more than LoRA, nats per token: ", found, "Learning and forgetting", "{} {}")
-        note = NOTE.of(records, "small: one seed; large: mean; right: means of the choosing seeds; lower left is better")
+        title = sentence("How much more MiSS forgets than LoRA, nats per token: ", found, "Learning and forgetting", "{} {}")
+        note = NOTE.of(records, "small marks: one seed; large: mean; right: means of the choosing seeds; lower left is better")
         if any((r.get("forgetting") or 0) < 0 for r in records):
             note += "; negative values are not drawn"
         return named(fig, title, note, labels)
@@ -180,15 +183,15 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         low = min((r["validation"] for r in tried), default=0.0)
         left.set_ylim(low - 0.05, low + 0.5)
         both = [label for label in ("miss", "lora") if label in best and label in sizes]
-        title = "Best learning rate (first step: mean weight change): " + ", ".join(
+        title = "Best learning rate (mean weight change in the first step): " + ", ".join(
             f"{STYLE.name(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
         )
         seeds = len({r["seed"] for r in tried})
         note = f"marks: best rate; lines: mean of {seeds} choosing seeds, cut off above {low + 0.5:.1f}"
         if others := len({*labels} - {*SHOWN}):
             steps = [best[label] * sizes[label] for label in best if label in sizes]
-            note += f"; thin: {others} others; over all methods, the best rates span a factor of {_apart([*best.values()])} and "
-            note += f"their first steps one of {_apart(steps)}"
+            note += f"; thin: {others} other methods; between methods, best rates differ up to {_apart([*best.values()])}-fold, "
+            note += f"and first steps at these rates up to {_apart(steps)}-fold"
         return named(fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN])
 
 

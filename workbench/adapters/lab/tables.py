@@ -1,4 +1,8 @@
-"""Tables of the paper's parameter counts, recomputed from the shapes of the models, and of the results of a comparison."""
+"""Two tables: `parameters` and `measures`.
+
+`parameters` compares the paper's parameter counts with counts that are computed from the shapes of the models. `measures`
+shows the results of a comparison of methods.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ MODELS = {  # shapes from the config files of the models
     "Qwen3-4B": _llama(36, 2560, 1024, 9728, query=4096),
     "LLaMA2-13B": _llama(40, 5120, 5120, 13824),
 }
-PRINTED = {  # rank and parameters in millions of LoRA, then of MiSS, as printed in version 12, tables 5 and 10
+PRINTED = {  # for LoRA and then for MiSS: rank and parameters in millions, as printed in version 12, tables 5 and 10
     "LLaMA2-7B": (36, 89.9, 64, 87.0),
     "Mistral-7B": (36, 94.4, 64, 87.0),
     "RWKV6-7B": (32, 88.1, 64, 88.1),
@@ -97,18 +101,19 @@ REACHED = "to LoRA's loss"
 
 
 def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
-    """Return a table with a row for each method. The values are means over the test seeds, or medians for times.
+    """Return a table with a row for each method. The values are means over the judging seeds. For times, they are medians.
 
-    If `rates` is "own", each method has its best learning rate. If `rates` is "shared", all have the same one. The columns are
+    If `rates` is "own", each method has its best learning rate. If `rates` is "shared", all methods have the same learning
+    rate. The columns are
 
-    - loss, exact, final: loss in nats per token, and percentages of right answers, on the test questions. `exact` counts
-      whole answers, `final` only the last number or the boxed answer of worked answers;
+    - loss, exact, final: loss in nats per token, and percentages of right answers, on the test questions. `exact` compares
+      whole answers; `final` compares only the last number or the boxed answer of worked answers;
     - forgetting: rise of the loss on prose, in nats per token;
     - first gradient: norm of the first gradient; step / rate: mean weight change in the first step, divided by the rate;
     - trained: number of trained parameters;
     - kept, peak: memory stored for the backward pass of one batch, and peak memory with gradients and the state of AdamW;
     - start, training: time to add the adapter, and time of the training;
-    - to LoRA's loss: fraction of the steps after which the final loss of LoRA is reached (1 if never).
+    - to LoRA's loss: fraction of the steps after which the final loss of LoRA is reached (1 if it is never reached).
 
     A quantity that was not measured has no column.
     """
@@ -119,7 +124,7 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
         row: dict[str, object] = {"rate": ", ".join(sorted({f"{r['lr']:g}" for r in part if r.get("lr") is not None}))}
         for column, name in COLUMNS.items():
             values = [r[column] for r in part if r.get(column) is not None]
-            middle = np.median if column.endswith("seconds") else np.mean  # the median, since the machine may be busy once
+            middle = np.median if column.endswith("seconds") else np.mean  # a busy computer makes some times too long
             row[name] = float(middle(values)) * FACTORS.get(column, 1) if values else np.nan
         row[REACHED] = share_of_steps(records, label, "lora").mean() if rates == "own" else np.nan
         found[NAMES.get(label, label)] = row

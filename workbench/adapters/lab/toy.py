@@ -29,7 +29,7 @@ from workbench.training import drawn, mixed
 
 
 class Perceptron(nn.Module):
-    """A multilayer perceptron of widths 1, 64, 64, 64, 1 with tanh. The two 64 x 64 layers get the adapters."""
+    """A multilayer perceptron of widths 1, 64, 64, 64, 1 with the activation tanh. The two 64 x 64 layers get the adapters."""
 
     def __init__(self, seed: int):
         super().__init__()
@@ -47,18 +47,18 @@ class Perceptron(nn.Module):
 
 
 def wave(x: Tensor, shifted: bool) -> Tensor:
-    """Return ``sin(2 pi x)``, or ``sin(2 pi x) + 0.3 cos(3 pi x)`` (for the second phase) if `shifted` is True."""
+    """Return the first function, ``sin(2 pi x)``, or the second, ``sin(2 pi x) + 0.3 cos(3 pi x)``, if `shifted` is True."""
     y = torch.sin(2 * torch.pi * x)
     return y + 0.3 * torch.cos(3 * torch.pi * x) if shifted else y
 
 
 class ToyConfig(AdapterConfig):
-    """One method on the toy problem."""
+    """The settings for one method on the toy problem."""
 
     title: ClassVar[str] = "toy"
-    lr: float = knob(1e-3, "learning rate", "Learning rate of AdamW in the second phase.", low=1e-6, high=1.0, log=True)
+    lr: float = knob(1e-3, "learning rate", "Learning rate of AdamW for the adapter.", low=1e-6, high=1.0, log=True)
     epochs: int = knob(
-        100, "epochs", "Epochs of the second phase; each is one step on all 50 points.", low=1, high=10_000, log=True
+        100, "epochs", "Number of epochs for the adapter. Each epoch is one step on all 50 points.", low=1, high=10_000, log=True
     )
 
 
@@ -66,7 +66,8 @@ class ToyConfig(AdapterConfig):
 def on_toy(config: ToyConfig, run: Run) -> Record:
     """Train all weights on the first function for 250 epochs. Then train the adapter on the second function and evaluate it.
 
-    `validation` and `loss` are mean squared errors without noise, on two grids of points between the training points.
+    `validation` and `loss` are mean squared errors between the network and the second function without noise. They use two
+    different grids of points.
     """
     generator = torch.Generator().manual_seed(mixed(config.seed, 7))
     x = torch.linspace(-1, 1, 50)[:, None]
@@ -74,7 +75,9 @@ def on_toy(config: ToyConfig, run: Run) -> Record:
     model = Perceptron(config.seed)
     _learn(model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0), x, wave(x, False) + noise, 250)
     if config.method == "lora-ga":
-        raise ValueError("method='lora-ga' needs a model that returns a loss, which this toy does not; choose another method")
+        raise ValueError(
+            "method='lora-ga' needs a model that returns a loss, but the toy model returns only its output; choose another method"
+        )
     add_adapter(model, config.of(AdapterConfig))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.lr), weight_decay=0.0)
     _learn(model, optimizer, x, wave(x, True) + noise, config.epochs)
@@ -130,10 +133,10 @@ RATES_NAMED = {"shared": "all at 0.001", "own": "each at its own rate"}
     presets={
         "smoke": {"seeds": 2, "choosing": 1, "few": True},
         "laptop": {"seeds": 10},
-        "paper": "the scale laptop has the size of the paper's toy",
+        "paper": "use the scale laptop: it is as large as the paper's toy problem",
     },
     swept=("method", "r", "alpha", "q", "lr", "form", "dropout", "iterations", "compat", "ratio", "targets"),
-    paper="Figure 2 and appendix C: the toy function",
+    paper="Figure 2 and appendix C: the toy problem",
 )
 def toy(config: ToyStudyConfig) -> Iterator[Point]:
     """Compare methods on the toy problem of the paper, all at the paper's learning rate of 0.001 and each at its best one."""

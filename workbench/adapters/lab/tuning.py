@@ -25,14 +25,14 @@ from workbench.training import Batches, Training, TrainingError, enough_memory, 
 
 MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # the text whose loss measures forgetting
-EARLY = 20  # divergence raises an error in these first steps; afterwards, adapters without a gradient cause a warning
+EARLY = 20  # number of first steps: divergence in them is an error, and adapters that get no gradient in them cause a warning
 
 
 @lru_cache
 def faster_dtype(model: str) -> str:
     """Return ``bfloat16`` if it is clearly faster than ``float32`` on this machine, otherwise ``float32``.
 
-    A matrix product of the size of a layer must take less than 80 % of its time in float32.
+    Clearly faster means that a matrix product as large as that of a layer takes less than 80 % of the time in float32.
     """
     width = checkpoints.sizes(model).get("hidden_size", 512)
     took = {}
@@ -48,7 +48,7 @@ def faster_dtype(model: str) -> str:
 
 
 class TuningConfig(AdapterConfig):
-    """One adapter that is trained on questions and answers."""
+    """The settings for training one adapter on questions and answers."""
 
     title: ClassVar[str] = "training"
     model: str = knob(
@@ -56,11 +56,13 @@ class TuningConfig(AdapterConfig):
         choices=MODELS, free=True, essential=True,
     )  # fmt: skip
     data: str = knob(
-        "sums", "questions", "Questions on which the adapter is trained: a set from the list, a file of yours, or a data set of "
+        "sums", "questions", "Questions on which the adapter is trained: a set from the list, your own file, or a data set of "
         "the Hugging Face hub.", free=True, essential=True, choices=(*problems.BUNDLED, *problems.FOLDER),
     )  # fmt: skip
     prompt: Literal["plain", "alpaca"] = knob(
-        "plain", "prompt", "Use the question as it is (plain), or in the prompt of Alpaca, as the scripts of the paper do."
+        "plain",
+        "prompt",
+        "Use the question unchanged (plain), or put it into the Alpaca prompt (alpaca), as the scripts of the paper do.",
     )
     lr: float = knob(
         0.003, "learning rate", "Learning rate of AdamW. Training diverges if it is too large.",
@@ -71,7 +73,7 @@ class TuningConfig(AdapterConfig):
     samples: int = knob(4000, "training questions", "Largest number of questions to train on.", low=1, high=1_000_000, log=True)
     length: int = knob(
         256,
-        "maximal length",
+        "maximum length",
         "A question with its answer is cut after this many tokens.",
         low=8,
         high=4096,
@@ -82,40 +84,46 @@ class TuningConfig(AdapterConfig):
         "cosine", "schedule", "The learning rate decays to zero along a cosine, or stays constant."
     )
     warmup: float = knob(
-        0.0, "warm-up", "Fraction of the steps in which the learning rate rises linearly.", low=0.0, high=0.5, step=0.01
+        0.0,
+        "warm-up",
+        "Fraction of the steps, at the start, in which the learning rate rises linearly.",
+        low=0.0,
+        high=0.5,
+        step=0.01,
     )
     weight_decay: float = knob(
         0.0,
         "weight decay",
-        "Weight decay of AdamW on the trained parameters. It pulls the update to zero for MiSS, Bat and LoRA, but the weight "
-        "itself for full.",
+        "Weight decay of AdamW on the trained parameters. For MiSS, Bat and LoRA, it pulls the update towards "
+        "zero. For full fine-tuning, it pulls the weight itself towards zero.",
         low=0.0,
         high=1.0,
     )
     dtype: Literal["float32", "bfloat16"] = knob(
         "float32",
         "base dtype",
-        "Number format of the frozen weights. The choice auto takes the one that is faster on this machine.",
+        "Number format of the frozen weights. The choice auto uses the format that is faster on this machine.",
         choices=("float32", "bfloat16", "auto"),
     )
-    device: Literal["cpu", "cuda"] = knob("cpu", "device", "Device of the training: the processor, or an NVIDIA GPU (cuda).")
+    device: Literal["cpu", "cuda"] = knob("cpu", "device", "Device of the training: the processor (cpu) or an NVIDIA GPU (cuda).")
 
     @field_validator("dtype", mode="before")
     @classmethod
     def _resolved(cls, value: Any, info: Any) -> Any:
-        """Replace ``auto`` by the faster format, so that the config, which identifies a run, names the format that is used."""
+        """Replace ``auto`` by the faster format. The config identifies a run, so it must name the format that is used."""
         return faster_dtype(info.data.get("model", models.TINY)) if value == "auto" else value
 
 
 def inputs(config: TuningConfig) -> list[str]:
-    """Return references (name and checksum) of the model and of the data."""
+    """Return references (name and checksum) to the model, the questions and the prose."""
     return [models.ref(config.model), *problems.inputs(config.data), datasets.ref(PROSE)]
 
 
 class Tuner:
-    """A fine-tuning in progress. The loop ``for step, loss in tuner.run(until)`` trains the adapter.
+    """A fine-tuning run in progress. The loop ``for step, loss in tuner.run(until)`` trains the adapter.
 
-    An interrupted run continues exactly from the result of `state_dict`. Keyword arguments are passed to `add_adapter`.
+    To continue an interrupted run exactly, pass the result of `state_dict` to `load_state_dict` of a new Tuner. The keyword
+    arguments `more` are passed to `add_adapter`.
     """
 
     @enough_memory()
@@ -124,11 +132,11 @@ class Tuner:
         self.lm = models.shallow_copy(models.shared(config.model, getattr(torch, config.dtype), config.device))
         self.problems = problems.load(config.data)
         self.train = self.encoded(self.problems.train[: config.samples])
-        qa.head_alone_gives_logits(self.model)  # must be determined before the model has adapters
+        qa.head_alone_gives_logits(self.model)  # this check must run before the model has adapters
         self._idle: dict[str, Adapted] = {}  # layers with adapters that have not received a gradient yet
         start = perf_counter()
         groups = self.put_on(**more)
-        self.start_seconds = perf_counter() - start  # time to add the adapter, for example for the SVD of PiSSA
+        self.start_seconds = perf_counter() - start  # time to add the adapter, including the SVD of PiSSA
         self.batches = Batches(len(self.train), min(config.batch, len(self.train)), mixed(config.seed, 1))
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
@@ -144,7 +152,7 @@ class Tuner:
         return parameter_groups(self.model, self.config.lr)
 
     def encoded(self, part: Sequence[Pair]) -> list[Encoded]:
-        """Return questions and answers as tokens."""
+        """Convert questions and answers to tokens."""
         c = self.config
         return qa.encode(self.lm, part, c.prompt, c.length)
 
@@ -159,7 +167,7 @@ class Tuner:
         return qa.collate([self.train[i] for i in rows.tolist()]).to(self.config.device)
 
     def _labelled(self, number: int) -> dict[str, Tensor]:
-        """Return a batch as keyword arguments of the model, for the gradient from which LoRA-GA starts."""
+        """Return a batch as keyword arguments of the model. LoRA-GA starts from the gradient on such batches."""
         size = min(self.config.batch, len(self.train))
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(mixed(self.config.seed, 2)))
         batch = self._batch(order.roll(-number * size)[:size])
@@ -168,7 +176,7 @@ class Tuner:
         return {"input_ids": batch.ids, "labels": labels}
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train up to step `until`, or to the last step if `until` is None. Yields the number of each step, from 1, and the loss.
+        """Train up to step `until`, or to the last step if `until` is None. Yields each step, counted from 1, and its loss.
 
         Raises TrainingError if the loss is not finite or diverges, or if the memory is not sufficient.
         """
@@ -205,7 +213,7 @@ class Tuner:
         if self._idle and self.training.done + 1 == min(EARLY, self.config.steps):
             warnings.warn(
                 f"{len(self._idle)} adapters, such as that of layer {min(self._idle)!r}, have received no gradient in "
-                f"{self.training.done + 1} steps: the model does not use these layers. Remove them from the targets",
+                f"{self.training.done + 1} steps: the model does not use these layers. Remove these layers from the targets",
                 stacklevel=2,
             )
             self._idle = {}
@@ -220,14 +228,14 @@ class Tuner:
         self.first_loss = state["first_loss"]
 
     def judge(self, part: Sequence[Pair]) -> dict[str, float]:
-        """Return the result of `qa.judge` on these questions. Without gradients, batches are twice as large as in training."""
+        """Return the result of `qa.judge` on these questions. Batches are twice as large as in training."""
         return qa.judge(self.lm, self.encoded(part), 2 * self.config.batch)
 
     @enough_memory()
     def final_answers(self, part: Sequence[Pair], most: int = 200) -> float:
-        """Return the share of questions whose generated answer (greedy, at most `most` tokens) ends in the right result.
+        """Return the share of questions whose generated answer has the right last number or boxed answer.
 
-        The result is the last number or the boxed answer. Raises ValueError if the set has no worked answers.
+        Answers are generated greedily, with at most `most` tokens. Raises ValueError if the set has no worked answers.
         """
         final = self.problems.final
         if final is None:
@@ -240,7 +248,7 @@ class Tuner:
 
     @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
-        """Return the loss on held-out prose of length `tokens`, in nats per token. Its rise in training measures forgetting."""
+        """Return the loss, in nats per token, on `tokens` tokens of held-out prose. Its rise in training measures forgetting."""
         self.model.eval()
         return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
@@ -252,7 +260,7 @@ class Tuner:
 
     @property
     def model(self) -> Any:
-        """The model with the adapter, a copy that shares the weights of the base model."""
+        """The model with the adapter. It is a copy of the base model that shares its weights."""
         return self.lm.model
 
     @property
