@@ -98,10 +98,11 @@ class Device:
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
-        """Return the conductances of the usual measurement of a device: first pulses up, then pulses down.
+        """Return the conductances in the usual measurement of a device: first pulses up, then pulses down.
 
         The first tensor holds the conductances during `levels` pulses up from g = 0. The second tensor holds those during
-        `levels_down` pulses down from the conductance reached. Each tensor includes the conductance before its first pulse.
+        `levels_down` pulses down, which start at the last conductance of the first tensor. Each tensor includes the conductance
+        before its first pulse.
         """
         rise = self.walk(0.0, self.levels, True)
         return rise, self.walk(rise[-1].item(), self.levels_down, False)
@@ -127,13 +128,13 @@ class Device:
             return (self.rise(at) - self.fall(at)).item()
 
         if not gap(0.0) > 1e-12 or not gap(1.0) < -1e-12:
-            return None  # the two steps are equal everywhere, or they do not drive g inwards from both ends
+            return None  # the two steps are equal everywhere, or they do not move g away from both ends of the range
         return float(brentq(gap, 0.0, 1.0, xtol=1e-14))
 
 
 @dataclass(frozen=True)
 class Affine(Device):
-    """A device with steps affine in g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
+    """A device whose steps are affine functions of g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
 
     def coefficients(self) -> tuple[float, float, float, float]:
         """Return the coefficients ``(a_up, b_up, a_down, b_down)`` of the steps."""
@@ -203,7 +204,8 @@ class Exponential(Affine):
             value = getattr(self, name)
             if not 0 <= value <= 500:
                 raise ValueError(
-                    f"{name}={value}: expected nu from 0 (linear) to 500; convert a NeuroSim label with conversions.nonlinearity"
+                    f"{name}={value}: expected nu from 0 (linear) to 500; if this is a NeuroSim label, convert it with "
+                    "conversions.nonlinearity"
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
@@ -250,7 +252,7 @@ class AffineStep(Affine):
         super().__post_init__()
         for name, end in (("up", self.up[0] - self.up[1]), ("down", self.down[0] + self.down[1])):
             if not (getattr(self, name)[0] >= 0 and -1e-12 <= end < math.inf):
-                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 at both ends of the range")
+                raise ValueError(f"{name}={getattr(self, name)}: expected coefficients that give steps of at least 0 in [0, 1]")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         return *self.up, *self.down
@@ -275,7 +277,8 @@ class LinearStep(Affine):
         for name in ("slope_up", "slope_down"):
             if not -1 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: expected -1 to 1; a pulse at an end would change g in the opposite direction"
+                    f"{name}={getattr(self, name)}: expected a slope from -1 to 1; otherwise, pulses at one end of the range "
+                    "would move g in the wrong direction"
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
