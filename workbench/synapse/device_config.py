@@ -101,7 +101,7 @@ class DeviceConfig(Config):
         0.0,
         "nonlinearity up",
         "The shape nu of potentiation (LTP). 0 gives a straight line, and a large value gives large first steps. For "
-        "linear-step, nu is ten times the slope, and values above 10 act as 10. For power, nu is the exponent.",
+        "linear-step, nu is ten times the slope, which is at most 1. For power, nu is the exponent.",
         low=0.0,
         high=20.0,
         step=0.1,

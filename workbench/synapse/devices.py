@@ -120,7 +120,7 @@ class Device:
         """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
 
         If pulses up and down are random and equally likely, the mean conductance converges to this point. Returns None if
-        the conductance converges to no such point, for example if steps up and down cancel at every conductance.
+        the device has no such point, for example if steps up and down cancel at every conductance.
         """
 
         def gap(g: float) -> float:
@@ -173,7 +173,7 @@ def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
     b = torch.as_tensor(b, dtype=torch.float64).clamp(max=1 - 1e-15)  # if b >= 1, the first pulse reaches the end
     n = pulses.double()
     growth = (n * torch.log1p(-b)).clamp(max=700.0)
-    straight = b.abs() < 1e-18  # in float64, 1 - b equals 1, and the logarithm may be flushed to 0
+    straight = b.abs() < 1e-18  # for such a b, 1 - b equals 1 in float64, and the logarithm may be flushed to 0
     return torch.where(straight, n, -torch.expm1(growth) / torch.where(straight, 1.0, b))
 
 

@@ -45,7 +45,7 @@ class SynapseLayer(nn.Module):
 
     The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
     (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` is ``scale (g+ - g-)`` plus write noise.
-    With the rule `float`, training changes `weight` directly instead and does not use `g`. The argument `scale` is the largest
+    With the rule `float`, training changes `weight` directly and does not use `g`. The argument `scale` is the largest
     weight. The attribute `scale` is twice as large in the scheme `reference`, because only one of the two conductances changes
     there. Programming assumes the `average` device, which has no variation, because the individual devices are not known.
     Random numbers depend only on the config's seed, the step and the layer's `index`.
@@ -103,6 +103,7 @@ class SynapseLayer(nn.Module):
 
     def _programmed(self, target: Tensor) -> Tensor:
         """Return the conductances ``(2, in, out)`` that represent the weights `target`, given as shares of the largest weight.
+
         Each conductance is rounded to the ladder of the average device (see `Device.ladder`), and then clipped to the range of
         the device that stores it. A fixed reference is not rounded.
         """

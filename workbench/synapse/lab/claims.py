@@ -1,4 +1,4 @@
-"""Claims of the public text of the paper and our own claims, with the checks that test them on MNIST.
+"""Claims of the paper's public text, and our own claims, with the checks that test them on MNIST.
 
 The file data/papers/synapse.csv lists what the public text reports. All points of one comparison are paired by seed: with the
 same seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
@@ -24,8 +24,8 @@ MUCH = 15.0  # percentage points: a larger gain counts as large
 SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
 FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
-# The keys are the kinds without variation, on linear and on nonlinear devices. The values are prefixes: a kind of variation is
-# compared with the key whose prefix begins its name.
+# The keys are the kinds without variation, on linear and on nonlinear devices. Each value is the prefix in the names of the kinds
+# of variation that are compared with this key.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
@@ -40,7 +40,7 @@ def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that schemes with pairs of devices are close to software with many levels, and that `uni` is not with few levels."""
+    """Check that, with many levels, the schemes with pairs are close to software, and that, with few levels, `uni` is not."""
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
@@ -126,7 +126,10 @@ def _mismatch(records: list[Record]) -> Verdict:
 def _verified(records: list[Record]) -> Verdict:
     lost = _lost(records, "uni", "stochastic", "range .3, refresh verified")
     open_loop = _lost(records, "uni", "stochastic", "range .3").mean()
-    text = f"points lost by uni at a range spread of 0.3 (stochastic rule): {open_loop:.1f} with open-loop refresh; write-verify:"
+    text = (
+        f"points lost by uni at a range spread of 0.3 (stochastic rule): {open_loop:.1f} with open-loop refresh; "
+        "with write-verify refresh:"
+    )
     return verdict(Finding(text, interval(lost), high=CLOSE))
 
 
@@ -141,7 +144,7 @@ def _needs_refresh(records: list[Record]) -> Verdict:
     same, own = (accuracy(records, f"uni, no refresh{at}") for at in (f", rate {rate:g}", ""))
     return verdict(
         Finding(f"linear: points gained by refresh at the same learning rate ({rate:g}):", interval(uni - same), low=MUCH),
-        Finding("points gained if training with and without refresh each uses its best rate:", interval(uni - own), low=0),
+        Finding("linear: points gained by refresh with separately chosen learning rates:", interval(uni - own), low=0),
     )
 
 

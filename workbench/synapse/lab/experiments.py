@@ -216,7 +216,7 @@ class OneUpdateConfig(SynapseConfig):
 
 @experiment("synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
-    """Compare the number of pulses that each rule sends for one input and one error with the number that the gradient needs."""
+    """Compare the number of pulses that each rule sends for one input and error with the number that the gradient requires."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
     for rule in RULES[:4]:  # at batch size 1, the rules "netted" and "stochastic" send the same pulses
         made = config.of(SynapseConfig, rule=rule)

@@ -35,7 +35,7 @@ ACCURACY = Measure("accuracy", "accuracy (%)", 100)
 NOTE = Note(
     "test accuracy; the learning rate of each point is the best one on validation digits; ",
     "test accuracy; all points have the same learning rate; ",
-    "the best learning rate is the lowest or the highest that was tried, so one outside this range might be better",
+    "the best learning rate is the lowest or highest one tried, so a rate outside this range might be better",
     failed="{failed} of {fits} runs stopped early because all hidden units were saturated",
     units="runs",
 )

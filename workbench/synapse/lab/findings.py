@@ -14,8 +14,8 @@ declare(
         "So the circuit, the update rule and the refresh are inferred, and nothing here reproduces the paper's own numbers.",
         "The network has 196 inputs, 100 hidden units and 10 outputs, and its devices have 64 levels. It is trained on 20,000 "
         "digits of the full MNIST at 14 x 14 pixels, with batch size 1. Every scheme runs at the best of four learning rates "
-        "(0.003 to 0.1). Two seeds choose the learning rate on held-out training digits, and five other seeds measure the accuracy at "
-        "this rate on test digits. `workbench figures synapse` computes all results again in a quarter of an hour.",
+        "(0.003 to 0.1). Two seeds choose the learning rate on held-out training digits, and five other seeds measure the "
+        "accuracy at this rate on test digits. `workbench figures synapse` computes all results again in a quarter of an hour.",
         main="abrupt",
         sentence="If pulses down change a conductance abruptly, unidirectional updating is {found} percentage points more "
         "accurate than push-pull updating. The claim that it beats every scheme that uses such pulses {state}.",

@@ -17,10 +17,10 @@ from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
-    """Return one row for each element of the arrays `times` and `column` of the judging rows.
+    """Return one row for each point of the curves in the judging rows, which are those of seeds that did not choose the rate.
 
-    The judging rows are those of the seeds that did not choose the learning rate. In the new rows, ``x`` is an element of the
-    array `times`, and ``accuracy`` is the corresponding element of the array `column` in percent.
+    `times` and `column` name two columns that hold arrays of equal length. In the new rows, ``x`` is an element of the array in
+    `times`, and ``accuracy`` is the corresponding element of the array in `column`, in percent.
     """
     return [
         {**row, "x": x, "accuracy": 100 * y}

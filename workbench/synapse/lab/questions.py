@@ -37,7 +37,7 @@ def _told_before(records: list[Record], rival: list[Record]) -> str:
 
 
 def _two_runs(one: str, pinned: str) -> Callable[[list[Record], list[Record]], str]:
-    """Return a function whose text gives the accuracy of the scheme `one` in this run and of `pinned` in the pinned run."""
+    """Return a function that returns two accuracies as text: of `one` in this run, and of `pinned` in the pinned run."""
     return lambda now, rival: f"test accuracy {_ends(now)[one]:.1f} % ({one}), {_ends(rival)[pinned]:.1f} % ({pinned}, pinned)"
 
 
@@ -143,14 +143,14 @@ TRAIN = (
 ONE_SYNAPSE = (
     Question(
         "Where do random pulses lead?",
-        "A push-pull pair receives random pulses. Pulses up (ν = 1) and pulses down (ν = 10) are equally likely. Near which "
-        "conductance are both devices at the end?",
+        "A push-pull pair receives random pulses. Pulses up (ν = 1) and pulses down (ν = 10) are equally likely. Where in the "
+        "range are the conductances of both devices at the end?",
         ("near the middle", "near the top", "near the bottom"),
         lambda now, rival: int(np.argmin([abs(np.mean(now[-1]["plus"][-100:]) - place) for place in (0.5, 0.9, 0.15)])),
         {"scheme": "push-pull", "nonlinearity_up": 1.0, "nonlinearity_down": 10.0, "up": 0.5, "pulses": 1000},
         measured=lambda now, rival: f"the mean conductance g⁺ over the last 100 pulses is {np.mean(now[-1]['plus'][-100:]):.2f}",
         why="At most conductances, a step down is larger than a step up, so random pulses lower the conductance. On average, "
-        "they cancel only at the symmetry point, at which both steps are equal. Here this point is near the bottom of the "
-        "range. During training, the noise of the gradient has the same effect.",
+        "pulses up and down cancel only at the symmetry point, at which both steps are equal. Here this point is near the bottom "
+        "of the range. During training, the noise of the gradient has the same effect.",
     ),
 )  # fmt: skip

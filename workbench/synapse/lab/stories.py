@@ -81,5 +81,5 @@ def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) 
     return (
         f"The network answers {answer} ({right}). Its output for this digit is higher than that for {second} by {lead:.2f}, on a "
         f"scale from 0 to 1. Hidden unit {record['unit']} receives a current of {plus:.2f} through its g⁺ devices and "
-        f"{minus:.2f} through the others; the difference is {signed(plus - minus, 2)}."
+        f"{minus:.2f} through its other devices; the difference is {signed(plus - minus, 2)}."
     )

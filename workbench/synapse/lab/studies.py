@@ -51,7 +51,7 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
     yield config.point("reference, shifted", {"response": "abrupt LTD"}, **SHIFTED, **RESPONSES["abrupt LTD"])
     yield config.point("uni, no refresh", {"response": "linear"}, scheme="uni", refresh="none", **LINEAR)
     # Without refresh, a lower learning rate is best. Each of the following points has one fixed rate. One of these rates is the
-    # best rate with refresh, so this point shows the effect of refresh at the same rate.
+    # best rate with refresh, so the point with this rate shows the effect of refresh at the same rate.
     for rate in config.rates:
         knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
         yield Point(
@@ -81,7 +81,7 @@ class LevelsConfig(StudyConfig):
     paper="accuracy against the number of conductance levels (dynamic range)",
 )
 def levels(config: LevelsConfig) -> Iterator[Point]:
-    """Measure accuracy against the number of levels for each scheme; software back-propagation is the target."""
+    """Measure accuracy against the number of levels for each scheme, and the accuracy of software for comparison."""
     yield config.point("software", {"levels": 64}, **SOFTWARE)
     for count in (8, 16, 32, 64, 128, 256, 1024):
         yield from config.schemes({"levels": count}, levels=count)
@@ -131,7 +131,7 @@ def abruptness(config: StudyConfig) -> Iterator[Point]:
     paper="accuracy against device-to-device variation, for each updating method",
 )
 def variation(config: StudyConfig) -> Iterator[Point]:
-    """Measure accuracy against the step spread and the range spread, also for weights trained in software and then written."""
+    """Measure accuracy against the step spread and the range spread, for each scheme and for weights trained in software."""
     for kind, name in (("step", "step_spread"), ("range", "range_spread")):
         for sigma in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
             at = {"kind": kind, "sigma": sigma}
