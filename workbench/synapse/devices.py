@@ -39,11 +39,11 @@ class Device:
 
     def rise(self, g: Tensor) -> Tensor:
         """Return the increase of `g` by one potentiating pulse, before the result is clipped to [0, 1]."""
-        raise TypeError("Device.rise is abstract: expected a subclass that defines it")
+        raise TypeError("Device.rise is abstract; use a subclass that defines it")
 
     def fall(self, g: Tensor) -> Tensor:
         """Return the decrease of `g` by one depressing pulse, before the result is clipped to [0, 1]."""
-        raise TypeError("Device.fall is abstract: expected a subclass that defines it")
+        raise TypeError("Device.fall is abstract; use a subclass that defines it")
 
     def many(self, g: Tensor, pulses: Tensor, up: bool) -> Tensor:
         """Return the conductances, clipped to [0, 1], after several pulses in the same direction.
@@ -82,7 +82,7 @@ class Device:
 
         The first conductance is `start`. The pulses are potentiating if `up` is True, and depressing otherwise.
         """
-        raise TypeError("Device.walk is abstract: expected a subclass that defines it")
+        raise TypeError("Device.walk is abstract; use a subclass that defines it")
 
     def ladder(self) -> Tensor:
         """Return the ladder: the conductances after 0, 1, 2, ... potentiating pulses from g = 0, in float64.
@@ -114,7 +114,7 @@ class Device:
 
     def biased(self, bias: float) -> Device:
         """Return the device with steps up multiplied by ``1 + bias`` and steps down multiplied by ``1 - bias``."""
-        raise TypeError("Device.biased is abstract: expected a subclass that defines it")
+        raise TypeError("Device.biased is abstract; use a subclass that defines it")
 
     def symmetry_point(self) -> float | None:
         """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
@@ -138,7 +138,7 @@ class Affine(Device):
 
     def coefficients(self) -> tuple[float, float, float, float]:
         """Return the coefficients ``(a_up, b_up, a_down, b_down)`` of the steps."""
-        raise TypeError("Affine.coefficients is abstract: expected a subclass that defines it")
+        raise TypeError("Affine.coefficients is abstract; use a subclass that defines it")
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
         g = torch.full((pulses + 1,), start, dtype=torch.float64)

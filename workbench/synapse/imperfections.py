@@ -29,7 +29,7 @@ class ImperfectionConfig(Config):
         False,
         "published noise",
         "Uses the spreads and the noise of the published device in place of step spread, range spread and cycle noise.",
-        when=(lambda c: c.device in CATALOGUE, "only published devices have published spreads and noise"),
+        when=(lambda c: c.device in CATALOGUE, "the device is not a published one, so it has no published noise"),
     )
     step_spread: float = knob(
         0.0,

@@ -165,7 +165,8 @@ def _control(records: list[Record]) -> Verdict:
 def _symmetric(records: list[Record]) -> Verdict:
     """Check that `uni` has no advantage over other schemes if LTD retraces LTP.
 
-    `uni` must be less accurate than `alternating`, and less than `MARGIN` points more accurate than `push-pull` and `reference`.
+    The lead of `uni` over `alternating` must be negative. Its leads over `push-pull` and `reference` must be below `MARGIN`
+    points.
     """
     point = {"response": "nu = 5, retraced"}
     uni = accuracy(records, "uni", **point)
