@@ -374,7 +374,9 @@ def test_a_missing_file_is_an_invitation_and_a_noisy_curve_asks_for_smooth(tmp_p
     panel.set(device="measured")
     assert panel.view["errors"] == {}
     said = panel.view["to_choose"]["curve"]
-    assert said.startswith("choose a CSV file: columns ltp and ltd (the conductance before the first and after each pulse)")
+    assert said.startswith(
+        "choose a CSV file: columns ltp and ltd (the conductances before the first pulse and after each pulse)"
+    )
     assert panel.view["stale"].endswith("choose a file")
     assert not panel.view["failed"]
     idle = panel.view["idle"]

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from workbench.synapse.devices import Affine, Device, Exponential
 
 # NeuroSim's label is this factor times the largest distance of the normalised curve from the straight line. The factor was
-# fitted to the 900 rows of NeuroSim's table, which is not distributed here. Each row alone gives a factor from 10.10151 to
+# fitted to the 900 rows of NeuroSim's table, which is not part of Workbench. The factors of single rows range from 10.10151 to
 # 10.10155.
 LABEL = 10.1015254
 
@@ -44,8 +44,8 @@ def nonlinearity(label: float) -> float:
 def neurosim_parameters(device: Exponential) -> dict[str, float]:
     """Return NeuroSim's parameters of an exponential device, for LTP (potentiation) and for LTD (depression).
 
-    The parameters are A, divided by the number of pulses, and the nonlinearity label NL. The label of LTD is negative if LTD
-    is mirrored.
+    ``A_LTP`` and ``A_LTD`` are NeuroSim's A, divided by the number of pulses. ``NL_LTP`` and ``NL_LTD`` are the nonlinearity
+    labels. If LTD is mirrored, its label is negative.
     """
     up, down = device.nonlinearity_up, device.nonlinearity_down
     label = neurosim_label(down)
@@ -60,21 +60,21 @@ def neurosim_parameters(device: Exponential) -> dict[str, float]:
 def aihwkit_parameters(device: Device) -> dict[str, float]:
     """Return the parameters of the aihwkit LinearStepDevice with the same response, for weights in [-1, 1].
 
-    Noise and device-to-device variation are switched off. Every device with affine steps has such parameters, including
-    the exponential device. The documentation of aihwkit 1.1.0 describes SoftBoundsPmaxDevice as an exponential device, but
-    we measured that it reaches the end of its range after half of its `p_max` pulses. So LinearStepDevice is used instead.
-    Raises ValueError if the steps of the device are given by a table, or if they grow towards the end of the range.
+    Noise and device-to-device variation are switched off. A device has such parameters if its steps are affine and do not grow
+    towards the end of the range. This includes the exponential device with mirrored LTD. The documentation of aihwkit 1.1.0
+    describes SoftBoundsPmaxDevice as an exponential device, but we measured that it reaches the end of its range after half of
+    its `p_max` pulses. So LinearStepDevice is used instead. Raises ValueError for all other devices.
     """
     if not isinstance(device, Affine):
         raise ValueError(
-            f"{type(device).__name__} of {device.levels} levels: expected affine steps; use an exponential, linear or "
-            "linear-step device"
+            f"{type(device).__name__} of {device.levels} levels: expected affine steps, but its steps are given by a table; use "
+            "an exponential, linear or linear-step device"
         )
     a, b, c, d = device.coefficients()
     if b < 0 or d < 0:
         raise ValueError(
-            "steps grow towards the end of the range (retraced LTD): expected steps that shrink, since aihwkit 1.1.0 "
-            "ignores the sign of a slope; use mirrored LTD"
+            "steps grow towards the end of the range (retraced LTD): expected steps that shrink or stay constant, since aihwkit "
+            "1.1.0 ignores the sign of a slope; use mirrored LTD"
         )
     up, down = 2 * a - b, 2 * c + d  # the steps at weight 0, if weights range from -1 to 1
     larger = max(up, down)

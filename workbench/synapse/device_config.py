@@ -41,7 +41,7 @@ def _ratio_unknown(config: Any) -> bool:
 
 EXAMPLE = "data/examples/device-curve.csv"
 HAS_LEVELS = (lambda c: c.device in LAWS, "published and measured devices have a fixed number of levels")
-NO_LTD = "not used by the unidirectional scheme, which has no LTD, nor by devices with a fixed response"
+NO_LTD = "the unidirectional scheme sends no LTD pulses, and not every device has this parameter"
 SHAPED = ("exponential", "linear-step", "power")
 
 
@@ -52,7 +52,8 @@ class DeviceConfig(Config):
     device: Law = knob(
         "exponential",
         "device",
-        "A type of response, or a published device with its own levels and shape.",
+        "The response law of the device, or a published device, which has its own levels and shape. measured reads the device "
+        "from a CSV file.",
         essential=True,
         names={
             name: name.replace("(recalled)", "(from memory, not checked)")
@@ -63,10 +64,10 @@ class DeviceConfig(Config):
     curve: str = knob(
         "",
         "measured curve",
-        "A CSV file with the conductance of a device, in any unit: column ltp during pulses up, and column ltd during pulses "
-        "down. Row 1 is the conductance before the first pulse; if it is the one after it, add a column pulse that counts from "
-        "1. Or columns g, up and down: the step of one pulse at each conductance g, as shares of the range. "
-        f"Example: {EXAMPLE}",
+        "A CSV file. Column ltp holds the conductances of a device during pulses up, and column ltd those during pulses down, in "
+        "any unit. The first row is the conductance before the first pulse. If it is the conductance after the first pulse, add "
+        "a column pulse that counts from 1. Alternatively, columns up and down give the size of a step up and of a step down at "
+        f"the conductance in column g, as shares of the range. Example: {EXAMPLE}",
         file=".csv",
         when=(lambda c: c.device == "measured", "only the device measured is read from a file"),
     )
@@ -90,7 +91,7 @@ class DeviceConfig(Config):
     levels_down: int = knob(
         0,
         "levels, LTD",
-        "The number of pulses from Gmax back to Gmin. 0 means as many as from Gmin to Gmax.",
+        "The number of pulses from Gmax back to Gmin. 0 stands for the value of levels.",
         low=0,
         high=1_000_000,
         choices=(0, 16, 32, 64, 128, 256, 1024),
@@ -99,13 +100,13 @@ class DeviceConfig(Config):
     nonlinearity_up: float = knob(
         0.0,
         "nonlinearity up",
-        "The shape nu of potentiation (LTP). 0 gives a straight line, a large value large first steps. For linear-step it is "
-        "ten times the slope (at most 10), for power the exponent.",
+        "The shape nu of potentiation (LTP). 0 gives a straight line, and a large value gives large first steps. For "
+        "linear-step, nu is ten times the slope, which is at most 1. For power, nu is the exponent.",
         low=0.0,
         high=20.0,
         step=0.1,
         essential=True,
-        when=(lambda c: c.device in SHAPED, "this device has a fixed shape"),
+        when=(lambda c: c.device in SHAPED, "this device has no shape nu that can be set"),
     )
     nonlinearity_down: float = knob(
         0.0,
@@ -135,8 +136,8 @@ class DeviceConfig(Config):
     on_off: float = knob(
         10.0,
         "Gmax / Gmin",
-        "The ratio of the largest to the smallest conductance. It affects currents and drift, but not training, since a pair "
-        "cancels Gmin.",
+        "The ratio of the largest to the smallest conductance. It affects currents and drift. It does not affect training, "
+        "because Gmin cancels in the difference of a pair.",
         low=1.01,
         high=1e6,
         log=True,
@@ -169,12 +170,12 @@ class DeviceConfig(Config):
         path = self.curve_path
         if not self.curve:
             raise ValueError(
-                "curve='': choose a CSV file: columns ltp and ltd (the conductance before the first and after each pulse), or "
-                f"columns g, up and down (the steps). Example: {EXAMPLE}"
+                "curve='': choose a CSV file: columns ltp and ltd (the conductances before the first pulse and after each "
+                f"pulse), or columns g, up and down (the sizes of the steps up and down at each g). Example: {EXAMPLE}"
             )
         if not os.path.isfile(path):
             where = datasets.searched(self.curve)
-            raise ValueError(f"curve={self.curve!r}: there is no such file{where}; expected a CSV file, such as {EXAMPLE}")
+            raise ValueError(f"curve={self.curve!r}: there is no such file{where}; expected a CSV file, for example {EXAMPLE}")
         try:
             return _read_device(str(path), self.smooth, path.stat().st_mtime_ns)
         except ValueError as error:
@@ -182,7 +183,7 @@ class DeviceConfig(Config):
 
     @property
     def curve_path(self) -> Path:
-        """The path of the measured curve. A relative path is searched in the current folder, then in the project folder."""
+        """The path of the measured curve. A relative path is looked up in the current folder, then in the project folder."""
         return datasets.own_path(self.curve)
 
     def known_ratio(self) -> float | None:

@@ -39,11 +39,11 @@ class Device:
 
     def rise(self, g: Tensor) -> Tensor:
         """Return the increase of `g` by one potentiating pulse, before the result is clipped to [0, 1]."""
-        raise TypeError("Device.rise is abstract: expected a subclass that defines it")
+        raise TypeError("Device.rise is abstract; use a subclass that defines it")
 
     def fall(self, g: Tensor) -> Tensor:
         """Return the decrease of `g` by one depressing pulse, before the result is clipped to [0, 1]."""
-        raise TypeError("Device.fall is abstract: expected a subclass that defines it")
+        raise TypeError("Device.fall is abstract; use a subclass that defines it")
 
     def many(self, g: Tensor, pulses: Tensor, up: bool) -> Tensor:
         """Return the conductances, clipped to [0, 1], after several pulses in the same direction.
@@ -82,7 +82,7 @@ class Device:
 
         The first conductance is `start`. The pulses are potentiating if `up` is True, and depressing otherwise.
         """
-        raise TypeError("Device.walk is abstract: expected a subclass that defines it")
+        raise TypeError("Device.walk is abstract; use a subclass that defines it")
 
     def ladder(self) -> Tensor:
         """Return the ladder: the conductances after 0, 1, 2, ... potentiating pulses from g = 0, in float64.
@@ -98,10 +98,11 @@ class Device:
         return found[: max(self.levels, useful) + 1]
 
     def staircase(self) -> tuple[Tensor, Tensor]:
-        """Return the conductances of the usual measurement of a device: first pulses up, then pulses down.
+        """Return the conductances in the usual measurement of a device: first pulses up, then pulses down.
 
         The first tensor holds the conductances during `levels` pulses up from g = 0. The second tensor holds those during
-        `levels_down` pulses down from the conductance reached. Each tensor includes the conductance before its first pulse.
+        `levels_down` pulses down, which start at the last conductance of the first tensor. Each tensor includes the conductance
+        before its first pulse.
         """
         rise = self.walk(0.0, self.levels, True)
         return rise, self.walk(rise[-1].item(), self.levels_down, False)
@@ -113,13 +114,13 @@ class Device:
 
     def biased(self, bias: float) -> Device:
         """Return the device with steps up multiplied by ``1 + bias`` and steps down multiplied by ``1 - bias``."""
-        raise TypeError("Device.biased is abstract: expected a subclass that defines it")
+        raise TypeError("Device.biased is abstract; use a subclass that defines it")
 
     def symmetry_point(self) -> float | None:
         """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
 
         If pulses up and down are random and equally likely, the mean conductance converges to this point. Returns None if
-        the conductance converges to no such point, for example if steps up and down cancel at every conductance.
+        the device has no such point, for example if steps up and down cancel at every conductance.
         """
 
         def gap(g: float) -> float:
@@ -127,17 +128,17 @@ class Device:
             return (self.rise(at) - self.fall(at)).item()
 
         if not gap(0.0) > 1e-12 or not gap(1.0) < -1e-12:
-            return None  # the two steps are equal everywhere, or they do not drive g inwards from both ends
+            return None  # the two steps are equal everywhere, or they do not move g away from both ends of the range
         return float(brentq(gap, 0.0, 1.0, xtol=1e-14))
 
 
 @dataclass(frozen=True)
 class Affine(Device):
-    """A device with steps affine in g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
+    """A device whose steps are affine functions of g: ``rise(g) = a_up - b_up g`` and ``fall(g) = a_down + b_down g``."""
 
     def coefficients(self) -> tuple[float, float, float, float]:
         """Return the coefficients ``(a_up, b_up, a_down, b_down)`` of the steps."""
-        raise TypeError("Affine.coefficients is abstract: expected a subclass that defines it")
+        raise TypeError("Affine.coefficients is abstract; use a subclass that defines it")
 
     def walk(self, start: float, pulses: int, up: bool) -> Tensor:  # noqa: D102
         g = torch.full((pulses + 1,), start, dtype=torch.float64)
@@ -172,7 +173,7 @@ def geometric(pulses: Tensor, b: float | Tensor) -> Tensor:
     b = torch.as_tensor(b, dtype=torch.float64).clamp(max=1 - 1e-15)  # if b >= 1, the first pulse reaches the end
     n = pulses.double()
     growth = (n * torch.log1p(-b)).clamp(max=700.0)
-    straight = b.abs() < 1e-18  # in float64, 1 - b equals 1, and the logarithm may be flushed to 0
+    straight = b.abs() < 1e-18  # for such a b, 1 - b equals 1 in float64, and the logarithm may be flushed to 0
     return torch.where(straight, n, -torch.expm1(growth) / torch.where(straight, 1.0, b))
 
 
@@ -203,7 +204,8 @@ class Exponential(Affine):
             value = getattr(self, name)
             if not 0 <= value <= 500:
                 raise ValueError(
-                    f"{name}={value}: expected nu from 0 (linear) to 500; convert a NeuroSim label with conversions.nonlinearity"
+                    f"{name}={value}: expected nu from 0 (linear) to 500; if this is a NeuroSim label, convert it with "
+                    "conversions.nonlinearity"
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
@@ -250,7 +252,7 @@ class AffineStep(Affine):
         super().__post_init__()
         for name, end in (("up", self.up[0] - self.up[1]), ("down", self.down[0] + self.down[1])):
             if not (getattr(self, name)[0] >= 0 and -1e-12 <= end < math.inf):
-                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 at both ends of the range")
+                raise ValueError(f"{name}={getattr(self, name)}: expected coefficients that give steps of at least 0 in [0, 1]")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         return *self.up, *self.down
@@ -275,7 +277,8 @@ class LinearStep(Affine):
         for name in ("slope_up", "slope_down"):
             if not -1 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    f"{name}={getattr(self, name)}: expected -1 to 1; a pulse at an end would change g in the opposite direction"
+                    f"{name}={getattr(self, name)}: expected a slope from -1 to 1; otherwise, pulses at one end of the range "
+                    "would move g in the wrong direction"
                 )
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102

@@ -20,7 +20,8 @@ OWN = (lambda c: not _own_noise(c), "published noise is on, so the value of the 
 class ImperfectionConfig(Config):
     """The knobs of device imperfections.
 
-    A spread is a standard deviation from device to device. It is relative, except for the absolute `asymmetry_spread`.
+    A spread is a standard deviation from device to device. All spreads are relative to the mean, except `asymmetry_spread`,
+    which is absolute.
     """
 
     title: ClassVar[str] = "imperfections"
@@ -28,7 +29,7 @@ class ImperfectionConfig(Config):
         False,
         "published noise",
         "Uses the spreads and the noise of the published device in place of step spread, range spread and cycle noise.",
-        when=(lambda c: c.device in CATALOGUE, "only published devices have spreads and noise of their own"),
+        when=(lambda c: c.device in CATALOGUE, "the device is not a published one, so it has no published noise"),
     )
     step_spread: float = knob(
         0.0,
@@ -42,7 +43,7 @@ class ImperfectionConfig(Config):
     range_spread: float = knob(
         0.0,
         "range spread",
-        "The relative standard deviation of Gmax from device to device. Steps scale with it.",
+        "The relative standard deviation of Gmax from device to device. The steps of a device are proportional to its Gmax.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -60,11 +61,11 @@ class ImperfectionConfig(Config):
     pair_correlation: float = knob(
         0.0,
         "pair correlation",
-        "The correlation of these spreads between the two devices of a pair. 1 gives both the same steps, range and shape.",
+        "The correlation between the two devices of a pair. At 1, both have the same step size, range, shape and asymmetry.",
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "all devices are the same"),
+        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "all devices are equal"),
     )
     asymmetry: float = knob(
         0.0,
@@ -108,7 +109,7 @@ class ImperfectionConfig(Config):
     write_noise: float = knob(
         0.0,
         "write noise",
-        "The standard deviation of the error with which a weight is stored at each write, as a share of the largest weight.",
+        "The standard deviation of the error of a stored weight, as a share of the largest weight. Each write has a new error.",
         low=0.0,
         high=0.5,
         step=0.01,
@@ -117,7 +118,8 @@ class ImperfectionConfig(Config):
     read_noise: float = knob(
         0.0,
         "read noise",
-        "The standard deviation of the noise on each summed current, forward and backward. A sum of 1 is a full activation.",
+        "The standard deviation of the noise on each summed current, in the forward and the backward pass. A sum of 1 gives the "
+        "largest activation.",
         low=0.0,
         high=1.0,
         step=0.01,

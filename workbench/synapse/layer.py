@@ -26,7 +26,7 @@ from workbench.synapse.devices import geometric
 from workbench.synapse.tables import Table, interpolate
 from workbench.synapse.variation import draw_laws
 
-# The names of the statistics. Each one is a count for one layer, from its creation on.
+# The names of the statistics. Each one counts events in one layer since the layer was created.
 STATS = (
     "pulses",  # training pulses sent to all devices
     "clipped",  # training pulses sent to a device that was already at the end of its range
@@ -44,11 +44,11 @@ class SynapseLayer(nn.Module):
     """A layer of ``(inputs, outputs)`` synapses.
 
     The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
-    (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` is ``scale (g+ - g-)`` plus write noise;
-    only with the rule `float` it is trained by itself. The argument `scale` is the largest weight. The attribute `scale` is
-    twice as large in the scheme `reference`, because only one of the two conductances changes there. Programming assumes the
-    `average` device, which has no variation, because the individual devices are not known. Random numbers depend only on the
-    config's seed, the step and the layer's `index`.
+    (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` is ``scale (g+ - g-)`` plus write noise.
+    With the rule `float`, training changes `weight` directly and does not use `g`. The argument `scale` is the largest
+    weight. The attribute `scale` is twice as large in the scheme `reference`, because only one of the two conductances changes
+    there. Programming assumes the `average` device, which has no variation, because the individual devices are not known.
+    Random numbers depend only on the config's seed, the step and the layer's `index`.
     """
 
     def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
@@ -61,7 +61,7 @@ class SynapseLayer(nn.Module):
         self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the conductance difference
         generator = torch.Generator().manual_seed(counter.key(config.seed, index, counter.START))
         start = (2 * torch.rand(inputs, outputs, generator=generator, dtype=torch.float64) - 1) / inputs**0.5
-        # A separate generator, so that spreads do not change the initial weights.
+        # The devices have a separate generator, so the spreads do not change the initial weights.
         devices = torch.Generator().manual_seed(counter.key(config.seed, index, counter.DEVICES))
         laws = draw_laws(self.device_law, config, inputs, outputs, devices)
         self.clamped = laws.clamped
@@ -81,7 +81,8 @@ class SynapseLayer(nn.Module):
     def reference(self) -> float:
         """The conductance that represents weight 0 in the reference scheme.
 
-        It is the symmetry point if the config asks for it and the device has one. Otherwise it is 0.5.
+        If the knob `reference_point` is "symmetry point" and the device has a symmetry point, the reference is this point. In
+        all other cases, it is 0.5.
         """
         point = None if self.config.reference_point == "middle" else self.average.symmetry_point()
         return 0.5 if point is None else point
@@ -101,7 +102,7 @@ class SynapseLayer(nn.Module):
         return self.max_weight * (up + down) / 2 * (1 if self.config.scheme == "alternating" else 2)
 
     def _programmed(self, target: Tensor) -> Tensor:
-        """Return the conductances ``(2, in, out)`` that represent weights of `target` times the largest weight.
+        """Return the conductances ``(2, in, out)`` that represent the weights `target`, given as shares of the largest weight.
 
         Each conductance is rounded to the ladder of the average device (see `Device.ladder`), and then clipped to the range of
         the device that stores it. A fixed reference is not rounded.
@@ -246,8 +247,10 @@ class SynapseLayer(nn.Module):
     def refresh(self, step: int) -> None:
         """Rewrite saturating pairs (notebook 02-inside, step 4).
 
-        Refresh reads both devices of a pair, resets both, reads both again, and programs the missing difference into one of
-        them. The second read is needed because a reset has no effect on a device that is stuck above Gmin.
+        Refresh reads both devices of every pair. A pair is saturating if the `fullness` of both devices is above
+        `refresh_below`, and the `fullness` of at least one is above `refresh_above`. Refresh resets both devices of a
+        saturating pair, reads them again, and programs the missing difference into one of them. The second read is needed
+        because a reset has no effect on a device that is stuck above Gmin.
         """
         config, full = self.config, self.fullness()
         hit = (full.amax(0) > config.refresh_above) & (full.amin(0) > config.refresh_below)

@@ -1,4 +1,4 @@
-"""Claims of the public text of the paper and our own claims, with the checks that test them on MNIST.
+"""Claims of the paper's public text, and our own claims, with the checks that test them on MNIST.
 
 The file data/papers/synapse.csv lists what the public text reports. All points of one comparison are paired by seed: with the
 same seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
@@ -24,8 +24,8 @@ MUCH = 15.0  # percentage points: a larger gain counts as large
 SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
 FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
-# The kinds without variation, on linear and on nonlinear devices. The value of each is the prefix of the kinds of variation that
-# are compared with it.
+# The keys are the kinds without variation, on linear and on nonlinear devices. Each value is the prefix in the names of the kinds
+# of variation that are compared with this key.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
@@ -40,7 +40,7 @@ def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that schemes with pairs of devices are close to software at the most levels, and `uni` is not at the fewest."""
+    """Check that, with many levels, the schemes with pairs are close to software, and that, with few levels, `uni` is not."""
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
@@ -50,7 +50,7 @@ def _many_levels(records: list[Record]) -> Verdict:
             Finding(f"software minus {name} at {counts[-1]} levels, in points:", interval(gap), high=CLOSE)
             for name, gap in most.items()
         ),
-        Finding(f"software minus uni at {counts[0]} levels:", interval(fewest), low=CLOSE),
+        Finding(f"software minus uni at {counts[0]} levels, in points:", interval(fewest), low=CLOSE),
     )
 
 
@@ -62,7 +62,7 @@ def _beats(response: str, *others: str) -> Check:
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
-    """Return the percentage points of accuracy that a scheme loses by one kind of variation, one value for each seed.
+    """Return the percentage points of accuracy that a scheme loses through one kind of variation, one value for each seed.
 
     `rule` is the update rule, and `alike` is the kind without variation with which `kind` is compared.
     """
@@ -80,7 +80,7 @@ def _learned(records: list[Record], *schemes: str, alike: str = "none") -> list[
 
 
 def _compensates(records: list[Record]) -> Verdict:
-    """Check that `uni` loses little accuracy by each kind of variation, and less than the other schemes.
+    """Check that `uni` loses little accuracy through each kind of variation, and less than the other schemes.
 
     The claim holds if this is true for at least one combination of device response and update rule. Update rules with which one
     of the schemes does not learn are left out.
@@ -100,14 +100,15 @@ def _compensates(records: list[Record]) -> Verdict:
     for alike, prefix in RESPONSES.items():
         unable = [rule for rule in every if rule not in _learned(records, *SCHEMES, alike=alike)]
         parts += [f"{prefix}{rule}: not all schemes learn" for rule in unable]
-    text = "points lost at a spread of 0.3 of the step | of the range, for uni/alternating/push-pull: "
+    text = "points lost by uni/alternating/push-pull with a step spread of 0.3 | with a range spread of 0.3: "
     return verdict(*cases, any_of=True, measured=text + ("; ".join(parts) or "under no rule do all three schemes learn"))
 
 
 def _mismatch(records: list[Record]) -> Verdict:
-    """Check that `uni` loses less than half as much accuracy by variation if the two devices of each pair are equal.
+    """Check that `uni` loses less than half as much accuracy through variation if the two devices of each pair are equal.
 
-    This is checked for each update rule and kind of variation with which `uni` loses more than `CLOSE` points.
+    This is checked for each combination of an update rule and a kind of variation with which `uni` loses more than `CLOSE`
+    points.
     """
     findings = []
     for rule in _learned(records, "uni"):
@@ -115,8 +116,8 @@ def _mismatch(records: list[Record]) -> Verdict:
             lost, left = (_lost(records, "uni", rule, k) for k in (kind, f"{kind}, pairs alike"))
             if interval(lost).low > CLOSE or len(lost) < 2:
                 text = (
-                    f"{rule}, {kind}: uni loses {round(lost.mean())} points, {round(left.mean())} with equal pairs; "
-                    "half of the first exceeds the second by"
+                    f"{rule}, {kind}: uni loses {round(lost.mean())} points with unequal pairs, {round(left.mean())} with equal "
+                    "pairs; half of the first loss exceeds the second loss by"
                 )
                 findings.append(Finding(text, interval(lost / 2 - left), low=0))
     return verdict(*findings)
@@ -125,22 +126,25 @@ def _mismatch(records: list[Record]) -> Verdict:
 def _verified(records: list[Record]) -> Verdict:
     lost = _lost(records, "uni", "stochastic", "range .3, refresh verified")
     open_loop = _lost(records, "uni", "stochastic", "range .3").mean()
-    text = f"points that uni loses at range .3 (stochastic rule): {open_loop:.1f} with open-loop refresh, with write-verify"
+    text = (
+        f"points lost by uni at a range spread of 0.3 (stochastic rule): {open_loop:.1f} with open-loop refresh; "
+        "with write-verify refresh:"
+    )
     return verdict(Finding(text, interval(lost), high=CLOSE))
 
 
 def _needs_refresh(records: list[Record]) -> Verdict:
     """Check that refresh improves the accuracy of `uni`.
 
-    The gain must be at least `MUCH` points if training with and without refresh uses the same learning rate. It must be above 0
-    if each of the two uses the learning rate that is best for it.
+    If training with and without refresh uses the same learning rate, the gain must be above `MUCH` points. If each uses its own
+    best learning rate, the gain must be above 0.
     """
     rate = next(r["rate"] for r in judging_rows(records) if r["label"] == "uni" and r["response"] == "linear")
     uni = accuracy(records, "uni", response="linear")
     same, own = (accuracy(records, f"uni, no refresh{at}") for at in (f", rate {rate:g}", ""))
     return verdict(
         Finding(f"linear: points gained by refresh at the same learning rate ({rate:g}):", interval(uni - same), low=MUCH),
-        Finding("with the best learning rate of each:", interval(uni - own), low=0),
+        Finding("linear: points gained by refresh with separately chosen learning rates:", interval(uni - own), low=0),
     )
 
 
@@ -154,14 +158,15 @@ def _control(records: list[Record]) -> Verdict:
         uni, control, coarse = (accuracy(records, name, response=response) for name in SCHEMES)
         findings.append(Finding(f"{response}: control minus push-pull, in points:", interval(control - coarse), low=0))
         more = (control - coarse) - (uni - control)
-        findings.append(Finding("this exceeds uni minus control by", interval(more), low=0))
+        findings.append(Finding("this lead exceeds the lead of uni over the control by", interval(more), low=0))
     return verdict(*findings)
 
 
 def _symmetric(records: list[Record]) -> Verdict:
     """Check that `uni` has no advantage over other schemes if LTD retraces LTP.
 
-    It must be less accurate than `alternating`, and at most `MARGIN` points more accurate than `push-pull` and `reference`.
+    The lead of `uni` over `alternating` must be negative. Its leads over `push-pull` and `reference` must be below `MARGIN`
+    points.
     """
     point = {"response": "nu = 5, retraced"}
     uni = accuracy(records, "uni", **point)
@@ -182,7 +187,7 @@ def _single_step(records: list[Record]) -> Verdict:
     single, stochastic = ahead("single"), ahead("stochastic")
     return verdict(
         Finding("abrupt LTD, uni minus push-pull in points, stochastic rule:", interval(stochastic), low=0),
-        Finding("the single-step rule has a larger lead by", interval(single - stochastic), low=0),
+        Finding("the single-step rule increases this lead by", interval(single - stochastic), low=0),
     )
 
 
@@ -193,7 +198,7 @@ def _batches(records: list[Record]) -> Verdict:
 
     return verdict(
         *(
-            Finding(f"linear, {label}: batch size 10 minus 1, in points:", interval(change(label)), -CLOSE, CLOSE)
+            Finding(f"linear, {label}: batch size 10 minus batch size 1, in points:", interval(change(label)), -CLOSE, CLOSE)
             for label in ("uni", "push-pull")
         )
     )
@@ -220,29 +225,29 @@ declare(
         _beats("abrupt LTD", "alternating", "push-pull", "reference", "reference, shifted"),
     ),
     Claim(
-        "variation", "Unidirectional updating compensates device-to-device variation",
+        "variation", "Unidirectional updating compensates for device-to-device variation",
         "abstract, v2", "compensates", "synapse/compensation", _compensates,
     ),
     Claim(
         "mismatch",
-        "Ours: on linear devices unidirectional updating loses accuracy mainly because the two devices of a pair differ; equal "
-        "pairs remove more than half of the loss",
+        "Ours: on linear devices with variation, unidirectional updating loses accuracy mainly because the two devices of a pair "
+        "differ; pairs of equal devices remove more than half of the loss",
         OURS, "-", "synapse/compensation", _mismatch,
     ),
     Claim(
         "verified",
-        "Ours, a conjecture: unidirectional updating compensates variation if only the range varies and refresh is "
+        "Ours, a conjecture: unidirectional updating compensates for variation if only the range varies and refresh is "
         "write-verified",
         OURS, "-", "synapse/compensation", _verified,
     ),
     Claim(
         "transfer",
-        "Ours: at a step spread of 0.1 to 0.5, weights trained in software and written open-loop are more accurate than "
-        "training on the devices (stochastic rule)",
+        "Ours: at a step spread of 0.1 to 0.5, weights that are trained in software and then written open-loop are more accurate "
+        "than weights that are trained on the devices (stochastic rule)",
         OURS, "-", "synapse/variation",
-        better(  # at each spread of the step, it must be better than every scheme that is trained on the devices
+        better(  # at each step spread, the written weights must be better than every scheme that is trained on the devices
             ACCURACY, "software, then written", *SCHEMES, "reference", per="sigma", among=(0.1, 0.2, 0.3, 0.5), kind="step",
-            say=lambda one, other, sigma: f"spread {sigma:g}: written minus {other}, in points:",
+            say=lambda one, other, sigma: f"step spread {sigma:g}: written weights minus {other}, in points:",
         ),
     ),
     Claim(
@@ -251,7 +256,7 @@ declare(
     Claim(
         "granularity",
         "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step, since "
-        "the control with the same step has it too", OURS,
+        "the control, which has the same step size, has most of this advantage too", OURS,
         "-", "synapse/schemes", _control,
     ),
     Claim(
@@ -262,7 +267,7 @@ declare(
     ),
     Claim(
         "single",
-        "Ours: on abrupt LTD the lead of unidirectional updating over push-pull is larger with single steps (the ISCAS rule, "
+        "Ours: if LTD is abrupt, the lead of unidirectional updating over push-pull is larger with single steps (the ISCAS rule, "
         "which has no learning rate) than with stochastic pulse counts",
         OURS, "-", "synapse/rules", _single_step,
     ),
@@ -272,7 +277,8 @@ declare(
         "synapse/batches", _batches,
     ),
     Claim(
-        "94.5", "94.50 % accuracy on the MNIST training set with single steps on gated Schottky diodes", "Lim et al., ISCAS 2018",
-        "94.50 % (training set)", "", undecidable("the device curve, the network size and the number of epochs are not public"),
+        "94.5", "Single steps on gated Schottky diodes reach 94.50 % accuracy on the MNIST training set",
+        "Lim et al., ISCAS 2018", "94.50 % (training set)", "",
+        undecidable("the device curve, the network size and the number of epochs are not public"),
     ),
 )  # fmt: skip

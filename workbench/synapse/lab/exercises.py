@@ -17,7 +17,7 @@ def _unmoved() -> str:
         ]
         if list(ends[0]) == list(ends[1]):
             return scheme
-    raise AssertionError("no scheme is independent of LTD")
+    raise AssertionError("the weights depend on LTD under every update scheme; expected one scheme, uni, under which they do not")
 
 
 declare(
@@ -25,21 +25,21 @@ declare(
     Exercise(
         "A linear device with 50 levels has conductance g = 0.4. It receives 20 pulses up, then 30 pulses down. What is g now?",
         lambda: Exponential(50).pulse(0.4, up=20, down=30),
-        "each pulse changes g by 1/50, up or down",
+        "each pulse up adds 1/50 to g, and each pulse down subtracts 1/50",
         "0.4 + 20/50 - 30/50; g stays between 0 and 1 on the way, so no pulse is clipped",
     ),
     Exercise(
         "A device has 64 levels and the nonlinearities nu = 1 (potentiation, LTP) and nu = 10 (depression, LTD). Pulses up and "
-        "down are random and equally likely. Around which conductance does it settle?",
+        "down are random and equally likely. Around which conductance g does the device settle?",
         lambda: Exponential(64, 1.0, 10.0).symmetry_point(),
         "find the g at which the step up, a_p (g_inf - g), equals the step down, a_d (g - g_0)",
-        "below g = 0.15 a pulse up is larger than a pulse down; above it, a pulse down is larger",
+        "below g = 0.15 a step up is larger than a step down, and above g = 0.15 it is smaller",
     ),
     Exercise(
         "The nonlinearity nu of depression (LTD) is raised from 1 to 10. Under which update scheme do all weights stay the same? "
         "(uni, push-pull, alternating, reference)",
         _unmoved,
         "one of the four schemes never sends a depressing (LTD) pulse",
-        "it only raises g+ or g-, and the reset of a refresh is not an LTD pulse",
+        "this scheme only raises g+ or g-, and the reset of a refresh is not an LTD pulse",
     ),
 )

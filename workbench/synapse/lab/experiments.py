@@ -22,14 +22,14 @@ from workbench.synapse.lab.inside import delivered, random_pulses, walk
 from workbench.synapse.layer import SynapseLayer
 from workbench.synapse.measured import fit_exponential, is_curve, read_curve
 
-NO_PICTURE = "the paper's full text is not available to us, so it is unknown whether it has such a picture"
+NO_PICTURE = "the paper's full text is not available to us, so we do not know whether the paper has such a figure"
 
 
 class ResponseConfig(ImperfectionConfig, DeviceConfig):
     """One nominal device, and a few devices with variation."""
 
     swept = ("write_noise", "read_noise")
-    seed: int = knob(0, "device sample", "Seed of the varied devices that are drawn beside the nominal one.", low=0, high=100)
+    seed: int = knob(0, "device sample", "The seed of the devices with variation that are shown.", low=0, high=100)
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
@@ -107,10 +107,10 @@ def _labels(law: Any) -> list[float] | None:
 
 
 def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]]:
-    """Return the staircases of a few devices with the spreads and the noise of the config.
+    """Return the staircases of a few devices with the spreads, the cycle noise and the stuck devices of the config.
 
-    The list is empty if the config has no spreads and no noise. `at` lists the numbers of pulses after which the conductance is
-    recorded, and `top` is the number of pulses up.
+    The list is empty if the config has none of these imperfections. `at` lists the numbers of pulses after which the conductance
+    is recorded, and `top` is the number of pulses up.
     """
     made = config.of(SynapseConfig).resolved()
     spreads = "step_spread", "range_spread", "shape_spread", "asymmetry_spread", "cycle", "stuck"
@@ -130,7 +130,7 @@ SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):
-    """One synapse that receives random pulses. Pulses up and down may be equally likely or not."""
+    """One synapse that receives random pulses up and down."""
 
     title: ClassVar[str] = "pulses"
     swept = (
@@ -140,7 +140,7 @@ class OneSynapseConfig(SynapseConfig):
     pulses: int = knob(
         600,
         "pulses sent",
-        "Number of pulses that the synapse receives, one after the other.",
+        "The number of pulses that the synapse receives, one after the other.",
         low=10,
         high=3000,
         step=10,
@@ -149,7 +149,7 @@ class OneSynapseConfig(SynapseConfig):
     up: float = knob(
         0.5,
         "share of pulses up",
-        "Probability that a pulse raises the weight; all others lower it. At 0.5 both are equally likely.",
+        "The probability that a pulse raises the weight. All other pulses lower the weight.",
         low=0.0,
         high=1.0,
         step=0.01,
@@ -158,7 +158,7 @@ class OneSynapseConfig(SynapseConfig):
     refresh_every: int = knob(
         50,
         "refresh period",
-        "Number of pulses between two refreshes of the pair. 0 switches refresh off.",
+        "The number of pulses between two refreshes of the pair. 0 switches refresh off.",
         low=0,
         high=1000,
         step=10,
@@ -179,7 +179,7 @@ class OneSynapseConfig(SynapseConfig):
     instant=True,
 )
 def one_synapse(config: OneSynapseConfig, run: Any) -> Iterator[Record]:
-    """Show the two conductances of one synapse under a sequence of pulses, their path in the plane, and the weight."""
+    """Show how random pulses change the two conductances of one synapse, their path in the plane (g+, g-), and the weight."""
     law = config.make_device().biased(config.asymmetry)
     seen = walk(config, random_pulses(config.pulses, config.up, config.seed), compiled=True)
     every = -(-config.pulses // SHOWN)
@@ -218,7 +218,7 @@ class OneUpdateConfig(SynapseConfig):
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
     """Compare the number of pulses that each rule sends for one input and error with the number that the gradient requires."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
-    for rule in RULES[:4]:  # at batch size 1, the rules "netted" and "stochastic" are the same
+    for rule in RULES[:4]:  # at batch size 1, the rules "netted" and "stochastic" send the same pulses
         made = config.of(SynapseConfig, rule=rule)
         counts = delivered(made, config.x, config.delta, unit, 200)
         sizes, times = counts.abs().unique(return_counts=True)

@@ -35,7 +35,7 @@ ACCURACY = Measure("accuracy", "accuracy (%)", 100)
 NOTE = Note(
     "test accuracy; the learning rate of each point is the best one on validation digits; ",
     "test accuracy; all points have the same learning rate; ",
-    "the best learning rate is the lowest or highest one tried, so another one might be better",
+    "the best learning rate is the lowest or highest one tried, so a rate outside this range might be better",
     failed="{failed} of {fits} runs stopped early because all hidden units were saturated",
     units="runs",
 )
@@ -179,7 +179,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def astray(record: Record) -> float:
-    """Return the mean distance of the weight from the weight that ideal devices have after the same pulses."""
+    """Return the mean distance of the weight from the weight that ideal devices would have after the same pulses."""
     return float(np.abs(np.subtract(record["weight"], record["ideal"])).mean())
 
 
@@ -198,14 +198,14 @@ def _pulses(record: Record, key: str) -> np.ndarray:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the distribution and the mean of the pulses that each rule sends, and the number that the gradient requires."""
+    """Draw the distribution and the mean of the number of pulses that each rule sends, and the number that is required."""
     first = records[0]
     direction = "raise" if first["sign"] > 0 else "lower"
     right = sum(abs(r["mean"] - first["asked"]) < 0.1 for r in records)
     heading(
         fig,
         f"Required: {first['asked']:.2f} pulses; {right} of {len(records)} rules send about this number on average",
-        f"to {direction} the weight, which one pulse changes by {first['unit']:.4f}; 200 trials of each rule",
+        f"the pulses {direction} the weight; one pulse changes it by {first['unit']:.4f}; 200 trials for each rule",
     )
     most = max([2, *(max(record["sizes"]) for record in records)]) + 0.6
     height = 320 / len(records) - 24

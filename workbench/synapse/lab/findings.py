@@ -1,4 +1,4 @@
-"""The texts about networks of memory devices for README, in addition to the table of claims."""
+"""The text and the table on networks of memory devices in README, apart from the ledger of claims."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ declare(
     "synapse",
     Findings(
         "Networks of electronic synapse devices",
-        "Only the abstract of the paper, sibling papers and secondary sources. The full text is not public, so the circuit, "
-        "the update rule and the refresh are inferred, and nothing here reproduces the paper's own numbers.",
-        "Full MNIST at 14 x 14 pixels, a network of 196-100-10 units, devices with 64 levels, batch 1, 20,000 samples. Every"
-        " scheme runs at the best of four learning rates (0.003 to 0.1). Two seeds choose the rate on held-out training "
-        "digits, and five others measure it on test digits. `workbench figures synapse` computes everything again in a "
-        "quarter of an hour.",
+        "Only the abstract of the paper, related papers by the same authors, and secondary sources. The full text is not public. "
+        "So the circuit, the update rule and the refresh are inferred, and nothing here reproduces the paper's own numbers.",
+        "The network has 196 inputs, 100 hidden units and 10 outputs, and its devices have 64 levels. It is trained on 20,000 "
+        "digits of the full MNIST at 14 x 14 pixels, with batch size 1. Every scheme runs at the best of four learning rates "
+        "(0.003 to 0.1). Two seeds choose the learning rate on held-out training digits, and five other seeds measure the "
+        "accuracy at this rate on test digits. `workbench figures synapse` computes all results again in a quarter of an hour.",
         main="abrupt",
-        sentence="If the steps down are abrupt, unidirectional updating is {found} percentage points more accurate than "
-        "push-pull updating. The claim that it beats all schemes with steps down {state}.",
+        sentence="If pulses down change a conductance abruptly, unidirectional updating is {found} percentage points more "
+        "accurate than push-pull updating. The claim that it beats every scheme that uses such pulses {state}.",
         part="abrupt LTD: uni minus push-pull",
         tables=(Table("Test accuracy by the response of the devices", "synapse/schemes", ACCURACY, STYLE, "response", greek),),
     ),

@@ -1,4 +1,4 @@
-"""Experiments on the course of training: learning curves, conductances before and after refresh, and later drift."""
+"""Experiments that show changes over time: learning curves, conductances before and after refresh, and drift after training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CURVES: dict[str, dict[str, Any]] = {
 
 
 class LearningConfig(StudyConfig, CurveConfig):
-    """Learning curves."""
+    """Networks that are measured several times during training."""
 
 
 @comparison(
@@ -47,7 +47,7 @@ def learning(config: LearningConfig) -> Iterator[Point]:
 
 
 class RetentionConfig(StudyConfig, AgedConfig):
-    """Networks at several times after training."""
+    """Networks that are measured at several times after training."""
 
 
 @comparison(
@@ -65,7 +65,7 @@ def forgetting(config: RetentionConfig) -> Iterator[Point]:
 
 
 class HistogramsConfig(SynapseConfig):
-    """Conductances before and after each refresh."""
+    """A network whose conductances are recorded just before and just after each refresh."""
 
     swept = ("scheme", "rule")
     presets = {"smoke": {**SMOKE, "nonlinearity_up": 2.0}, "laptop": {**LAPTOP, "nonlinearity_up": 2.0}, "paper": NO_PAPER}
@@ -75,8 +75,8 @@ class HistogramsConfig(SynapseConfig):
         if not self.refreshes or self.samples < self.refresh_every or self.refresh_every % self.batch:
             raise ValueError(
                 f"refresh={self.refresh!r}, refresh_every={self.refresh_every}, samples={self.samples}, batch={self.batch}: "
-                "expected at least one refresh during training, at the end of a batch: switch refresh on, raise samples, or "
-                "choose a refresh_every that is a multiple of batch"
+                "expected at least one refresh during training, and refreshes only at the end of a batch: switch refresh on, "
+                "raise samples, or choose a refresh_every that is a multiple of batch"
             )
         return self
 
@@ -91,7 +91,7 @@ class HistogramsConfig(SynapseConfig):
 )
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
     """Record the conductances and weights of a unidirectional network just before and just after each refresh."""
-    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # the loop below calls refresh, to record both states
+    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # instead, the loop below calls refresh and records the states
     network, data = designs.networks[0], designs.data[0]
     for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
         designs.advance(samples)
@@ -112,7 +112,7 @@ def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]
         "samples": network.step,
         "histogram": torch.histc(g.float(), BINS, 0, 1) / len(g),
         "full": (g > 0.99).double().mean().item(),
-        "largest_change": moved.abs().max().item(),  # largest change of a weight by refresh, in units of the first step
+        "largest_change": moved.abs().max().item(),  # largest change of a weight by this refresh, in units of the unit step
         "accuracy": network.accuracy(data.x_test, data.labels_test),
         **network.counts(),
     }

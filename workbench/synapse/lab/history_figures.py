@@ -1,4 +1,4 @@
-"""Figures of the course of training: learning curves, drift after training, and conductances before and after refresh."""
+"""Figures of changes over time: learning curves, drift after training, and conductances before and after refresh."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
-    """Unroll two arrays of each final result: return a row for each pair of elements.
+    """Return one row for each point of the curves in the judging rows, which are those of seeds that did not choose the rate.
 
-    Final results are the rows of `records` that did not serve to choose the learning rate. In the new rows, ``x`` is an element
-    of the array `times`, and ``accuracy`` is the corresponding element of the array `column` in percent.
+    `times` and `column` name two columns that hold arrays of equal length. In the new rows, ``x`` is an element of the array in
+    `times`, and ``accuracy`` is the corresponding element of the array in `column`, in percent.
     """
     return [
         {**row, "x": x, "accuracy": 100 * y}
@@ -107,7 +107,7 @@ def draw_histograms(records: Sequence[Record]) -> Figure:
         title = (
             "Conductances before and after a refresh"
             if moved is None
-            else f"Refresh changes no weight by more than {moved:.2f} of the first step of a device"
+            else f"The last refresh changes no weight by more than {moved:.2f} times a device's first step"
         )
         finish(fig, title, "", {"before": "before refresh", "after": "after refresh"}, colours)
     return fig

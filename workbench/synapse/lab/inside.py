@@ -1,4 +1,4 @@
-"""One synapse pulse by pulse, for the teaching notebook, the live experiments and the tests."""
+"""Simulations of one synapse, pulse by pulse, for the teaching notebook, the live experiments and the tests."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def walk(config: SynapseConfig, pulses: Tensor, compiled: bool = False) -> dict[
     """Send signed pulses to one synapse, refresh it as configured, and record its state after each pulse.
 
     `pulses` has the shape ``(n,)``, and positive values raise the weight. If `compiled` is True, the compiled implementation is
-    used, which is fast enough for a picture that follows a slider.
+    used, which is fast enough to redraw a figure while a slider moves.
 
     Returns a dictionary of lists. ``plus``, ``minus`` and ``weight`` hold ``n + 1`` values of g+, g- and the weight; the first
-    value is the initial state. ``ideal`` holds ``n + 1`` weights of an ideal synapse, which has no limits and whose steps all
-    have the size `unit` of the layer. ``refreshed`` holds the numbers of the pulses after which the pair was rewritten.
+    value is the initial state. ``ideal`` holds the ``n + 1`` weights of an ideal synapse, which has no limits and whose steps
+    all have the size `unit` of the layer. ``refreshed`` lists the pulses, counted from 1, after which the pair was rewritten.
     """
     layer = one_synapse(config)
     ideal = [0.0, *(layer.unit * pulses.cumsum(0)).tolist()]

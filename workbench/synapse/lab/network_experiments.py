@@ -24,7 +24,7 @@ class UnitConfig(PulsedConfig):
     """Knobs of the experiments that show the synapses of one hidden unit."""
 
     unit: int = knob(
-        0, "hidden unit", "Number of the hidden unit whose synapses are shown, from 0.", low=0, high=lambda c: c.hidden[0] - 1
+        0, "hidden unit", "Index of the hidden unit whose synapses are shown.", low=0, high=lambda c: c.hidden[0] - 1
     )
 
 
@@ -63,7 +63,7 @@ class TrainConfig(UnitConfig):
     @model_validator(mode="after")
     def _two_schemes(self) -> Self:
         if self.rival == self.scheme:
-            raise ValueError(f"rival={self.rival!r}: equals the scheme; expected another update scheme, or software")
+            raise ValueError(f"rival={self.rival!r}: this is also the scheme; expected another update scheme, or software")
         return self
 
 
@@ -108,8 +108,8 @@ def train_two(config: TrainConfig, run: Any) -> Iterator[Record]:
 def _most_active(x: Tensor, count: int) -> list[int]:
     """Return the indices of `count` inputs with different mean brightness.
 
-    All inputs are sorted by their mean brightness, beginning with the brightest. The first one is chosen, and then the ones at
-    one tenth, two tenths, ... of this list.
+    All inputs are sorted by their mean brightness, beginning with the brightest. The function chooses the first input of this
+    list, and then the inputs at one tenth, two tenths, ... of the list.
     """
     order = x.mean(0).argsort(descending=True).tolist()
     return [order[max(k, len(order) * k // 10)] for k in range(count)]
@@ -136,7 +136,7 @@ class CurrentsConfig(UnitConfig):
         "digits shown",
         "Which test digits to choose from: those that the network gets right, those it gets wrong, or all.",
     )
-    digit: int = knob(0, "test digit", "Number of the shown digit among the digits of this kind, from 0.", low=0, high=199)
+    digit: int = knob(0, "test digit", "Index of the shown digit among the test digits of this kind.", low=0, high=199)
     presets = {"smoke": {"samples": 4000}, "laptop": LAPTOP, "paper": NO_PAPER}
 
 
@@ -152,7 +152,7 @@ def _trained(text: str) -> Perceptron:
     "synapse/currents", version=3, inputs=inputs, figure=network_figures.draw_currents, story=stories.tell_currents, instant=True
 )
 def currents(config: CurrentsConfig, run: Any) -> Iterator[Record]:
-    """Show one digit in a trained network: the two currents of a hidden unit pixel by pixel, all outputs, and the answer."""
+    """Show one digit in a trained network: the two currents of a hidden unit from each pixel, all outputs, and the answer."""
     base = config.of(SynapseConfig)
     network, data = _trained(base.model_dump_json()), digits_of(config)
     chosen = _chosen_digit(config, network, data)
@@ -184,6 +184,7 @@ def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> 
     found = (right if config.kind == "right" else ~right).nonzero().flatten()
     if config.digit >= len(found):
         raise ValueError(
-            f"digit={config.digit}: expected 0 to {len(found) - 1}, the test digits that the network gets {config.kind}"
+            f"digit={config.digit}: expected 0 to {len(found) - 1}, the indices of the test digits that the network gets "
+            f"{config.kind}; choose a smaller index"
         )
     return int(found[config.digit])

@@ -24,13 +24,13 @@ class TrainedConfig(SynapseConfig):
     """One network, which is trained either on its devices, or in software and then written to the devices."""
 
     transfer: bool = knob(
-        False, "transfer weights", "Train in software, then write the weights to the devices open-loop (by counted pulses)."
+        False, "transfer weights", "Trains in software, then writes the weights to the devices open-loop (by counted pulses)."
     )
 
 
 @fit("synapse/network", version=1, inputs=inputs, in_threads=True)
 def network(config: TrainedConfig, run: Run) -> Record:
-    """Train one network, and return its accuracy on validation and test digits and its numbers of pulses."""
+    """Train one network, and return its accuracy on validation digits and on test digits, and its numbers of pulses."""
     made = config.of(SynapseConfig)
     designs = train(made.replace(**SOFTWARE) if config.transfer else made)
     ((_, trained, data, error),) = designs
@@ -74,7 +74,7 @@ class CurveConfig(SynapseConfig):
 
 @fit("synapse/curve", version=1, inputs=inputs, in_threads=True)
 def curve(config: CurveConfig, run: Run) -> Record:
-    """Train one network, and measure its accuracy several times during training. The last measurement is the result."""
+    """Train one network, and measure its accuracy several times during training and at the end."""
     designs, found = Designs([config.of(SynapseConfig)]), {"samples": [], "accuracies": []}
     for look in range(1, config.looks + 1):
         designs.advance(config.samples * look // config.looks)
@@ -89,13 +89,13 @@ KINDS = ("power law", "PCM", "to Gmin", "to Gmax", "random")
 
 
 class AgedConfig(SynapseConfig):
-    """One network, long after training."""
+    """One network that is measured at several times after training."""
 
     title = "drift"
     exponent: float = knob(
         0.05,
         "drift exponent",
-        "Exponent v of the drift law t^-v; a large v is fast drift. Phase-change memory (PCM) has its own.",
+        "Exponent v of the drift law t^-v. A large v means fast drift. The kind PCM (phase-change memory) does not use it.",
         low=0.0,
         high=0.5,
         step=0.01,
@@ -103,7 +103,7 @@ class AgedConfig(SynapseConfig):
     exponent_spread: float = knob(
         0.3,
         "exponent spread",
-        "Device-to-device standard deviation of v, divided by its mean. Only the kind 'power law' has it.",
+        "Standard deviation of v from device to device, divided by the mean of v. Only the kind 'power law' uses this spread.",
         low=0.0,
         high=2.0,
         step=0.05,

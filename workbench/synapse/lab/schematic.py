@@ -13,7 +13,7 @@ FLOOR, TOP = 150, 36  # vertical positions in pixels: the bottom of a device, an
 
 
 def _device(axes: Axes, left: float, level: float, name: str, said: str, colour: str) -> None:
-    """Draw a device as a column that is filled to the share `level`, with an arrow that points upwards from there."""
+    """Draw a device as a column that is filled to the share `level`, and an arrow that points upwards from the filling level."""
     height = level * (FLOOR - TOP)
     axes.add_patch(Rectangle((left, TOP), 52, FLOOR - TOP, facecolor="none", edgecolor=FAINT))
     axes.add_patch(Rectangle((left, FLOOR - height), 52, height, facecolor=colour, alpha=0.75))
@@ -46,7 +46,7 @@ def draw(axes: Axes) -> None:
 declare(
     "synapse",
     draw,
-    "A weight is the difference between the conductances of two memory devices, and unidirectional updating only ever sends "
-    "pulses that increase one of them. When both devices of a pair are nearly full, a refresh empties them and writes the "
-    "difference again.",
+    "A weight is the difference between the conductances of two memory devices, and unidirectional updating only sends pulses "
+    "that increase one of the two conductances. When a conductance is near its maximum, a refresh resets both devices of the "
+    "pair and writes the difference again.",
 )

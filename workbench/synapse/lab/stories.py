@@ -29,14 +29,14 @@ def tell_one_synapse(records: Sequence[Record], config: Config, pinned: Pins = (
     """Describe the weight, the weight that ideal devices would have, the number of refreshes, and the state of the devices."""
     record = records[-1]
     full = [name for name, key in (("g⁺", "plus"), ("g⁻", "minus")) if record[key][-1] > 0.99]
-    state = f"; {' and '.join(full)} {'is' if len(full) == 1 else 'are'} at the highest conductance" if full else ""
+    state = f" Now {' and '.join(full)} {'is' if len(full) == 1 else 'are'} at the highest conductance." if full else ""
     if record["symmetry_point"] is not None and record["scheme"] != "uni":
         place, late = record["symmetry_point"], float(np.mean(record["plus"][-len(record["plus"]) // 4 :]))
-        state += f"; over the last quarter g⁺ averages {late:.2f}, and steps up and down are equal at {place:.2f}"
-    told = f"; the pair was refreshed {len(record['refreshed'])} times" if record["refreshed"] else ""
+        state += f" Over the last quarter of the pulses, g⁺ averages {late:.2f}; steps up and down are equal at g = {place:.2f}."
+    told = f" Number of refreshes: {len(record['refreshed'])}." if record["refreshed"] else ""
     return (
         f"The weight is {signed(record['weight'][-1], 2)}. With ideal devices (constant steps, no limits) it would be "
-        f"{signed(record['ideal'][-1], 2)}; on average the two weights differ by {astray(record):.2f}{told}{state}."
+        f"{signed(record['ideal'][-1], 2)}. On average the two weights differ by {astray(record):.2f}.{told}{state}"
     )
 
 
@@ -81,5 +81,5 @@ def tell_currents(records: Sequence[Record], config: Config, pinned: Pins = ()) 
     return (
         f"The network answers {answer} ({right}). Its output for this digit is higher than that for {second} by {lead:.2f}, on a "
         f"scale from 0 to 1. Hidden unit {record['unit']} receives a current of {plus:.2f} through its g⁺ devices and "
-        f"{minus:.2f} through the others; the difference is {signed(plus - minus, 2)}."
+        f"{minus:.2f} through its other devices; the difference is {signed(plus - minus, 2)}."
     )

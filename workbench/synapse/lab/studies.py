@@ -50,8 +50,8 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
         yield from config.schemes({"response": response}, **shape)
     yield config.point("reference, shifted", {"response": "abrupt LTD"}, **SHIFTED, **RESPONSES["abrupt LTD"])
     yield config.point("uni, no refresh", {"response": "linear"}, scheme="uni", refresh="none", **LINEAR)
-    # Without refresh, a lower learning rate is best. The following points have one fixed rate each. One of them has the rate that
-    # is best with refresh, so it shows the effect of refresh at the same rate.
+    # Without refresh, a lower learning rate is best. Each of the following points has one fixed rate. One of these rates is the
+    # best rate with refresh, so the point with this rate shows the effect of refresh at the same rate.
     for rate in config.rates:
         knobs = {"scheme": "uni", "refresh": "none", **LINEAR}
         yield Point(
@@ -66,7 +66,7 @@ class LevelsConfig(StudyConfig):
     def _levels_matter(self) -> Self:
         if self.device not in LAWS:
             raise ValueError(
-                f"device={self.device!r}: has its own number of levels; expected a response law, such as exponential"
+                f"device={self.device!r}: this device has its own number of levels; expected a response law, such as exponential"
             )
         return self
 
@@ -81,7 +81,7 @@ class LevelsConfig(StudyConfig):
     paper="accuracy against the number of conductance levels (dynamic range)",
 )
 def levels(config: LevelsConfig) -> Iterator[Point]:
-    """Measure accuracy against the number of levels for each scheme; software back-propagation is the target."""
+    """Measure accuracy against the number of levels for each scheme, and the accuracy of software for comparison."""
     yield config.point("software", {"levels": 64}, **SOFTWARE)
     for count in (8, 16, 32, 64, 128, 256, 1024):
         yield from config.schemes({"levels": count}, levels=count)
@@ -131,7 +131,7 @@ def abruptness(config: StudyConfig) -> Iterator[Point]:
     paper="accuracy against device-to-device variation, for each updating method",
 )
 def variation(config: StudyConfig) -> Iterator[Point]:
-    """Measure accuracy against the spread of step and of range for each scheme, and for weights written after training."""
+    """Measure accuracy against the step spread and the range spread, for each scheme and for weights trained in software."""
     for kind, name in (("step", "step_spread"), ("range", "range_spread")):
         for sigma in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
             at = {"kind": kind, "sigma": sigma}
@@ -169,10 +169,10 @@ def _batch(rule: str) -> dict[str, int]:
         *("published_noise", "scheme", "step_spread", "range_spread", "pair_correlation", "stuck"),
         *("rule", "batch", "refresh"),
     ),
-    paper="the claim that unidirectional updating compensates device-to-device variation (abstract, v2)",
+    paper="the claim that unidirectional updating compensates for device-to-device variation (abstract, v2)",
 )
 def compensation(config: StudyConfig) -> Iterator[Point]:
-    """Measure how much accuracy device-to-device variation and stuck devices cost each scheme, under every update rule."""
+    """Measure how much accuracy each scheme loses to device-to-device variation and stuck devices, under every update rule."""
     for rule in RULES:
         for kind, knobs in VARIATIONS.items():
             names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # the other schemes are never refreshed
@@ -223,7 +223,7 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_batches,
     presets={name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset for name, preset in SCALES.items()},
     swept=(*SHAPE, "scheme", "batch"),
-    paper="not in the public text: the effect of mini-batches, which hardware does not have (it pulses after each sample)",
+    paper="not in the public text: the effect of mini-batches (the hardware updates its weights after each sample)",
 )
 def batches(config: StudyConfig) -> Iterator[Point]:
     """Measure accuracy against the batch size, at the same learning rate for all batch sizes.
@@ -237,10 +237,10 @@ def batches(config: StudyConfig) -> Iterator[Point]:
 
 
 class FactorsConfig(StudyConfig):
-    """A device with several imperfections, which are removed one at a time.
+    """Networks of devices with several imperfections, which are removed one at a time.
 
-    By default, the device has the curve of Ag:a-Si with some spread and noise. The published cycle-to-cycle noise of Ag:a-Si is
-    larger than the default: 3.5 % of the range, which is 3.4 mean steps.
+    By default, the devices have the curve of Ag:a-Si, a step spread of 0.2, and cycle-to-cycle noise of one mean step. The
+    published cycle-to-cycle noise of Ag:a-Si is larger: 3.5 % of the range, which is 3.4 mean steps.
     """
 
     levels: int = vary(StudyConfig.model_fields["levels"], 97, essential=False, when=None)
@@ -261,8 +261,8 @@ class FactorsConfig(StudyConfig):
 )
 def factors(config: FactorsConfig) -> Iterator[Point]:
     """Measure the accuracy with one imperfection removed at a time."""
-    # With more levels, each step is smaller. Two cases are measured: the noise of a pulse shrinks in proportion to the step, or
-    # the noise stays the same.
+    # With more levels, each step is smaller. So two cases are measured: in one, the noise of a pulse shrinks in proportion to the
+    # step; in the other, the noise stays the same.
     sigma = config.cycle_of_range(config.levels)
     spreads = ("step_spread", "range_spread", "shape_spread", "asymmetry_spread")
     without: dict[str, dict[str, Any]] = {

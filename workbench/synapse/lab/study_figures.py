@@ -108,8 +108,8 @@ def draw_variation(records: Sequence[Record]) -> Figure:
     for kind in ("step", "range"):
         lost = _loss(records, {"kind": kind, "sigma": 0.0}, {"kind": kind, "sigma": 0.3})
         if lost:
-            words.append(f"of the {kind}: {lost}")
-    title = f"Points of accuracy lost at a spread of 0.3, {'; '.join(words)}" if words else "Accuracy against variation"
+            words.append(f"with a {kind} spread of 0.3: {lost}")
+    title = f"Points of accuracy lost {'; '.join(words)}" if words else "Accuracy against variation"
     return _lines(records, "sigma", title, "device spread (std. deviation / mean)", "kind")
 
 
@@ -146,7 +146,9 @@ def draw_schemes(records: Sequence[Record]) -> Figure:
     return _dots(
         records,
         "response",
-        f"Accuracy of unidirectional minus alternating, points: {words}" if words else "Update schemes by device response",
+        f"Unidirectional minus alternating accuracy, in points: {words}"
+        if words
+        else "Accuracy of the schemes by device response",
     )
 
 
@@ -174,7 +176,7 @@ def draw_rules(records: Sequence[Record]) -> Figure:
 
 
 def draw_compensation(records: Sequence[Record]) -> Figure:
-    """Draw the accuracy lost by each kind of variation (rows) under each update rule (columns), in one map for each scheme."""
+    """Draw one map for each scheme: the accuracy lost through each kind of variation (rows) under each update rule (columns)."""
     table, _ = accuracies(records, "rule", "kind")
     lost = {label: _lost(part) for label, part in table.groupby("label", sort=False)}
     most = max((part.max().max() for part in lost.values() if part.size), default=1.0)
@@ -188,12 +190,12 @@ def draw_compensation(records: Sequence[Record]) -> Figure:
             axes.tick_params(axis="x", rotation=60)
         worst = {label: part.max().max() for label, part in lost.items() if part.size and part.notna().any().any()}
         words = ", ".join(f"{SHORT[label]} {value:.0f}" for label, value in worst.items())
-        title = f"Largest loss of accuracy to variation, points: {words}" if words else "Points lost to variation"
+        title = f"Largest loss of accuracy through variation, in points: {words}" if words else "Points lost through variation"
         return finish(fig, title, note_of_means(records) + ". Negative numbers: points gained; dot: not measured")
 
 
 def _lost(part: pd.DataFrame) -> pd.DataFrame:
-    """Return the percentage points that one scheme loses by each kind of variation (rows) under each update rule (columns).
+    """Return the percentage points that one scheme loses through each kind of variation (rows) under each rule (columns).
 
     Each loss is relative to the accuracy on the same device response without variation.
     """
@@ -230,7 +232,7 @@ def draw_refresh(records: Sequence[Record]) -> Figure:
         title = (
             f"Points of accuracy gained by refresh every 1,000 samples: {', '.join(words)}"
             if words
-            else "Accuracy and pulses of refresh"
+            else "Accuracy and refresh pulses against the refresh period"
         )
         names = {name: greek(name) for name in REFRESH_COLOURS}
         return finish(fig, title, NOTE.of(records), names, REFRESH_COLOURS)
