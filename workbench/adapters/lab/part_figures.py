@@ -23,7 +23,7 @@ def draw_controls(records: Sequence[Record]) -> Figure:
         for axes, panel in zip(rows(fig, records, panels, STYLE, labels), panels, strict=True):
             few_ticks(axes, panel, records, labels)
         found = [
-            (LOSS.lead(records, control, whole[control]), f"{named(control)}:")
+            (LOSS.lead(records, control, whole[control]), f"{STYLE.name(control)}:")
             for control in ("orthogonal A", "W permuted", "without W")
             if control in whole
         ]
