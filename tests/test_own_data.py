@@ -235,7 +235,7 @@ def test_wrong_tables_are_refused_by_file_row_and_column(elsewhere):
         (elsewhere / "mine" / f"{name}.csv").unlink()
     with pytest.raises(
         KnobError,
-        match=r"^stream='mine': the number of tasks is 1; expected 2 to 30\. Save the samples of each task in a separate CSV file",
+        match=r"^stream='mine': the number of tasks is 1; expected 2 to 30\. Save the samples of each task in a separate CSV",
     ):
         ContinualConfig(stream=stream)
 

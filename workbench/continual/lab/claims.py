@@ -55,7 +55,9 @@ def _memory(*rivals: str) -> Check:
         stream = places(records, "stream")[0]
         ours = _kib(records, "classp", stream)
         found = [
-            Finding(f"memory of {rival} minus CLASSP's {ours:.0f} (KiB)", exactly(_kib(records, rival, stream) - ours), low=0)
+            Finding(
+                f"memory in KiB (CLASSP {ours:.0f}), {rival} minus CLASSP:", exactly(_kib(records, rival, stream) - ours), low=0
+            )
             for rival in rivals
         ]
         return verdict(*found)
@@ -70,7 +72,9 @@ def _pixels(records: list[Record]) -> Verdict:
     """
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
-    return verdict(Finding(f"memory of 200 images as bytes minus CLASSP's {ours:.0f} (KiB)", exactly(buffer - ours), low=0))
+    return verdict(
+        Finding(f"memory in KiB (CLASSP {ours:.0f}), 200 images as bytes minus CLASSP:", exactly(buffer - ours), low=0)
+    )
 
 
 def _part(without: str, text: str) -> Check:
