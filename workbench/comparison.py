@@ -60,8 +60,8 @@ class ComparisonConfig(Config):
     """The number of seeds on which settings are chosen, and the number of other seeds on which these settings are measured."""
 
     title = "seeds"
-    seeds: int = knob(5, "judging seeds", "Number of seeds on which each chosen setting is measured.", low=1, high=50)
-    choosing: int = knob(2, "choosing seeds", "Number of other seeds, on which the settings are chosen.", low=1, high=50)
+    seeds: int = knob(5, "judging seeds", "Number of other seeds, on which the chosen settings are measured.", low=1, high=50)
+    choosing: int = knob(2, "choosing seeds", "Number of seeds on which the settings are chosen.", low=1, high=50)
 
 
 def fit(
@@ -225,7 +225,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Remove and return the next `AHEAD` points, and the points that follow as long as they share work with these."""
+    """Remove and return the next `AHEAD` points, and the points after them until one shares no work with those removed."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):

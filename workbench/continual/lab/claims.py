@@ -156,7 +156,7 @@ declare(
         "continual/paper-pair", _beats("ewc-online"), _choice,
     ),
     Claim(
-        "ewc-scripted", "CLASSP is more accurate than EWC as in the author's program, at the paper's size", "abstract",
+        "ewc-scripted", "CLASSP is more accurate than the EWC of the author's program, at the paper's size", "abstract",
         NOT_PUBLIC, "continual/paper-pair", _beats("ewc, as scripted"),
     ),
     Claim(

@@ -172,7 +172,7 @@ def _run_of(config: ContinualConfig) -> Any:
     instant=True,
 )
 def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
-    """Show the sums of gradients, the effective learning rates, and the plasticity left in the weights of the first layer."""
+    """Show the sums of gradients and the effective rates of each layer, and the plasticity left in first-layer weights."""
     every, rule, names = _run_of(config)
     moment = every[config.moment]
     last = every[-1].layers

@@ -134,7 +134,7 @@ SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": 
 def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     """Draw one weight under four update rules, the distance that CLASSP moves the weight, and the mean step size.
 
-    The dashed line in the panel of the distance shows its upper bound.
+    The dashed line shows the upper bound of the distance.
     """
     record = records[-1]
     bound, way = record["bound"], record["way"][-1]

@@ -41,7 +41,7 @@ class PaperConfig(FitConfig):
     title: ClassVar[str] = "pair"
     first_passes: int = knob(4, "passes over MNIST", "Number of passes over MNIST, the first task.", low=1, high=20)
     tested: int = knob(
-        10_000, "test samples", "Largest number of test samples per set. More make the accuracy more precise, but take longer.",
+        10_000, "test samples", "Largest number of test samples per set. More samples are more precise, but take longer.",
         low=50, high=10_000, log=True,
     )  # fmt: skip
     scripted: bool = knob(
@@ -72,7 +72,7 @@ def _normalised(task: Task, most: int) -> Task:
 
 
 def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> Record:
-    """Return the accuracy on each set that the author's program prints. It is measured on training images with dropout active.
+    """Return, for each set, the accuracy that the author's program prints: on training images, with dropout active.
 
     Only the first `most` training images of each set are used.
     """
@@ -84,7 +84,7 @@ def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> 
 
 
 class Scripted(EWC):
-    """EWC as in the author's program: from the second pass on, a penalty pulls the weights towards another network.
+    """EWC as in the author's program: from the second pass on, a penalty pulls the weights towards those of another network.
 
     The penalty on each weight is multiplied by the Fisher information of that other network.
     """

@@ -85,7 +85,7 @@ def tell_threshold(records: Sequence[Record], config: Config, pinned: Pins = ())
 
 
 def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Describe where the weight ends under each update rule, and how much of its bound CLASSP has used."""
+    """Describe where the weight ends under each update rule, and how far CLASSP moves it in percent of the upper bound."""
     record = records[-1]
     ends = {name: record[f"weight_{name}"][-1] for name in ("paper", "adagrad", "sgd")}
     used = record["way"][-1] / max(record["bound"][-1], 1e-300)
