@@ -60,8 +60,8 @@ class ComparisonConfig(Config):
     """The number of seeds on which settings are chosen, and the number of other seeds on which these settings are measured."""
 
     title = "seeds"
-    seeds: int = knob(5, "judging seeds", "Number of other seeds, on which the chosen settings are measured.", low=1, high=50)
-    choosing: int = knob(2, "choosing seeds", "Number of seeds on which the settings are chosen.", low=1, high=50)
+    seeds: int = knob(5, "judging seeds", "Number of seeds on which each chosen setting is measured.", low=1, high=50)
+    choosing: int = knob(2, "choosing seeds", "Number of further seeds, on which the settings are chosen.", low=1, high=50)
 
 
 def fit(
@@ -155,7 +155,7 @@ def view(
 ) -> Callable[[Any], Iterable[Point]]:
     """Register a view, that is, another figure of a comparison. Returns a function that yields the points of the figure.
 
-    `of` is a function decorated with `comparison`, whose fits, reference records, version and presets the view uses.
+    `of` is a function decorated with `comparison`. The view uses its fits, reference records, version and presets.
     ``only(place)`` gets the label and the coordinates of a point as one mapping, and returns whether the figure includes the
     point. The knobs in `swept` are hidden, cannot be set, and are removed from the presets. `about` becomes the docstring.
     """

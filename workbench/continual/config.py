@@ -58,8 +58,8 @@ class StreamConfig(Config):
     features: Literal["words", "minilm", "numbered"] = knob(
         "words",
         "sentence features",
-        "How a sentence becomes the input of the network. words: a bag of hashed words. minilm: the sentence embedding of MiniLM. "
-        "numbered: one number per word, for the network of the paper.",
+        "How a sentence becomes the input of the network. words: a bag of hashed words. minilm: the sentence embedding of "
+        "MiniLM. numbered: one number per word, for the network of the paper.",
         when=OF_TEXTS,
     )
     labels: Literal["corrected", "published"] = knob(

@@ -72,8 +72,8 @@ class ForkConfig(StreamConfig):
         choices=(), essential=False, when=None,
     )  # fmt: skip
     strength: float = vary(
-        STRENGTH, 10.0, help="Factor of the penalty of EWC, L2, SI, MAS and LwF. A large value reduces forgetting, but also learning.",
-        when=None,
+        STRENGTH, 10.0, help="Factor of the penalty of EWC, L2, SI, MAS and LwF. A large value reduces forgetting, but also "
+        "learning.", when=None,
     )  # fmt: skip
     memory: int = vary(MEMORY, help="Number of samples that replay and A-GEM store.", unit="", when=None)
     every: int = EVERY

@@ -32,7 +32,7 @@ from workbench.runs import Run
 from workbench.training import Batches, mixed
 
 MEAN, DEVIATION = 0.1307, 0.3081  # mean and standard deviation of the pixels of MNIST, used for both sets
-SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in that program; the penalty here has a factor of 1/2
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in the author's program, whose penalty has no factor 1/2
 
 
 class PaperConfig(FitConfig):
