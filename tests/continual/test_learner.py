@@ -279,7 +279,7 @@ def test_a_rate_that_is_cut_is_cut_once_at_each_border(small):
     assert [[*found] for found in rates.values()] == [[pytest.approx(0.1 * 0.5**k)] for k in range(5)]
 
 
-FORK_STRENGTH = "Strength of the penalties of EWC, L2, SI, MAS and LwF. A larger value keeps more and learns less."
+FORK_STRENGTH = "Factor of the penalty of EWC, L2, SI, MAS and LwF. A large value reduces forgetting, but also learning."
 
 
 def test_a_knob_is_declared_once_and_fit_and_the_configs_have_it_from_there():

@@ -180,7 +180,10 @@ def test_one_linear_layer_is_a_model_too():
     [
         ({"estimator": "true"}, "estimator='true': expected one of exact, sampled"),
         ({"estimator": "empirical"}, "expected 4 true labels for 'empirical'"),
-        ({"estimator": "batched", "y": torch.tensor([0, 1, 2, 3])}, "labels from 0 to 3; the model has outputs for 0 to 2"),
+        (
+            {"estimator": "batched", "y": torch.tensor([0, 1, 2, 3])},
+            "found labels from 0 to 3; expected labels from 0 to 2, for which the model has outputs",
+        ),
         ({"estimator": "empirical", "y": torch.tensor([0, 1])}, "expected 4 true labels"),
         ({"x": torch.zeros(0, 5)}, "no samples"),
     ],

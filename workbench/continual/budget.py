@@ -27,10 +27,10 @@ def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) ->
 
 
 def left(total: Tensor, mass: Tensor, rule: Rule) -> Tensor:
-    """Return the remaining plasticity of each weight, from 0 to 1.
+    """Return the plasticity left in each weight, from 0 to 1.
 
-    The remaining plasticity is the bound that `movable` returns, divided by the bound of a weight whose sum S is 0. It is 1 if
-    `mass` is 0.
+    The plasticity left is the bound that `movable` returns, divided by the bound of a weight whose sum S is 0. If `mass` is 0,
+    the plasticity left is 1.
     """
     fresh = movable(torch.zeros_like(total), mass, rule)
     return torch.where(fresh > 0, movable(total, mass, rule) / fresh, 1.0)

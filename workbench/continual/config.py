@@ -29,7 +29,7 @@ PICTURES = {
 }
 TEXTS = ("vader", "news-films")
 STREAMS = (*PICTURES, *TEXTS)
-OF_PICTURES = (lambda c: c.stream in PICTURES, "only the bundled image streams use it")
+OF_PICTURES = (lambda c: c.stream in PICTURES, "only the built-in image streams use it")
 OF_TEXTS = (lambda c: c.stream in TEXTS, "only text streams use it")
 SEVERAL = (
     lambda c: c.stream in ("split-fashion", "split-mnist", "permuted", "rotated"),
@@ -42,11 +42,13 @@ class StreamConfig(Config):
 
     title: ClassVar[str] = "stream"
     stream: str = knob(
-        "split-fashion", "stream", "The sequence of tasks: groups of the classes of Fashion-MNIST or MNIST (split), permuted "
-        "pixels, rotated digits, MNIST and Fashion-MNIST in turn, four text domains from tweets to editorials (vader), or "
-        "financial news and then film reviews (news-films, which needs data files that you provide). Or the path of a folder "
-        "with your own tasks: one CSV file for each task (and NAME_test.csv for the test samples of NAME.csv), with a row for "
-        "each sample, numbers in all columns, and the class 0, 1, 2, ... in the column label. Example: " + folder.EXAMPLE,
+        "split-fashion", "stream", "The sequence of tasks. split: each task has different classes of Fashion-MNIST or MNIST. "
+        "permuted: each task has a different order of the pixels. rotated: each task has a different rotation of the digits. "
+        "mnist-fashion, fashion-mnist: one image set after the other. vader: four text domains, from tweets to editorials. "
+        "news-films: financial news, then film reviews (you must provide the data files). You can also give the path of a "
+        "folder with your own tasks. It must contain one CSV file for each task. Each row is a sample, all columns hold "
+        "numbers, and the column label holds the class 0, 1, 2, ... A file NAME_test.csv holds the test samples of NAME.csv. "
+        "Example: " + folder.EXAMPLE,
         essential=True, free=True, choices=STREAMS,
     )  # fmt: skip
     data: Literal["10k", "full"] = knob(
@@ -56,23 +58,23 @@ class StreamConfig(Config):
     features: Literal["words", "minilm", "numbered"] = knob(
         "words",
         "sentence features",
-        "The input for a sentence. words: a bag of hashed words. minilm: the sentence embedding of MiniLM. "
-        "numbered: one number per word, for the network of the paper.",
+        "How a sentence becomes the input of the network. words: a bag of hashed words. minilm: the sentence embedding of "
+        "MiniLM. numbered: one number per word, for the network of the paper.",
         when=OF_TEXTS,
     )
     labels: Literal["corrected", "published"] = knob(
         "corrected",
         "film review labels",
-        "corrected: positive reviews have the label of positive news. published: as in the published program, they have the "
-        "label of neutral news.",
+        "corrected: positive reviews have the label of positive news. published: positive reviews have the label of neutral "
+        "news, as in the published program.",
         when=(lambda c: c.stream == "news-films", "only the stream news-films has a neutral class"),
     )
     scenario: Literal["domain", "task", "class"] = knob(
         "domain", "scenario", "domain: all tasks share the same labels. task: each task has its own classes, and the task number "
         "of each sample is known. class: each task has its own classes, and the task number is not known.",
-        when=(lambda c: c.is_own or c.stream.startswith("split"), "only streams split by class, or your own, have others"),
+        when=(lambda c: c.is_own or c.stream.startswith("split"), "only split streams and your own tasks have other scenarios"),
     )  # fmt: skip
-    tasks: int = knob(5, "number of tasks", "How many tasks are learned one after another.", low=2, high=20, when=SEVERAL)
+    tasks: int = knob(5, "number of tasks", "Number of tasks that are learnt one after another.", low=2, high=20, when=SEVERAL)
     samples: int = knob(
         1000, "samples per task", "Largest number of training samples of each task. More samples take longer.",
         low=50, high=60_000, log=True,
@@ -111,8 +113,8 @@ class StreamConfig(Config):
             inputs = folder.read(self.stream, self.scenario, self.offered).tasks[0].x_train.shape[1]
             if self.network == "paper" and inputs != 28 * 28:
                 raise ValueError(
-                    f"network='paper': it reads images of 784 pixels, but the samples in {self.stream} have {inputs} numbers; "
-                    "expected network='perceptron'"
+                    f"network='paper': this network reads images of 784 pixels, but a sample in {self.stream} has {inputs} "
+                    "numbers; expected network='perceptron'"
                 )
         return self
 

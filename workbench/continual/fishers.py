@@ -1,4 +1,4 @@
-"""Five estimators that programs use for the diagonal of the Fisher information.
+"""Five ways in which programs estimate the diagonal of the Fisher information.
 
 Their values differ in scale, so elastic weight consolidation (EWC) needs a different strength for each estimator.
 
@@ -8,7 +8,7 @@ sampled          like exact, but with one label drawn from ``p(.|x)`` instead of
 predicted        like exact, but with the most likely label instead of the sum over c: a biased estimate
 empirical        like exact, but with the true label instead of the sum over c: the empirical Fisher information
 batched          square of the gradient of the mean loss over all x with true labels: not an estimate of the
-                 Fisher information. Near a minimum, it is smaller by a factor of about the number of samples
+                 Fisher information. Near a minimum, it is smaller than empirical by about the number of samples
 ================ ============================================================================================
 
 Van de Ven (arXiv 2502.11756) compares these estimators.
@@ -29,7 +29,7 @@ from workbench.continual.tasks import masked
 from workbench.training import evaluating
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
-ROOM = 1 << 24  # largest number of per-sample gradient entries in memory at a time
+ROOM = 1 << 24  # largest number of entries of per-sample gradients that are computed at a time
 
 
 def fisher(
@@ -94,7 +94,8 @@ def _labels(likely: Tensor, y: Tensor | None, estimator: str, seed: int) -> Tens
         )
     if not ((y >= 0) & (y < likely.shape[1])).all():
         raise ValueError(
-            f"y: labels from {int(y.min())} to {int(y.max())}; the model has outputs for 0 to {likely.shape[1] - 1} only"
+            f"y: found labels from {int(y.min())} to {int(y.max())}; expected labels from 0 to {likely.shape[1] - 1}, for which "
+            "the model has outputs"
         )
     return y
 

@@ -27,9 +27,9 @@ MOST = 30  # largest number of tasks, so that figures stay readable
 def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stream:
     """Return the stream of the tasks in the folder `text`, with all samples.
 
-    A relative path is searched in the current folder, then in the project. `known` holds the names of other streams, which the
-    error message lists. Raises ValueError if the folder is not valid. The message begins with ``stream=`` and names the file, and
-    the row and the column if the error is in a cell.
+    A relative path is searched in the current folder, then in the project. Raises ValueError if the folder does not exist or is
+    not valid. The message begins with ``stream=`` and names the file. If the error is in a cell, it also names the row and the
+    column. `known` holds the names of other streams. The message lists them if the folder does not exist.
     """
     folder = _folder(text, known)
     try:
@@ -39,8 +39,8 @@ def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stre
         raise ValueError(f"stream={text!r}: {said}") from None
     if not 2 <= len(stream.tasks) <= MOST:
         raise ValueError(
-            f"stream={text!r}: tasks: {len(stream.tasks)}; expected 2 to {MOST}. Save the samples of each task in a CSV file of "
-            "its own"
+            f"stream={text!r}: the number of tasks is {len(stream.tasks)}; expected 2 to {MOST}. Save the samples of each task "
+            "in a separate CSV file"
         )
     return stream
 
@@ -76,7 +76,7 @@ def _folder(text: str, known: Sequence[str]) -> Path:
     if near:
         hint = f"Did you mean {near[0]!r}?"
     elif os.path.isfile(path):
-        hint = "It is a file; give the folder that contains it"
+        hint = "This path is a file; give the folder that contains the file"
     else:
         hint = f"There is no such folder{datasets.searched(text)}"
     raise ValueError(f"stream={text!r}: {wanted}. {hint}")

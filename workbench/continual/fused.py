@@ -23,7 +23,7 @@ from torch import Tensor
 from workbench.compiling import keep
 from workbench.continual.rule import Moved, Rule, gate, loop, update
 
-PART = 1 << 18  # number of weights in the part of a tensor that one thread updates
+PART = 1 << 18  # largest number of weights in a part of a tensor; the threads share the parts
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
 compiled = njit(nogil=True, error_model="numpy", cache=KEPT_IN is not None)
 
@@ -40,7 +40,7 @@ def suits(weight: Tensor, gradient: Tensor) -> bool:
 
 
 def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Update the tensors with one call per operation for all tensors of the same device and dtype.
+    """Update the tensors. All tensors of the same device and dtype are updated together, with one call per operation.
 
     If a value is not finite, `loop` updates the tensors of that device and dtype instead, since it finds the weights that must
     not be changed. Returns, for each tensor, the number of weights that were not changed.
@@ -88,9 +88,9 @@ def _foreach(tensors: list[Moved], rule: Rule) -> bool:
 
 
 def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Update the tensors in one pass over memory. On the CPU, many weights are split over as many threads as PyTorch uses.
+    """Update the tensors in one pass over memory. Returns, for each tensor, the number of weights that were not changed.
 
-    Returns, for each tensor, the number of weights that were not changed.
+    On the CPU, a large update is split over ``torch.get_num_threads()`` threads.
     """
     if tensors[0][1].is_cuda:
         return _on_cuda(tensors, rule)
@@ -124,7 +124,7 @@ def _moved(table: list, size: int, kernel: Callable, given: tuple) -> Iterable[t
     """Update the weights at the addresses in `table`.
 
     A row of the table holds the index of a tensor, the addresses of its weights, gradients and sums, and its size. Returns pairs
-    of a tensor index and a number of weights that were not changed. A tensor can occur in several pairs.
+    of a tensor index and a number of weights that were not changed. A tensor that is split into parts occurs in several pairs.
     """
     threads = torch.get_num_threads()
     if threads == 1 or sum(row[-1] for row in table) < 2 * PART:
@@ -163,7 +163,7 @@ def _pointer(typing, address, like):
 
 @compiled
 def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclusive):
-    """Update the weights for any p, mode and order, with or without decay. Returns the number of weights not changed."""
+    """Update the weights for any p, mode and order, with or without decay. Returns the number of unchanged weights."""
     bad, zero, infinite, one = 0, lr - lr, total.dtype.type(np.inf), power / power
     for i in range(weight.size):
         g = gradient[i]

@@ -1,4 +1,4 @@
-"""Claims of the paper and of this workbench, each with a check of the measurements; see data/papers/continual.csv.
+"""Claims of the paper and of this workbench (see data/papers/continual.csv), each with a function that checks it.
 
 All fits of one comparison are paired by seed: fits with the same seed have the same initial weights and the same samples in the
 same order.
@@ -35,7 +35,7 @@ ABSENT = "not measured on these streams at this scale"
 
 
 def _beats(*rivals: str, among: tuple[str, ...] = PAIR, one: str = "classp") -> Check:
-    """Return the check that `one` is more accurate than each rival on each stream of `among`, at the chosen settings."""
+    """Return a function that checks whether `one`, at its chosen setting, is more accurate than each rival on each stream."""
     return better(ACCURACY, one, *rivals, say=_over, per="stream", among=among, absent=ABSENT)
 
 
@@ -49,13 +49,15 @@ def _kib(records: list[Record], label: str, stream: str) -> float:
 
 
 def _memory(*rivals: str) -> Check:
-    """Return the check that CLASSP stores fewer bytes than each rival. The numbers of bytes are measured."""
+    """Return a function that checks whether CLASSP stores fewer bytes than each rival. The numbers of bytes are measured."""
 
     def check(records: list[Record]) -> Verdict:
         stream = places(records, "stream")[0]
         ours = _kib(records, "classp", stream)
         found = [
-            Finding(f"memory in KiB, {rival} minus CLASSP ({ours:.0f})", exactly(_kib(records, rival, stream) - ours), low=0)
+            Finding(
+                f"memory in KiB (CLASSP {ours:.0f}), {rival} minus CLASSP:", exactly(_kib(records, rival, stream) - ours), low=0
+            )
             for rival in rivals
         ]
         return verdict(*found)
@@ -70,11 +72,16 @@ def _pixels(records: list[Record]) -> Verdict:
     """
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
-    return verdict(Finding(f"memory in KiB, 200 images as bytes minus CLASSP ({ours:.0f})", exactly(buffer - ours), low=0))
+    return verdict(
+        Finding(f"memory in KiB (CLASSP {ours:.0f}), 200 images as bytes minus CLASSP:", exactly(buffer - ours), low=0)
+    )
 
 
 def _part(without: str, text: str) -> Check:
-    """Return the check that, on each stream, CLASSP is more accurate than the variant named `without`, which lacks one part."""
+    """Return a function that checks, on each stream, whether CLASSP is more accurate than the variant `without`.
+
+    The variant lacks one part of CLASSP.
+    """
     return better(ACCURACY, "CLASSP, p = 1", without, say=lambda *at: f"{WORDS[at[-1]]}: {text}", by="part", per="stream")
 
 
@@ -85,14 +92,14 @@ def _threshold(records: list[Record]) -> Verdict:
         gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
         cases.append(verdict(*(Finding(f"{part}, {WORDS[s]}", interval(gain), low=0) for s, gain in gains.items())))
         words.append(f"{part}: {', '.join(str(interval(gain)) for gain in gains.values())}")
-    return verdict(*cases, any_of=True, measured=f"gain in % points, {', '.join(WORDS[s] for s in gains)}: {'; '.join(words)}")
+    return verdict(*cases, any_of=True, measured=f"gain in % points ({', '.join(WORDS[s] for s in gains)}): {'; '.join(words)}")
 
 
 SAID = {
     "threshold 1e-6": "share of weights changed by a task, threshold 0 minus 1e-6 (% points)",
-    "decay off": "the same share, decay on minus off (% points)",
+    "decay off": "share of weights changed by a task, decay on minus off (% points)",
 }
-# The claim holds if the threshold lowers the share of weights that a task changes, and decay raises this share.
+# The claim holds if the threshold lowers the share of weights that a task changes, and if decay raises this share.
 _sparse = better(
     MOVED, "CLASSP, p = 1", *SAID, say=lambda one, other, stream: f"{WORDS[stream]}: {SAID[other]}", by="part", per="stream"
 )  # fmt: skip
@@ -112,7 +119,7 @@ def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
         gain = equal_learning(records, "classp", "sgd-cut", stream)
         gain = gain if len(gain) else pd.Series([float("nan")], pd.Index([0], name="seed"))
         found.append(
-            Finding(f"{WORDS[stream]}: old-task accuracy gained at equal new-task accuracy (% points)", interval(gain), low=0)
+            Finding(f"{WORDS[stream]}: gain in old-task accuracy at equal new-task accuracy (% points)", interval(gain), low=0)
         )
     return verdict(*found)
 
@@ -122,12 +129,12 @@ def _anchor(records: list[Record]) -> Verdict:
     gaps = {words: one.gap(records, "classp", "adam", rates="shared") for words, one in measures.items()}
     shared = verdict(*(Finding(f"{words}, CLASSP minus Adam (% points)", interval(gap), high=0) for words, gap in gaps.items()))
     own = interval(ACCURACY.gap(records, "classp", "adam", rates="own"))
-    measured = f"{shared.measured}; final accuracy, each at its best learning rate (% points) {own}"
+    measured = f"{shared.measured}; final accuracy, CLASSP minus Adam, each at its best learning rate (% points) {own}"
     return Verdict(shared.verdict, measured, shared.p, shared.findings)
 
 
 def _choice() -> str:
-    """Describe the settings that failed on some seeds of `continual/paper-choice`, but were better on the other seeds."""
+    """Describe the settings of `continual/paper-choice` that failed on some seeds, but beat the chosen setting on the others."""
     return refusals(papers.reference_records("continual/paper-choice") or [])
 
 
@@ -149,7 +156,7 @@ declare(
         "continual/paper-pair", _beats("ewc-online"), _choice,
     ),
     Claim(
-        "ewc-scripted", "CLASSP is more accurate than EWC as in the author's program, at the paper's size", "abstract",
+        "ewc-scripted", "CLASSP is more accurate than the EWC of the author's program, at the paper's size", "abstract",
         NOT_PUBLIC, "continual/paper-pair", _beats("ewc, as scripted"),
     ),
     Claim(
@@ -206,6 +213,6 @@ declare(
           _beats("classp", among=tuple(WORDS), one="replay")),
     Claim(
         "any-model", "CLASSP works with any model", "abstract", "model-agnostic", "",
-        undecidable("three kinds of network are tried here; no finite number of them can decide it"),
+        undecidable("three kinds of network are tried here, but no finite number of networks could prove the claim"),
     ),
 )  # fmt: skip

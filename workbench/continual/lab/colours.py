@@ -27,13 +27,13 @@ def branch_name(branch: str) -> str:
 STREAM_NAMES = {
     "split-fashion": "Fashion, 5 tasks", "split-mnist": "MNIST, 5 tasks", "permuted": "permuted MNIST",
     "rotated": "rotated MNIST", "mnist-fashion": "MNIST → Fashion", "fashion-mnist": "Fashion → MNIST",
-    "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "same, paper's network",
+    "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "news → films, paper's net",
 }  # fmt: skip
 CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")  # Fashion-MNIST
 
 
 def task_name(stream: str, name: str) -> str:
-    """Return a task in words: the classes of Fashion-MNIST have names, so that ``0-1`` is ``T-shirt or trouser``."""
+    """Return the display name of a task. In split-fashion, it names the classes: ``0-1`` becomes ``T-shirt or trouser``."""
     classes = name.split("-")
     if "split-fashion" not in stream or not all(c.isdigit() and int(c) < len(CLOTHES) for c in classes):
         return name

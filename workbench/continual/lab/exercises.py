@@ -26,7 +26,7 @@ def _first_step() -> float:
     return -weight.item()
 
 
-# The lines of one step of CLASSP; one of them is wrong.
+# The lines of one step of CLASSP. One of them is wrong.
 LINES = {
     "a": "k = torch.where(g.square() > threshold, g, 0.0)",
     "b": "total += k.abs()",
@@ -50,13 +50,14 @@ def _line() -> str:
             weight -= 0.01 * k / (total + 1e-5) ** 0.5
         if math.isclose(weight, right, rel_tol=1e-9):
             return name
-    raise AssertionError("no corrected line of LINES gives the result of `update`; expected one wrong line: check LINES")
+    raise AssertionError("correcting a line of LINES never gives the result of `update`; expected one wrong line. Check LINES")
 
 
 declare(
     "continual",
     Exercise(
-        "CLASSP has p = 1, alpha = 0.01 and a negligible eps. The first gradient of a weight is 0.002. How far does it move?",
+        "CLASSP has p = 1, alpha = 0.01 and a negligible eps. The first gradient of a weight is 0.002. How far does the weight "
+        "move?",
         _first_step,
         "Algorithm 1 adds the gradient to S before the division.",
         "The step is alpha |g| / (|g| + eps). This is alpha, whatever the size of the gradient.",
@@ -71,7 +72,8 @@ declare(
     Exercise(
         "Find the bug. These lines are meant to be one step of CLASSP: "
         + "; ".join(f"({name}) {line}" for name, line in LINES.items())
-        + ". With power = 2 and threshold = 0 they should equal AdaGrad, but they do not. Which line is wrong? (a, b, c or d)",
+        + ". With power = 2 and threshold = 0, they should give the step of AdaGrad, but they do not. Which line is wrong? "
+        "(a, b, c or d)",
         _line,
         "Which line must depend on the power but does not?",
         "The sum must be of |g|^p. The published program has the same wrong line.",

@@ -127,7 +127,8 @@ class HistoryConfig(ContinualConfig):
     title: ClassVar[str] = "moment"
     moment: int = knob(
         1, "moment",
-        "The moment that is shown: 0 is the first step, 1 the end of task 1, 2 the first step of task 2, 3 its end, and so on.",
+        "The moment that is shown. 0: the first step. 1: the end of task 1. 2: the first step of task 2. 3: the end of task 2, "
+        "and so on.",
         low=0,
         high=lambda c: 2 * c.task_count() - 1, essential=True,
     )  # fmt: skip
@@ -150,7 +151,7 @@ class UnitsConfig(HistoryConfig):
     units: int = knob(
         0,
         "first unit shown",
-        "Number of the first of the six units shown. They are units of the first hidden layer.",
+        "Index (from 0) of the first of the six units shown. All of them are in the first hidden layer.",
         low=0,
         high=lambda c: max(c.hidden[0] - 6, 0),
     )
@@ -171,7 +172,7 @@ def _run_of(config: ContinualConfig) -> Any:
     instant=True,
 )
 def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
-    """Show the sums of gradients, the effective learning rates, and the plasticity left in the weights of the first layer."""
+    """Show the sums of gradients and the effective rates of each layer, and the plasticity left in first-layer weights."""
     every, rule, names = _run_of(config)
     moment = every[config.moment]
     last = every[-1].layers
@@ -200,7 +201,8 @@ class ThresholdConfig(HistoryConfig):
     cut_at: float = knob(
         -7.0,
         "threshold, 10^x",
-        "Exponent x of the threshold 10^x. A weight moves only if its squared gradient is larger. The published 0.5 is x = -0.3.",
+        "Exponent x of the threshold 10^x. A weight moves only if its squared gradient is above the threshold. The published "
+        "threshold of 0.5 is x = -0.3.",
         low=-16.0,
         high=0.0,
         step=0.1,

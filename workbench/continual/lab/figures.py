@@ -107,7 +107,7 @@ def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 
 def _kept(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw the online accuracy (on each batch before it is learnt), for a method without sums."""
+    """Draw the online accuracy so far, for a method without sums. It is measured on each batch before the batch is learnt."""
     steps, online = [r["step"] for r in records[1:]], [100 * r["online"] for r in records[1:]]
     axes.plot(steps, online, color=GREY)
     axes.set(title="Online accuracy", xlabel="step", ylabel="%", xlim=(0, max(records[-1]["step"], 1)), ylim=(0, 101))
@@ -115,7 +115,7 @@ def _kept(axes: Axes, records: Sequence[Record]) -> None:
 
 @live
 def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw old-task against new-task accuracy, one curve per branch, and the old-task accuracy over the steps."""
+    """Draw the old-task accuracy against the new-task accuracy and over the steps, with one curve per branch."""
     branches: dict[str, list[Record]] = {}
     for record in records:
         branches.setdefault(record["branch"], []).append(record)
@@ -124,12 +124,12 @@ def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
     said = f"Best mean: {branch_name(best)}, {100 * last['old']:.1f} % on old tasks, {100 * last['new']:.1f} % on the new task"
     if last["step"] == last["border"]:
         said = (
-            f"At the boundary: accuracy {100 * last['old']:.1f} % on task 1, {100 * last['new']:.1f} % on task 2, not learnt yet"
+            f"At the boundary: accuracy {100 * last['old']:.1f} % on task 1, {100 * last['new']:.1f} % on task 2 (not learnt yet)"
         )
     heading(
         fig,
         said,
-        f"task 1 is learnt once; step {last['step']:,} of {last['of']:,}; test accuracy; grey lines: equal mean of both",
+        f"task 1 is learnt once; step {last['step']:,} of {last['of']:,}; test accuracy; grey lines: equal mean accuracy",
     )
     _plane(part(fig, "plane", 46, 62, 340, 320), branches)
     _old(part(fig, "old", 446, 62, 214, 320, gap=30), branches)

@@ -21,7 +21,7 @@ class FitConfig(ContinualConfig):
 
     title: ClassVar[str] = "looks"
     looks: int = knob(
-        20, "evaluations", "Approximate number of evaluations during training. More of them take longer.", low=1, high=1000
+        20, "evaluations", "Approximate number of evaluations during training. More evaluations take longer.", low=1, high=1000
     )
 
     def watched(self, stream: Stream, **more: Any) -> Learner:
@@ -94,8 +94,8 @@ FULL: dict[str, list[Setting]] = {
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
 }
-# Settings for streams of two image sets, one after the other. They replace the settings above of methods whose best value was the
-# smallest or the largest one tried.
+# Settings for streams of two image sets, one after the other. They replace those in `FULL`, with which the best value for these
+# methods was the smallest or the largest one tried.
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.003, 0.01, 0.03, 0.1)),
@@ -137,7 +137,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     )
 
     def settings(self, every: Sequence[Setting]) -> list[Setting]:
-        """Return as many of the settings as the budget allows, evenly spaced."""
+        """Return as many of the settings in `every` as the budget allows, evenly spaced."""
         count = min(self.budget, len(every))
         return [every[(2 * k + 1) * len(every) // (2 * count)] for k in range(count)]
 
@@ -161,5 +161,5 @@ class StudyConfig(ComparisonConfig, FitConfig):
 
 JUDGED = {"samples": 200, "hidden": (30,), "seeds": 2, "choosing": 1, "budget": 2, "looks": 4}
 LAPTOP = {"samples": 3000, "data": "full"}
-NO_PAPER = "the paper's size is a separate comparison; run: workbench run continual/paper-pair --scale laptop"
+NO_PAPER = "another comparison has the paper's size; run: workbench run continual/paper-pair --scale laptop"
 SCALES = {"smoke": JUDGED, "laptop": LAPTOP, "paper": NO_PAPER}

@@ -26,7 +26,7 @@ OF_IMAGES = ("mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
 
 
-NO_PAPER = "the paper's size is a separate comparison; run: workbench run continual/paper-pair --scale laptop"
+NO_PAPER = "another comparison has the paper's size; run: workbench run continual/paper-pair --scale laptop"
 BRANCHES = (
     ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
     ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
@@ -49,8 +49,8 @@ class ForkConfig(StreamConfig):
     title: ClassVar[str] = "branches"
     stream: str = vary(
         StreamConfig.model_fields["stream"], "mnist-fashion", choices=OF_IMAGES,
-        help="The sequence of tasks. All branches share task 1 and then learn the other tasks. Or the path of a folder with your "
-        f"own tasks: one CSV file for each task, with the class in the column label. Example: {EXAMPLE}",
+        help="The sequence of tasks. All branches share task 1 and then learn the other tasks. You can also give the path of a "
+        f"folder with your own tasks: one CSV file for each task, with the class in the column label. Example: {EXAMPLE}",
     )  # fmt: skip
     first_lr: float = vary(
         FIRST_LR, help="Learning rate of SGD on task 1, which all branches share.", low=0.001, step=None, log=True, when=None
@@ -58,19 +58,22 @@ class ForkConfig(StreamConfig):
     branches: tuple[str, ...] = knob(
         BRANCHES[0],
         "branches",
-        "How each branch continues after task 1: METHOD@RATE, with RATE the learning rate. One to six branches.",
+        "One to six branches. METHOD@RATE is a branch that continues after task 1 with this method at this learning rate.",
         essential=True,
         free=True,
         choices=BRANCHES,
     )
-    power: float = vary(POWER, help="Exponent p of the sum of CLASSP and of its root. 2 is AdaGrad.", when=None)
+    power: float = vary(
+        POWER, help="CLASSP accumulates a sum S of |gradient|^p for each weight, and divides its steps by the p-th root of S. "
+        "p = 2 with threshold 0 is AdaGrad.", when=None,
+    )  # fmt: skip
     threshold: float = vary(
-        THRESHOLD, help="Threshold of CLASSP. A weight moves only if its squared gradient is above it. 0 lets all weights move.",
+        THRESHOLD, help="With CLASSP, a weight moves only if its squared gradient is above the threshold. 0 moves every weight.",
         choices=(), essential=False, when=None,
     )  # fmt: skip
     strength: float = vary(
-        STRENGTH, 10.0, help="Strength of the penalties of EWC, L2, SI, MAS and LwF. A larger value keeps more and learns less.",
-        when=None,
+        STRENGTH, 10.0, help="Factor of the penalty of EWC, L2, SI, MAS and LwF. A large value reduces forgetting, but also "
+        "learning.", when=None,
     )  # fmt: skip
     memory: int = vary(MEMORY, help="Number of samples that replay and A-GEM store.", unit="", when=None)
     every: int = EVERY
@@ -105,10 +108,7 @@ class Watching(Rival):
 
 
 class Branches:
-    """The branches of a fork.
-
-    Each branch has a name METHOD@RATE, and is a learner that continues from the end of task 1.
-    """
+    """The branches of a fork. Each is named METHOD@RATE, and is a learner that continues from the end of task 1."""
 
     def __init__(self, config: ForkConfig):
         self.config = config
@@ -136,7 +136,7 @@ class Branches:
                 )
             found[name] = method, number
         if not 1 <= len(found) == len(names) <= 6:
-            raise ValueError(f"branches: {', '.join(names) or 'none'}; expected one to six different branches")
+            raise ValueError(f"branches: found {', '.join(names) or 'none'}; expected one to six different branches")
         return found
 
     @classmethod

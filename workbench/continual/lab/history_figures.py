@@ -134,12 +134,12 @@ SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": 
 def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     """Draw one weight under four update rules, the distance that CLASSP moves the weight, and the mean step size.
 
-    A dashed line shows the upper bound of the distance.
+    The dashed line shows the upper bound of the distance.
     """
     record = records[-1]
     bound, way = record["bound"], record["way"][-1]
     heading(
-        fig, f"CLASSP moves the weight by {way:.2g} in total; its bound allows at most {bound[-1]:.2g}",
+        fig, f"CLASSP moves the weight by {way:.2g} in total; the upper bound is {bound[-1]:.2g}",
         f"{record['steps']} gradients: {record['words']}; p = {record['power']:g}, alpha = {record['lr']:g}, "
         f"learning rate of SGD {record['sgd_lr']:g}",
     )  # fmt: skip

@@ -25,8 +25,8 @@ KINDS = {
 def gradients(kind: str, steps: int, size: float, seed: int) -> Tensor:
     """Return a series of gradients ``(steps,)`` of one weight, in float64.
 
-    `size` is the constant gradient, or the standard deviation of the noise. The means of
-    noisy series are multiples of `size`.
+    `size` is the constant gradient, or the standard deviation of the noise. The mean of a noisy series, or of each half of it, is
+    a multiple of `size`.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = size * torch.randn(steps, generator=generator, dtype=torch.float64)
@@ -68,7 +68,7 @@ def at_once(series: Tensor, rule: Rule) -> dict[str, list[float]]:
 
 
 def follow(series: Tensor, make: Callable[[list[Tensor]], torch.optim.Optimizer]) -> float:
-    """Return the final value of a weight that starts at 0 and is moved by a torch optimizer, made by ``make([weight])``."""
+    """Return the final value of a weight that starts at 0 and is moved by the torch optimizer ``make([weight])``."""
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = make([weight])
     for gradient in series:
@@ -98,15 +98,18 @@ class WeightConfig(Config):
         essential=True,
     )
     lr: float = knob(
-        0.01, "alpha", "Alpha of CLASSP and rate of AdaGrad, in units of the weight. The first step is about this long.",
+        0.01, "alpha", "Learning rate of CLASSP (alpha in the paper) and of AdaGrad. The first step has about this size.",
         low=1e-4, high=1.0, log=True, essential=True,
     )  # fmt: skip
     sgd_lr: float = knob(
         0.1, "rate of SGD", "Learning rate of SGD, which is shown for comparison.", low=1e-4, high=10.0, log=True
     )
-    power: float = vary(POWER, help="Exponent p of the sum S and of its root. 2 is AdaGrad.", when=None)
+    power: float = vary(
+        POWER, help="CLASSP accumulates a sum S of |gradient|^p, and divides the steps of the weight by the p-th root of S. "
+        "p = 2 with threshold 0 is AdaGrad.", when=None,
+    )  # fmt: skip
     threshold: float = vary(
-        THRESHOLD, help="The weight moves only if its squared gradient is above the threshold. 0 lets it always move.", high=1.0,
+        THRESHOLD, help="The weight moves only if its squared gradient is above the threshold. 0: it always moves.", high=1.0,
         choices=(0.0, 1e-6, 1e-5, 1e-4, 0.5), when=None,
     )  # fmt: skip
     eps: float = EPS

@@ -1,4 +1,4 @@
-"""Quantities of an optimizer's history: sums of gradients, effective rates, the plasticity left, and squared gradients."""
+"""Measurements during a run of CLASSP or AdaGrad: sums of gradients, effective rates, plasticity left, and squared gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SQUARES = (-16.0, 0.0)  # range of log10 of the squared gradients
 
 
 class Layer(NamedTuple):
-    """The weights of a layer, and the sum S of the gradients of each weight."""
+    """The weights of a layer, and the accumulated sum S of each weight."""
 
     name: str
     weight: Tensor
@@ -45,7 +45,7 @@ def layers(learner: Learner) -> list[Layer]:
 
 
 def rule_of(learner: Learner) -> Rule:
-    """Return the update rule with decay on, in which each step is divided by the root of the sum."""
+    """Return the update rule of CLASSP or AdaGrad with decay on: each step is divided by the p-th root of the sum."""
     k = learner.knobs
     if isinstance(learner.optimizer, CLASSP):
         return checked({**learner.optimizer.param_groups[0], "lr": k["lr"], "decay": True})
@@ -124,8 +124,8 @@ def _moment(learner: Learner, name: str, tasks: int) -> Moment:
 def first_weights(model_layers: list[Layer], rule: Rule, mass: Tensor, units: list[int]) -> dict[str, Any]:
     """Return the incoming weights of some units of the first layer, and the plasticity left in each weight, both in percent.
 
-    A weight is relative to the largest weight of its unit. `mass` is the amount that the next task is assumed
-    to add to the sums.
+    For a weight, 100 % is the largest absolute weight of the same unit. For the plasticity, 100 % is that of a weight whose sum
+    is 0. `mass` is the amount that the next task is assumed to add to each sum.
     """
     _, weight, total = model_layers[0]
     chosen, share = weight[units], left(total[units], mass[units], rule)

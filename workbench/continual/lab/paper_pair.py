@@ -32,7 +32,7 @@ from workbench.runs import Run
 from workbench.training import Batches, mixed
 
 MEAN, DEVIATION = 0.1307, 0.3081  # mean and standard deviation of the pixels of MNIST, used for both sets
-SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in that program; the penalty here has a factor of 1/2
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in the author's program, whose penalty has no factor 1/2
 
 
 class PaperConfig(FitConfig):
@@ -41,11 +41,13 @@ class PaperConfig(FitConfig):
     title: ClassVar[str] = "pair"
     first_passes: int = knob(4, "passes over MNIST", "Number of passes over MNIST, the first task.", low=1, high=20)
     tested: int = knob(
-        10_000, "test samples", "Test samples of each set, at most. More samples make the accuracy more precise but take longer.",
+        10_000, "test samples", "Largest number of test samples per set. More samples are more precise, but take longer.",
         low=50, high=10_000, log=True,
     )  # fmt: skip
     scripted: bool = knob(
-        False, "EWC as scripted", "Use the weights and the Fisher information of another network, as in the author's program."
+        False,
+        "EWC as scripted",
+        "Compute the penalty of EWC with the weights and the Fisher information of another network, as in the author's program.",
     )
 
 
@@ -70,9 +72,9 @@ def _normalised(task: Task, most: int) -> Task:
 
 
 def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> Record:
-    """Return the accuracy that the author's program prints: on training images, with dropout active.
+    """Return, for each set, the accuracy that the author's program prints: on training images, with dropout active.
 
-    Only the first `most` images of each set are used.
+    Only the first `most` training images of each set are used.
     """
     learner.model.train()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -82,7 +84,7 @@ def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> 
 
 
 class Scripted(EWC):
-    """EWC as in the author's program: from the second pass on, a penalty pulls the weights towards another network.
+    """EWC as in the author's program: from the second pass on, a penalty pulls the weights towards those of another network.
 
     The penalty on each weight is multiplied by the Fisher information of that other network.
     """
@@ -172,15 +174,15 @@ def draw_pair(records: Sequence[Record]) -> Figure:
 
 
 OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
-OWN_SIZE = "scale laptop has the size of the paper"
+OWN_SIZE = "use the scale laptop, which is the full size of this comparison"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 
 
 class ChoiceConfig(StudyConfig, PaperConfig):
-    """The knobs of the choice of settings, on fewer images."""
+    """The knobs of the comparison that chooses the settings for `paper-pair` on fewer images."""
 
     samples: int = vary(
-        StudyConfig.model_fields["samples"], 8000, label="samples per set", help="Training images of each set, at most."
+        StudyConfig.model_fields["samples"], 8000, label="samples per set", help="Largest number of training images of each set."
     )
     budget: int = vary(StudyConfig.model_fields["budget"], 6, high=6)
 
@@ -195,16 +197,19 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     paper="the vision experiment with the paper's network on 8,000 images of each set, to choose the settings of paper-pair",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
-    """Choose the settings of each method with the paper's network, on 8,000 images of each set."""
+    """Choose the setting of each method with the paper's network, on 8,000 images of each set."""
     for label, (knobs, settings) in CHOICE.items():
         yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
 
 
 class PairConfig(StudyConfig, PaperConfig):
-    """The knobs of the comparison on both whole sets."""
+    """The knobs of the comparison on all images of both sets."""
 
     samples: int = vary(
-        StudyConfig.model_fields["samples"], 60_000, label="samples per set", help="Training images of each set, at most."
+        StudyConfig.model_fields["samples"],
+        60_000,
+        label="samples per set",
+        help="Largest number of training images of each set.",
     )
 
 
@@ -231,13 +236,14 @@ def paper_pair(config: PairConfig) -> Iterator[Point]:
 
 
 def chosen_settings() -> dict[str, Setting]:
-    """Return the settings that `paper-choice` chose, from your own run at scale laptop, or else from the committed reference.
+    """Return the setting that `paper-choice` chose for each method.
 
-    Raises KnobError if there is no such run and no reference.
+    The settings are read from the user's run of `paper-choice` at the scale laptop. If there is no such run, they are read from
+    the reference records. Raises KnobError if these do not exist either.
     """
     choice = get("continual/paper-choice")
     records = runs.find(choice, choice.config.at("laptop")) or papers.reference_records(choice.name)
     if records is None:
-        raise KnobError("no settings are chosen yet; run: workbench run continual/paper-choice --scale laptop")
+        raise KnobError("no settings have been chosen yet; run: workbench run continual/paper-choice --scale laptop")
     names = {label: list(settings[0]) for label, (_, settings) in CHOICE.items()}
     return {r["label"]: {name: r[name] for name in names[r["label"]]} for r in judging_rows(records)}

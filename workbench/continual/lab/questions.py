@@ -18,7 +18,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "replay": {"lr": 0.01},
 }
 SPLIT = {"stream": "split-fashion", "scenario": "domain", "first_lr": 0.0, "threshold": 0.0, "mode": "paper"}
-FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # these streams as the ledger of claims names them
+FIVE, TWO = "Fashion-MNIST in 5 tasks", "MNIST then Fashion-MNIST"  # names of the streams in the ledger of claims
 FEWER = "This run has one seed, and 10,000 images instead of 60,000."
 
 
@@ -31,16 +31,16 @@ def _mean(records: list[Record]) -> float:
 
 
 def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
-    """Return 0 if CLASSP is more accurate, 1 if the pinned run is, and 2 if they differ by less than `within` points."""
+    """Return 0 if CLASSP is more accurate, 1 if the pinned method is, and 2 if the difference is below `within` % points."""
     gap = _mean(now) - _mean(rival)
     return 2 if abs(gap) < within else int(gap < 0)
 
 
 def _against(method: str) -> Callable[[list[Record], list[Record]], str]:
-    """Return a function that describes the mean and the task 1 accuracies of CLASSP and of the pinned method."""
+    """Return a function that describes the mean accuracy and the accuracy on task 1, for CLASSP and for the pinned method."""
     return lambda now, rival: (
         f"mean accuracy on the five tasks {_mean(now):.1f} % with CLASSP and {_mean(rival):.1f} % with {NAMES[method]}"
-        f"; on task 1 {_first(now)} and {_first(rival)}"
+        f"; accuracy on task 1 (after task 1 → after task 5): {_first(now)} and {_first(rival)}"
     )
 
 
@@ -70,9 +70,9 @@ TRAIN = (
         "all five tasks after the last one?",
         _answers("sgd"), _gap, _of("classp"), _of("sgd"), measured=_against("sgd"), claim="sgd", agrees={"holds": (0,)},
         unlike=FEWER,
-        why="SGD moves every weight at the same rate, so later tasks overwrite the weights that task 1 needs: its blue curve"
-        " falls. CLASSP divides the rate of a weight by the sum of its past gradients. Weights that mattered before now "
-        "move little, and the curve of task 1 stays high.",
+        why="SGD moves every weight at the same rate, so later tasks overwrite the weights that task 1 needs. CLASSP divides the "
+        "rate of a weight by the sum of its past gradients. Weights that mattered before now move little, so the orange curve of "
+        "task 1 stays high. Compare the dashed mean of CLASSP with the dotted mean of SGD.",
     ),
     Question(
         "Or is it only the lower rate?",
@@ -81,8 +81,8 @@ TRAIN = (
         _answers("sgd-cut"), _gap, _of("classp"), _of("sgd-cut"), measured=_against("sgd-cut"),
         claim="cut", part=FIVE, agrees={"holds": (0, 2), "fails": (1,)}, unlike=FEWER,
         why="Most of the gain comes from the lower rate alone: the control forgets little as well. CLASSP keeps a small "
-        "lead, since it slows down each weight by its own history, so that weights without a history can still learn the"
-        " new task. Compare the last rows of the two accuracy matrices.",
+        "lead, since it slows down each weight by its own history: weights with small past gradients can still learn the new"
+        " task. Compare the dashed mean of CLASSP with the dotted mean of the control.",
     ),
     Question(
         "Can 200 stored images do the same?",
@@ -96,35 +96,35 @@ TRAIN = (
     ),
     Question(
         "What if the sums are reset after each task?",
-        "The sums of past gradients are all that CLASSP stores of old tasks. They are kept in the pinned run, and reset to "
-        "zero at each task boundary in the next. How does the mean accuracy change?",
+        "The sums of past gradients are all that CLASSP stores about old tasks. The pinned run keeps the sums, and the next run "
+        "resets them to zero at each task boundary. How does the mean accuracy change?",
         ("it falls by more than 3 points", "it falls by less", "it rises"), _moves, _of("classp", reset=True), {"reset": False},
         measured=lambda now, rival: f"mean accuracy {_mean(now):.1f} % with the reset and {_mean(rival):.1f} % without",
         claim="state", part=FIVE, agrees={"holds": (0, 1)}, unlike=FEWER,
-        why="After a reset no weight is slowed down any more, so the next task can overwrite all of them: the curves of old "
-        "tasks fall at each boundary. So CLASSP remembers old tasks only by its sums.",
+        why="After a reset, no weight is slowed down any more, so the next task can overwrite all weights: the curves of old "
+        "tasks fall at each boundary. This shows that CLASSP remembers old tasks only by its sums.",
     ),
     Question(
         "And with ten outputs?",
-        "So far all tasks shared two outputs. Now the network has ten outputs, one for each class, and is not told the task."
-        " How many percentage points of accuracy does CLASSP lose on task 1?",
+        "So far, all tasks shared two outputs. Now the network has ten outputs, one for each class, and the task of a test image"
+        " is not known. How many percentage points of accuracy does CLASSP lose on task 1?",
         ("less than 10 points", "10 to 50 points", "more than 50 points"),
         lambda now, rival: int(np.searchsorted((10.0, 50.0), _lost(now))), _of("classp", scenario="class"),
-        measured=lambda now, rival: f"accuracy on task 1 {_first(now)}",
-        why="A batch of the new task contains no images of the old classes, so its gradient lowers the old outputs whatever "
-        "the input. That takes a small change of few weights, and slowing weights down does not prevent it. No method "
-        "without stored samples does well here.",
+        measured=lambda now, rival: f"accuracy on task 1 (after task 1 → after task 5): {_first(now)}",
+        why="A batch of the new task contains no images of the old classes, so its gradient lowers the outputs of the old "
+        "classes for every input. A small change of a few weights is enough for this, and slowing weights down does not "
+        "prevent it. No method without stored samples does well here.",
     ),
     Question(
         "How much plasticity is left?",
-        "The plasticity left in a layer is the distance that its weights can still move, in percent of the distance in an "
-        "untrained network. How much is left in the first layer after five tasks?",
+        "The plasticity left in a layer is the distance that its weights can still move, in percent of the distance that they "
+        "could move in an untrained network. How much plasticity is left in the first layer after five tasks?",
         ("less than 20 %", "20 to 60 %", "more than 60 %"),
         lambda now, rival: int(np.searchsorted((20.0, 60.0), 100 * now[-1]["gauge"][0])), _of("classp"),
-        measured=lambda now, rival: f"{100 * now[-1]['gauge'][0]:.0f} % are left in the first layer",
-        why="With p = 1 the distance that a weight can move grows only with the logarithm of its sum of gradients. Most of "
-        "it is used up in the first hundred steps: watch the bars while the run plays. What CLASSP keeps of old tasks it"
-        " pays for with plasticity.",
+        measured=lambda now, rival: f"{100 * now[-1]['gauge'][0]:.0f} % of the plasticity is left in the first layer",
+        why="With p = 1, the distance that a weight can move grows only with the logarithm of its sum of gradients. Most of "
+        "this distance is used up in the first hundred steps: watch the bars during the run. CLASSP remembers old tasks, but"
+        " pays for this with plasticity.",
     ),
 )  # fmt: skip
 
@@ -155,22 +155,22 @@ def _classp_keeps(records: list[Record], rival: list[Record]) -> int:
 FORK = (
     Question(
         "Which branch ends best?",
-        "The network has learnt digits (MNIST). Now it learns clothes (Fashion-MNIST) with four methods, each at its best "
-        "rate. Which has the highest mean accuracy on both in the end?",
+        "The network has learnt digits (MNIST). Now four branches learn clothes (Fashion-MNIST): SGD at a high and at a low "
+        "rate, CLASSP, and replay. Which branch has the highest mean accuracy on digits and clothes in the end?",
         tuple(branch_name(name) for name in FOUR), lambda now, rival: _best(now, FOUR), {**PAIR, "branches": FOUR},
         measured=_both, claim="replay", part=TWO, agrees={"holds": (3,), "fails": (0, 1, 2)}, unlike=FEWER,
         why="Follow the paths in the left plot: right means better on clothes, up means better on digits. A grey line joins "
-        "points with the same mean. Plain SGD trades digits for clothes. A method helps only if its path ends above "
-        "those of SGD at all rates.",
+        "points with the same mean accuracy. Plain SGD trades digits for clothes. A method helps only if its path ends above "
+        "the paths of SGD at all rates.",
     ),
     Question(
         "Which keeps more digits?",
-        "CLASSP at its best rate, and SGD at the low rate that is best for it after the digits: which is more accurate on "
-        "digits after the clothes?",
+        "After the digits, CLASSP learns the clothes at its best rate, and SGD at a low rate, the best one for SGD after "
+        "task 1. Which of the two is more accurate on digits in the end?",
         ("CLASSP", "SGD at the low rate"), _classp_keeps, {**PAIR, "branches": ("sgd@0.009", "classp@0.03")}, measured=_both,
         claim="retention", part=TWO, agrees={"holds": (0,), "fails": (1,)}, unlike=FEWER,
         why="CLASSP at this rate learns the clothes faster, because weights that the digits did not use still move fast. "
-        "Whether it also keeps more digits depends on where one stops. The ledger therefore compares the two at equal "
-        "accuracy on clothes.",
+        "Whether CLASSP also keeps more digits depends on the step at which training stops. Therefore, the ledger of claims "
+        "compares CLASSP and SGD at equal accuracy on clothes.",
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stories: functions that write the text above a live picture, which describes the current state of the picture."""
+"""Stories: functions that write the text above a live picture. The text describes what the picture currently shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def tell_fork(records: Sequence[Record], config: Config, pinned: Pins = ()) -> s
         else f"{branch_name(name)}: {100 * r['old']:.0f} % and {100 * r['new']:.0f} %"
         for name, r in ends.items()
     ]
-    return f"Test accuracy on the old tasks and on the new task. {'; '.join(told)}."
+    return f"The two numbers are the test accuracies on the old tasks and on the new task. {'; '.join(told)}."
 
 
 def tell_history(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
@@ -85,14 +85,14 @@ def tell_threshold(records: Sequence[Record], config: Config, pinned: Pins = ())
 
 
 def tell_weight(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Describe where the weight ends under each update rule, and how much of its bound CLASSP has used."""
+    """Describe where the weight ends under each update rule, and how far CLASSP moves it in percent of the upper bound."""
     record = records[-1]
     ends = {name: record[f"weight_{name}"][-1] for name in ("paper", "adagrad", "sgd")}
     used = record["way"][-1] / max(record["bound"][-1], 1e-300)
     same = np.allclose(record["weight_paper"], record["weight_published"], atol=1e-12)
     return (
         f"The weight ends at {signed(ends['paper'], 3)} with CLASSP, {signed(ends['adagrad'], 3)} with AdaGrad, and "
-        f"{signed(ends['sgd'], 3)} with SGD. CLASSP moves it by {100 * used:.0f} % of the distance that its bound allows. "
-        f"{100 * record['passed']:.0f} % of the gradients are above the threshold. "
+        f"{signed(ends['sgd'], 3)} with SGD. In total, CLASSP moves it by {100 * used:.0f} % of the upper bound. "
+        f"{100 * record['passed']:.0f} % of the squared gradients are above the threshold. "
         f"The published program gives {'the same result as CLASSP' if same else 'another result'}."
     )

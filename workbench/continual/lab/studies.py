@@ -35,15 +35,16 @@ def rivals(config: StudyConfig) -> Iterator[Point]:
 memory = view(
     "continual/memory", of=rivals, figure=figures.draw_memory, swept=("streams",),
     only=lambda place: place["stream"] == STREAMS[0],
-    about="Compare the accuracy and the memory besides weights and gradients of all methods, on Fashion-MNIST in 5 tasks.",
+    about="Compare the accuracy of all methods with the memory that they need in addition to weights and gradients. The stream "
+    "is Fashion-MNIST in 5 tasks.",
     paper="CLASSP's memory against EWC's",
 )  # fmt: skip
 FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
 matrices = view(
     "continual/matrices", of=rivals, figure=figures.draw_matrices,
     swept=("streams",), only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
-    about="Show the accuracy on each task after each task for five methods, on Fashion-MNIST in 5 tasks.",
-    paper="not in the public text: accuracy on each task after each task",
+    about="Show the accuracy matrices of five methods on Fashion-MNIST in 5 tasks: the accuracy on each task, after each task.",
+    paper="not in the public text: accuracy matrices",
 )  # fmt: skip
 
 
@@ -67,8 +68,8 @@ RETENTION: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     figure=figures.draw_retention,
     presets={"smoke": {**JUDGED, "streams": STREAMS[1:2]}, "laptop": {**LAPTOP, "streams": STREAMS[1:]}, "paper": NO_PAPER},
     swept=SWEPT,
-    paper="accuracy on both tasks (vision). The paper stops at equal accuracy on the second task, so compare points with equal "
-    "accuracy on the new task",
+    paper="accuracy on both tasks (vision). The paper stops training at equal accuracy on the new task, so compare points with "
+    "equal accuracy on the new task",
 )
 def retention(config: StudyConfig) -> Iterator[Point]:
     """Compare old-task and new-task accuracy at several rates of each method. Only a curve above that of SGD is a gain."""
@@ -125,7 +126,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_map,
     presets={"smoke": {**JUDGED, "seeds": 1}, "laptop": LAPTOP, "paper": NO_PAPER},
     swept=ONE_STREAM,
-    paper="not in the public text: p and alpha together",
+    paper="not in the public text: accuracy for pairs of p and alpha",
 )
 def power_map(config: StudyConfig) -> Iterator[Point]:
     """Measure the accuracy of CLASSP for several powers p and learning rates alpha."""
@@ -173,7 +174,8 @@ class SentimentConfig(StudyConfig):
     presets={
         "smoke": {k: v for k, v in JUDGED.items() if k != "hidden"} | {"streams": ("vader",)},
         "laptop": {},
-        "paper": "at width 600 a CPU step takes 8 s; on a GPU: workbench run continual/sentiment --scale laptop --set width=600",
+        "paper": "a step at width 600 takes 8 s on a CPU; on a GPU, run: workbench run continual/sentiment --scale laptop "
+        "--set width=600",
     },
     swept=(*SWEPT, "features", "network", "hidden", "passes", "batch"),
     paper="CLASSP against EWC, AdaGrad, SGD and Adam (sentiment)",
