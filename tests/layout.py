@@ -11,15 +11,21 @@ from matplotlib.transforms import Bbox
 def unreadable(figure):
     """Return one line for each text that is outside the figure, on another text, or below a line that is not part of the grid."""
     figure.draw_without_rendering()
-    texts = [(text, box) for text in shown_texts(figure) if (box := Text.get_window_extent(text)).width > 0]
+    texts = [(text, box) for text in shown_texts(figure) if (box := seen(text)).width > 0]
     found = [f"{text.get_text()!r} is cut off" for text, box in texts if not within(box, figure.bbox)]
     for (one, a), (other, b) in itertools.combinations(texts, 2):
         wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
         if wide > 4 and high > 0.3 * min(a.height, b.height) and not (one.get_rotation() % 90 or other.get_rotation() % 90):
             found.append(f"{one.get_text()!r} covers {other.get_text()!r}")
-    ticks = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels(which="both")}
+    ticks = {
+        id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels(which="both")
+    }
     for text, box in texts:
-        if id(text) not in ticks and any(crosses(line, box) for axes in figure.axes for line in axes.lines):
+        if (
+            id(text) not in ticks
+            and text.get_bbox_patch() is None
+            and any(crosses(line, box) for axes in figure.axes for line in axes.lines)
+        ):
             found.append(f"a line runs through {text.get_text()!r}")
     return found
 
@@ -36,6 +42,16 @@ def shown_texts(figure):
                     drawn |= {tick.label1, tick.label2}
     texts = (text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip())
     return [text for text in texts if text not in ticks or text in drawn]
+
+
+def seen(text):
+    """Return the box of a text without the blanks at its end, and without the arrow of an annotation."""
+    box, words = Text.get_window_extent(text), text.get_text()
+    return (
+        box
+        if text.get_ha() == "center"
+        else Bbox.from_bounds(box.x0, box.y0, box.width * len(words.rstrip()) / len(words), box.height)
+    )
 
 
 def within(box, figure):

@@ -113,4 +113,4 @@ def words(axes: Axes, parts: Sequence[tuple[str, str]], line: int = 0) -> None:
             color=colour,
             parse_math=False,
         )
-        left -= 4.35 * len(said) + 1  # estimated width in points, which is faster than measuring it
+        left -= 4.5 * len(said) + 1  # estimated width in points, which is faster than measuring it

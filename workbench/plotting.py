@@ -23,7 +23,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from workbench.experiment import FEW
-from workbench.inks import FAINT, HAIR, INK, ORANGE, SKY, text
+from workbench.inks import FAINT, HAIR, INK, ORANGE, PAPER, SKY, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,17 +192,27 @@ def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> 
     axes.plot(x, y, "o", color=colour, markerfacecolor="none", markersize=8, label=label)
 
 
+# the box behind a text that lies on lines: it has the colour of the page
+BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+
+
+def spread(values: Sequence[float], gap: float, high: float) -> list[float]:
+    """Return places for labels at these values, in ascending order: at least `gap` apart, and at most `high` if there is room."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap if places else -np.inf))
+    top = high + gap
+    for index in reversed(range(len(places))):
+        places[index] = top = min(places[index], top - gap)
+    return places
+
+
 def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
     """Write the name of each labelled line beside its last point, in its colour, and separate names that would overlap."""
     low, high = axes.get_ylim()
     gap = 12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)  # height of a line of text in data units
     lines = sorted((line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1])
-    places: list[float] = []
-    for line in lines:
-        places.append(max(line.get_ydata()[-1], places[-1] + gap if places else -np.inf))
-    top = high + gap
-    for index in reversed(range(len(places))):
-        places[index] = top = min(places[index], top - gap)
+    places = spread([line.get_ydata()[-1] for line in lines], gap, high)
     right = axes.get_xlim()[1]
     for line, place in zip(lines, places, strict=True):
         x, y = right if line in _TARGETS else line.get_xdata()[-1], line.get_ydata()[-1]
@@ -211,7 +221,9 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
             names[line.get_label()],
             (x, y if low <= y <= high else np.clip(y, low, high)),
             xytext=(14 if apart else 7, (place - np.clip(y, low, high)) / gap * 12 - 3),
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)} if apart else None,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
+            if apart
+            else None,
             textcoords="offset points",
             color=text(line.get_color()),
             fontsize=8,
@@ -261,12 +273,12 @@ def finish(
 
 
 def _lines(figure: Figure, words: str, **font: Any) -> list[str]:
-    """Split a text into lines that are at most as wide as the figure, less a margin of 1 % on either side."""
+    """Split a text into lines that are at most 95 % as wide as the figure, since other renderers may draw text wider."""
     measure = figure.canvas.get_renderer().get_text_width_height_descent  # type: ignore[attr-defined]
     lines: list[str] = []
     for word in words.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and measure(longer, FontProperties(**font), False)[0] <= 0.98 * figure.bbox.width:
+        if lines and measure(longer, FontProperties(**font), False)[0] <= 0.95 * figure.bbox.width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -14,6 +14,7 @@ from workbench.adapters.lab.colours import COLOURS, NAMES
 from workbench.experiment import Record
 from workbench.inks import FAINT, HAIR, INK, ORANGE, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part
+from workbench.plotting import BEHIND
 
 
 @live
@@ -59,7 +60,9 @@ def _loss(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
     axes.set(xlim=(0, end), ylim=(low - rim, high + rim), xlabel="step", title="Loss, nats per token")
     said = (("held out", text(colour)), ("thin: batches", FAINT), *([("dotted: pinned", FAINT)] if pinned else ()))
     for row, (words, shade) in enumerate(said):  # the upper right corner is empty if the loss falls
-        axes.text(0.98, 0.97 - 0.09 * row, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=shade)
+        axes.text(
+            0.98, 0.97 - 0.09 * row, words, transform=axes.transAxes, ha="right", va="top", fontsize=8, color=shade, bbox=BEHIND
+        )
 
 
 def _path(axes: Axes, records: Sequence[Record], pinned: Pins, column: str, times: float, title: str) -> None:

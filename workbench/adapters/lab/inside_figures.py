@@ -150,7 +150,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"In the first step of AdamW, LoRA moves a weight {moved['lora'] / moved['miss']:.2g} times as far as MiSS",
-        "the same learning rate for all; one layer of the tiny llama, random targets; dashed: full fine-tuning; ring: theory for LoRA",
+        "one layer of the tiny llama, random targets, one learning rate; dashed: full fine-tuning; ring: theory for LoRA",
     )
     for name, left, title, theory in (
         ("moved", 80, "Mean weight change / rate", "theory"),

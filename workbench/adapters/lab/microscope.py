@@ -162,7 +162,7 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
         fig,
         f"{len(records)} of {last['of']} layers: a rank of {between(ranks)} keeps 99 % of the update",
         f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
-        f"in W's strongest: share in W's {STRONGEST} strongest directions (random update: 1)",
+        f"W's strongest: {STRONGEST} leading singular directions (random update: 1)",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)

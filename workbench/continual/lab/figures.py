@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from workbench.continual.lab.colours import COLOURS, branch_name
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part, words
+from workbench.plotting import BEHIND
 
 TASK_COLOURS = (ORANGE, BLUE, GREEN, PINK, RED, SKY)
 
@@ -158,7 +160,9 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
         axes.plot([100 * r["new"] for r in rows], [100 * r["old"] for r in rows], line, color=colour, linewidth=1.8)
         axes.plot(100 * rows[-1]["new"], 100 * rows[-1]["old"], "o", color=colour, markersize=5.5)
     axes.plot(100 * start["new"], 100 * start["old"], "s", color=INK, markersize=5)
-    axes.annotate("boundary", (100 * start["new"], 100 * start["old"]), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    axes.annotate(
+        "boundary", (100 * start["new"], 100 * start["old"]), xytext=(6, 5), textcoords="offset points", fontsize=8, bbox=BEHIND
+    )
     axes.set(
         xlim=(max(left - 5, 0), min(max(right + 6, 30), 101)), ylim=(max(lowest - 5, 0), min(highest + 4, 101)),
         xlabel="accuracy on the new task (%)", title="Accuracy on the old tasks (%)",
@@ -170,7 +174,7 @@ def _plane(axes: Axes, branches: dict[str, list[Record]]) -> None:
     for place, (said, colour) in enumerate(legend):
         axes.annotate(
             said, (0.03, 0.03), xycoords="axes fraction", xytext=(0, 11 * (len(legend) - 1 - place)), textcoords="offset points",
-            fontsize=8, color=colour,
+            fontsize=8, color=colour, bbox=BEHIND,
         )  # fmt: skip
 
 
@@ -183,3 +187,4 @@ def _old(axes: Axes, branches: dict[str, list[Record]]) -> None:
         xlim=(first["border"], max(last["step"], first["border"] + 1)), xlabel="step", title="Old tasks: accuracy (%)",
         ylim=(0, 101),
     )  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))

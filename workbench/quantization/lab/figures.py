@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workbench.experiment import Record
-from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PAPER, RED, SKY, text
+from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, RED, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
-from workbench.plotting import figure
+from workbench.plotting import BEHIND, figure, spread
 
 COLOURS = {
     "rtn": GREY, "gptq": BLUE, "gptq+rescomp": SKY, "foem": SKY, "gptaq": RED, "gptaq+rescomp": ORANGE,
@@ -23,6 +23,7 @@ LABELS = {
     "gptaq+rescomp": "GPTAQ + ResComp", "exact": "exact target", "best": "best grid point",
 }  # fmt: skip
 ERROR = "error, % of the output"
+LINE = 0.11  # height of a line of text in the picture of the error, as a share of the height of the axes
 WINDOW = 96  # columns that are shown around the one being rounded
 
 
@@ -33,8 +34,8 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     heading(
         fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"]
     )
-    _row_of_weights(part(fig, "row", 52, 58, 606, 138, gap=40), records)
-    _error_so_far(part(fig, "error", 52, 256, 368 if pinned else 606, 126, gap=28), records, pinned)
+    _row_of_weights(part(fig, "row", 52, 58, 606, 138), records)
+    _error_so_far(part(fig, "error", 52, 256, 368 if pinned else 606, 126), records, pinned)
     if pinned:
         _now(part(fig, "now", 468, 256, 190, 126), records, pinned)
 
@@ -87,25 +88,18 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         calibration, unseen = last["rounding"]
         levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
     late = last["columns"] > 0.5 * end  # if so, the names of the lines are written at the left
-    behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+    names = []
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
-        side = {
-            "xytext": (4 if late else -4, 3),
-            "textcoords": "offset points",
-            "ha": "left" if late else "right",
-            "bbox": behind,
-        }
-        axes.annotate(f"{name} {100 * level:.1f}", (0 if late else end, 100 * level), color=FAINT, fontsize=8, **side)
+        names.append((100 * level, name, 0 if late else end, late, {"color": FAINT, "fontsize": 8}))
     for key, name in (("held_out", "held-out text"), ("error", "calibration text")):
-        place = (last["columns"], 100 * last[key])
-        style = {
-            "xytext": (-3 if late else 5, 4),
-            "textcoords": "offset points",
-            "ha": "right" if late else "left",
-            "bbox": behind,
-        }
-        axes.annotate(f"{name} {100 * last[key]:.1f}", place, color=text(colour), fontsize=8.5, weight="bold", **style)
+        bold = {"color": text(colour), "fontsize": 8.5, "weight": "bold"}
+        names.append((100 * last[key], name, last["columns"], not late, bold))
+    names.sort(key=lambda name: name[0])
+    heights = spread([name[0] for name in names], LINE * axes.get_ylim()[1], 0.9 * axes.get_ylim()[1])
+    for (value, name, x, rightwards, look), y in zip(names, heights, strict=True):
+        style = {"xytext": (4 if rightwards else -4, 3), "textcoords": "offset points", "ha": "left" if rightwards else "right"}
+        axes.annotate(f"{name} {value:.1f}", (x, y), bbox=BEHIND, **style, **look)
     axes.set_title("Output error so far")
 
 

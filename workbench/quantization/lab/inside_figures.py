@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREY, INK, PINK, RED, text
 from workbench.live import Pins, heading, live, part, stems, words
+from workbench.plotting import BEHIND
 from workbench.quantization.lab.figures import COLOURS, LABELS, short
 
 
@@ -35,10 +36,11 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.plot(*target, "*", color=INK, markersize=11)
-    moved = np.mean([r["after"] for r in records], axis=0) - start  # the names stand on the other side of the points
-    for said, place in (("w₀", start), ("w*", target)):
-        offset = (-9 if moved[0] > 0 else 9, -9 if moved[1] > 0 else 9)
-        plane.annotate(said, place, xytext=offset, textcoords="offset points", ha="center", va="center", weight="bold")
+    moved = np.mean([r["after"] for r in records], axis=0) - start
+    side, below = np.where(moved > 0, -9, 9)  # the paths are on the other side
+    for said, place, offset in (("w₀", start, (side, below)), ("w*", target, (side, -below))):
+        style = {"textcoords": "offset points", "ha": "center", "va": "center", "weight": "bold", "bbox": BEHIND}
+        plane.annotate(said, place, xytext=offset, zorder=3, **style)
     plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
     plane.set(
         xlabel="first weight, in steps of the grid",
@@ -57,7 +59,8 @@ def _ranks(ranks: Axes, errors: dict[str, float]) -> None:
     most = max(errors.values()) ** 0.5
     ranks.set_yticks(range(len(errors)), [LABELS[m] for m in errors])
     marks = [value for value in (0, 0.25, 1, 4, 16, 64) if value**0.5 <= 1.2 * most]
-    ranks.set_xticks([value**0.5 for value in marks[:1] + marks[-2:]], labels=[f"{value:g}" for value in marks[:1] + marks[-2:]])
+    shown = sorted({*marks[:1], *marks[-2:]})
+    ranks.set_xticks([value**0.5 for value in shown], labels=[f"{value:g}" for value in shown])
     for name, method in zip(ranks.get_yticklabels(), errors, strict=True):
         name.set(color=text(COLOURS[method]), fontweight="bold")
     ranks.set(
@@ -92,7 +95,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
         "shares of the sum of all absolute changes of free weights, for one output row",
     )
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
-    whole_axes, small = (part(fig, "sum", 74, 62, 584, 150, gap=58), part(fig, "terms", 74, 256, 584, 126, gap=58))
+    whole_axes, small = (part(fig, "sum", 82, 62, 576, 150, gap=66), part(fig, "terms", 82, 256, 576, 126, gap=66))
     stems(whole_axes, x, 0, record["gptq"], color=GREY, linewidth=5)
     whole_axes.plot(x, record["fused"], "D", color=INK, markersize=4.5)
     legend = [("▮ GPTQ's term   ", text(GREY)), ("◆ sum of all three", INK)]

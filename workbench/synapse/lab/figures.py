@@ -13,6 +13,7 @@ from workbench.experiment import Record
 from workbench.inks import BLUE, FAINT, GREEN, GREY, HAIR, INK, ORANGE, PINK, RED, SKY, text
 from workbench.live import PIN_COLOURS, Pins, heading, live, part, stems, words
 from workbench.measures import Measure, Note, SeriesStyle
+from workbench.plotting import BEHIND
 
 COLOURS = {
     "uni": RED, "alternating": GREEN, "push-pull": BLUE, "reference": PINK, "software": INK,
@@ -189,7 +190,7 @@ def pair_plane(axes: Axes, title: str) -> None:
     axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xticks=(0, 1), yticks=(0, 1))
     for said, x, y, side in (("weight < 0", 0.03, 0.9, "left"), ("weight > 0", 0.97, 0.04, "right")):
-        axes.text(x, y, said, ha=side, color=FAINT, fontsize=8)
+        axes.text(x, y, said, ha=side, color=FAINT, fontsize=8, bbox=BEHIND)
 
 
 def _pulses(record: Record, key: str) -> np.ndarray:

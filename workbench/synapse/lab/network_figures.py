@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
 from workbench.live import Pins, heading, live, part, stems, words
+from workbench.plotting import BEHIND
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
 EDGES = "min", "middle", "max"
@@ -73,7 +74,7 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
     gap, place = 0.045 * (101 - low), -np.inf
     for y, x, name in sorted(ends):
         place = max(y - 0.3 * gap, place + gap)
-        style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
+        style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold", "bbox": BEHIND}
         axes.annotate(f"{y:.1f}", (x, place), color=text(COLOURS[name]), **style)
     axes.set(xlim=(0, end), ylim=(low, 101), xlabel="training digits", title="% correct")
     if pinned:
