@@ -35,7 +35,7 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
         plane.plot(*path.T, "-o", color=COLOURS[r["method"]], markersize=4)
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.plot(*target, "*", color=INK, markersize=11)
-    for said, place, below in (("w₀: original weights", start, True), ("w*: best real weights", target, False)):
+    for said, place, below in (("w₀: original weights", start, True), ("w*: best unrounded weights", target, False)):
         left = place[0] < centre[0]
         plane.annotate(
             said,
@@ -85,7 +85,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the three terms that a column adds to the free columns, and the sum of the three terms, the fused update."""
+    """Draw the three terms that one column adds to the free columns, and the fused update, which is the sum of these terms."""
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0
@@ -95,7 +95,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     heading(
         fig,
         f"Corrections after rounding column {record['column']}: {shares}",
-        "shares of the sum of all absolute changes of free weights, for one output row",
+        "shares of the summed absolute changes of the free weights in one output row",
     )
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     whole_axes, small = (part(fig, "sum", 74, 62, 584, 150, gap=58), part(fig, "terms", 74, 256, 584, 126, gap=58))
