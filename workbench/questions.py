@@ -85,6 +85,6 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
 
 @lru_cache(maxsize=8)
 def _judged(method: str) -> dict[str, tuple[Verdict, str]]:
-    """Return the verdict of each claim on the reference records, and its state after Holm's correction."""
+    """Return the verdict of each claim from the reference records, and the state of the claim after Holm's correction."""
     judged = papers.judged(method, "reference")
     return dict(zip(judged, zip(judged.values(), holm([*judged.values()]), strict=True), strict=True))

@@ -294,7 +294,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(f"{path} was not found; expected a .pth or .safetensors file of RWKV-6") from None
     except UnpicklingError as error:
-        raise DataError(f"{path} holds objects that are not tensors; it is not loaded, since it could run code") from error
+        raise DataError(f"{path} holds objects other than tensors; it is not loaded, since that could run code") from error
     except (SafetensorError, OSError, RuntimeError, EOFError) as error:
         raise DataError(f"{path} is damaged ({error}); copy or download it again") from error
 

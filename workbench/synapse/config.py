@@ -199,7 +199,7 @@ class NetworkConfig(Config):
     samples: int = knob(
         20_000,
         "training samples",
-        "The number of training samples that are shown. Each pass over the data set uses a new random order.",
+        "The number of training samples that are shown to the network. Each pass over the data set uses a new random order.",
         low=100,
         high=10_000_000,
         step=1000,

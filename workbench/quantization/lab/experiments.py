@@ -1,4 +1,4 @@
-"""Live experiments: a layer while it is quantized, weights on a grid, two weights of a neuron, and the update of one column."""
+"""Live experiments: a layer while it is quantized, weights on a grid, two weights of a neuron, and the update by one column."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class LayerTraceConfig(LayerConfig):
     every: int = knob(
         16,
         "measure every",
-        "Number of columns between two measurements. A small value gives a finer curve, but takes longer.",
+        "The number of columns between two measurements. A small value gives a finer curve, but takes longer.",
         low=1,
         high=256,
         unit="columns",
     )
-    row: int = knob(0, "output row", "The output row whose weights are shown, counted from 0.", low=0, high=last_row)
+    row: int = knob(0, "output row", "The index (from 0) of the output row whose weights are shown.", low=0, high=last_row)
     presets = {
         "smoke": {"method": "gptq", "block": 1, "tokens": 1024, "group_size": 64, "every": 64},
         "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},
@@ -134,7 +134,7 @@ def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
 class LayerGridConfig(GridConfig, PlaceConfig):
     """The knobs of `grid`, which rounds each weight of a layer to its nearest level."""
 
-    row: int = knob(0, "output row", "The output row that is shown, counted from 0.", low=0, high=last_row)
+    row: int = knob(0, "output row", "The index (from 0) of the output row that is shown.", low=0, high=last_row)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
@@ -147,7 +147,7 @@ class LayerGridConfig(GridConfig, PlaceConfig):
     instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
-    """Show the weights of a layer on their grid: the levels, the clipping and the rounding error."""
+    """Show the weights of one output row of a layer, the levels of their grid, and the rounded weights."""
     weight = load_weight(config.model, config.block, config.part).T.float()  # (in, out)
     row = _existing_row(config.row, weight.shape[1])
     if config.bits >= 16:
@@ -282,8 +282,8 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
 class UpdateConfig(Config):
     """The knobs of `update`, which rounds one column in a small part of a real layer."""
 
-    column: int = knob(3, "column", "The column that is rounded, counted from 0.", low=0, high=30)
-    row: int = knob(0, "output row", "The output row that is shown, counted from 0.", low=0, high=7)
+    column: int = knob(3, "column", "The index (from 0) of the column that is rounded.", low=0, high=30)
+    row: int = knob(0, "output row", "The index (from 0) of the output row that is shown.", low=0, high=7)
     bits: Literal[2, 3, 4] = knob(3, "bits per weight", "The number of bits of each quantized weight.")
     alpha: float = knob(
         0.25, "strength of r1", "The strength alpha of GPTAQ's term r1. 0 switches the term off.", low=0.0, high=1.0, step=0.05

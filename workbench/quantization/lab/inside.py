@@ -1,4 +1,4 @@
-"""Parts of the algorithm for the notebook `02-inside` and its tests, computed both by definition and by the solver's formulas."""
+"""Functions for the notebook `02-inside`, which compares formulas of the algorithm with direct computations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
 
 
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
-    """Return the free columns ``(out, in - q)`` that best compensate for the rounded columns, by least squares.
+    """Return, by least squares, the free columns ``(out, in - q)`` that best compensate for the errors of the rounded columns.
 
     `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer ``(tokens, in)``, and `target` the desired
     outputs of the layer ``(tokens, out)``.
@@ -58,7 +58,7 @@ def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs no further matrix product."""
+    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P."""
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
@@ -75,7 +75,7 @@ class Contributions:
 
 
 def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
-    """Run GPTQ with equal streams and without damping, and return the largest changes that r2 would add."""
+    """Run GPTQ with equal streams and without damping, and return the largest changes of weights that r2 would add."""
     config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
     solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
     whole = decomposed = 0.0

@@ -44,7 +44,7 @@ class PlaceConfig(Config):
         choices=(checkpoints.SMOLLM2, checkpoints.TINY),
         free=True,
     )
-    block: int = knob(2, "block", "The transformer block, counted from 0.", low=0, high=last_block, essential=True)
+    block: int = knob(2, "block", "The index (from 0) of the transformer block.", low=0, high=last_block, essential=True)
     part: str = knob("o_proj", "linear layer", "The name of the linear layer in the block.", choices=PARTS, essential=True)
 
 
@@ -80,14 +80,14 @@ class LayerConfig(SolverConfig, PlaceConfig):
         low=0.0,
         high=1.0,
         choices=(None, 0.01, 0.1),
-        when=(lambda c: c.upstream == "gptq", "it is used only if the layers before are quantized with GPTQ"),
+        when=(lambda c: c.upstream == "gptq", "without GPTQ, the layers before this one use no damping"),
     )
     dtype: Literal["float32", "float64"] = knob(
         "float32",
         "precision",
         "The precision of model, statistics and solver. float64 is slower, but gives the same result on every machine.",
     )
-    seed: int = knob(0, "sample", "The calibration sample, counted from 0. Samples do not overlap.", low=0, high=100)
+    seed: int = knob(0, "sample", "The index (from 0) of the calibration sample. Samples do not overlap.", low=0, high=100)
 
     @model_validator(mode="after")
     def _not_the_grid_it_lies_on(self) -> Self:

@@ -43,7 +43,10 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @dataclass(frozen=True)
 class Layer:
-    """The weight ``(out, in)`` of a layer, and its inputs ``(tokens, in)`` in both streams, for each of three texts."""
+    """The weight ``(out, in)`` of a layer, and its inputs ``(tokens, in)`` in both streams.
+
+    There are inputs for the calibration text, for the validation text and for the held-out text.
+    """
 
     name: str
     weight: Tensor
@@ -117,7 +120,7 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
-@lru_cache(maxsize=5)  # entries for five calibration samples; no entry depends on bits or group size
+@lru_cache(maxsize=5)  # for five calibration samples; the results do not depend on bits or group size
 def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
     """Return the inputs of `block` in the full-precision stream, first for calibration, then for test and validation windows."""
     lm = models.shared(model, getattr(torch, dtype))

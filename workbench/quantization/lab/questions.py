@@ -51,7 +51,7 @@ LAYER_TRACE = (
         "text?",
         ("not at all", "by about a seventh", "by about half"), lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
         {"method": "gptq"}, {"method": "rtn"}, measured=_errors("GPTQ", "RTN"),
-        why="The inputs of the layer are correlated: when one input is large, others tend to be large too. So a change of the"
+        why="The inputs of the layer are correlated: when one input is large, others tend to be large too. So changing the"
         " weights of other columns can cancel much of the error of a rounded column. Compare the two error curves: with RTN "
         "nothing is cancelled, so the error only grows.",
     ),
@@ -80,7 +80,7 @@ LAYER_TRACE = (
         "error of rounding to nearest at 3 bits, but hardly any of it at 2 bits (set the method to rtn to see this).",
     ),
     Question(
-        "What if the layers before were not quantized?",
+        "What if the earlier layers were not quantized?",
         "With upstream = none, the layer gets the same inputs in the full-precision and in the quantized model. Which method"
         " has the lower output error, GPTQ (pinned) or GPTAQ?",
         ("GPTQ", "GPTAQ", "they are equal"),
@@ -88,7 +88,7 @@ LAYER_TRACE = (
         {"method": "gptaq", "upstream": "none"}, {"method": "gptq"}, measured=_errors("GPTAQ", "GPTQ", "error", "calibration"),
         claim="gptaq", part="held-out error of gptq + r1 relative to gptq, 3 bits", agrees={},
         why="GPTAQ compensates the difference between the inputs of the two models, the first residual r₁. If the"
-        " layers before are not quantized, this difference is zero, and GPTAQ computes the same as GPTQ, up to rounding.",
+        " earlier layers are not quantized, this difference is zero, and GPTAQ computes the same as GPTQ, up to rounding.",
     ),
     Question(
         "Can a method fit the calibration text too well?",

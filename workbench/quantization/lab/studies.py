@@ -109,7 +109,7 @@ class PlacesConfig(LayersConfig):
 
     swept = ("block", "part")
     blocks: tuple[int, ...] = knob(
-        (1, 3), "blocks", "The transformer blocks, counted from 0.", low=0, high=last_block, essential=True
+        (1, 3), "blocks", "The indices (from 0) of the transformer blocks.", low=0, high=last_block, essential=True
     )
     parts: tuple[str, ...] = knob(
         ("q_proj", "o_proj", "gate_proj", "down_proj"),
@@ -126,10 +126,10 @@ class PlacesConfig(LayersConfig):
 
 
 class TermsConfig(PlacesConfig):
-    """The knobs of `terms`, which switches terms of the update on and off on several layers."""
+    """The knobs of `terms`, which compares updates with different terms on several layers."""
 
     bits: Literal[2, 3, 4, 5, 6, 7] = vary(
-        LayerConfig.model_fields["bits"], 2, help="The lower of two numbers of bits per weight. The other is one bit more."
+        LayerConfig.model_fields["bits"], 2, help="The number of bits of each weight. The comparison also measures one bit more."
     )
 
 
@@ -172,7 +172,7 @@ def terms(config: TermsConfig) -> Iterator[Point]:
     paper="Tables 1 and 2 (bits and groups), on one layer",
 )
 def bits_groups(config: LayersConfig) -> Iterator[Point]:
-    """Compare all methods at 2, 3 and 4 bits and three group sizes: whole rows, `group_size` (64 if none), and half of it."""
+    """Compare all methods at 2, 3 and 4 bits, for whole rows, groups of `group_size` (or 64) columns, and groups half as large."""
     shared = config.group_size or 64
     for bits in (2, 3, 4):
         for group in (None, shared, max(shared // 2, 1)):
@@ -245,7 +245,7 @@ SETTINGS = {
     "gptaq+rescomp": candidates(damping=_DAMPINGS, alpha=(0.25, 0.5, 1.0), beta=_BETAS),
     "exact": candidates(damping=_DAMPINGS, rho=(0.5, 0.75, 1.0)),
 }
-NESTED = "each method searches the settings of its base method, each with several values of its own strength"
+NESTED = "each method searches the settings of its base method, combined with several values of its own strength"
 
 
 @comparison(

@@ -103,7 +103,7 @@ def draw_terms(records: Sequence[Record]) -> Figure:
         return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
 
 
-EDGE = "Diamond: the best setting is at an end of the range tried, so one beyond it might be better"
+EDGE = "Diamond: the best setting is at an end of the range tried, so a setting outside it might be better"
 
 
 def _gptq(axes: Axes) -> None:
@@ -112,7 +112,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Write means beyond the axes at their right edge. If the axes included these means, the other dots would coincide."""
+    """Write, at the right edge, each mean that is too large for the axes. Axes with this mean would make other dots coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
@@ -133,7 +133,7 @@ def _terms_title(records: Sequence[Record]) -> str:
         if len(ratio):
             words.append(f"{name} {signed(100 * (ratio.mean() - 1), 1)} %")
     return (
-        f"Mean change of GPTQ's held-out error by each term: {', '.join(words)}"
+        f"Mean change of GPTQ's held-out error if a term is added: {', '.join(words)}"
         if words
         else "Error with the terms of the update on and off"
     )

@@ -82,7 +82,7 @@ class State(NamedTuple):
 
 
 def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
-    """Train `network` on the samples ``x[order]``. Returns the number of samples that were right before their update."""
+    """Train `network` on the samples ``x[order]``. Returns how many were classified correctly before their update."""
     layers, state = network.layers, _state(network.layers)
     announce()
     stale = tuple(w.copy() for w in state.weight) if network.config.batch > 1 else state.weight
