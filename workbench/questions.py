@@ -50,7 +50,7 @@ def answer(experiment: Experiment, question: Question, guess: int, records: Sequ
 
 
 def line(experiment: Experiment, question: Question, right: int) -> str:
-    """Return the sentence of the ledger about the claim of a question, or "" if the question concerns no claim.
+    """Return the finding of the ledger as a sentence, or "" if the question concerns no claim.
 
     `right` is the index of the right answer. If the ledger contradicts this answer, the explanation `question.unlike` is added.
     """

@@ -27,7 +27,7 @@ SCHEME_MEANINGS = {
     "reference": "pulses up and down on one device; the other is a fixed reference",
 }
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
-RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # all rules but float, which has no devices
+RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # all rules except float, which uses no devices
 
 
 REFRESHED = (lambda c: c.refreshes, "only unidirectional pairs are refreshed, and only if refresh is switched on")

@@ -1,4 +1,4 @@
-"""Live experiments: a layer while it is quantized, weights on a grid, two weights of a neuron, and the update by one column."""
+"""Live experiments: a layer while it is quantized, weights on a grid, two weights, and the update after one column is rounded."""
 
 from __future__ import annotations
 

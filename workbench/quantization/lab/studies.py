@@ -172,7 +172,7 @@ def terms(config: TermsConfig) -> Iterator[Point]:
     paper="Tables 1 and 2 (bits and groups), on one layer",
 )
 def bits_groups(config: LayersConfig) -> Iterator[Point]:
-    """Compare all methods at 2, 3 and 4 bits, for whole rows, groups of `group_size` (or 64) columns, and groups half as large."""
+    """Compare all methods at 2, 3 and 4 bits, for whole rows, groups of `group_size` (or 64) and groups of half that size."""
     shared = config.group_size or 64
     for bits in (2, 3, 4):
         for group in (None, shared, max(shared // 2, 1)):
