@@ -279,7 +279,7 @@ FORGERIES = {
         {"records": lines_of({**STEP, "value": {"a": 1}})},
         "line 1: 'value' holds a JSON object; expected a number",
     ),
-    "a record in an array": ({"records": lines_of(STEP, {**STEP, "spread": [[{}]]})}, "line 2, 'spread'"),
+    "a record in an array": ({"records": lines_of(STEP, {**STEP, "spread": [[{}]]})}, "line 2: 'spread'"),
     "a record too large": (
         {"records": lines_of({**STEP, "spread": [1.5] * 70_000})},
         "line 1 is too large; expected a record of at most",
