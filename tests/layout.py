@@ -17,15 +17,10 @@ def unreadable(figure):
         wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
         if wide > 4 and high > 0.3 * min(a.height, b.height) and not (one.get_rotation() % 90 or other.get_rotation() % 90):
             found.append(f"{one.get_text()!r} covers {other.get_text()!r}")
-    ticks = {
-        id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels(which="both")
-    }
+    ticks = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels(which="both")}
+    lines = [line for axes in figure.axes for line in axes.lines]
     for text, box in texts:
-        if (
-            id(text) not in ticks
-            and text.get_bbox_patch() is None
-            and any(crosses(line, box) for axes in figure.axes for line in axes.lines)
-        ):
+        if text not in ticks and text.get_bbox_patch() is None and any(crosses(line, box) for line in lines):
             found.append(f"a line runs through {text.get_text()!r}")
     return found
 
@@ -47,11 +42,8 @@ def shown_texts(figure):
 def seen(text):
     """Return the box of a text without the blanks at its end, and without the arrow of an annotation."""
     box, words = Text.get_window_extent(text), text.get_text()
-    return (
-        box
-        if text.get_ha() == "center"
-        else Bbox.from_bounds(box.x0, box.y0, box.width * len(words.rstrip()) / len(words), box.height)
-    )
+    width = box.width if text.get_ha() == "center" else box.width * len(words.rstrip()) / len(words)
+    return Bbox.from_bounds(box.x0, box.y0, width, box.height)
 
 
 def within(box, figure):

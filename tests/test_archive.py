@@ -277,9 +277,9 @@ FORGERIES = {
     "records that are no JSON": ({"records": b"{}\nsurprise\n"}, "Expecting value"),
     "a record in a record": (
         {"records": lines_of({**STEP, "value": {"a": 1}})},
-        "line 1, 'value': holds a JSON object; expected a number",
+        "line 1: 'value' holds a JSON object; expected a number",
     ),
-    "a record in an array": ({"records": lines_of(STEP, {**STEP, "spread": [[{}]]})}, "line 2, 'spread'"),
+    "a record in an array": ({"records": lines_of(STEP, {**STEP, "spread": [[{}]]})}, "line 2: 'spread'"),
     "a record too large": (
         {"records": lines_of({**STEP, "spread": [1.5] * 70_000})},
         "line 1 is too large; expected a record of at most",

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_means_starting_again(damage, capsys):
     path = folder_of(config) / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
     records = list(runs.stream(WALK, config))
-    assert "starting again" in capsys.readouterr().err
+    assert "the run starts again" in capsys.readouterr().err
     assert [r["step"] for r in records] == list(range(20))
 
 

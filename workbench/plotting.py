@@ -214,6 +214,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
     lines = sorted((line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1])
     places = spread([line.get_ydata()[-1] for line in lines], gap, high)
     right = axes.get_xlim()[1]
+    leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
     for line, place in zip(lines, places, strict=True):
         x, y = right if line in _TARGETS else line.get_xdata()[-1], line.get_ydata()[-1]
         apart = abs(place - y) > gap / 2  # if so, a thin line connects the name with its curve
@@ -221,9 +222,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
             names[line.get_label()],
             (x, y if low <= y <= high else np.clip(y, low, high)),
             xytext=(14 if apart else 7, (place - np.clip(y, low, high)) / gap * 12 - 3),
-            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
-            if apart
-            else None,
+            arrowprops=leader if apart else None,
             textcoords="offset points",
             color=text(line.get_color()),
             fontsize=8,

@@ -37,7 +37,7 @@ class Evidence:
 def answer(experiment: Experiment, question: Question, guess: int, records: Sequence[Record], rival: Sequence[Record]) -> Answer:
     """Return the answer to a question, with a reply to `guess`, the index of the answer that the reader expects.
 
-    `records` are the records of the run, and `rival` those of the run with which the question compares it, if any.
+    `records` are the records of the run. `rival` holds the records of the rival run (see `Question`), and is empty without one.
     """
     right = question.right([*records], [*rival])
     numbers = question.measured([*records], [*rival])
@@ -50,9 +50,9 @@ def answer(experiment: Experiment, question: Question, guess: int, records: Sequ
 
 
 def line(experiment: Experiment, question: Question, right: int) -> str:
-    """Return the sentence of the ledger for a question whose right answer has the index `right`; "" if it concerns no claim.
+    """Return the finding of the ledger as a sentence, or "" if the question concerns no claim.
 
-    If the ledger contradicts the run, the explanation `question.unlike` is added.
+    `right` is the index of the right answer. If the ledger contradicts this answer, the explanation `question.unlike` is added.
     """
     found = evidence(experiment, question)
     if found is None:
@@ -61,12 +61,12 @@ def line(experiment: Experiment, question: Question, right: int) -> str:
 
 
 def contradicts(question: Question, found: Evidence, right: int) -> bool:
-    """Return whether the right answer according to one run contradicts the finding of the ledger."""
+    """Return whether the answer with the index `right`, which one run gave, contradicts the finding of the ledger."""
     return right not in question.agrees.get(found.state, range(len(question.answers)))
 
 
 def evidence(experiment: Experiment, question: Question) -> Evidence | None:
-    """Return the finding of the ledger that a question concerns, from the reference records; None if it concerns no claim."""
+    """Return the finding, computed from the reference records, that a question concerns, or None if it concerns no claim."""
     if not question.claim:
         return None
     judged, corrected = _judged(experiment.method)[question.claim]
@@ -85,6 +85,6 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
 
 @lru_cache(maxsize=8)
 def _judged(method: str) -> dict[str, tuple[Verdict, str]]:
-    """Return the verdict of each claim on the reference records, and its state after Holm's correction."""
+    """Return the verdict of each claim from the reference records, and the state of the claim after Holm's correction."""
     judged = papers.judged(method, "reference")
     return dict(zip(judged, zip(judged.values(), holm([*judged.values()]), strict=True), strict=True))

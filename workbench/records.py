@@ -86,7 +86,7 @@ def check_record(record: Record, number: int) -> None:
     for name, value in record.items():
         if not _is_plain(value):
             raise ValueError(
-                f"{RECORDS}: line {number}, {name!r}: holds a JSON object; expected a number, a string, or an array of these"
+                f"{RECORDS}: line {number}: {name!r} holds a JSON object; expected a number, a string, or an array of these"
             )
 
 

@@ -41,7 +41,7 @@ class RunError(RuntimeError):
 
 
 class Stopped(RunError):
-    """The error that ends a comparison if its caller requests a stop while it waits for fits."""
+    """The error that ends a comparison if the caller requests a stop while the comparison waits for fits."""
 
 
 def runs_folder() -> Path:
@@ -62,7 +62,7 @@ def run_id(experiment: Experiment, config: Config) -> str:
 
 
 def identity(experiment: str, version: int, config: dict[str, Any], inputs: Sequence[str]) -> str:
-    """Return a run id: the name of the experiment and a hash of name, version, config and inputs (texts like NAME@CHECKSUM)."""
+    """Return a run id: the name of the experiment and a hash of name, version, config and inputs (each NAME@CHECKSUM)."""
     parts = {"experiment": experiment, "version": version, "config": config, "inputs": sorted(inputs)}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return f"{experiment.replace('/', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -96,7 +96,7 @@ class Run:
     def path(self, name: str) -> Path:
         """Return the path of the artefact (a large file) `name`. Raises RunError if `name` is not a plain file name."""
         if not is_plain(name):
-            raise RunError(f"artefact {name!r}: expected a plain file name")
+            raise RunError(f"artefact {name!r}: expected a plain file name, without a folder and without a leading dot")
         folder = self.folder / "artefacts"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
@@ -155,7 +155,7 @@ class _RunWriter(Run):
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged file can raise any error; the run then starts again
-            print(f"checkpoint of {self.folder.name} is unreadable ({type(error).__name__}): starting again", file=sys.stderr)
+            print(f"checkpoint of {self.folder.name} is damaged ({type(error).__name__}); the run starts again", file=sys.stderr)
             return None
         return found if hashlib.sha256(before).hexdigest() == progress.sha256 else None
 
@@ -280,12 +280,14 @@ def _lock(folder: Path) -> FileLock:
             pass
         # a spawned worker imports its parent's script; here it would wait for the parent, which waits for the worker
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise RunError("worker processes import this script; put the code that starts runs under if __name__ == '__main__':")
+            raise RunError(
+                "a worker process imported this script; put the code that starts runs under if __name__ == '__main__':"
+            )
         print(f"another process is computing the run {folder.name}; waiting until it ends", file=sys.stderr)
         try:
             return lock.acquire().lock
         except RuntimeError as error:
-            raise RunError(f"this thread is already computing the run {folder.name}; close that stream first") from error
+            raise RunError(f"this thread is already computing the run {folder.name}; close its generator first") from error
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Each token has a receptance r, a key k, a value v and a decay w (vectors); each 
 
     o[t] = r[t]' (S + diag(u) k[t] v[t]'),    then    S := diag(w[t]) S + k[t] v[t]',    w = exp(-exp(d)).
 
-A layer computes d from the token and the one before it. `wkv_loop` computes o and S token by token. `wkv_chunked` computes
+A layer computes d from the token and the previous token. `wkv_loop` computes o and S token by token. `wkv_chunked` computes
 the same chunk by chunk, which is faster in training.
 """
 
@@ -40,7 +40,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
 
 
 def wkv_loop(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the outputs and the last state. Outputs, r, k, v and log_w have the shape ``(batch, tokens, heads, n)``."""
+    """Return the outputs and the last state. Outputs, r, k, v and log_w have the shape ``(batch, tokens, heads, head size)``."""
     out = []
     for t in range(r.shape[1]):
         kv = k[:, t, :, :, None] * v[:, t, :, None]
@@ -61,7 +61,7 @@ def wkv_chunked(
     tokens = r.shape[1]
     log_w = log_w.clamp_min(1.2 * math.log(torch.finfo(log_w.dtype).eps))
     lacking = -tokens % chunk
-    if lacking:  # padding: a token with zero key and log decay does not change the state
+    if lacking:  # padding: a token with key 0 and log decay 0 does not change the state
         r, k, v, log_w = (F.pad(x, (0, 0, 0, 0, 0, lacking)) for x in (r, k, v, log_w))
     # new shape: (batch, chunks, heads, chunk, n)
     r, k, v, log_w = (x.unflatten(1, (-1, chunk)).transpose(2, 3) for x in (r, k, v, log_w))
@@ -128,7 +128,7 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """The feed-forward layer, which mixes the input of each token with that of the previous one."""
+    """The feed-forward layer, which mixes the input of each token with the input of the previous token."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -178,7 +178,7 @@ class Output:
 
 
 class RWKV6(nn.Module):
-    """The RWKV-6 language model. Its state_dict has the same names as official files, so that it can load them."""
+    """The RWKV-6 language model. Its state_dict has the same names as the official files, so that it can load these files."""
 
     def __init__(
         self, vocabulary: int, width: int, layers: int, head_size: int = 64, hidden: int | None = None,
@@ -250,8 +250,8 @@ class RWKV6(nn.Module):
     ) -> Output:
         """Return next-token logits for ids ``(batch, tokens)``. Labels are shifted here; a label of -100 is ignored.
 
-        If `logits_to_keep` is not 0, only the logits of that many last tokens are computed. `past_key_values` is transformers'
-        name for `state`. An attention mask is ignored: pad at the right, where padding does not affect earlier tokens.
+        If `logits_to_keep` is n > 0, only the logits of the last n tokens are computed. `past_key_values` is transformers'
+        name for `state`. An attention mask is ignored: pad at the right, so that padding does not affect earlier tokens.
         """
         x, state = self.hidden(input_ids, past_key_values if state is None else state)
         logits, loss = self.head(x[:, -logits_to_keep:]), None
@@ -301,7 +301,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def initialise(model: RWKV6, seed: int = 0) -> RWKV6:
-    """Initialize the model in place as the authors do, so that mixing and decay vary with channel and depth; return it."""
+    """Initialize the model in place as its authors do, with mixing and decay that vary with channel and depth; return it."""
     generator = torch.Generator().manual_seed(seed)
     layers, width = len(model.blocks), model.emb.weight.shape[1]
     channel = torch.arange(width) / width

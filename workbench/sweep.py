@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """The result of a sweep: the configs whose runs completed, with their records, and those that failed, with the reason."""
+    """The result of a sweep.
+
+    `done` holds each config whose run completed, with its records. `failed` holds each config whose run failed, with the reason.
+    """
 
     done: list[tuple[Config, list[Record]]] = field(default_factory=list)
     failed: list[tuple[Config, str]] = field(default_factory=list)
@@ -54,7 +57,7 @@ def sweep(
     root: Path | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Run `experiment` at each config; return the records, and the reason for each config that failed.
+    """Run `experiment` with each config. Return the records of each run, or the reason why it failed.
 
     A complete run that is saved is loaded and not computed again. A failure does not stop the other runs. Without `executor`, the
     runs are computed in one spawned process per core, with one torch thread each. Any `Executor` can be used: for example,

@@ -91,7 +91,7 @@ def test_non_finite_inputs_are_named():
 
 def test_streams_must_hold_the_same_tokens():
     layer = make_layer()
-    with pytest.raises(ValueError, match=r"reference_inputs has shape \(399, 48\), inputs \(400, 48\)"):
+    with pytest.raises(ValueError, match=r"reference_inputs has shape \(399, 48\), but inputs has shape \(400, 48\)"):
         layer_statistics(layer.x, layer.reference[:-1])
     with pytest.raises(ValueError, match="flatten batch and position into one dimension"):
         layer_statistics(layer.x[None])

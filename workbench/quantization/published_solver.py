@@ -1,7 +1,7 @@
 """A solver that gives the same codes as the published programs. Use it to compare with these programs, not to quantize models.
 
 The programs of GPTAQ and ResComp (list0830/ResComp, commit 354a962; read, not copied) deviate from their papers in two points.
-First, the grid of a group that starts inside a block is fitted to weights without the updates from the same block. Second, the
+First, the grid of a group that starts inside a block is fitted to weights that lack the updates from this block. Second, the
 lazy update of the later blocks uses other values of the columns than the update inside the block does. So the results depend on
 the block size.
 """
@@ -27,7 +27,7 @@ class PublishedSolver(LayerSolver):
             self._grids = [self._fit(weight.to(self._live.dtype).T)]
 
     def _dead_diagonal(self, live: Tensor) -> float:
-        return 1.0  # as in the GPTQ programs; this changes the mean, so the damping depends on a common factor of the statistics
+        return 1.0  # as in the GPTQ programs; the 1 changes the mean of the diagonal, to which the damping is relative
 
     def _block_end(self, low: int, n: int) -> int:
         return min(low + self.config.block_size, n)
@@ -47,9 +47,9 @@ class PublishedSolver(LayerSolver):
     def _change_to_lazy(self, low: int, high: int) -> None:
         """Replace the stored errors of the block by the errors that the lazy update of the published programs uses.
 
-        In the terms with a, b_x and b_dx, the programs replace w by another value. GPTAQ, and ResComp with 2 bits, use the
-        rounded column. ResComp with other numbers of bits uses w clamped to the range of the last grid in the block, even if
-        that grid belongs to another group.
+        In the terms with a, b_x and b_dx of `column_loop`, the programs replace w by another value. GPTAQ, and ResComp with 2
+        bits, use the rounded column. ResComp with other numbers of bits uses w clamped to the range of the last grid in the
+        block, even if that grid belongs to another group.
         """
         alpha, beta_x, beta_dx = self._strengths
         taken = self._live[low:high]

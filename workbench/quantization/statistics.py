@@ -40,15 +40,15 @@ def layer_statistics(inputs: Tensor, reference_inputs: Tensor | None = None) -> 
     reference = _at_least_float32(reference_inputs).to(x.dtype)
     if reference.shape != x.shape:
         raise ValueError(
-            f"reference_inputs has shape {tuple(reference.shape)}, inputs {tuple(x.shape)}; expected the same "
-            "tokens in the same order in both streams: run both over one batch"
+            f"reference_inputs has shape {tuple(reference.shape)}, but inputs has shape {tuple(x.shape)}; expected the same "
+            "tokens in the same order: run both models on the same batch"
         )
     require_finite(reference, "reference_inputs")
     return hessian, (reference - x).T @ x / tokens
 
 
 def require_finite(tensor: Tensor, name: str) -> None:
-    """Raise ValueError if `tensor` has non-finite values. The message gives `name`, their number, and the first of them."""
+    """Raise ValueError if `tensor` has non-finite values. The message gives `name`, the number of these values, and the first."""
     if tensor.numel() and not all(math.isfinite(v) for v in torch.aminmax(tensor)):
         bad = ~torch.isfinite(tensor)
         first = tuple(bad.nonzero()[0].tolist())

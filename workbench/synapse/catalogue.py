@@ -43,7 +43,7 @@ def _labels(levels: int, up: float, down: float, down_levels: int | None = None)
 _NEUROSIM = "NeuroSim (MLP V3.0 source)"
 _TABLE = "NeuroSim's benchmark table (Chen et al., IEDM 2017; TCAD 2018), from memory, not checked"
 _AIHWKIT = "aihwkit preset"
-_NOISE = "noise here scales with the mean step, not each step"
+_NOISE = "here, the noise scales with the mean step, not with each step"
 
 
 def _ecram() -> Device:

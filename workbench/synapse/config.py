@@ -23,11 +23,11 @@ SCHEMES = ("uni", "alternating", "push-pull", "reference")
 SCHEME_MEANINGS = {
     "uni": "only pulses up: on one device to raise the weight, on the other to lower it",
     "push-pull": "a pulse up on one device and a pulse down on the other",
-    "alternating": "one of the two pulses of push-pull, chosen at random, so that its step is as large as that of uni",
+    "alternating": "one of the two pulses of push-pull, chosen at random, so that steps are about as large as with uni",
     "reference": "pulses up and down on one device; the other is a fixed reference",
 }
 Rule = Literal["stochastic", "coincidence", "deterministic", "single", "netted", "float"]
-RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # all rules but float, which has no devices
+RULES = ("stochastic", "coincidence", "deterministic", "single", "netted")  # all rules except float, which uses no devices
 
 
 REFRESHED = (lambda c: c.refreshes, "only unidirectional pairs are refreshed, and only if refresh is switched on")
@@ -40,7 +40,8 @@ class UpdateConfig(Config):
     scheme: Scheme = knob(
         "uni",
         "update scheme",
-        "Which devices of a synapse receive pulses.\n" + "\n".join(f"{name}: {said}." for name, said in SCHEME_MEANINGS.items()),
+        "Chooses which devices of a synapse receive pulses.\n"
+        + "\n".join(f"{name}: {said}." for name, said in SCHEME_MEANINGS.items()),
         essential=True,
         when=PULSES,
     )
@@ -57,12 +58,12 @@ class UpdateConfig(Config):
         high=1.0,
         log=True,
         essential=True,
-        when=(lambda c: c.rule != "single", "the single rule sends one pulse, so the device sets the size of the change"),
+        when=(lambda c: c.rule != "single", "the single rule sends one pulse, so the device determines the size of the change"),
     )
     batch: int = knob(
         1,
         "batch size",
-        "The number of samples that are read with the same weights. Hardware that updates after every sample has 1.",
+        "The number of samples that are read with the same weights. Hardware that updates after every sample has batch size 1.",
         low=1,
         high=1000,
         choices=(1, 10, 32, 50, 100),
@@ -78,7 +79,7 @@ class UpdateConfig(Config):
     input_threshold: float = knob(
         0.5,
         "input threshold",
-        "Only inputs above this value send a pulse. For hidden activations the threshold is a fifth of it.",
+        "Only inputs above this value send a pulse. For hidden activations, the threshold is a fifth of this value.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -87,7 +88,7 @@ class UpdateConfig(Config):
     error_threshold: float = knob(
         0.2,
         "error threshold",
-        "Errors of at most this size count as 0. For errors of hidden units the threshold is half of it.",
+        "Errors of at most this size count as 0. For errors of hidden units, the threshold is half of this value.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -127,7 +128,7 @@ class UpdateConfig(Config):
     refresh_above: float = knob(
         0.9,
         "refresh, one above",
-        "A pair is refreshed only if at least one of its conductances is above this share of the device's range.",
+        "A pair is refreshed only if at least one of its conductances is above this share of its device's range.",
         low=0.0,
         high=1.0,
         step=0.05,
@@ -189,8 +190,8 @@ class NetworkConfig(Config):
     weight_scale: tuple[float, ...] | None = knob(
         None,
         "largest weight",
-        "The largest weight that a synapse can represent, for all layers or for each. none: 7 / sqrt(inputs), and "
-        "10 / sqrt(inputs) in the last layer.",
+        "The largest weight that a synapse can represent: one number for all layers, or one for each layer. none: "
+        "10 / sqrt(inputs) in the last layer, and 7 / sqrt(inputs) in the others.",
         low=1e-9,
         high=99_999.0,
         choices=(None, (0.5, 1.0)),
@@ -198,7 +199,7 @@ class NetworkConfig(Config):
     samples: int = knob(
         20_000,
         "training samples",
-        "The number of training samples that are shown. Each pass over the data set uses a new random order.",
+        "The number of training samples that are shown to the network. Each pass over the data set uses a new random order.",
         low=100,
         high=10_000_000,
         step=1000,
@@ -268,7 +269,7 @@ class PulsedConfig(SynapseConfig):
         return self
 
 
-SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the knobs that train in software, without devices
+SOFTWARE = {"rule": "float", "read_noise": 0.0, "error": "exact"}  # the values of knobs for training in software, without devices
 
 
 # The version of the rule by which the first row of a curve is read. Since version 2, a column "pulse" that starts at 1 means that

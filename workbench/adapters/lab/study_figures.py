@@ -58,8 +58,8 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         return finish(
             fig,
             title,
-            f"{model}sums of two and three numbers{next(guesses, '')}; advantage: loss reduction at the same seed, each at its own rate; "
-            f"{NOTE.of(records)}",
+            f"{model}sums of two and three numbers{next(guesses, '')}; "
+            f"advantage: loss reduction at the same seed, each at its own rate; {NOTE.of(records)}",
         )
 
 

@@ -1,4 +1,4 @@
-"""The exercises of the notebook `02-inside`."""
+"""The exercises of the quantization notebook `02-inside`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ def _nearer() -> str:
 declare(
     "quantization",
     Exercise(
-        "Two inputs have variance 1 and correlation 0.8. The weight w1 = 0.6 is rounded to 1. By how much does GPTQ change w2?",
+        "Two inputs have variance 1 and correlation 0.8. Their weights are w1 and w2. The weight w1 = 0.6 is rounded to "
+        "1. By how much does GPTQ change w2?",
         _moved,
-        "rounding adds (1 - 0.6) x1 to the output; w2 must cancel the part of it that x2 predicts, which is H12 / H22 times x2",
-        "the change is -(q1 - w1) H12 / H22 = -0.4 x 0.8",
+        "rounding adds (1 - 0.6) x1 to the output; the best prediction of x1 from x2 is (H12 / H22) x2, and w2 must cancel the "
+        "part that x2 predicts",
+        "w1 is rounded to q1 = 1, so the change is -(q1 - w1) H12 / H22 = -0.4 x 0.8",
     ),
     Exercise(
-        "Both streams are equal (D = 0). U_qq = 2, U_qj = -0.5, beta = 0.25 and w0 - w = 0.4. How much does r2 add to w_j?",
+        "The two streams are equal (D = 0). U_qq = 2, U_qj = -0.5, beta = 0.25 and w0 - w = 0.4. How much does r2 add to w_j?",
         _added,
         "if D = 0, then P = 0 and P2 = I - diag(U)^-1 U",
         "beta (w0 - w) P2_qj = 0.25 x 0.4 x 0.25",
@@ -46,6 +48,7 @@ declare(
         "layer, at 2 bits and alpha = 1? (gptq, gptaq)",
         _nearer,
         "the printed loss is the objective of GPTQ only; compute the output error of both methods",
-        "the loss that it prints measures the distance from W X, although GPTAQ has moved W on purpose",
+        "the printed loss sums only the rounding errors of the columns; the difference between the streams, which GPTAQ "
+        "compensates, is not part of this loss",
     ),
 )

@@ -1,4 +1,4 @@
-"""Live experiments: a layer while it is quantized, weights on a grid, two weights of a neuron, and the update of one column."""
+"""Live experiments: a layer while it is quantized, weights on a grid, two weights, and the update after one column is rounded."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class LayerTraceConfig(LayerConfig):
     every: int = knob(
         16,
         "measure every",
-        "Number of columns between two measurements. A small value gives a finer curve, but takes longer.",
+        "The number of columns between two measurements. A small value gives a finer curve, but takes longer.",
         low=1,
         high=256,
         unit="columns",
     )
-    row: int = knob(0, "output row", "Number of the output row whose weights are shown, from 0.", low=0, high=last_row)
+    row: int = knob(0, "output row", "The index (from 0) of the output row whose weights are shown.", low=0, high=last_row)
     presets = {
         "smoke": {"method": "gptq", "block": 1, "tokens": 1024, "group_size": 64, "every": 64},
         "laptop": {"block": 4, "tokens": 4096, "group_size": 64, "every": 8},
@@ -47,9 +47,9 @@ class LayerTraceConfig(LayerConfig):
 def looks(config: LayerTraceConfig) -> int:
     """Return the number of columns between two measurements, which is also the block size of the solver.
 
-    With ``compat="clean"``, the result does not depend on the block size. So the number is the knob `every`, rounded down to
-    whole groups if a group is smaller. With ``compat="published"``, the result depends on the block size, so the number is the
-    knob `block_size`.
+    With ``compat="clean"``, the result does not depend on the block size, so this number is the knob `every`. If `every` is
+    larger than a group, it is rounded down to a multiple of the group size. With ``compat="published"``, the result depends on
+    the block size, so this number is the knob `block_size`.
     """
     if config.compat == "published":
         return config.block_size
@@ -61,7 +61,7 @@ def _steps(config: LayerTraceConfig) -> int:
     about = checkpoints.describe(config.model)
     columns = about.get("intermediate_size" if config.part == "down_proj" else "hidden_size", 0)
     look, group = looks(config), config.group_size or columns
-    # with compat="clean", a group that is larger than a block is also measured at the end of the group
+    # with compat="clean", if a group is larger than a block, the last block of the group ends where the group ends
     inside = -(-group // look) if config.compat == "clean" and group > look else 0
     whole = columns // group * inside + -(-(columns % group) // look) if inside else -(-columns // look)
     return whole + 1 if columns else 0
@@ -107,8 +107,8 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
             "r2": r2.norm,
             "r2_orthogonal": r2.orthogonal,
             "drift": ((weight - layer.weight).norm() / layer.weight.norm()).item(),
-            # The weights of one output in the order of rounding: the first `columns` are rounded, and the others are compensated.
-            # Five decimals are enough for a picture.
+            # The weights of one output row, in the order of rounding. The first `columns` weights are rounded, and the others are
+            # changed by the compensation. Five decimals are enough for a picture.
             "row": (weight[row, solver.permutation].double() * 1e5).round() / 1e5,
         }
 
@@ -123,7 +123,7 @@ def layer_trace(config: LayerTraceConfig, run: Any) -> Iterator[Record]:
 
 
 def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
-    """Return the squared errors of the columns that were rounded last, and the levels of output `row`."""
+    """Return the squared errors of columns `first` to `last - 1` in the order of rounding, and the levels of output row `row`."""
     columns = solver.permutation[first:last]
     return {
         "column_error": solver.trace().error[:, columns].square().sum(0),  # ||e_q||^2
@@ -132,9 +132,9 @@ def _columns(solver: LayerSolver, first: int, last: int, row: int) -> Record:
 
 
 class LayerGridConfig(GridConfig, PlaceConfig):
-    """The knobs of `grid`, which rounds the weights of a layer to nearest."""
+    """The knobs of `grid`, which rounds each weight of a layer to its nearest level."""
 
-    row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=last_row)
+    row: int = knob(0, "output row", "The index (from 0) of the output row that is shown.", low=0, high=last_row)
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
 
@@ -147,11 +147,11 @@ class LayerGridConfig(GridConfig, PlaceConfig):
     instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
-    """Show the weights of a layer on their grid: the levels, the clipping and the rounding error."""
+    """Show the weights of one output row of a layer, the levels of their grid, and the rounded weights."""
     weight = load_weight(config.model, config.block, config.part).T.float()  # (in, out)
     row = _existing_row(config.row, weight.shape[1])
     if config.bits >= 16:
-        raise ValueError(f"bits={config.bits}: expected 2 to 8; 16 bits leave the layer unchanged")
+        raise ValueError(f"bits={config.bits}: expected 2 to 8; with 16 bits, the weights are not rounded, so there is no grid")
     parts, after, levels = weight.split(config.group_size or len(weight)), [], torch.empty(0)
     for part in parts:
         fitted = fit_grid(part, config.bits, config.symmetric, config.grid, config.clip_search)
@@ -172,7 +172,7 @@ def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
 
 def _existing_row(row: int, rows: int) -> int:
     if row >= rows:
-        raise ValueError(f"row={row}: expected 0 to {rows - 1}, the numbers of the output rows of this layer")
+        raise ValueError(f"row={row}: expected 0 to {rows - 1}, since this layer has {rows} output rows")
     return row
 
 
@@ -183,12 +183,18 @@ class TwoWeightsConfig(Config):
     """
 
     w1: float = knob(
-        1.38, "first weight", "Weight that is rounded first, in steps of the grid.", low=-2.0, high=2.0, step=0.02, unit="steps"
+        1.38,
+        "first weight",
+        "The weight that is rounded first. Its unit is one step of the grid.",
+        low=-2.0,
+        high=2.0,
+        step=0.02,
+        unit="steps",
     )
     w2: float = knob(
         0.30,
         "second weight",
-        "Weight that is rounded last, in steps of the grid. It can compensate the error of the first.",
+        "The weight that is rounded second. It can compensate for the error of the first weight.",
         low=-2.0,
         high=2.0,
         step=0.02,
@@ -197,7 +203,7 @@ class TwoWeightsConfig(Config):
     correlation: float = knob(
         0.80,
         "correlation",
-        "Correlation of the two inputs. At 0 the second weight cannot compensate the first.",
+        "The correlation of the two inputs. At 0, the second weight cannot compensate for the error of the first.",
         low=-0.95,
         high=0.95,
         step=0.05,
@@ -205,7 +211,7 @@ class TwoWeightsConfig(Config):
     shift: float = knob(
         0.70,
         "stream difference",
-        "Multiple of input 2 that is missing from input 1 in the quantized stream. At 0 the two streams are equal.",
+        "In the full-precision stream, this multiple of input 2 is added to input 1. At 0, the two streams are equal.",
         low=-1.0,
         high=1.0,
         step=0.05,
@@ -213,7 +219,7 @@ class TwoWeightsConfig(Config):
     alpha: float = vary(
         SolverConfig.model_fields["alpha"],
         1.0,
-        help="Strength of GPTAQ's term r1. 0 switches it off, 1 is the full term.",
+        help="The strength of GPTAQ's term r1. 0 switches the term off, and 1 applies it in full.",
         essential=False,
         when=None,
     )
@@ -233,7 +239,7 @@ def two_weight_statistics(config: TwoWeightsConfig) -> tuple[Tensor, Tensor, Ten
 
 
 def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[float]]:
-    """Return two lists: both weights just before each is rounded, and both weights after rounding to whole numbers."""
+    """Return two lists: each weight just before it is rounded, and each rounded weight. Weights are rounded to whole numbers."""
     weight, hessian, cross = two_weight_statistics(config)
     upper = torch.linalg.inv(torch.linalg.cholesky(hessian.flip(0, 1)).flip(0, 1))
     if method == "exact":
@@ -274,16 +280,16 @@ def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
 
 
 class UpdateConfig(Config):
-    """The knobs of `update`, which rounds one column of a small real layer."""
+    """The knobs of `update`, which rounds one column in a small part of a real layer."""
 
-    column: int = knob(3, "column", "Number of the column that is rounded, from 0.", low=0, high=30)
-    row: int = knob(0, "output row", "Number of the output row that is shown, from 0.", low=0, high=7)
-    bits: Literal[2, 3, 4] = knob(3, "bits per weight", "Number of bits of each weight, in all columns.")
+    column: int = knob(3, "column", "The index (from 0) of the column that is rounded.", low=0, high=30)
+    row: int = knob(0, "output row", "The index (from 0) of the output row that is shown.", low=0, high=7)
+    bits: Literal[2, 3, 4] = knob(3, "bits per weight", "The number of bits of each quantized weight.")
     alpha: float = knob(
-        0.25, "strength of r1", "Strength alpha of GPTAQ's term r1. 0 switches it off.", low=0.0, high=1.0, step=0.05
+        0.25, "strength of r1", "The strength alpha of GPTAQ's term r1. 0 switches the term off.", low=0.0, high=1.0, step=0.05
     )
     beta: float = knob(
-        0.25, "strength of r2", "Strength beta of ResComp's term r2. 0 switches it off.", low=0.0, high=1.0, step=0.05
+        0.25, "strength of r2", "The strength beta of ResComp's term r2. 0 switches the term off.", low=0.0, high=1.0, step=0.05
     )
     presets = {"smoke": {}, "laptop": {}, "paper": "the paper has no such picture"}
 
@@ -297,7 +303,7 @@ class UpdateConfig(Config):
     instant=True,
 )
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
-    """Show how one column changes the free columns: GPTQ's term, r1, r2, and the sum of the three, the fused update."""
+    """Show how the free columns change when one column is rounded: GPTQ's term, r1, r2, and the sum of these three terms."""
     layer = small_layer(columns=32, damping=0.0)
     terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
     yield {"column": config.column, **terms}

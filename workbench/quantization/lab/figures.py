@@ -81,13 +81,13 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         most = max(most, _errors(axes, series, shade, 1.2))
     most = max(most, _errors(axes, records, colour, 2.0), *(0 if pinned else 100 * v for v in last["rounding"]))
     end = columns if pinned else min(columns, max(1.15 * last["columns"], 0.1 * columns))
-    before = "; at 0: error from the layers before" if records[0]["error"] > 1e-3 and not pinned else ""
+    before = " (at 0: error from earlier layers)" if records[0]["error"] > 1e-3 and not pinned else ""
     axes.set(xlim=(0, end), ylim=(0, 1.25 * most or 1), xlabel=f"columns rounded{before}", ylabel="error, %")
-    levels = [(last["floor"], "lowest error of any real weights", ":")]
+    levels = [(last["floor"], "lowest error without rounding", ":")]
     if not pinned and last["method"] != "rtn":
         calibration, unseen = last["rounding"]
         levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
-    late = last["columns"] > 0.5 * end  # if so, the names of the lines are written at the left
+    late = last["columns"] > 0.5 * end  # if so, the labels of the lines are at the left
     names = []
     for level, name, style in levels:
         axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
@@ -113,7 +113,7 @@ def _errors(axes: Axes, series: Sequence[Record], colour: str, width: float) -> 
 
 
 def at_column(records: Sequence[Record], columns: int) -> Record:
-    """Return the first record with at least `columns` rounded columns, or the last record if there is none."""
+    """Return the first record with at least `columns` rounded columns, or the last record if no record has that many."""
     return next((r for r in records if r["columns"] >= columns), records[-1])
 
 

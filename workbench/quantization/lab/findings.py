@@ -1,4 +1,4 @@
-"""The text about quantization, besides the ledger, in the README of the reference records."""
+"""The text about quantization in the README of the reference records, apart from the ledger of claims."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ declare(
     "quantization",
     Findings(
         "Quantization of single layers with ResComp",
-        "The papers of GPTQ, GPTAQ and ResComp in full, and the published programs of GPTAQ and ResComp.",
-        "Layers of SmolLM2-135M, in float64. The model's weights come from a 4-bit file, so 4 bits in asymmetric groups of "
-        "32 is refused. Each method uses five calibration samples. The intervals are over 8 layers, or, where the claim says"
-        " so, over samples of one layer (block 2, o_proj). Everything is measured on single layers; the paper reports its "
-        "gains for whole models. `workbench figures quantization` computes everything again in about half an hour.",
+        "The full papers of GPTQ, GPTAQ and ResComp, and the published programs of GPTAQ and ResComp.",
+        "We quantize layers of SmolLM2-135M in float64. The weights of this model come from a 4-bit file, so the setting "
+        "with 4 bits and asymmetric groups of 32 is not allowed. Each method uses five calibration samples. The intervals "
+        "are over 8 layers; if a claim says so, they are over calibration samples of one layer (block 2, o_proj). "
+        "Everything is measured on single layers, but the paper reports its gains for whole models. `workbench figures "
+        "quantization` computes everything again in about half an hour.",
         main="rescomp",
         sentence="With the correction of ResComp, the output error of GPTAQ on held-out text is {found} times as large as "
         "without it (single layers, 3 bits). The claim that the correction lowers the error {state}.",

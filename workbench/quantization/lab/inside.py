@@ -1,4 +1,4 @@
-"""Parts of the algorithm, computed directly and by their formulas, for the notebook `02-inside` and its tests."""
+"""Functions for the notebook `02-inside`, which compares formulas of the algorithm with direct computations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.quantization.statistics import factor_hessian, layer_statistics, 
 
 @dataclass(frozen=True)
 class SmallLayer:
-    """A small part of a real layer in float64, with few enough columns for dense solutions."""
+    """A small part of a real layer in float64. It has few columns, so that its equations can be solved directly."""
 
     weight: Tensor  # (out, in)
     x: Tensor  # (tokens, in), quantized stream
@@ -27,7 +27,7 @@ class SmallLayer:
 
 
 def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallLayer:
-    """Return the first columns and rows of the output projection of block 1 of the bundled tiny llama.
+    """Return the first columns and rows of a real layer: the output projection in block 1 of the bundled tiny llama.
 
     `damping` is used only for the factor `upper`. The field `hessian` is not damped.
     """
@@ -43,7 +43,7 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
 
 
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
-    """Return the free columns ``(out, in - q)`` that best compensate the rounded columns, by least squares.
+    """Return, by least squares, the free columns ``(out, in - q)`` that best compensate for the errors of the rounded columns.
 
     `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer ``(tokens, in)``, and `target` the desired
     outputs of the layer ``(tokens, out)``.
@@ -53,20 +53,21 @@ def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
 
 
 def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp as the paper computes it: by a matrix product of its own, from ``Xref X' = H + D``."""
+    """Return the matrix P2 of ResComp as the paper computes it: by a separate matrix product, from ``Xref X' = H + D``."""
     return propagation(hessian + cross, upper)
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the product in P."""
+    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P."""
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """The largest change of a free weight that r2 causes in any step of GPTQ.
+    """The largest change of a free weight that r2 would cause in any step of GPTQ.
 
-    `whole` is the change by the whole residual. `decomposed` is the change by the share of one column (neuron decomposition).
+    `whole` is the largest change that the whole residual would cause. `decomposed` is the largest change that the share of one
+    column in the residual would cause (neuron decomposition).
     """
 
     whole: float
@@ -74,7 +75,7 @@ class Contributions:
 
 
 def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
-    """Run GPTQ with equal streams and without damping, and return how much r2 would also change the free weights."""
+    """Run GPTQ with equal streams and without damping, and return the largest changes of weights that r2 would add."""
     config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
     solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
     whole = decomposed = 0.0
@@ -90,7 +91,7 @@ def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
 
 
 def update_terms(layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float) -> dict[str, Tensor]:
-    """Return the terms ``gptq``, ``r1`` and ``r2`` that column `column` adds to the free weights of output `row`.
+    """Return the terms ``gptq``, ``r1`` and ``r2`` that rounding column `column` adds to the free weights of output row `row`.
 
     The layer is quantized with GPTAQ + ResComp up to and including this column. The result also has the key ``fused``, the single
     update that equals the sum of the three terms.

@@ -43,7 +43,10 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @dataclass(frozen=True)
 class Layer:
-    """The weight ``(out, in)`` of a layer, and its inputs ``(tokens, in)`` in both streams, for each of the three texts."""
+    """The weight ``(out, in)`` of a layer, and its inputs ``(tokens, in)`` in both streams.
+
+    There are inputs for the calibration text, for the validation text and for the held-out text.
+    """
 
     name: str
     weight: Tensor
@@ -88,7 +91,7 @@ def load_layer(source: LayerSource) -> Layer:
 @lru_cache(maxsize=1)
 def _load_layer(source: LayerSource) -> Layer:
     name = f"{source.model} block {source.block} {source.part}"
-    # float64 activations are not cached: they take twice the space, and the results that are computed from them are saved
+    # float64 activations are not cached: they would take twice the space, and the runs that use them are saved
     if source.dtype == "float64":
         return Layer(name, **_compute(source))
     identity = [VERSION, source.__dict__, references(source.model, source.text)]
@@ -117,9 +120,9 @@ def _streams(origin: LayerSource) -> _Streams:
     return _Streams(origin)
 
 
-@lru_cache(maxsize=5)  # one entry for each calibration sample; it does not depend on bits or group size
+@lru_cache(maxsize=5)  # for five calibration samples; the results do not depend on bits or group size
 def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, tokens: int, block: int) -> Stream:
-    """Return the inputs of `block` in the full-precision stream: the calibration windows, then those of test and validation."""
+    """Return the inputs of `block` in the full-precision stream, first for calibration, then for test and validation windows."""
     lm = models.shared(model, getattr(torch, dtype))
     calibration, evaluation = TEXTS[text]
     parts = _windows(lm, calibration, window, skip, tokens), _windows(lm, evaluation, window, 0, 2 * HELD_OUT)
@@ -131,9 +134,9 @@ def _full_precision(model: str, dtype: str, text: str, window: int, skip: int, t
 
 
 class _Streams:
-    """The inputs of one block in both streams, for all windows of a text.
+    """The inputs of one block in both streams, for all windows of the calibration and the evaluation text.
 
-    The streams at the last block are kept, because the next layer to be measured is often in the same block or a later one.
+    The inputs of the current block are kept, because the next layer to be measured is often in the same or a later block.
     """
 
     def __init__(self, origin: LayerSource):
@@ -157,7 +160,7 @@ class _Streams:
         self._rounded: dict[str, Tensor] = {}
 
     def advance_to(self, block: int) -> None:
-        """Compute the inputs of `block` in the quantized stream, and quantize every block before it.
+        """Quantize every block before `block`, and compute the inputs of `block` in the quantized stream.
 
         If `block` is before the current block, the computation starts again at block 0.
         """
@@ -168,7 +171,7 @@ class _Streams:
             self._enter(self.block + 1, advance(self.mended(), self.quantized))
 
     def mended(self, until: str = "") -> nn.Module:
-        """Return a copy of the current block in which the linear layers that are called before the layer `until` are quantized.
+        """Return a copy of the current block in which all linear layers that affect the input of the layer `until` are quantized.
 
         If `until` is empty, all linear layers are quantized. With ``upstream="none"``, the block itself is returned.
         """
@@ -190,7 +193,7 @@ class _Streams:
         return mended
 
     def _round(self, names: list[str], hessian: Tensor) -> None:
-        """Quantize layers that share an input as one layer, whose weight contains the rows of all their weights."""
+        """Stack the weights of layers that have the same input, and quantize them as one weight."""
         weights = [weight_of(linear_parts(self.blocks[self.block])[name]) for name in names]
         solver = dict(self.origin.upstream_solver)
         result = quantize_layer(torch.cat(weights), hessian, method=self.origin.upstream, **solver)
@@ -213,7 +216,7 @@ def _windows(lm: models.LanguageModel, name: str, length: int, skip: int, tokens
     found = models.windows(models.token_ids(lm, datasets.load(name), skip * length + tokens), length)
     if len(found) - skip < tokens // length:
         raise ValueError(
-            f"{name} has {len(found)} windows of {length} tokens; expected {skip + tokens // length}, including {skip} "
-            "windows of earlier samples: use fewer tokens or a smaller seed"
+            f"{name} has {len(found)} windows of {length} tokens; expected at least {skip + tokens // length}, of which {skip} "
+            "belong to earlier samples: use fewer tokens or a smaller seed"
         )
     return found[skip:]

@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench.experiment import Question, Record
 
-ONE_LAYER = "This run is of one layer with one calibration sample; the ledger's interval is over eight layers."
+ONE_LAYER = "This run measures one layer with one calibration sample. The ledger averages over eight layers."
 
 
 def _nearest(value: float, marks: Sequence[float]) -> int:
@@ -23,7 +23,7 @@ def _errors(
     one: str, pinned: str, column: str = "held_out", text: str = "held-out"
 ) -> Callable[[list[Record], list[Record]], str]:
     return lambda now, rival: (
-        f"the output error on {text} text is {100 * now[-1][column]:.2f} % ({one}), {100 * rival[-1][column]:.2f} % ({pinned})"
+        f"the output error on {text} text is {100 * now[-1][column]:.2f} % ({one}) and {100 * rival[-1][column]:.2f} % ({pinned})"
     )
 
 
@@ -33,61 +33,62 @@ def _finds(records: list[Record], method: str) -> int:
 
 
 def _which_is_lower(now: list[Record], rival: list[Record]) -> int:
-    """Return 0 if the pinned run has the lower error, 1 if this run has, and 2 if the errors are equal up to rounding."""
+    """Return 0 if the pinned run has the lower error, 1 if this run has it, and 2 if the errors are equal up to rounding."""
     gap = now[-1]["error"] - rival[-1]["error"]
     return 2 if abs(gap) < 1e-6 else int(gap < 0)
 
 
 def _two_errors(now: list[Record], rival: list[Record]) -> str:
     errors = {r["method"]: r["error"] for r in now}
-    return f"the error is {errors['gptq']:.3g} at GPTQ's point and {errors['best']:.3g} at the best one"
+    return f"the error is {errors['gptq']:.3g} at GPTQ's point and {errors['best']:.3g} at the best point"
 
 
 LAYER_TRACE = (
     Question(
         "What does error compensation gain?",
-        "Rounding to nearest (RTN, pinned) rounds each weight by itself. GPTQ also changes the columns that are not rounded "
-        "yet, to compensate the error of those that are. By how much does this reduce the output error on held-out text?",
+        "Rounding to nearest (RTN, pinned) rounds each weight separately. GPTQ also changes the columns that are not rounded "
+        "yet, to compensate for the errors of the rounded columns. By how much does this reduce the output error on held-out "
+        "text?",
         ("not at all", "by about a seventh", "by about half"), lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
         {"method": "gptq"}, {"method": "rtn"}, measured=_errors("GPTQ", "RTN"),
-        why="The inputs of the layer are correlated: when one input is large, others tend to be large too. A change of their"
-        " weights can therefore cancel much of the error of a rounded column. Compare the two error curves: with RTN "
+        why="The inputs of the layer are correlated: when one input is large, others tend to be large too. So changing the"
+        " weights of other columns can cancel much of the error of a rounded column. Compare the two error curves: with RTN "
         "nothing is cancelled, so the error only grows.",
     ),
     Question(
         "Does ResComp help this layer?",
-        "GPTAQ is pinned. ResComp adds its second residual, r₂, with the strength 0.25 of the published program. Does the "
-        "output error on held-out text fall?",
+        "GPTAQ is pinned. ResComp also corrects a second residual, r₂, with the strength 0.25 of the published program. Does "
+        "the output error on held-out text fall?",
         ("it falls", "it rises or stays the same"), lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
         {"method": "gptaq+rescomp", "beta": 0.25}, {"method": "gptaq"}, measured=_errors("GPTAQ + ResComp", "GPTAQ"),
         claim="rescomp", part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits",
         agrees={"holds": (0,), "fails": (1,)}, unlike=ONE_LAYER,
-        why="GPTQ and GPTAQ have changed the free columns on purpose, away from the original weights. The second residual "
-        "treats part of this change as an error and takes it back, which is not what the output needs. The paper reports"
-        " gains for whole models; a single layer cannot show these.",
+        why="GPTQ and GPTAQ change the free columns on purpose, to keep the output error small. ResComp treats part of this "
+        "change as an error and reverses that part, which does not help the output. The paper reports gains for whole"
+        " models; a single layer cannot show such gains.",
     ),
     Question(
         "What happens at two bits?",
-        "With 3 bits (pinned) a weight has 8 levels. With 2 bits it has 4. How much larger is the output error on the "
-        "calibration text?",
+        "With 3 bits (pinned), a weight has 8 levels. With 2 bits, a weight has 4 levels. How much larger is the output error "
+        "on the calibration text?",
         ("less than 2 times", "2 to 4 times", "more than 4 times"),
         lambda now, rival: int(np.searchsorted((2, 4), now[-1]["error"] / rival[-1]["error"])),
         {"method": "gptq", "bits": 2}, {"method": "gptq", "bits": 3},
         measured=_errors("2 bits", "3 bits", "error", "calibration"),
-        why="With 2 bits, the range of the weights is divided into 3 steps instead of 7, so each step is 2.3 times as long. The "
-        "compensation also works less well. At 3 bits, GPTQ removes about a third of the error of rounding to nearest on the "
-        "calibration text; at 2 bits it removes hardly any (set the method to rtn to see it).",
+        why="The largest weight is 1 step away from 0 with 2 bits, and 3 steps away with 3 bits. So with 2 bits each step is "
+        "3 times as long. The compensation also works less well. On the calibration text, GPTQ removes about a third of the "
+        "error of rounding to nearest at 3 bits, but hardly any of it at 2 bits (set the method to rtn to see this).",
     ),
     Question(
-        "What if the layers before were not quantized?",
+        "What if the earlier layers were not quantized?",
         "With upstream = none, the layer gets the same inputs in the full-precision and in the quantized model. Which method"
         " has the lower output error, GPTQ (pinned) or GPTAQ?",
         ("GPTQ", "GPTAQ", "they are equal"),
         _which_is_lower,
         {"method": "gptaq", "upstream": "none"}, {"method": "gptq"}, measured=_errors("GPTAQ", "GPTQ", "error", "calibration"),
         claim="gptaq", part="held-out error of gptq + r1 relative to gptq, 3 bits", agrees={},
-        why="GPTAQ compensates the difference between the inputs of the two models, the first residual r₁. Without quantized"
-        " layers before, this difference is zero, and GPTAQ computes what GPTQ does, up to rounding.",
+        why="GPTAQ compensates the difference between the inputs of the two models, the first residual r₁. If the"
+        " earlier layers are not quantized, this difference is zero, and GPTAQ computes the same as GPTQ, up to rounding.",
     ),
     Question(
         "Can a method fit the calibration text too well?",
@@ -96,21 +97,21 @@ LAYER_TRACE = (
         ("no, GPTQ is better", "yes, the exact target is better"),
         lambda now, rival: int(now[-1]["held_out"] < rival[-1]["held_out"]), {"method": "exact", "tokens": 256},
         {"method": "gptq"}, measured=_errors("the exact target", "GPTQ"), claim="exact", agrees={},
-        why="The layer has 576 inputs, more than there are tokens. The exact target then fits the differences of these few "
-        "tokens, which other text does not share. This is overfitting: compare its errors on the two texts. The ledger's"
-        " claim is about 4,096 tokens.",
+        why="The layer has 576 inputs, more than there are tokens. The exact target then fits peculiarities of these few "
+        "tokens, which other text does not have. This is overfitting: compare the errors of the exact target on the two"
+        " texts. The claim in the ledger was measured with 4,096 tokens.",
     ),
     Question(
         "What if fewer weights share a scale?",
-        "In the pinned run, all 576 weights of a row share one scale. In the next, each group of 32 has its own. By how much"
-        " does this reduce the output error on held-out text?",
+        "In the pinned run, all 576 weights of a row share one scale. In the next run, each group of 32 weights has its own"
+        " scale. By how much does this reduce the output error on held-out text?",
         ("hardly at all", "by about a quarter", "by more than half"),
         lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
         {"method": "gptq", "group_size": 32}, {"method": "gptq", "group_size": None},
         measured=_errors("groups of 32", "one scale per row"),
         why="The largest weight of a group determines the distance between its levels. In a small group the largest weight "
-        "is smaller on average, so the levels are closer together. The price is more scales to store: one for 32 weights"
-        " instead of one for 576.",
+        "is smaller on average, so the levels are closer together. The price is more scales to store: one for every 32"
+        " weights instead of one for 576.",
     ),
 )  # fmt: skip
 

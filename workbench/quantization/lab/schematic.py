@@ -41,6 +41,6 @@ declare(
     "quantization",
     draw,
     "Quantization rounds the columns of a weight matrix one after another to a few levels, and each rounding changes the "
-    "output of the layer. GPTQ and its successors change the columns that are still free so that the output changes as "
-    "little as possible.",
+    "output of the layer. GPTQ and its successors change the columns that are not rounded yet, so that the output "
+    "changes as little as possible.",
 )

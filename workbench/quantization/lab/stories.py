@@ -13,7 +13,7 @@ from workbench.quantization.lab.figures import LABELS, at_column
 
 
 def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of rounded columns, the output errors, and the distance from the first pinned run."""
+    """Return a text with the number of rounded columns, the output errors, and the difference from the first pinned run."""
     last = records[-1]
     if not last["columns"]:
         off = 100 * last["error"]
@@ -31,17 +31,20 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
     if pinned:
         name, other = pinned[0]
         gap = 100 * (last["held_out"] - at_column(other, last["columns"])["held_out"])
-        told += f", which is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} the pinned run ({name}) at the same column"
+        told += (
+            f", which is {abs(gap):.1f} percentage points {'above' if gap > 0 else 'below'} the pinned run ({name}) at the same "
+            "column"
+        )
     return f"{told}."
 
 
 def tell_grid(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
     """Return a text with the number of levels, and the relative change of the weights by rounding to nearest."""
     record = records[-1]
-    told = f"{2 ** record['bits']} levels for each group of {record['group_size']} weights. Rounding to nearest changes them by "
-    told += f"{100 * record['weight_error']:.1f} % of their norm"
+    told = f"Each group of {record['group_size']} weights has {2 ** record['bits']} levels. Rounding to nearest changes "
+    told += f"the weights by {100 * record['weight_error']:.1f} % of their norm"
     if pinned:
-        told += f", in the pinned run ({pinned[0][0]}) by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
+        told += f", and in the pinned run ({pinned[0][0]}) by {100 * pinned[0][1][-1]['weight_error']:.1f} %"
     return f"{told}."
 
 
@@ -52,21 +55,23 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
     least = min(errors.values())
     first = [LABELS[m] for m, error in errors.items() if error < least + 5e-3]
     return (
-        f"The lowest squared output error is {least:.2f} ({'method' if len(first) == 1 else 'methods'}: {' and '.join(first)}). "
-        f"The error of the best grid point is {best:.2f}, that of rounding to nearest (RTN) {errors['rtn']:.2f}."
+        f"The lowest squared output error of a method is {least:.2f} ({'method' if len(first) == 1 else 'methods'}: "
+        f"{' and '.join(first)}). "
+        f"The error of the best grid point is {best:.2f}, and the error of rounding to nearest (RTN) is {errors['rtn']:.2f}."
     )
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of free columns that compensate the rounded column, and the free column that changes most."""
+    """Return a text with the number of free columns that change, and the free column that changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):
-        return f"Column {record['column']} is the last one, so no free column is left to compensate its error."
+        return f"Column {record['column']} is the last one, so no free column is left to compensate for its error."
     at = int(np.abs(fused).argmax())
     share = 100 * abs(fused[at]) / (np.abs(fused).sum() or 1)
     return (
-        f"Column {record['column']} is rounded, and {len(fused)} free columns change to compensate for its error. "
+        f"Column {record['column']} is rounded, and {len(fused)} free {'columns change' if len(fused) > 1 else 'column changes'} "
+        "to compensate for its error. "
         f"Column {record['column'] + 1 + at} changes most: its weight changes by {signed(fused[at], 4)}, which is "
         f"{share:.0f} % of the sum of all absolute changes."
     )

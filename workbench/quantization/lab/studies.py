@@ -1,4 +1,4 @@
-"""The comparisons that the figures show. All of them quantize single layers.
+"""The comparisons of quantization methods on single layers.
 
 They vary the terms of the update, the bits, the group size, the strengths, the number of tokens, the damping and the block size.
 """
@@ -26,7 +26,7 @@ from workbench.runs import Run
 
 
 class _Measured(NamedTuple):
-    """The weight, the statistics and the objectives of a layer. Nothing else is needed to measure it, so inputs are not kept."""
+    """The weight, the statistics and the objectives of a layer. They suffice to measure any method, so inputs are not kept."""
 
     weight: Tensor
     statistics: tuple[Tensor, Tensor | None]
@@ -55,7 +55,7 @@ def measured_layer(source: LayerSource) -> _Measured:
     version=1,
     inputs=inputs,
     higher=False,
-    # one pass through the model serves all layers with the same calibration sample and the same solver of the layers before
+    # one pass through the model serves all layers with the same calibration sample and the same solver for the layers before
     together=lambda config: replace(config.source(), block=0, part=""),
     # quantizing a small layer takes less time than starting a process
     in_threads=lambda config: config.model == checkpoints.TINY,
@@ -76,17 +76,17 @@ def quantized(config: LayerConfig, run: Run) -> Record:
 
 
 def _rounded(value: float) -> float:
-    """Round to ten digits, so that machines that add float64 numbers in another order give the same result."""
+    """Round to ten digits, so that machines that add float64 numbers in a different order give the same result."""
     return float(f"{value:.10g}")
 
 
 class LayersConfig(ComparisonConfig, LayerConfig):
-    """The settings of comparisons on one layer. Each seed is the number of a calibration sample; the samples do not overlap."""
+    """The knobs of comparisons on one layer. Each seed is the number of a calibration sample; the samples do not overlap."""
 
     dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
     def fixed_upstream(self) -> dict[str, float]:
-        """Return a fixed damping of the layers before this one, for comparisons that vary the damping of the layer itself."""
+        """Return a fixed damping for the layers before this one, for comparisons that vary the damping of the layer itself."""
         return {"upstream_damping": 0.01 if self.upstream_damping is None else self.upstream_damping}
 
 
@@ -105,16 +105,16 @@ LAYERS = {
 
 
 class PlacesConfig(LayersConfig):
-    """The settings of comparisons on several layers: each of `parts` in each of `blocks`."""
+    """The knobs of comparisons on several layers: each of `parts` in each of `blocks`."""
 
     swept = ("block", "part")
     blocks: tuple[int, ...] = knob(
-        (1, 3), "blocks", "Numbers of the transformer blocks, from 0.", low=0, high=last_block, essential=True
+        (1, 3), "blocks", "The indices (from 0) of the transformer blocks.", low=0, high=last_block, essential=True
     )
     parts: tuple[str, ...] = knob(
         ("q_proj", "o_proj", "gate_proj", "down_proj"),
         "linear layers",
-        "Names of the linear layers that are measured in each block.",
+        "The names of the linear layers that are measured in each block.",
         choices=(("q_proj", "o_proj", "gate_proj", "down_proj"), PARTS, ("o_proj",)),
     )
 
@@ -126,10 +126,10 @@ class PlacesConfig(LayersConfig):
 
 
 class TermsConfig(PlacesConfig):
-    """The settings of `terms`, which switches terms of the update on and off on several layers."""
+    """The knobs of `terms`, which compares updates with different terms on several layers."""
 
     bits: Literal[2, 3, 4, 5, 6, 7] = vary(
-        LayerConfig.model_fields["bits"], 2, help="Number of bits of each weight. One bit more is measured too."
+        LayerConfig.model_fields["bits"], 2, help="The number of bits of each weight. The comparison also measures one bit more."
     )
 
 
@@ -155,7 +155,7 @@ TERMS: dict[str, dict[str, Any]] = {
     paper="Table 4 (ablation of the update's terms), on single layers",
 )
 def terms(config: TermsConfig) -> Iterator[Point]:
-    """Compare updates with different terms switched on, on several layers, at two numbers of bits."""
+    """Compare updates that contain different terms, on several layers and with two numbers of bits."""
     for bits in (config.bits, config.bits + 1):
         for layer, place in config.places():
             for label, knobs in TERMS.items():
@@ -172,7 +172,7 @@ def terms(config: TermsConfig) -> Iterator[Point]:
     paper="Tables 1 and 2 (bits and groups), on one layer",
 )
 def bits_groups(config: LayersConfig) -> Iterator[Point]:
-    """Compare all methods at 2, 3 and 4 bits and three group sizes: whole rows, `group_size` (or 64), and half of that size."""
+    """Compare all methods at 2, 3 and 4 bits, for whole rows, groups of `group_size` (or 64) and groups of half that size."""
     shared = config.group_size or 64
     for bits in (2, 3, 4):
         for group in (None, shared, max(shared // 2, 1)):
@@ -182,9 +182,9 @@ def bits_groups(config: LayersConfig) -> Iterator[Point]:
 
 
 class StrengthsConfig(LayersConfig):
-    """The settings of `strengths`, which varies the strengths of r1 and r2."""
+    """The knobs of `strengths`, which varies the strengths of r1 and r2."""
 
-    points: int = knob(5, "points per axis", "Number of values between 0 and 1 that are tried for each strength.", low=2, high=21)
+    points: int = knob(5, "points per axis", "The number of values from 0 to 1 that are tried for each strength.", low=2, high=21)
 
 
 @comparison(
@@ -194,7 +194,7 @@ class StrengthsConfig(LayersConfig):
     figure=figures.draw_strengths,
     presets={"smoke": {**ONE_LAYER["smoke"], "points": 3}, "laptop": {**ONE_LAYER["laptop"], "points": 9}, "paper": NO_PAPER},
     swept=("method", "alpha", "beta", "choosing"),
-    paper="the strengths of 0.25 in the published program, which the paper does not mention",
+    paper="the published program uses strengths of 0.25, which the paper does not mention",
 )
 def strengths(config: StrengthsConfig) -> Iterator[Point]:
     """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1. The paper uses 1, and its program 0.25."""
@@ -206,10 +206,10 @@ def strengths(config: StrengthsConfig) -> Iterator[Point]:
 
 
 class TokensConfig(LayersConfig):
-    """The settings of `tokens_damping`, which varies the number of calibration tokens and the damping."""
+    """The knobs of `tokens_damping`, which varies the number of calibration tokens and the damping."""
 
     most: int = knob(
-        4096, "most tokens", "Length of the largest calibration sample.", low=1024, high=65536, step=256, unit="tokens"
+        4096, "most tokens", "The length of the longest calibration sample.", low=1024, high=65536, step=256, unit="tokens"
     )
 
 
@@ -234,7 +234,7 @@ def tokens_damping(config: TokensConfig) -> Iterator[Point]:
                 yield Point(method, at, {**at, **config.fixed_upstream(), "method": method})
 
 
-# ResComp searches the settings of its base method (GPTQ or GPTAQ), each with several strengths beta. One of them is 0, which
+# ResComp searches every setting of its base method (GPTQ or GPTAQ) with several strengths beta. One strength is 0, which
 # switches r2 off. So a larger search cannot explain a gain.
 _DAMPINGS, _BETAS = (0.01, 0.1, 1.0), (0.0, 0.03, 0.1)
 SETTINGS = {
@@ -245,7 +245,7 @@ SETTINGS = {
     "gptaq+rescomp": candidates(damping=_DAMPINGS, alpha=(0.25, 0.5, 1.0), beta=_BETAS),
     "exact": candidates(damping=_DAMPINGS, rho=(0.5, 0.75, 1.0)),
 }
-NESTED = "each method searches the settings of its base method, times its own strength"
+NESTED = "each method searches the settings of its base method, combined with several values of its own strength"
 
 
 @comparison(
@@ -258,7 +258,7 @@ NESTED = "each method searches the settings of its base method, times its own st
     paper="Tables 1 and 2, on single layers, each method at its best setting",
 )
 def methods(config: PlacesConfig) -> Iterator[Point]:
-    """Compare all methods on several layers, each at the damping and strengths that are best on validation text."""
+    """Compare all methods on several layers. Each method uses the damping and the strengths that are best on validation text."""
     for layer, place in config.places():
         for method, settings in SETTINGS.items():
             knobs = {**place, **config.fixed_upstream(), "method": method}
@@ -266,11 +266,11 @@ def methods(config: PlacesConfig) -> Iterator[Point]:
 
 
 class BlockSizeConfig(LayerConfig):
-    """The settings of `block_size`, which varies the block size in our implementation (clean) and in the published program."""
+    """The knobs of `block_size`, which varies the block size in our implementation (clean) and in the published program."""
 
     swept = ("block_size", "compat", "seed")
     presets = ONE_LAYER
-    seeds: int = knob(5, "samples", "Number of calibration samples.", low=1, high=20)
+    seeds: int = knob(5, "samples", "The number of calibration samples.", low=1, high=20)
     dtype: Literal["float32", "float64"] = vary(LayerConfig.model_fields["dtype"], "float64")
 
 
@@ -293,7 +293,7 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     paper="not in the paper: the effect of the block size on the published program",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
-    """Measure how much codes and error depend on the block size, in our implementation (clean) and in the published program."""
+    """Measure how the codes and the error depend on the block size, in our implementation (clean) and the published program."""
     first: dict[tuple[str, int], Tensor] = {}
     for point in _block_points(config):
         made = config.of(LayerConfig, **point)

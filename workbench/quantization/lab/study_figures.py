@@ -23,7 +23,7 @@ CALIBRATION = Measure("error", ERROR, 100, lower=True)
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
-    """Return a text that names the method that most often has the lowest error, and the number of settings in which it does."""
+    """Return a title with the method that has the lowest error in the largest number of settings, and with this number."""
     places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
     least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
     return f"Lowest {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
@@ -62,13 +62,13 @@ def draw_methods(records: Sequence[Record]) -> Figure:
         axes.set_yticks(range(len(ratios)), labels=[row["name"] for row in ratios])
         axes.set(xlabel="held-out error, % of GPTQ's on the same layer and sample")
         axes.set_ylim(max(len(ratios), 1) - 0.5, -0.5)
-        # the error of RTN is so large that the other methods would coincide if it were shown
+        # if the axis included the large error of RTN, the dots of the other methods would coincide
         near = [v for row in ratios if row["label"] != "rtn" for v in row["values"]]
         if near:
             axes.set_xlim(min(*near, 99) - 1, max(*near, 101) + 1)
             _beyond(axes, [(y, row["mean"]) for y, row in enumerate(ratios)])
             best = min((row for row in ratios if row["label"] != "rtn"), key=lambda row: row["mean"])
-            title = f"Each method at its best setting: {best['name']} with {best['mean']:.1f} % of GPTQ's held-out error"
+            title = f"Lowest held-out error at the best settings: {best['name']}, {best['mean']:.1f} % of GPTQ's"
         layers = len({r["layer"] for r in records})
         note = f"mean and 95 % confidence interval over {layers} layers; small dots: single layers; lower is better. {EDGE}"
         return finish(fig, title, note)
@@ -103,7 +103,7 @@ def draw_terms(records: Sequence[Record]) -> Figure:
         return finish(fig, _terms_title(records), note, {name: name for name in colours}, colours)
 
 
-EDGE = "Diamond: the best setting is at an end of the range tried, so another one might be better"
+EDGE = "Diamond: the best setting is at an end of the range tried, so a setting outside it might be better"
 
 
 def _gptq(axes: Axes) -> None:
@@ -112,7 +112,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Write means that are too large for the axes at the right edge. If the axes included them, the other dots would coincide."""
+    """Write, at the right edge, each mean that is too large for the axes. Axes with this mean would make other dots coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
@@ -133,14 +133,17 @@ def _terms_title(records: Sequence[Record]) -> str:
         if len(ratio):
             words.append(f"{name} {signed(100 * (ratio.mean() - 1), 1)} %")
     return (
-        f"Mean change of GPTQ's held-out error by each term: {', '.join(words)}"
+        f"Mean change of GPTQ's held-out error if a term is added: {', '.join(words)}"
         if words
         else "Error with the terms of the update on and off"
     )
 
 
 def draw_strengths(records: Sequence[Record]) -> Figure:
-    """Draw the calibration and the held-out error over alpha and beta, and mark the minimum and the published strengths."""
+    """Draw the calibration and the held-out error over alpha and beta.
+
+    The minimum, the strengths of the published program, and the strengths in the paper are marked.
+    """
     table, title = pd.DataFrame(judging_rows(records)), "Error over the strengths of both terms"
     with figure() as fig:
         for axes, column, name in zip(fig.subplots(1, 2), ("error", "held_out"), ("calibration", "held out"), strict=True):
@@ -196,9 +199,9 @@ def draw_block_size(records: Sequence[Record]) -> Figure:
             axes.set(xlabel="block size", xscale="log")
             axes.set_xticks(sizes, labels=[str(size) for size in sizes])
             axes.minorticks_off()
-        codes.set(title="Codes that differ", ylabel=f"% of codes, relative to block size {sizes[0]}", ylim=(-1, None))
+        codes.set(title="Codes that differ", ylabel=f"% of codes, compared with block size {sizes[0]}", ylim=(-1, None))
         low, high = error.get_ylim()
-        if high - low < 1:  # a difference of a hundredth of a point should not fill the axes
+        if high - low < 1:  # a difference of 0.01 percentage points should not fill the axes
             error.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
         error.set(title="Error", ylabel=ERROR)
         names = {"clean": "our implementation", "published": "published program"}

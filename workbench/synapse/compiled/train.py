@@ -4,7 +4,7 @@ The results equal those of the readable implementation up to rounding. At batch 
 time between operations. Here, the time for a sample depends only on its non-zero inputs and errors: rows with input 0 are
 skipped, random numbers are computed only for the synapses that need one, and only devices that are pulsed are changed.
 
-numba compiles the loop at its first use, which takes about half a minute, and then caches it. No C compiler is needed.
+numba compiles the loop at its first use and caches the result. This takes about half a minute, and needs no C compiler.
 The loop releases Python's global interpreter lock (GIL). So panels stay responsive, and several networks can train in
 parallel threads.
 """
@@ -54,7 +54,7 @@ class Settings(NamedTuple):
 class Tables(NamedTuple):
     """The tables of steps, and the ladder of the average device.
 
-    If the device is affine, the tables of steps are not used. They have two points then.
+    If the device is affine, the tables of steps are not used and contain only two points.
     """
 
     knots_up: np.ndarray
@@ -103,8 +103,8 @@ def train(network, x: Tensor, labels: Tensor, order: Tensor) -> int:
 def walk(layer, pulses: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Send `pulses` ``(n,)``, which are signed counts, to a layer of one synapse.
 
-    Returns two arrays. The first one, ``(n + 1, 3)``, holds g+, g- and the weight before the first and after each entry of
-    `pulses`. The second one holds the steps at which the pair was refreshed.
+    Returns two arrays. The first one, ``(n + 1, 3)``, holds g+, g- and the weight before the first entry of `pulses` and
+    after each entry. The second one holds the steps at which the pair was refreshed.
     """
     announce()
     seen, refreshed = np.zeros((len(pulses) + 1, 3)), np.zeros(len(pulses) + 1, np.bool_)
@@ -124,7 +124,7 @@ def _state(layers) -> State:
 def announce() -> None:
     """Report that the first run will wait for compilation, unless a compiled loop is in the cache."""
     if KEPT_IN is None or not any(KEPT_IN.rglob("*.nbi")):
-        phase = "compiling the training loop (about twenty seconds, once only)"
+        phase = "compiling the training loop (about half a minute, once only)"
         phases.say(phase)
         print(phase, file=sys.stderr, flush=True)
 
