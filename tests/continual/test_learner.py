@@ -85,7 +85,7 @@ X, Y = torch.zeros(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
     ("tasks", "said"),
     [
         ([], "no tasks"),
-        ([(X, Y, X)], "task 0: 3 arrays; expected"),
+        ([(X, Y, X)], "task 0 has 3 arrays; expected four"),
         ([(X, Y, X, Y), (X[:0], Y[:0], X, Y)], r"task 1, train: the array of samples has shape \(0, 3\); expected \(n, ...\)"),
         ([(X, Y[:4], X, Y)], r"task 0, train: the labels have shape \(4,\); expected \(6,\)"),
         ([(X, Y, X[:, :2], Y)], r"task 0, test: samples have shape \(2,\); expected \(3,\), as in the training set"),

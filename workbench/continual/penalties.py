@@ -28,7 +28,7 @@ STRENGTH = knob(
 )  # fmt: skip
 ESTIMATOR = knob(
     "exact", "Fisher estimator", "How EWC estimates the diagonal of the Fisher information. The estimates differ in scale, so "
-    "each needs its own strength.",
+    "the best strength depends on the estimator.",
     when=(lambda c: c.method in ("ewc", "ewc-online"), "only EWC uses the Fisher information"),
 )  # fmt: skip
 
@@ -95,8 +95,8 @@ class EWC(Pull):
     """Elastic weight consolidation (EWC): F is the diagonal of the Fisher information.
 
     By default, there is one term per task (Kirkpatrick et al. 2017). If `online` is True, there is a single term. Its anchor is
-    the latest one, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018). `estimator` is one of
-    `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
+    the weights at the end of the latest task, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018).
+    `estimator` is one of `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
     """
 
     def __init__(
@@ -153,9 +153,9 @@ class L2(Pull):
 class MAS(Pull):
     """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples and tasks.
 
-    F is first averaged over the samples of a task, and then over the tasks. There is a single term, whose anchor is the latest
-    one. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is the largest number of
-    samples that the mean uses (None: all).
+    F is first averaged over the samples of a task, and then over the tasks. There is a single term, and its anchor is the weights
+    at the end of the latest task. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is
+    the largest number of samples that the mean uses (None: all).
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
