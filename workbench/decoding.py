@@ -107,7 +107,7 @@ def _arguments(kind: Any) -> frozenset[str]:
 
 
 def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Divide prompts of the given `lengths` (in tokens) into batches, and yield each batch as a list of at most `size` indices.
+    """Divide prompts with the given numbers of tokens into batches, and yield each batch as a list of at most `size` indices.
 
     If padding changes the result (`pads_exactly` is False), all prompts of a batch have the same number of tokens.
     """

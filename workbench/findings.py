@@ -25,7 +25,7 @@ BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<
 
 @dataclass(frozen=True)
 class Table:
-    """A table of means of the records of `experiment`, with one row per label and one column per value of the column `place`."""
+    """A table of means, computed from records of `experiment`, with one row per label and one column per value of `place`."""
 
     title: str
     experiment: str
@@ -40,8 +40,8 @@ class Findings:
     """The text about a method that accompanies its ledger of claims.
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
-    the claim that is quoted in the README of the repository. `sentence` is the quotation. In it, ``{found}`` is replaced by the
-    mean and interval of one finding of the claim, the finding whose text begins with `part`, and ``{state}`` by the verdict.
+    the claim that is quoted in the README of the repository. `sentence` is the quotation. In it, ``{state}`` is replaced by the
+    verdict, and ``{found}`` by the mean and the interval of the finding whose text begins with `part`.
     """
 
     title: str
@@ -177,7 +177,7 @@ def with_sentences(readme: str) -> str:
 
 
 def write(root: Path) -> list[Path]:
-    """Write the findings to both READMEs, of the reference records and of the repository at `root`; return their paths."""
+    """Write the findings to ``data/reference/README.md`` and ``README.md`` in the folder `root`; return both paths."""
     reference, readme = root / "data" / "reference" / "README.md", root / "README.md"
     write_atomic(reference, page().encode())
     if readme.exists():

@@ -28,7 +28,7 @@ from workbench.records import read_about
 
 @dataclass(frozen=True)
 class Fit:
-    """The experiment that computes a fit of a method, and the rules by which its fits are distributed over workers.
+    """The experiment that computes a fit of a method, and the rules by which the fits are distributed over workers.
 
     `comparison.fit` creates a `Fit`. `score` names the column of the record by which the best setting is chosen. If `higher` is
     true, a higher score is better. Fits with the same key ``together(config)`` share work, so one worker computes them one after

@@ -107,7 +107,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
         ({"stream": "folded-digits-8x8"}, r"expected a kind \(one of sequence, split, permuted, rotated\) and an image set"),
         ({"method": "gem"}, "method='gem': expected one of sgd"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
-        ({"rate": 1}, "rate: there is no knob of this name; expected one of lr"),
+        ({"rate": 1}, "rate: no knob has this name; expected one of lr"),
         ({"batch": 61}, "batch size 61 for 60 samples"),
         ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs only for classes 0 to 0"),
         ({"method": "ewc", "estimator": "diagonal"}, "estimator='diagonal'"),

@@ -53,7 +53,7 @@ def test_a_class_that_the_last_samples_lack_is_told():
     x, y = blobs(3, 40, order="mixed")
     front = torch.cat([torch.where(y == 2)[0], torch.where(y != 2)[0]])
     stream = own([(x[front], y[front], x, y)])
-    assert "one part would lack class 2, so one in 6 of each class" in stream.note
+    assert "one part would lack class 2, so one in 6 samples of each class" in stream.note
     assert len(stream.tasks[0].y_validation.unique()) == 3
 
 
@@ -105,7 +105,7 @@ def test_labels_that_are_no_classes_are_refused_and_not_given_an_output_each():
 def test_a_class_of_the_test_part_alone_is_told():
     x, y = blobs(3, 20, order="mixed")
     stream = own([(x[y < 2], y[y < 2], x, y)])
-    assert "task 0: the test set has samples of class 2, but the training set has none" in stream.note
+    assert "task 0: the test set has samples of class 2, but the training set does not" in stream.note
 
 
 @pytest.mark.parametrize("what", ["text", "frame", "ragged", "none"])
@@ -236,7 +236,7 @@ def test_columns_of_another_order_are_put_right_and_other_columns_refused(tmp_pa
     assert torch.equal(stream.tasks[0].x_train, stream.tasks[1].x_train)
     assert "b.csv: the columns are reordered to match a.csv" in stream.note
     folder(tmp_path, b=("b,a,label,d,e", swapped))
-    with pytest.raises(ValueError, match=r"b\.csv: has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
+    with pytest.raises(ValueError, match=r"b\.csv: the file has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
         read_csv(tmp_path)
     folder(tmp_path, b=("a,b,c,d,e,label", [[*r, r[-1]] for r in ROWS]))
     with pytest.raises(ValueError, match=r"b\.csv: has an additional column 'e'"):
@@ -317,7 +317,7 @@ def test_an_id_in_the_last_column_is_no_label(tmp_path):
     ):
         read_csv(folder(tmp_path, a=("a,b,c,d,id", rows)))
     rows = [[*r[:-1], 10**9 + k % 3] for k, r in enumerate(ROWS)]
-    with pytest.raises(ValueError, match=r"label 1000000002: .* for 3 different labels.*such as an id"):
+    with pytest.raises(ValueError, match=r"label 1000000002: .* for 3 different labels.*for example, ids"):
         read_csv(folder(tmp_path, a=("a,b,c,d,label", rows)))
 
 

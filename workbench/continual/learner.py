@@ -25,7 +25,7 @@ from workbench.training import Batches, Training, TrainingError, mixed
 
 ONE_RATE = ("joint", "sgd-cut")  # methods without a separate learning rate for task 1
 LR = knob(
-    0.003, "learning rate", "Learning rate of the optimizer (alpha in CLASSP). If task 1 has its own rate, this one applies "
+    0.003, "learning rate", "Learning rate of the optimizer (alpha in CLASSP). If task 1 has its own rate, this rate applies "
     "from task 2 on. A small rate learns slowly, and a large one can diverge.", low=1e-6, high=1.0, log=True, essential=True,
 )  # fmt: skip
 FIRST_LR = knob(
@@ -106,7 +106,7 @@ class Learner:
         streams.known("loss", knobs.get("loss", LOSSES[0]), LOSSES)
         unknown = [name for name in knobs if name not in KNOBS]
         if unknown:
-            raise ValueError(f"{unknown[0]}: there is no knob of this name; expected one of {', '.join(KNOBS)}")
+            raise ValueError(f"{unknown[0]}: no knob has this name; expected one of {', '.join(KNOBS)}")
         self.knobs = k = {**KNOBS, **knobs}
         k["first_lr"], k["cap"] = k["first_lr"] or None, k["cap"] or None
         self.method = method
@@ -114,7 +114,7 @@ class Learner:
         self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
-            raise ValueError(f"blend={k['blend']}: expected 0 to 1, and 0 in the scenario 'task' (abrupt changes)")
+            raise ValueError(f"blend={k['blend']}: expected a number from 0 to 1, and only 0 in the scenario 'task'")
         if model is None:
             model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
         self.model = model
@@ -321,7 +321,7 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
 
-    The loss on a task is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
+    For each task, it is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
     """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks

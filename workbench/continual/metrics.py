@@ -113,5 +113,5 @@ def checked(matrix: Any) -> np.ndarray:
         )
     if not np.isfinite(a).all():
         row, column = np.argwhere(~np.isfinite(a))[0]
-        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected a finite number, an accuracy")
+        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected an accuracy, a finite number")
     return a

@@ -100,7 +100,7 @@ def draws(model: nn.Module) -> bool:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return a dict from names to parameters, with all parameters that require a gradient."""
+    """Return all parameters that require a gradient, as a dict from names to parameters."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

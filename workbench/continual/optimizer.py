@@ -1,4 +1,4 @@
-"""CLASSP, an optimizer whose steps for a weight shrink with the past gradients of the weight (arXiv 2405.09637, Algorithm 1).
+"""CLASSP, an optimizer that divides the steps of each weight by a root of the sum of its past gradients (arXiv 2405.09637).
 
 `rule.update` implements one step for one tensor in the notation of the paper. `CLASSP` applies it to the weights of a model. The
 module `fused` has faster implementations of the same step.

@@ -1,9 +1,9 @@
 """Methods that add a penalty to the loss of later tasks.
 
 Elastic weight consolidation (EWC), L2, synaptic intelligence (SI) and memory aware synapses (MAS) add a quadratic penalty on the
-distance of each weight w to an anchor, which is its value at the end of an earlier task. These methods add the gradient of the
-penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any optimizer. F
-is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
+distance of each weight w to an anchor, the value of this weight at the end of an earlier task. These methods add the gradient of
+the penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any
+optimizer. F is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class EWC(Pull):
 
 
 class L2(Pull):
-    """An L2 penalty on the distance to the weights at the end of the last task: EWC with F = 1, as a baseline for EWC.
+    """An L2 penalty on the distance to the weights at the end of the latest task: EWC with F = 1, as a baseline for EWC.
 
     In the task-incremental scenario, weights that affect only the outputs of later tasks are not penalized.
     """
@@ -238,7 +238,7 @@ class SI(Pull):
 class LwF(Rival):
     """Learning without forgetting (LwF; Li and Hoiem 2016): distill the earlier model on the samples of the new task.
 
-    The teacher is a copy of the model at the end of the last task. With the temperature T and the logits z, LwF adds the loss
+    The teacher is a copy of the model at the end of the latest task. With the temperature T and the logits z, LwF adds the loss
     ``strength T^2 KL(softmax(z_teacher / T) || softmax(z / T))`` over the classes of earlier tasks. In the
     task-incremental scenario, it adds one such loss for each earlier task, over the classes of that task.
     """

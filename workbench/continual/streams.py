@@ -1,4 +1,6 @@
-"""Streams of tasks. The tasks are parts, permutations or rotations of an image set, several image sets, or the user's arrays.
+"""Streams of tasks that are built from image sets or from the user's own arrays.
+
+An image set is split by class, permuted or rotated. In a sequence, each task is another image set.
 
 There are three scenarios (van de Ven and Tolias, arXiv 1904.07734):
 

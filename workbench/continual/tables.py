@@ -45,9 +45,9 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
     ``class``, ``target`` or ``y``. If no column has such a name, the last column is the label column. Labels are class numbers
     (0, 1, 2 and so on), and all other columns hold numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or
     ``NAME_train.csv``. If a task has no test file, the last fifth of the rows is used for testing. If the rows are sorted by
-    class, or if one part would lack a class, one fifth of each class is drawn at random instead. The `note` of the stream lists
-    each assumption that was made. Raises ValueError if a file is not valid. The message names the file and, if possible, the row
-    and the column.
+    class, or if the training or the test part would lack a class, one fifth of each class is drawn at random instead. The `note`
+    of the stream lists these choices. Raises ValueError if a file is not valid. The message names the file and, if possible, the
+    row and the column.
     """
     pairs = _paired(Path(folder).expanduser())
     tasks, notes, first = [], [], None
@@ -215,7 +215,8 @@ def _check_label(path: Path, y: pd.Series, header: bool, named: bool) -> None:
         at = int(wrong[0])
         row, hint = _line(y.to_frame(), at, header), "" if named else f". {NAME_IT}"
         raise ValueError(
-            f"{path}: row {row}, column {y.name!r}: the label is {y.iloc[at]:g}; expected a class number 0, 1, 2, ...{hint}"
+            f"{path}: row {row}, column {y.name!r}: the label is {y.iloc[at]:g}; expected a class number "
+            f"(0, 1, 2 and so on){hint}"
         )
     if not named and (many := y.nunique()) > max(10, len(y) // 2):
         raise ValueError(

@@ -34,7 +34,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
-    """Return a sentence that names the streams for which power 2, as in AdaGrad, was chosen for CLASSP; "" if there are none."""
+    """Return a sentence that names the streams on which the chosen power of CLASSP is 2, as in AdaGrad; "" if there are none."""
     powers = {r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
     said = "With the chosen settings, CLASSP uses AdaGrad's rule (p = 2, threshold 0), with a learning rate chosen for CLASSP, on"
@@ -68,7 +68,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
                 f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
             )
             title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay of 200 images {buffer}"
-            note += f". {STREAM_NAMES[STREAM]}; memory in float32, as measured (a buffer of images as bytes would need a quarter)"
+            note += f". {STREAM_NAMES[STREAM]}; memory as measured, in float32. Images stored as bytes would need a quarter"
         return finish(fig, title, note)
 
 
@@ -129,15 +129,15 @@ def draw_retention(records: Sequence[Record]) -> Figure:
         said = f"Old-task accuracy at equal new-task accuracy, CLASSP minus SGD with its rate cut, in points: {'; '.join(words)}"
         seeds = {r["seed"] for r in judging_rows(records)}
         note = "Each point is a rate on the new task. SGD, Adam and replay use it on the old task too; others use SGD at 0.1. "
-        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: accuracies that both CLASSP and SGD, rate cut, reach"
+        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: range that CLASSP and SGD with its rate cut both reach"
         title = said if words else "Old-task against new-task accuracy: too few rates to compare CLASSP with SGD"
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
-    """Return a table of the accuracies (%) of a method on the new and the old task. It has one row per rate, in ascending order.
+    """Return a table of the accuracies (%) of a method on the new and the old task.
 
-    If `seed` is None, the accuracies are means over the seeds.
+    The table has one row per rate, in ascending order of the rate. If `seed` is None, the accuracies are means over the seeds.
     """
     rows = pd.DataFrame([r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r])
     if seed is not None and len(rows):
