@@ -239,7 +239,7 @@ def test_columns_of_another_order_are_put_right_and_other_columns_refused(tmp_pa
     with pytest.raises(ValueError, match=r"b\.csv: the file has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
         read_csv(tmp_path)
     folder(tmp_path, b=("a,b,c,d,e,label", [[*r, r[-1]] for r in ROWS]))
-    with pytest.raises(ValueError, match=r"b\.csv: has an additional column 'e'"):
+    with pytest.raises(ValueError, match=r"b\.csv: the file has an additional column 'e'"):
         read_csv(tmp_path)
     folder(tmp_path, b=("", [r[1:] for r in ROWS]))
     with pytest.raises(ValueError, match="the file has 3 feature columns; expected 4"):

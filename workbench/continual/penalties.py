@@ -3,7 +3,8 @@
 Elastic weight consolidation (EWC), L2, synaptic intelligence (SI) and memory aware synapses (MAS) add a quadratic penalty on the
 distance of each weight w to an anchor, the value of this weight at the end of an earlier task. These methods add the gradient of
 the penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any
-optimizer. F is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
+optimizer. F is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the
+earlier model.
 """
 
 from __future__ import annotations
