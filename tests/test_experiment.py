@@ -201,7 +201,7 @@ def test_records_become_plain():
     assert plain == {"a": 1.5, "b": [1.0, 1.0], "c": [0, 1], "d": "text", "e": None}
     with pytest.raises(ValueError, match="expected at most 65536"):
         plain_record({"large": np.zeros(40_000)})
-    with pytest.raises(ValueError, match="holds set"):
+    with pytest.raises(ValueError, match="holds a value of type set"):
         plain_record({"wrong": {1}})
 
 

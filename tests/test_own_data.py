@@ -228,7 +228,7 @@ def test_wrong_tables_are_refused_by_file_row_and_column(elsewhere):
         ContinualConfig(stream=stream)
     (elsewhere / "mine" / "digits-2-3.csv").write_text("a,label\n" + "1,0\n2,1\n" * 10)
     with pytest.raises(
-        KnobError, match=r"^stream='mine': digits-2-3\.csv: has no column 'pixel0'; expected the columns of digits-0"
+        KnobError, match=r"^stream='mine': digits-2-3\.csv: the file has no column 'pixel0'; expected the columns of digits-0"
     ):
         ContinualConfig(stream=stream)
     for name in ("digits-2-3", "digits-4-5"):

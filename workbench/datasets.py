@@ -1,8 +1,9 @@
 """Find, download and load data sets by name. Each name refers to the same bytes on every machine.
 
 ``load(name)`` searches your folder (``WORKBENCH_DATA``), then the bundled files in ``data/``, then installed packages,
-then earlier downloads. A file is used only if it has the checksum in the catalogue. A result therefore does not
-depend on where its data was found, and a bundled subset does not have the same name as the full data set.
+then earlier downloads. A file is used only if it has the checksum in the catalogue. Therefore a result does not
+depend on the place where its data was found. A bundled subset has another checksum, so it also has another name than the full
+data set.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workbench.catalogue import Dataset as Dataset
 
 
 class DataError(RuntimeError):
-    """The error for a data set or model that is not available or not valid. The message explains what to do."""
+    """Raised if a data set or model is not available or not valid. The message explains what to do."""
 
 
 def bundled_folder() -> Path:
@@ -33,8 +34,8 @@ def bundled_folder() -> Path:
 def own_path(text: str) -> Path:
     """Return the path of a file or folder that the user has given as `text`.
 
-    ``~`` is the home folder. A relative path is searched in the current folder, then in the project (the folder that contains
-    ``data/``). If it is in neither of them, the path in the current folder is returned.
+    ``~`` is the home folder. A relative path is searched in the current folder, and then in the project (the folder that contains
+    ``data/``). If neither contains it, the path in the current folder is returned.
     """
     path = os.path.expanduser(text)
     in_project = bundled_folder().parent / path
@@ -42,7 +43,10 @@ def own_path(text: str) -> Path:
 
 
 def searched(text: str) -> str:
-    """Return the folders in which `own_path` searches a relative path, as the end of an error message, or "" for other paths."""
+    """Return the end of an error message that names the folders in which `own_path` searches for a relative path.
+
+    The text is empty if the path is absolute.
+    """
     if os.path.isabs(os.path.expanduser(text)):
         return ""
     return f" in {' or in '.join(dict.fromkeys([str(Path.cwd()), str(bundled_folder().parent)]))}"
@@ -54,7 +58,7 @@ def cache_folder() -> Path:
 
 
 def get(name: str) -> Dataset:
-    """Return the description of the data set `name`. Raises DataError with a suggestion if there is none."""
+    """Return the description of the data set `name`. Raises DataError, with a suggestion, if there is no such data set."""
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"data sets: {', '.join(DATASETS)}"
@@ -68,12 +72,12 @@ def load(name: str) -> Any:
 
 
 def ref(name: str) -> str:
-    """Return the name and checksum of a data set as one text, on which run ids depend."""
+    """Return the name and the checksum of a data set as one string. Run ids depend on it."""
     return f"{name}@{get(name).sha256[:16]}"
 
 
 def find(name: str) -> Path:
-    """Return the path of the data set `name` after verifying its checksum. Raises DataError if it is not found."""
+    """Return the path of the data set `name` after verifying its checksum. Raises DataError if no valid file is found."""
     dataset = get(name)
     looked = []
     for place, path in places(dataset):
@@ -96,7 +100,7 @@ def find(name: str) -> Path:
 
 
 def places(dataset: Dataset) -> list[tuple[str, Path | None]]:
-    """Return a description and a path (None if unknown) for each place where a data set is searched, in the order of search."""
+    """Return a description and a path (None if unknown) for each place where a data set may be, in the order of the search."""
     user = os.environ.get("WORKBENCH_DATA")
     found: list[tuple[str, Path | None]] = []
     for path in filter(None, (dataset.folder, *dataset.others)):
@@ -138,12 +142,14 @@ def fetch(name: str) -> Path:
             while chunk := answer.read(1 << 20):
                 file.write(chunk)
         if (found := dataset.checksum(partial)) != dataset.sha256:
-            raise DataError(f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}; it was discarded")
+            raise DataError(
+                f"{name}: the download has checksum {found[:12]}, expected {dataset.sha256[:12]}, so it was discarded. Try again"
+            )
         os.replace(partial, target)
     except OSError as error:
         raise DataError(
-            f"{name} could not be downloaded from {dataset.url} ({error}). Save the file at "
-            f"WORKBENCH_DATA/{dataset.folder} and try again"
+            f"{name} could not be downloaded from {dataset.url} ({error}). Try again, or get the file in another way and "
+            f"save it as WORKBENCH_DATA/{dataset.folder}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Forward passes of a language model with its cache, for batches of prompts; used by `generation`."""
+"""Forward passes of a language model that use its cache, for single prompts and batches. The module `generation` uses them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from workbench.training import evaluating
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """A text with which prompts begin, and the model's cache for its tokens.
+    """A text with which prompts begin, and the model's cache for the tokens of this text.
 
-    `ids` and `cache` omit the last token of the text, which may be tokenized differently when more text follows. `cache` is None
-    if the model cannot continue from a cache (`reads_on`).
+    `ids` and `cache` omit the last token, since the end of a text may be tokenized differently if more text follows. `cache` is
+    None if the model cannot continue from a cache (`reads_on`).
     """
 
     text: str
     ids: list[int]
     cache: Any = field(repr=False)
-    # logits after the first `FEW` tokens; they are computed again later, and a difference means that the model has changed
+    # logits after the first `FEW` tokens; if a later forward pass gives other logits, the model has changed
     logits: Tensor = field(repr=False)
 
 
 def read_prefix(lm: LanguageModel, text: str, ids: Sequence[int]) -> Prefix:
-    """Process the tokens `ids` of `text` except the last; return the `Prefix`."""
+    """Process the tokens `ids` of `text` except the last one; return the `Prefix`."""
     begun, cache = list(ids[:-1]), None
     if begun and reads_on(lm):
         _, cache = step(lm.model, torch.tensor([begun], device=lm.model.device), None)
@@ -82,8 +82,8 @@ def _taken_up(lm: LanguageModel, prompts: Sequence[Sequence[int]], prefix: Prefi
 def step(model: Any, ids: Tensor, cache: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
     """Run the model in evaluation mode on ids ``(batch, tokens)``; return the logits of the next token and the cache.
 
-    The logits are float32, ``(batch, vocabulary)``. The cache is None if the model has none. `mask` is ``(batch, tokens)``, 0 at
-    padding, and covers the cached tokens too.
+    The logits are float32, ``(batch, vocabulary)``. The cache is None if the model has none. `mask` ``(batch,
+    tokens)`` is 0 at padding and 1 elsewhere, and includes the cached tokens.
     """
     arguments = _arguments(type(model))
     kept = "cache_params" if "cache_params" in arguments else "past_key_values"  # Mamba has the former
@@ -107,11 +107,11 @@ def _arguments(kind: Any) -> frozenset[str]:
 
 
 def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yield batches as lists of at most `size` indices into `lengths`, the numbers of tokens of the prompts.
+    """Divide prompts with the given numbers of tokens into batches, and yield each batch as a list of at most `size` indices.
 
     If padding changes the result (`pads_exactly` is False), all prompts of a batch have the same number of tokens.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # neighbours of similar length need little padding
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)  # a batch of similar lengths needs little padding
     padded = len({*lengths}) > 1 and pads_exactly(lm)
     group: list[int] = []
     for place in order:
@@ -126,8 +126,9 @@ def groups(lm: LanguageModel, lengths: Sequence[int], size: int) -> Iterator[lis
 def outgrown(model: Any, before: int, now: int) -> bool:
     """Return whether a cache made for sequences of `before` tokens is wrong for sequences of `now` tokens.
 
-    With some rotary embeddings, the angles of all tokens depend on the length of the sequence. Those of type longrope change
-    once, when the sequence exceeds the model's original context length; those of type dynamic change at each greater length.
+    With some rotary embeddings, the angles of all tokens depend on the length of the sequence. With the type longrope, the angles
+    change once, when the sequence exceeds the model's original context length. With the type dynamic, they change with each
+    further token beyond that length.
     """
     config: Any = getattr(model, "config", None)
     scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -139,7 +140,7 @@ def outgrown(model: Any, before: int, now: int) -> bool:
     return before <= most < now if kind == "longrope" else now > most
 
 
-# -- capabilities of a model, tested once for each model on a few tokens --------------------------------------------------
+# -- capabilities of a model; each is tested once per model on a few tokens --------------------------------------------------
 
 FEW = 8
 CLOSE = 1e-3  # relative tolerance in float32: norm of the difference of two logit vectors, divided by the norm of the second
@@ -150,9 +151,9 @@ _READS_ON: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def pads_exactly(lm: LanguageModel) -> bool:
     """Return whether the logits stay the same if the prompt is padded at the left and the padding is masked.
 
-    This is False for a model that does not accept `attention_mask` and `position_ids`, and for one whose cache is not a plain
-    key-value cache of all tokens: a recurrent state or a sliding window would include the padding. The result is also
-    False if the angles of tokens depend on the length of the longest sequence (`outgrown`). The result is stored for each model.
+    The result is False if the model does not accept `attention_mask` and `position_ids`, or if its cache is not a plain key-value
+    cache of all tokens, since a recurrent state or a sliding window would include the padding. The result is also False if the
+    angles of rotary embeddings depend on the length of the longest sequence (`outgrown`). The result is stored for each model.
     """
     model = lm.model
     if model not in _PADS:
@@ -169,9 +170,9 @@ def pads_exactly(lm: LanguageModel) -> bool:
 
 
 def reads_on(lm: LanguageModel) -> bool:
-    """Return whether a forward pass over several tokens with a cache gives the same logits as one over all tokens.
+    """Return whether a forward pass over further tokens with a cache gives the same logits as a forward pass over all tokens.
 
-    This is False for Mamba. The result is stored for each model.
+    The result is False for Mamba. The result is stored for each model.
     """
     model = lm.model
     if model not in _READS_ON:

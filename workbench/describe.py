@@ -1,4 +1,4 @@
-"""Describe an experiment as text that lists its knobs, its presets, and the time that each preset takes."""
+"""Describe an experiment in a text that lists its knobs, its presets, and the computing time of each preset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.records import About, read_about
 
 
 def lines(experiment: Experiment) -> Iterator[str]:
-    """Yield the lines of the description: name and summary, knobs, and presets."""
+    """Yield the lines of the description: the name and the summary, the knobs, and the presets."""
     yield f"{experiment.name}, version {experiment.version}: {experiment.summary}"
     if experiment.paper:
         yield f"paper: {experiment.paper}"
@@ -26,7 +26,10 @@ def lines(experiment: Experiment) -> Iterator[str]:
 
 
 def knobs(config: type[Config]) -> Iterator[str]:
-    """Yield a line per knob with its name, label, range and default, then its help, and the reason if it may have no effect."""
+    """For each knob, yield a line with its name, label, range and default, followed by its help.
+
+    If the knob has no effect in some configs, another line gives the reason.
+    """
     for title, names in config.groups().items():
         yield f"-- {title or 'knobs'}"
         for name in names:
@@ -40,7 +43,7 @@ def knobs(config: type[Config]) -> Iterator[str]:
 
 
 def time_of(experiment: Experiment, scale: str) -> str:
-    """Return a text about the time that a preset takes, according to its saved run or, without one, the reference records."""
+    """Return a text about the computing time of a preset, from its saved run or, if there is none, from the reference run."""
     try:
         config = experiment.config.at(scale)
         about = read_about(runs.runs_folder() / runs.run_id(experiment, config))
@@ -48,7 +51,7 @@ def time_of(experiment: Experiment, scale: str) -> str:
         reference = reference_about(experiment.name) if scale == "laptop" else {}
         about = About(**reference) if reference else None
     if experiment.instant:
-        return "instant: computed at each change of a knob"
+        return "instant: computed again at each change of a knob"
     if about is None:
         return "time unknown, since no run is saved"
     return f"{_duration(about.spent)} of computation on {about.machine} ({about.finished[:10]})"

@@ -12,14 +12,14 @@ import typer
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Print errors that a user can correct as one line and exit with status 2; after Ctrl-C, exit with status 130."""
+    """If the user can correct an error, print it in one line and exit with status 2. After Ctrl-C, exit with status 130."""
     from workbench.datasets import DataError
 
     mendable: tuple[type[Exception], ...] = (ValueError, OSError, DataError)
     try:
         yield
     except KeyboardInterrupt as error:
-        # release the progress bars that these frames hold; otherwise they are drawn again after the last line
+        # the frames of the traceback hold progress bars, which would be drawn again after the last line if they were not released
         traceback.clear_frames(error.__traceback__)
         fits = sys.modules.get("workbench.fits")
         if fits:

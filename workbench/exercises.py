@@ -1,4 +1,4 @@
-"""Exercises of a method: questions whose answers are computed when they are needed, and a printable sheet of them."""
+"""Exercises of a method: questions whose answers are computed when they are needed, and a printable sheet of all questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workbench.registry import EXERCISES
 class Exercise:
     """A question with a function `answer` that computes the correct answer.
 
-    After a wrong reply, `hint` is shown. After a correct one, the explanation `why` is shown. A number is correct if its
+    After a wrong reply, `hint` is shown. After a correct reply, the explanation `why` is shown. A number is correct if its
     relative error is at most `tolerance`. Texts are compared without regard to case.
     """
 

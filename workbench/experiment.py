@@ -1,4 +1,4 @@
-"""Experiments: a generator of records with its config, its figure, and a text that describes the current state of a run."""
+"""Experiments. Each has a generator of records, a config, a figure, and a text that describes the current state of a run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ LARGEST_RECORD = 64 * 1024  # maximum size of a record in bytes of JSON
 class Question:
     """A question in a panel: the reader guesses the answer, then the panel runs the experiment and shows which answer is right.
 
-    The panel sets the knobs `knobs` and asks `text`. If `rival` is given, the panel first makes and pins another run, a *rival*,
-    in which these knobs are set as well. ``right(records, rival)`` returns the index of the right answer in `answers`, and
-    ``measured(records, rival)`` returns the numbers that decide it. Without a rival run, the second argument is an empty list.
-    `why` explains the result and names the part of the figure that shows it.
+    The panel sets the knobs `knobs` and asks `text`. If `rival` is given, the panel first computes and pins another run,
+    the *rival*, in which the knobs in `rival` are set in addition. ``right(records, rival)`` gets the records of both runs and
+    returns the index of the right answer in `answers`. ``measured(records, rival)`` returns a text with the numbers that decide
+    which answer is right. Without a rival run, the second argument is an empty list. `why` explains the result and names the
+    part of the figure that shows it.
 
-    A question may concern a claim of the ledger, the table of claims and verdicts (`papers.ledger`). `claim` is the id of that
-    claim. If the claim has several findings, `part` is the beginning of the text of the finding that is meant. `agrees` maps a
-    state of the finding (holds, fails) to the indices of the answers that agree with it. `unlike` explains why one run of this
+    A question may concern a claim in the ledger (`papers.ledger`), which is a table of claims and verdicts. `claim` is the id of
+    that claim. If the claim has several findings, `part` is the beginning of the text of the finding that is meant. `agrees` maps
+    a state of the finding (holds, fails) to the indices of the answers that agree with it. `unlike` explains why one run of this
     size can differ from the ledger.
     """
 
@@ -107,7 +108,7 @@ class Experiment:
         return (self.generate.__doc__ or "").strip().partition("\n")[0]
 
 
-FEW = 5  # with fewer independent units, such as seeds, figures show each value as a dot instead of a confidence interval
+FEW = 5  # with fewer than FEW independent units (such as seeds), figures show each value as a dot, not a confidence interval
 
 
 def signed(value: float, digits: int) -> str:
@@ -121,7 +122,7 @@ def register(made: Experiment) -> Experiment:
     if before is not None and before.generate.__module__ != made.generate.__module__:
         raise ValueError(
             f"experiment {made.name!r} is declared in {before.generate.__module__} and in {made.generate.__module__}; "
-            "expected one: rename either"
+            "expected one declaration: rename one of the two experiments"
         )
     EXPERIMENTS[made.name] = made
     return made
@@ -139,8 +140,8 @@ def experiment(
     - ``steps(config)`` returns the expected number of records;
     - `instant` is True if the figure is computed again at each move of a slider;
     - `paper` names the figure or table of the paper that the experiment reproduces;
-    - ``story(records, config, pinned)`` describes the current state in one sentence, the text above the picture (default: the
-      title of the figure);
+    - ``story(records, config, pinned)`` returns one sentence that describes the current state and is shown above the figure
+      (default: the title of the figure);
     - ``place(record)`` describes in a few words the position of a record in the run, such as its step;
     - `per_moment` is the number of records in one step of the playback, or a function of the config that returns it;
     - ``prepare()`` is called when a panel becomes visible, and does slow work in advance, such as imports;
@@ -148,9 +149,9 @@ def experiment(
     - `threads` is the number of torch's threads during a run. It should be 1 unless matrix products are large, since more threads
       are slower on a busy machine and may change the last digit of a result;
     - `hidden` is True if lists of experiments omit this one;
-    - ``code(config)`` returns a program that computes the same with another library;
-    - `of` is the name of the experiment whose reference records are used, and a function that selects some of them (see
-      `comparison.view`);
+    - ``code(config)`` returns a program that computes the same result with another library;
+    - `of` is a pair: the name of another experiment whose reference records are used, and a function that selects some of these
+      records (see `comparison.view`);
     - `units` names the independent units, such as seeds, over which the ledger of the method computes confidence intervals.
     """
 
@@ -200,7 +201,7 @@ def plain_record(record: Mapping[str, Any]) -> Record:
     plain = {str(key): _plain(value) for key, value in record.items()}
     size = len(json.dumps(plain))
     if size > LARGEST_RECORD:
-        raise ValueError(f"a record of {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path")
+        raise ValueError(f"a record has {size} bytes; expected at most {LARGEST_RECORD}: write large arrays to run.path(name)")
     return plain
 
 
@@ -211,4 +212,4 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(f"a record holds {type(value).__name__}; expected numbers, strings and arrays of them")
+    raise ValueError(f"a record holds a value of type {type(value).__name__}; expected numbers, strings, or arrays of these")

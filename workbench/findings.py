@@ -1,7 +1,7 @@
-"""The findings of each method as text: its tables and its ledger of claims, computed from the reference records.
+"""The findings of each method as text: tables and a ledger of claims, computed from the reference records.
 
-``workbench figures --reference`` writes them to the README of the reference records, and one sentence for each method to the
-README of the repository.
+``workbench figures --reference`` writes the findings to the README of the reference records. It also writes one sentence for each
+method to the README of the repository.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from workbench.measures import Measure, SeriesStyle, places
 from workbench.registry import FINDINGS
 from workbench.verdicts import DECIDED, LEVEL, holm
 
-ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # the order of the methods in the README
+ORDER = ("quantization", "unlearning", "continual", "adapters", "synapse")  # the order of the methods in both READMEs
 BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<!-- end of findings -->"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of means, from the records of `experiment`: one row for each label, one column for each value of `place`."""
+    """A table of means, computed from records of `experiment`, with one row per label and one column per value of `place`."""
 
     title: str
     experiment: str
@@ -40,8 +40,8 @@ class Findings:
     """The text about a method that accompanies its ledger of claims.
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
-    the claim that README quotes. `sentence` words its finding that begins with `part`: ``{found}`` becomes the mean with its
-    interval, and ``{state}`` the verdict.
+    the claim that is quoted in the README of the repository. `sentence` is the quotation. In it, ``{state}`` is replaced by the
+    verdict, and ``{found}`` by the mean and the interval of the finding whose text begins with `part`.
     """
 
     title: str
@@ -68,7 +68,7 @@ def of(method: str) -> Findings:
 
 
 def every() -> list[str]:
-    """Return the methods that declare findings, in the order of the README."""
+    """Return the methods that declare findings, in the order of `ORDER`."""
     for name in methods.methods():
         methods.load(name)
     return sorted(FINDINGS, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
@@ -78,19 +78,19 @@ def every() -> list[str]:
 
 HEAD = f"""# What was measured
 
-This file is written by `workbench figures --reference`, from the records in this folder; do not edit it. How fast the programs
-are is in [speed.md](speed.md).
+This file is written by `workbench figures --reference`, from the records in this folder; do not edit it. The speed of the
+programs is reported in [speed.md](speed.md).
 
 - **95 % confidence interval (CI).** Every number is a mean over independent units: seeds, or layers of a model. The range in
   parentheses is its 95 % CI by Student's t: if the measurement were repeated many times, 95 % of such ranges would contain the
   true mean.
-- **Verdict.** A claim *holds* if the whole CI lies where the claim says, *fails* if the whole CI lies elsewhere, and is *open*
-  otherwise. A claim that nothing here can decide is *undecidable here*.
-- **After Holm.** With twenty claims, one is expected to be decided by chance at the level {LEVEL:g}. Holm's correction makes the
-  decisions of a method stricter, so that the probability of even one wrong decision is at most {LEVEL:g}. If the verdict and this
-  column differ, read the claim as open.
-- **Settings.** Each method is measured at the best of its candidate settings. Some seeds choose the setting on validation data,
-  and other seeds measure it on test data.
+- **Verdict.** A claim *holds* if it is true for all values in the CI, *fails* if it is false for all of them, and is *open*
+  otherwise. A claim that no measurement here can decide is *undecidable here*.
+- **After Holm.** If twenty claims are tested at the level {LEVEL:g}, about one wrong decision by chance must be expected. Holm's
+  correction is stricter: for each method, the probability of one or more wrong decisions is at most {LEVEL:g}. If the verdict and
+  this column differ, read the claim as open.
+- **Settings.** Each method is measured at the best of its candidate settings. The best setting is chosen on validation data with
+  some seeds, and measured on test data with other seeds.
 """
 
 
@@ -130,7 +130,10 @@ def _table(table: Table) -> str:
 
 
 def _mean(cells, label: str, column, digits: int) -> str:
-    """Return the mean and interval of one cell as text: empty if it was not measured, with a remark if there is no interval."""
+    """Return the mean and the interval of one cell as text, with a remark if there is no interval.
+
+    The text is empty if the cell was not measured.
+    """
     if (label, column) not in cells.index:
         return ""
     row = cells.loc[(label, column)]
@@ -174,7 +177,7 @@ def with_sentences(readme: str) -> str:
 
 
 def write(root: Path) -> list[Path]:
-    """Write the findings to the README of the reference records and to that of the repository at `root`; return both paths."""
+    """Write the findings to ``data/reference/README.md`` and ``README.md`` in the folder `root`; return both paths."""
     reference, readme = root / "data" / "reference" / "README.md", root / "README.md"
     write_atomic(reference, page().encode())
     if readme.exists():

@@ -28,11 +28,11 @@ from workbench.records import read_about
 
 @dataclass(frozen=True)
 class Fit:
-    """The experiment that computes a fit of a method, and the rules by which its fits are distributed over workers.
+    """The experiment that computes a fit of a method, and the rules by which the fits are distributed over workers.
 
-    `comparison.fit` creates it. `score` names the column of the record by which the best setting is chosen. If `higher` is
+    `comparison.fit` creates a `Fit`. `score` names the column of the record by which the best setting is chosen. If `higher` is
     true, a higher score is better. Fits with the same key ``together(config)`` share work, so one worker computes them one after
-    another. Fits for which ``in_threads(config)`` is true run in threads, the others in processes.
+    another. Fits for which ``in_threads(config)`` is true run in threads, and all other fits run in processes.
     """
 
     experiment: Experiment
@@ -43,14 +43,14 @@ class Fit:
 
 
 class Job(NamedTuple):
-    """A fit to compute: the id of its run, its config, and the columns (`head`) that are put before those of its record."""
+    """A fit to compute: the id of its run, its config, and `head`, the columns that precede the columns of its record."""
 
     id: str
     config: Config
     head: Record
 
 
-CHUNK = 8  # number of fits with shared work that a worker receives at a time; a stop does not interrupt them
+CHUNK = 8  # number of fits with shared work that a worker receives at a time; a stop of the comparison does not interrupt them
 LOOK = 0.2  # seconds between two checks for fits that a worker has saved
 DIED = "its process died; possible causes are a lack of memory and a crash in compiled code"
 # one process pool for all comparisons, because starting a pool takes seconds
@@ -58,7 +58,7 @@ _shared: dict[str, futures.Executor] = {}
 
 
 class FitQueue:
-    """The queue of the fits of one comparison, a context manager.
+    """The queue of the fits of one comparison. It is a context manager.
 
     Leaving the context early does not wait for running fits; their results are still saved.
     """
@@ -115,7 +115,7 @@ class FitQueue:
                 self._waiting.setdefault(self._key(jobs[0]), []).extend(lost + rest)
             elif lost:  # one of these jobs may have killed its worker: repeat them in a separate process
                 self._submit(lost, rest, alone=True)
-            elif rest:  # submit them now, so that the worker that holds the shared work continues with them
+            elif rest:  # submit the rest now, so that the worker with the results of the shared work continues
                 died = any((self.record(job) or {}).get("failed") == DIED for job in jobs)
                 self._submit(rest[:CHUNK], rest[CHUNK:], alone=died)
         self._begin()
@@ -125,7 +125,7 @@ class FitQueue:
                     break
 
     def cost(self) -> dict[str, Any]:
-        """Return the number of fits, including saved ones, their total times in seconds, and the peak memory in MiB."""
+        """Return the number of fits (saved ones included), their total times in seconds, and their peak memory in MiB."""
         about = []
         for name in self._records:
             try:
@@ -211,8 +211,8 @@ class FitQueue:
 class _Workers(futures.ProcessPoolExecutor):
     """A pool of processes in which Ctrl-C does not interrupt the start of a worker.
 
-    Any submission may start a worker. If the start were interrupted, the worker would wait for its code, and report an
-    error when the main process exits.
+    Any submission may start a worker. If the start were interrupted, the worker would never receive its code, and
+    would report an error when the main process exits.
     """
 
     def submit(self, *args: Any, **kwargs: Any) -> futures.Future:
@@ -236,7 +236,7 @@ def _interrupts_held() -> Iterator[None]:
     """
     caught: list[tuple[Any, ...]] = []
     handler = signal.getsignal(signal.SIGINT)
-    # Python calls the handler in the main thread even if the signal was delivered to a thread in which it is not masked
+    # another thread may receive the signal, since it is masked only here; Python still calls the handler in the main thread
     held = threading.current_thread() is threading.main_thread() and callable(handler)
     masked = hasattr(signal, "pthread_sigmask")
     if held:

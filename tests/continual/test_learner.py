@@ -85,7 +85,7 @@ X, Y = torch.zeros(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
     ("tasks", "said"),
     [
         ([], "no tasks"),
-        ([(X, Y, X)], "task 0: 3 arrays; expected"),
+        ([(X, Y, X)], "task 0 has 3 arrays; expected four"),
         ([(X, Y, X, Y), (X[:0], Y[:0], X, Y)], r"task 1, train: the array of samples has shape \(0, 3\); expected \(n, ...\)"),
         ([(X, Y[:4], X, Y)], r"task 0, train: the labels have shape \(4,\); expected \(6,\)"),
         ([(X, Y, X[:, :2], Y)], r"task 0, test: samples have shape \(2,\); expected \(3,\), as in the training set"),
@@ -107,7 +107,7 @@ def test_arrays_that_cannot_be_learnt_are_refused(tasks, said):
         ({"stream": "folded-digits-8x8"}, r"expected a kind \(one of sequence, split, permuted, rotated\) and an image set"),
         ({"method": "gem"}, "method='gem': expected one of sgd"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
-        ({"rate": 1}, "rate: there is no knob of this name; expected one of lr"),
+        ({"rate": 1}, "rate: no knob has this name; expected one of lr"),
         ({"batch": 61}, "batch size 61 for 60 samples"),
         ({"model": nn.Linear(64, 1)}, "label 1: the model has outputs only for classes 0 to 0"),
         ({"method": "ewc", "estimator": "diagonal"}, "estimator='diagonal'"),

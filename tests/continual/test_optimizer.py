@@ -286,9 +286,9 @@ def test_zero_gradients_without_eps_stay_where_they_are(form):
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"lr": -1.0}, "lr=-1.0: expected a finite number at least 0"),
+        ({"lr": -1.0}, "lr=-1.0: expected a finite number, at least 0"),
         ({"lr": math.nan}, "lr=nan"),
-        ({"power": 0.0}, "power=0.0: expected a finite number above 0"),
+        ({"power": 0.0}, "power=0.0: expected a finite number, above 0"),
         ({"threshold": -1e-9}, "threshold=-1e-09"),
         ({"threshold": math.nan}, "threshold=nan"),
         ({"eps": -1.0}, "eps=-1.0"),

@@ -32,7 +32,7 @@ def test_sorted_samples_leave_each_class_in_each_part(classes, each):
     stream = own([(x, y, x, y)])
     (task,) = stream.tasks
     assert len(task.y_train.unique()) == len(task.y_validation.unique()) == classes
-    assert "task 0: samples are grouped by class, so one in 6 of each class is set aside" in stream.note
+    assert "task 0: samples are grouped by class, so one in 6 samples of each class is set aside for validation" in stream.note
     both = torch.cat([task.x_train, task.x_validation])
     assert torch.equal(both[both[:, 0].argsort()], x[x[:, 0].argsort()]), "no sample is lost or twice"
     found = fit(stream, "sgd", lr=0.05, passes=8, hidden=(32,), watch=0)
@@ -53,7 +53,7 @@ def test_a_class_that_the_last_samples_lack_is_told():
     x, y = blobs(3, 40, order="mixed")
     front = torch.cat([torch.where(y == 2)[0], torch.where(y != 2)[0]])
     stream = own([(x[front], y[front], x, y)])
-    assert "one part would lack class 2, so one in 6 of each class" in stream.note
+    assert "one part would lack class 2, so one in 6 samples of each class" in stream.note
     assert len(stream.tasks[0].y_validation.unique()) == 3
 
 
@@ -105,7 +105,7 @@ def test_labels_that_are_no_classes_are_refused_and_not_given_an_output_each():
 def test_a_class_of_the_test_part_alone_is_told():
     x, y = blobs(3, 20, order="mixed")
     stream = own([(x[y < 2], y[y < 2], x, y)])
-    assert "task 0: the test set has samples of class 2, but the training set has none" in stream.note
+    assert "task 0: the test set has samples of class 2, but the training set does not" in stream.note
 
 
 @pytest.mark.parametrize("what", ["text", "frame", "ragged", "none"])
@@ -141,7 +141,7 @@ def test_a_rest_of_one_sample_is_refused_before_the_first_step(method):
     model = normed()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     # 97 of 116 are trained on: three batches of 32, and one
-    with pytest.raises(ValueError, match=r"batch=32: the last batch of 97 samples has one sample, .*such as 33"):
+    with pytest.raises(ValueError, match=r"batch=32: a pass over 97 samples ends with a batch of one sample, .*such as 33"):
         fit([pair(116), pair(116)], method, model=model, lr=0.01, watch=0)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     found = fit([pair(116), pair(116)], method, model=model, lr=0.01, watch=0, batch=33)
@@ -154,7 +154,7 @@ def test_other_ways_to_a_batch_of_one():
     with pytest.raises(ValueError, match="memory=1: batches from the buffer have one sample"):
         fit([pair(30), pair(30)], "replay", model=normed(), batch=5, memory=1, watch=0)
     # 25 + 24 of both together: batches of 12 leave one over
-    with pytest.raises(ValueError, match="batch=12: the last batch of 49 samples has one sample"):
+    with pytest.raises(ValueError, match="batch=12: a pass over 49 samples ends with a batch of one sample"):
         fit([pair(30), pair(28)], "joint", model=normed(), batch=12, watch=0)
 
 
@@ -204,7 +204,7 @@ def test_what_is_taken_for_granted_is_told(tmp_path):
         [
             ("", ROWS, "a.csv has no header; its last column is used as the label"),
             ("a,b,c,d,kind", ROWS, "no column called label; its last column, 'kind', is used as the label"),
-            (",a,b,c,d,label", [[k, *r] for k, r in enumerate(ROWS)], "numbers the rows; it is ignored"),
+            (",a,b,c,d,label", [[k, *r] for k, r in enumerate(ROWS)], "contains row numbers, so it is ignored"),
         ]
     ):
         path = tmp_path / str(number)
@@ -236,13 +236,13 @@ def test_columns_of_another_order_are_put_right_and_other_columns_refused(tmp_pa
     assert torch.equal(stream.tasks[0].x_train, stream.tasks[1].x_train)
     assert "b.csv: the columns are reordered to match a.csv" in stream.note
     folder(tmp_path, b=("b,a,label,d,e", swapped))
-    with pytest.raises(ValueError, match=r"b\.csv: has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
+    with pytest.raises(ValueError, match=r"b\.csv: the file has no column 'c'; expected the columns of a\.csv: a, b, c, d"):
         read_csv(tmp_path)
     folder(tmp_path, b=("a,b,c,d,e,label", [[*r, r[-1]] for r in ROWS]))
-    with pytest.raises(ValueError, match=r"b\.csv: has an additional column 'e'"):
+    with pytest.raises(ValueError, match=r"b\.csv: the file has an additional column 'e'"):
         read_csv(tmp_path)
     folder(tmp_path, b=("", [r[1:] for r in ROWS]))
-    with pytest.raises(ValueError, match="3 columns besides the label; expected 4"):
+    with pytest.raises(ValueError, match="the file has 3 feature columns; expected 4"):
         read_csv(tmp_path)
 
 
@@ -257,8 +257,8 @@ def test_a_test_file_is_the_test_part_of_its_task(tmp_path, names):
 def test_parts_that_belong_nowhere_are_refused(tmp_path):
     head = "a,b,c,d,label"
     for files, said in (
-        (("a", "b_test"), r"b_test\.csv: is a test file without a training file; expected b\.csv or b_train\.csv"),
-        (("a", "a_val"), r"a_val\.csv: is named as a val file; .*are taken from the training file"),
+        (("a", "b_test"), r"b_test\.csv: the test file has no training file; expected b\.csv or b_train\.csv"),
+        (("a", "a_val"), r"a_val\.csv: the file name ends in val; .*are taken from the training file"),
         (("a", "a_train"), "is also a train file of the task 'a'"),
     ):
         path = tmp_path / files[1]
@@ -273,7 +273,7 @@ def test_sorted_rows_are_tested_in_each_class(tmp_path):
     (task,) = stream.tasks
     for part in (task.y_train, task.y_validation, task.y_test):
         assert part.unique().tolist() == [0, 1, 2, 3]
-    assert "a: samples are grouped by class, so one in 5 of each class is set aside, for testing" in stream.note
+    assert "a: samples are grouped by class, so one in 5 samples of each class is set aside for testing" in stream.note
 
 
 def changed(at, column, value):
@@ -290,12 +290,12 @@ def changed(at, column, value):
         ("Instrument 7\na,b,label\n1,2,0\n", "its first line is 'Instrument 7'"),
         ("", "its first line is ''"),
         ("a,b,label\n1,2,0,7\n1,2,0,7\n", "expected the same number of cells in each row"),
-        ("a,b,label\n1,2,0\n1,2\n", r"row 3, column 'label': is empty"),
-        ("a,b,label\n1,,0\n1,2,0\n", "row 2, column 'b': is empty"),
+        ("a,b,label\n1,2,0\n1,2\n", r"row 3, column 'label': the cell is empty"),
+        ("a,b,label\n1,,0\n1,2,0\n", "row 2, column 'b': the cell is empty"),
         ("a,b,label\n1,2,0\n\n1,x,0\n", "row 4, column 'b': 'x' is not a finite number"),
         ("a,b,label\n1,inf,0\n", "row 2, column 'b': 'inf' is not a finite number"),
         ("a,b,label\n1,2,cat\n", "row 2, column 'label': 'cat' is not a finite number"),
-        ("a,b,label\n1,2,0.5\n1,2,1\n", "row 2, column 'label': label 0.5; expected a class number"),
+        ("a,b,label\n1,2,0.5\n1,2,1\n", "row 2, column 'label': the label is 0.5; expected a class number"),
         ("a,b,c\n1,2,0.5\n1,2,1\n", "Rename the column that holds the labels to 'label'"),
         ("a,label,class\n1,2,0\n", "'label' and 'class' could both be the label; .* a feature must not contain the label"),
         ("a,label,Label\n1,2,0\n", "could both be the label"),
@@ -313,11 +313,11 @@ def test_tables_that_are_none_are_refused_by_file_row_and_column(tmp_path, text,
 def test_an_id_in_the_last_column_is_no_label(tmp_path):
     rows = [[*r[:-1], k] for k, r in enumerate(ROWS)]
     with pytest.raises(
-        ValueError, match="the last column, 'id', has 40 different values in 40 rows; expected labels of a few classes"
+        ValueError, match="the last column, 'id', has 40 different values in 40 rows; expected the labels of a few classes"
     ):
         read_csv(folder(tmp_path, a=("a,b,c,d,id", rows)))
     rows = [[*r[:-1], 10**9 + k % 3] for k, r in enumerate(ROWS)]
-    with pytest.raises(ValueError, match=r"label 1000000002: .* for 3 different labels.*such as an id"):
+    with pytest.raises(ValueError, match=r"label 1000000002: .* for 3 different labels.*for example, ids"):
         read_csv(folder(tmp_path, a=("a,b,c,d,label", rows)))
 
 

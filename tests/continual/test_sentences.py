@@ -160,11 +160,11 @@ def test_each_file_is_a_task(tmp_path):
     [
         ({}, r"contains no \*\.csv file; expected a folder with one CSV file per task"),
         ({"a": {"a": ["x"] * 9, "label": [0] * 9}}, r"a\.csv: row 2, column 'a': 'x' is not a finite number; expected a number"),
-        ({"a": {"a": [1.0] * 3, "label": [0] * 3}}, r"a\.csv: has 3 rows; expected at least 5"),
-        ({"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}}, r"a\.csv: row 4, column 'label': label -1; expected a class number"),
+        ({"a": {"a": [1.0] * 3, "label": [0] * 3}}, r"a\.csv: the file has 3 rows; expected at least 5"),
+        ({"a": {"a": [1.0] * 9, "label": [0, 1, -1] * 3}}, r"a\.csv: row 4, column 'label': the label is -1; expected a class"),
         (
             {"a": rows(), "b": {"a": [1.0] * 9, "label": [0, 1, 0] * 3}},
-            r"b\.csv: has no column 'b'; expected the columns of a.csv: a, b",
+            r"b\.csv: the file has no column 'b'; expected the columns of a.csv: a, b",
         ),
     ],
 )

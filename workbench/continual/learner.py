@@ -1,4 +1,4 @@
-"""The training of a model on a stream with one method, task after task, and the measurement of learning and forgetting."""
+"""Train a model on a stream of tasks with one method, and measure learning and forgetting."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from workbench.training import Batches, Training, TrainingError, mixed
 
 ONE_RATE = ("joint", "sgd-cut")  # methods without a separate learning rate for task 1
 LR = knob(
-    0.003, "learning rate", "Learning rate of the optimizer (alpha in CLASSP). If task 1 has its own rate, this one applies "
+    0.003, "learning rate", "Learning rate of the optimizer (alpha in CLASSP). If task 1 has its own rate, this rate applies "
     "from task 2 on. A small rate learns slowly, and a large one can diverge.", low=1e-6, high=1.0, log=True, essential=True,
 )  # fmt: skip
 FIRST_LR = knob(
-    0.1, "task 1 learning rate", "Learning rate on task 1, on which CLASSP and AdaGrad take plain SGD steps while they already "
-    "accumulate their sums. 0: task 1 is trained as the other tasks are.", low=0.0, high=1.0, step=0.01, essential=True,
+    0.1, "task 1 learning rate", "Learning rate on task 1. CLASSP and AdaGrad take plain SGD steps on task 1, but they already "
+    "accumulate their sums. 0: task 1 is trained like the other tasks.", low=0.0, high=1.0, step=0.01, essential=True,
     when=(lambda c: c.method not in ONE_RATE, "this method has no separate rate for task 1"),
 )  # fmt: skip
 CUT = knob(
@@ -43,9 +43,9 @@ BATCH = knob(32, "batch size", "Number of samples in each training step.", low=1
 PASSES = knob(1, "passes per task", "Number of passes over the training samples of each task.", low=1, high=20)
 SEED = knob(0, "seed", "Random seed for the initial weights and for the choice and order of the samples.", low=0, high=10**6)
 BLEND = knob(
-    0.0, "gradual boundaries", "Share of each task, around its boundaries, in which samples of the neighboring task are mixed "
-    "in. 0: tasks change abruptly.", low=0.0, high=1.0, step=0.1,
-    when=(lambda c: c.scenario != "task", "tasks change abruptly if their numbers are known"),
+    0.0, "gradual boundaries", "Share of a task in which some samples come from the neighboring task. One half of this share "
+    "is at the start of the task, and the other half at its end. 0: tasks change abruptly.", low=0.0, high=1.0, step=0.1,
+    when=(lambda c: c.scenario != "task", "in the task-incremental scenario, tasks always change abruptly"),
 )  # fmt: skip
 DECLARED = {  # each knob is declared in the module that uses it
     "lr": LR, "first_lr": FIRST_LR, "cut": CUT, "reset": RESET, "batch": BATCH, "passes": PASSES, "seed": SEED, "blend": BLEND,
@@ -57,7 +57,7 @@ KNOBS: dict[str, Any] = {name: declared.default for name, declared in DECLARED.i
 KNOBS |= {"first_lr": 0.0, "first_passes": None, "watch": 50, "loss": "cross-entropy"}
 LOSSES = ("cross-entropy", "summed squares")
 LOOK = 1000  # number of test samples of each task for the curves; the accuracy matrix uses all test samples
-EARLY = 10  # the number of first steps in which a run is checked for divergence and for weights that do not change
+EARLY = 10  # divergence is checked in each of the first EARLY steps; after them, at least one weight must have changed
 
 
 def fit(
@@ -67,9 +67,9 @@ def fit(
 
     Args:
         stream: a name (see `streams.load`), a `Stream`, or a list of tasks ``(x_train, y_train, x_test, y_test)``.
-        method: an optimizer (sgd, sgd-cut, whose learning rate is multiplied by `cut` after each task, adam, adagrad,
-            adagrad-reset, upgd or classp), a penalty with the factor `strength` (ewc, ewc-online, l2, si, mas or lwf), a memory
-            of `memory` samples (replay or a-gem), joint (all tasks at once) or cumulative (all tasks so far).
+        method: an optimizer (sgd, sgd-cut, adam, adagrad, adagrad-reset, upgd or classp), a penalty with the factor `strength`
+            (ewc, ewc-online, l2, si, mas or lwf), a memory of `memory` samples (replay or a-gem), joint (all tasks at once) or
+            cumulative (all tasks so far). sgd-cut is SGD that multiplies its learning rate by `cut` after each task.
         optimizer: the base optimizer of a penalty, a memory, joint or cumulative: sgd, adam, adagrad, upgd or classp. If
             `reset` is True, the state of the optimizer is reset at each task boundary.
         model: a module that returns logits. The default is a perceptron with `hidden` units and weights drawn by `seed`.
@@ -95,7 +95,7 @@ fit.__doc__ = f"{fit.__doc__}\n    Knobs, with their defaults:\n" + "".join(
 
 
 class Learner:
-    """A fit that is run step by step: ``for task, step, loss in learner.run()``, then ``learner.result()``; see `fit`."""
+    """A fit that runs step by step. Use ``for task, step, loss in learner.run()``, and then ``learner.result()``; see `fit`."""
 
     def __init__(
         self, stream: str | Stream | Sequence[Any], method: str, optimizer: str = "sgd", model: nn.Module | None = None,
@@ -106,7 +106,7 @@ class Learner:
         streams.known("loss", knobs.get("loss", LOSSES[0]), LOSSES)
         unknown = [name for name in knobs if name not in KNOBS]
         if unknown:
-            raise ValueError(f"{unknown[0]}: there is no knob of this name; expected one of {', '.join(KNOBS)}")
+            raise ValueError(f"{unknown[0]}: no knob has this name; expected one of {', '.join(KNOBS)}")
         self.knobs = k = {**KNOBS, **knobs}
         k["first_lr"], k["cap"] = k["first_lr"] or None, k["cap"] or None
         self.method = method
@@ -114,7 +114,7 @@ class Learner:
         self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
-            raise ValueError(f"blend={k['blend']}: expected 0 to 1, and 0 in the scenario 'task', whose tasks change abruptly")
+            raise ValueError(f"blend={k['blend']}: expected a number from 0 to 1, and only 0 in the scenario 'task'")
         if model is None:
             model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
         self.model = model
@@ -131,7 +131,7 @@ class Learner:
         self.tasks_done, self.before = 0, torch.zeros(0)  # `before` holds the weights at the start of the current task
 
     def use(self, rival: Rival) -> None:
-        """Call the hooks of `rival` in each step from now on, and store the state of `rival` with that of the training."""
+        """Call the hooks of `rival` in each step from now on. The state of the training then includes the state of `rival`."""
         self.rival, rival.answers = rival, self._answers()
         self.training.kept = {"rival": rival}
         self.training.before_step, self.training.after_step = rival.before_step, rival.after_step
@@ -172,11 +172,11 @@ class Learner:
             yield from self._learn(number, task)
             self.moved.append(flat(self.model) != self.before)
             self.border(number, task)
-            self.matrix[number + 1 :] = self.accuracies()  # later tasks overwrite the later rows; joint has no later tasks
+            self.matrix[number + 1 :] = self.accuracies()  # each later task overwrites its row; joint has no later tasks
             self.tasks_done, self.before = number + 1, torch.zeros(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the current state. Save the state before the next step, since training changes the tensors in place."""
+        """Return the current state. Save or copy it before the next step, since training changes the tensors in place."""
         return {
             "training": self.training.state_dict(), "matrix": self.matrix, "curves": self.curves,
             **{name: getattr(self, name) for name in KEPT},
@@ -221,7 +221,7 @@ class Learner:
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """Return a batch at progress `place` (0 to 1) in a task, with samples of the neighboring task near a gradual boundary."""
+        """Return a batch at progress `place` (0 to 1) in a task, mixed with the neighboring task near a gradual boundary."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
@@ -290,7 +290,7 @@ class Learner:
         return torch.stack(found)
 
     def state_bytes(self) -> int:
-        """Return the number of bytes that the method stores besides the weights and the gradients."""
+        """Return the number of bytes that the method stores in addition to the weights and gradients."""
         kept = [*self.optimizer.state.values(), self.rival.state_dict()]
         return sum(tensor.nbytes for tensor in tensors(kept) if tensor.dim())
 
@@ -311,7 +311,7 @@ class Learner:
         )  # fmt: skip
 
     def begun(self, step: int) -> int:
-        """Return how many tasks have begun before a step. For joint training, this is the number of all tasks."""
+        """Return how many tasks have begun before a step. Joint training begins all tasks at once."""
         return len(self.stream.tasks) if self.method == "joint" else bisect_left(self.borders, step)
 
 
@@ -321,7 +321,7 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
 
-    The loss on a task is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
+    For each task, it is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
     """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks

@@ -37,7 +37,7 @@ class Reservoir:
         self._random = torch.Generator().manual_seed(seed)
 
     def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
-        """Offer a batch to the reservoir; `task` is the task number of all its samples, or None."""
+        """Offer the samples of a batch to the buffer. `task` is the number of their task, or None."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
             self.tasks = None if task is None else y.new_zeros(0)
@@ -133,7 +133,7 @@ class AGEM(Replay):
         pass
 
     def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Offer the training samples of the task that has just ended to the buffer."""
+        """After a task, offer its training samples to the buffer."""
         self.remember(x, y)
 
 

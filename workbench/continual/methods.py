@@ -1,4 +1,4 @@
-"""The names of the methods, and functions that build the optimizer and the `Rival` (all other parts) of a method."""
+"""The names of the methods, and functions that build a method: its optimizer, and a `Rival` with all its other parts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ MEANINGS = {
     "sgd": "plain stochastic gradient descent",
     "sgd-cut": "SGD whose learning rate is multiplied by the rate cut factor after each task",
     "adam": "Adam, which scales the step of each weight by its recent gradients",
-    "adagrad": "the step of a weight shrinks with the sum of its squared gradients, over all tasks",
+    "adagrad": "the step of a weight shrinks as the sum of its squared gradients grows, over all tasks",
     "adagrad-reset": "AdaGrad whose sums are reset after each task",
-    "upgd": "SGD that moves weights of low utility more, and adds noise to them",
-    "classp": "the step of a weight shrinks with its past gradients, and small gradients can be ignored",
+    "upgd": "SGD with noise and with larger steps for weights of low utility",
+    "classp": "the step of a weight shrinks as its gradients accumulate, and small gradients can be ignored",
     "ewc": "SGD with a penalty on changes of weights that earlier tasks need (one penalty for each task)",
     "ewc-online": "EWC with one running penalty for all earlier tasks",
-    "l2": "SGD with the same penalty on all changes since the last task",
-    "si": "SGD with a penalty on weights whose changes have reduced the loss most",
-    "mas": "SGD with a penalty on weights that the output depends on most",
+    "l2": "SGD with a penalty on changes since the latest task, equal for all weights",
+    "si": "SGD with a penalty on changes of weights that have reduced the loss most",
+    "mas": "SGD with a penalty on changes of weights that the outputs depend on most",
     "lwf": "SGD that also keeps the old network's outputs on the new samples",
-    "replay": "SGD that mixes stored samples of earlier tasks into each batch",
+    "replay": "SGD that mixes stored samples of the tasks so far into each batch",
     "a-gem": "SGD whose step may not increase the loss on stored samples",
     "joint": "all tasks at once, as an upper bound",
     "cumulative": "each task together with all earlier ones, as an upper bound",
@@ -43,7 +43,7 @@ MEANINGS = {
 
 
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
-    """Return the rival of a method: its penalty or memory, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
+    """Return the penalty or memory of a method, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
     if method in ("ewc", "ewc-online"):
         return EWC(model, k["strength"], method == "ewc-online", estimator=k["estimator"])
     if method in PULLS:

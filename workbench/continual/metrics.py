@@ -18,13 +18,13 @@ class FitResult:
 
     Attributes:
         matrix: test accuracies ``(tasks + 1, tasks)``; row 0 is before training, and row i is after task i.
-        online: mean accuracy of the predictions on each batch, made before the model trains on the batch.
+        online: accuracy on each batch, measured before the model trains on it; the mean over all samples.
         anytime: mean accuracy on the tasks seen so far, averaged over the steps of the curves.
         lowest: lowest measured accuracy of each task after its training; NaN for the last task.
-        state_bytes: bytes that the method stores besides weights and gradients.
-        moved: for each task, the share of the weights that it changed.
+        state_bytes: number of bytes that the method stores in addition to the weights and gradients.
+        moved: for each task, the share of the weights that the task changed.
         never_moved: share of the weights that no task changed.
-        overlap: ``(tasks, tasks)``; of the weights that either of two tasks changed, the share that both changed.
+        overlap: ``(tasks, tasks)``; of the weights that at least one of two tasks changed, the share that both tasks changed.
         validation: mean accuracy on the validation samples of all tasks after training, to choose hyperparameters.
         model: the trained model.
         note: the note of the stream, to be shown with the results.
@@ -113,5 +113,5 @@ def checked(matrix: Any) -> np.ndarray:
         )
     if not np.isfinite(a).all():
         row, column = np.argwhere(~np.isfinite(a))[0]
-        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected a finite number, an accuracy")
+        raise ValueError(f"matrix[{row}, {column}]={a[row, column]}: expected an accuracy, a finite number")
     return a

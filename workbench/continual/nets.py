@@ -14,7 +14,8 @@ from workbench.knobs import knob
 from workbench.training import drawn
 
 HIDDEN = knob(
-    (100, 100), "hidden units", "Number of units in each hidden layer of the perceptron. More units make it larger and slower.",
+    (100, 100), "hidden units", "Number of units in each hidden layer of the perceptron. More units make the network larger and "
+    "slower.",
     low=1, high=2000, choices=((50,), (100, 100), (256, 256)),
     when=(lambda c: c.network == "perceptron", "the layers of the paper's network are fixed"),
 )  # fmt: skip
@@ -30,9 +31,9 @@ def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> n
 
 
 class PaperNet(nn.Module):
-    """The network of the author's program for images of 28 x 28 pixels: two convolutions, 1,199,882 weights.
+    """The convolutional network of the author's program for images of 28 x 28 pixels, with 1,199,882 weights.
 
-    The log-softmax at the end of the author's network is left out, since the cross-entropy loss applies one.
+    The author's network ends with a log-softmax. It is left out here, since the cross-entropy loss contains it.
     """
 
     def __init__(self, seed: int, outputs: int = 10):
@@ -84,11 +85,11 @@ def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], bat
         if memory == 1:
             raise ValueError(
                 f"memory=1: batches from the buffer have one sample, on which the model cannot train ({error}); "
-                "expected at least 2"
+                "expected a memory of at least 2 samples"
             ) from error
         other = next((n for n in range(batch + 1, max(sizes) + 1) if all(size % n != 1 for size in sizes)), 2)
         raise ValueError(
-            f"batch={batch}: the last batch of {alone[0]} samples has one sample, on which the model cannot train "
+            f"batch={batch}: a pass over {alone[0]} samples ends with a batch of one sample, on which the model cannot train "
             f"({error}); choose another batch size, such as {other}"
         ) from error
 
@@ -99,7 +100,7 @@ def draws(model: nn.Module) -> bool:
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return a dict from names to parameters, with all parameters that require a gradient."""
+    """Return all parameters that require a gradient, as a dict from names to parameters."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 

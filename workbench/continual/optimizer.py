@@ -1,6 +1,6 @@
-"""CLASSP, an optimizer that moves a weight less, the more gradient it has received (Ludwig, arXiv 2405.09637, Algorithm 1).
+"""CLASSP, an optimizer that divides the steps of each weight by a root of the sum of its past gradients (arXiv 2405.09637).
 
-`rule.update` implements the step of one tensor in the notation of the paper. `CLASSP` applies it to the weights of a model. The
+`rule.update` implements one step for one tensor in the notation of the paper. `CLASSP` applies it to the weights of a model. The
 module `fused` has faster implementations of the same step.
 """
 
@@ -41,7 +41,7 @@ class CLASSP(Optimizer):
         mode: "paper" is Algorithm 1. "repo" (also "published") is the published program. There, a threshold below 1 has no
             effect, a threshold of 1 or more stops all weights, and S adds ``|g|`` for every p.
         order: "inclusive": the gradient is added to S before the step is divided (Algorithm 1). "exclusive": it is added
-            afterwards (equation 1).
+            after the division (equation 1).
         cap: the upper limit of the effective learning rate ``lr / (S + eps)^(1/p)``; None for no limit.
         nonfinite: "raise" (an error) or "skip" (no error). In both cases, weights whose gradient, sum or step is not finite are
             not changed.
@@ -192,7 +192,7 @@ def checked(group: dict[str, Any]) -> Rule:
         ("cap", rule.cap, rule.cap > 0, "above 0, or None"),
     ):
         if not fine:
-            raise ValueError(f"{name}={value}: expected a finite number {expected}")
+            raise ValueError(f"{name}={value}: expected a finite number, {expected}")
     if rule.order == "exclusive" and not rule.eps:
         raise ValueError("eps=0 with order='exclusive': the first step would be divided by 0; expected an eps above 0")
     return rule

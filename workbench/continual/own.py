@@ -15,15 +15,15 @@ from torch import Tensor
 from workbench.continual.tasks import SCENARIOS, WARNING, Stream, Task, known
 
 SHARE = 6  # one in SHARE training samples is set aside for validation
-MOST_OUTPUTS = 1000  # largest number of model outputs if class numbers are missing between the labels
+MOST_OUTPUTS = 1000  # with more model outputs than this, at least a tenth of the class numbers must occur as labels
 
 
 def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str = "domain", names: Sequence[str] = ()) -> Stream:
     """Return a stream of the tasks ``(x_train, y_train, x_test, y_test)``, given as arrays or tensors.
 
     `names` holds the names of the tasks. The last sixth of each training set is used for validation. If the samples are sorted by
-    class, or if one of the two parts would lack a class, one sixth of each class is drawn at random instead, and the `note` of
-    the stream reports this. Raises ValueError if a task is not valid. The message names the task and the problem.
+    class, or if the training or the validation part would lack a class, one sixth of each class is drawn at random instead, and
+    the `note` of the stream reports this. Raises ValueError if a task is not valid. The message names the task and the problem.
     """
     known("scenario", scenario, SCENARIOS)
     if not len(tasks):
@@ -45,15 +45,15 @@ def own(tasks: Sequence[Sequence[Any]], name: str = "own arrays", scenario: str 
 
 def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     if len(task) != 4:
-        raise ValueError(f"{name}: {len(task)} arrays; expected (x_train, y_train, x_test, y_test)")
+        raise ValueError(f"{name} has {len(task)} arrays; expected four: (x_train, y_train, x_test, y_test)")
     x, y, x_test, y_test = (_numbers(f"{name}, {part}", array) for part, array in zip(PARTS, task, strict=True))
     for part, samples, labels in (("train", x, y), ("test", x_test, y_test)):
         _check(f"{name}, {part}", samples, labels, x)
     x, x_test, y, y_test = x.float(), x_test.float(), y.long(), y_test.long()
     kept, aside, note = set_aside(y, SHARE)
-    notes = [f"{name}: {note}, for validation"] if note else []
+    notes = [f"{name}: {note} for validation"] if note else []
     if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
-        notes.append(f"{name}: the test set has samples of {_classes(alone)}, but the training set has none")
+        notes.append(f"{name}: the test set has samples of {_classes(alone)}, but the training set does not")
     if grouped(y_test):  # the accuracy during training is measured on the first test samples only
         order = mixed_up(len(y_test))
         x_test, y_test = x_test[order], y_test[order]
@@ -65,11 +65,11 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
-    """Split the samples with the labels `y` ``(n,)`` in two parts. One sample in `share` is set aside.
+    """Split the samples with the labels `y` ``(n,)`` into two parts. One in `share` samples is set aside.
 
     Returns the indices of the samples to keep, the indices of the samples to set aside, and a note. Usually, the last samples are
-    set aside, and the note is empty. If the labels are sorted by class, or if one of the two parts would lack a class, one sample
-    in `share` of each class is drawn at random instead, and the note gives the reason.
+    set aside, and the note is empty. If the labels are sorted by class, or if one of the two parts would lack a class, one in
+    `share` samples of each class is drawn at random instead, and the note gives the reason.
     """
     cut = max(1, len(y) - len(y) // share)
     rows = torch.arange(len(y))
@@ -82,7 +82,7 @@ def set_aside(y: Tensor, share: int) -> tuple[Tensor, Tensor, str]:
         return rows[:cut], rows[cut:], ""
     is_aside = torch.isin(mixed, aside)
     why = "samples are grouped by class" if together else f"one part would lack {_classes(lacking)}"
-    return mixed[~is_aside], mixed[is_aside], f"{why}, so one in {share} of each class is set aside"
+    return mixed[~is_aside], mixed[is_aside], f"{why}, so one in {share} samples of each class is set aside"
 
 
 def _lacking(part: Tensor, whole: Tensor, least: int) -> list[int]:
@@ -99,7 +99,7 @@ def _classes(numbers: Sequence[int]) -> str:
 def grouped(y: Tensor) -> bool:
     """Check whether the samples are grouped by class.
 
-    They are if adjacent labels differ less than half as often as in a random order.
+    The answer is yes if adjacent labels differ less than half as often as they would in a random order.
     """
     counts = y.unique(return_counts=True)[1].double()
     n = float(len(y))
@@ -122,8 +122,8 @@ def _outputs(classes: Tensor) -> int:
     if outputs > max(MOST_OUTPUTS, 10 * distinct):
         raise ValueError(
             f"label {outputs - 1}: the model would need {outputs:,} outputs for {distinct} different labels. "
-            "Expected classes 0, 1, 2, ...: renumber the labels, or check that they are not another column, such "
-            "as an id"
+            "Expected classes 0, 1, 2, ...: renumber the labels, or check that the array holds class labels and not, "
+            "for example, ids"
         )
     return outputs
 

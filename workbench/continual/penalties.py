@@ -1,9 +1,10 @@
 """Methods that add a penalty to the loss of later tasks.
 
 Elastic weight consolidation (EWC), L2, synaptic intelligence (SI) and memory aware synapses (MAS) add a quadratic penalty on the
-distance of each weight w to an anchor, which is its value at the end of an earlier task. These methods add the gradient of the
-penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any optimizer. F
-is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the earlier model.
+distance of each weight w to an anchor, the value of this weight at the end of an earlier task. These methods add the gradient of
+the penalty, ``strength * F * (w - anchor)``, to the gradient of the task's loss before each step, so they work with any
+optimizer. F is the importance of the weight. Learning without forgetting (LwF) adds a distillation loss with respect to the
+earlier model.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STRENGTH = knob(
 )  # fmt: skip
 ESTIMATOR = knob(
     "exact", "Fisher estimator", "How EWC estimates the diagonal of the Fisher information. The estimates differ in scale, so "
-    "each needs its own strength.",
+    "the best strength depends on the estimator.",
     when=(lambda c: c.method in ("ewc", "ewc-online"), "only EWC uses the Fisher information"),
 )  # fmt: skip
 
@@ -95,8 +96,8 @@ class EWC(Pull):
     """Elastic weight consolidation (EWC): F is the diagonal of the Fisher information.
 
     By default, there is one term per task (Kirkpatrick et al. 2017). If `online` is True, there is a single term. Its anchor is
-    the latest one, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018). `estimator` is one of
-    `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
+    the weights at the end of the latest task, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018).
+    `estimator` is one of `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class EWC(Pull):
 
 
 class L2(Pull):
-    """An L2 penalty on the distance to the weights at the end of the last task: EWC with F = 1, as a baseline for EWC.
+    """An L2 penalty on the distance to the weights at the end of the latest task: EWC with F = 1, as a baseline for EWC.
 
     In the task-incremental scenario, weights that affect only the outputs of later tasks are not penalized.
     """
@@ -153,9 +154,9 @@ class L2(Pull):
 class MAS(Pull):
     """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples and tasks.
 
-    F is first averaged over the samples of a task, and then over the tasks. There is a single term, whose anchor is the latest
-    one. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is the largest number of
-    samples that the mean uses (None: all).
+    F is first averaged over the samples of a task, and then over the tasks. There is a single term, and its anchor is the weights
+    at the end of the latest task. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is
+    the largest number of samples that the mean uses (None: all).
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
@@ -238,7 +239,7 @@ class SI(Pull):
 class LwF(Rival):
     """Learning without forgetting (LwF; Li and Hoiem 2016): distill the earlier model on the samples of the new task.
 
-    The teacher is a copy of the model at the end of the last task. With the temperature T and the logits z, LwF adds the loss
+    The teacher is a copy of the model at the end of the latest task. With the temperature T and the logits z, LwF adds the loss
     ``strength T^2 KL(softmax(z_teacher / T) || softmax(z / T))`` over the classes of earlier tasks. In the
     task-incremental scenario, it adds one such loss for each earlier task, over the classes of that task.
     """

@@ -1,4 +1,4 @@
-"""The interface `Rival` for the parts of a method besides its optimizer: penalties, memories and distillation."""
+"""`Rival`, the base class for the parts of a method other than its optimizer: penalties, memories and distillation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.continual.tasks import masked_each
 
 
 class Rival:
-    """The parts of a method besides its optimizer, as hooks of the training loop. This base class does nothing.
+    """The parts of a method other than its optimizer, as hooks of the training loop. This base class does nothing.
 
     In the task-incremental scenario, `answers` holds the classes of each task, and only the outputs for the classes of a sample's
     task are used. In the other scenarios, `answers` is empty, and all outputs are used. `task` is the number of the current task.

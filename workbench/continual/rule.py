@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.knobs import knob
 
-OURS = (lambda c: c.method == "classp", "only CLASSP uses it")
+OURS = (lambda c: c.method == "classp", "only CLASSP uses this knob")
 POWER = knob(
     1.0, "power p", "Each weight accumulates a sum S of |gradient|^p, and its steps are divided by the p-th root of S. "
     "p = 2 with threshold 0 is AdaGrad.", low=0.25, high=8.0, step=0.25, essential=True, when=OURS,
@@ -21,7 +21,7 @@ THRESHOLD = knob(
     high=10.0, choices=(0.0, 1e-8, 1e-7, 1e-6, 1e-5, 0.5), essential=True, when=OURS,
 )  # fmt: skip
 EPS = knob(
-    1e-5, "eps", "Constant that is added to the accumulated sum inside the root. A large value limits the first steps.",
+    1e-5, "eps", "Constant that is added to the accumulated sum S inside the root. A large value makes the first steps smaller.",
     low=1e-12, high=1.0, log=True,
 )  # fmt: skip
 MODE = knob(
@@ -29,8 +29,8 @@ MODE = knob(
     "program, which differ from Algorithm 1.", when=OURS,
 )  # fmt: skip
 ORDER = knob(
-    "inclusive", "order", "inclusive: the gradient is added to the sum before it is divided by the root (Algorithm 1). "
-    "exclusive: it is added afterwards (equation 1).", when=OURS,
+    "inclusive", "order", "inclusive: the gradient is added to the sum S before the step is divided by the root of S (Algorithm "
+    "1). exclusive: the gradient is added after the division (equation 1).", when=OURS,
 )  # fmt: skip
 CAP = knob(
     0.0, "rate cap", "Upper limit of the effective learning rate of each weight, lr / (S + eps)^(1/p). 0: no limit.",
@@ -74,8 +74,8 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 def gate(gradient: Tensor, rule: Rule) -> Tensor:
     """Return the gradient with the entries at or below the threshold set to 0.
 
-    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value (0 or 1) instead of g^2. Then
-    all entries are set to 0 if the threshold is 1 or more, and no entry is changed otherwise.
+    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value (0 or 1) instead of g^2. In
+    this mode, all entries are set to 0 if the threshold is 1 or more, and no entry is changed if the threshold is below 1.
     """
     if rule.mode == "repo":
         return gradient if rule.threshold < 1 else torch.zeros_like(gradient)

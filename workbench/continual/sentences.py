@@ -37,12 +37,12 @@ Parts = dict[str, Rows]  # the rows of the parts "train", "validation" and "test
 
 
 def vader(features: str = "words", samples: int | None = None, seed: int = 0) -> Stream:
-    """Return VADER's four domains (tweets, movies, products, editorials) as tasks with the labels negative 0 and positive 1.
+    """Return VADER's four domains (tweets, movies, products, editorials) as tasks with the labels 0 (negative) and 1 (positive).
 
-    The label is the sign of the mean valence. Sentences with a mean valence within 0.5 of neutral are left out. One sixth of the
-    documents is used for testing, and one sixth of the others for validation. The part of a sentence's id before "_" names its
-    document, so all sentences of a document are in the same part. Do not combine this stream with NLTK's sentence_polarity, which
-    contains the same movie texts.
+    The label is the sign of the mean valence. Sentences with a mean valence from -0.5 to 0.5 are left out. One sixth of the
+    documents is used for testing, and one sixth of the remaining ones for validation. All sentences of a document, which have ids
+    with the same prefix before "_", are used for the same purpose. Do not combine this stream with NLTK's sentence_polarity,
+    which contains the same movie texts.
 
     Args:
         features: one of `FEATURES`.
@@ -63,9 +63,9 @@ def vader(features: str = "words", samples: int | None = None, seed: int = 0) ->
 def news_films(features: str = "words", labels: str = "corrected", samples: int | None = None, seed: int = 0) -> Stream:
     """Return the paper's sentiment pair as two tasks: the Financial PhraseBank, and then the film reviews of IMDB.
 
-    The labels are negative 0, neutral 1 and positive 2. Both data sets are read from the user's data folder. About one sixth of
-    the news is used for testing, and one sixth of the rest for validation. About one seventh of the training set of IMDB is used
-    for validation. Each validation set has at most 2,000 samples, and each test set at most 4,000.
+    The labels are 0 (negative), 1 (neutral) and 2 (positive). Both data sets are read from the user's data folder. About one
+    sixth of the news is used for testing, and one sixth of the rest for validation. About one seventh of the training set of IMDB
+    is used for validation. Each validation set has at most 2,000 samples, and each test set at most 4,000.
 
     Args:
         features: one of `FEATURES`.
@@ -109,7 +109,10 @@ def _read(name: str) -> list[tuple[str, str]]:
 
 
 def _part(document: str) -> str:
-    """Return the part of a document, from a hash of its name: 1/6 is "test", 1/6 of the others "validation", the rest "train"."""
+    """Return "test", "validation" or "train", depending on a hash of the name of the document.
+
+    One sixth of all documents is for testing, and one sixth of the remaining ones for validation.
+    """
     digest = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
     return "test" if digest % 6 == 0 else "validation" if digest // 6 % 6 == 0 else "train"
 
@@ -143,7 +146,7 @@ def _stream(name: str, found: Mapping[str, Parts], features: str, outputs: int, 
 def split(text: str) -> list[str]:
     """Return the words of a text in lower case; each punctuation mark is a word of its own.
 
-    The author's program uses the tokenizer of spaCy. That one is not used here, since its model is not a Python package.
+    The author's program uses the tokenizer of spaCy. That tokenizer is not used here, since its model is not a Python package.
     """
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)?|[^\w\s]", text.lower())
 
@@ -164,7 +167,7 @@ def _buckets(text: str) -> list[int]:
 def _numbering(texts: Sequence[str]) -> Callable[[Sequence[str]], Tensor]:
     """Return a function that converts texts to word numbers ``(n, 30)``.
 
-    Words that occur at least twice in `texts` have numbers from 2 on. 0 is padding, and 1 stands for every other word.
+    Words that occur at least twice in `texts` have numbers from 2 on. 0 is padding, and all other words have the number 1.
     """
     counts = Counter(word for text in texts for word in split(text)[:LENGTH])
     numbers = {word: k for k, word in enumerate(sorted(w for w, c in counts.items() if c > 1), 2)}
@@ -195,7 +198,7 @@ def embedded(texts: Sequence[str], batch: int = 64) -> Tensor:
         write_atomic(path, save({"x": found}))
     except OSError as error:
         print(
-            f"the features cannot be stored in {path.parent} ({error.strerror}), so they are computed again each time. Set "
+            f"the features cannot be stored in {path.parent} ({error.strerror}), so they must be computed again each time. Set "
             "WORKBENCH_CACHE to a folder that you can write to",
             file=sys.stderr,
         )

@@ -1,4 +1,6 @@
-"""Streams of tasks: image sets that are split by class, permuted, rotated or learned in sequence, or the user's own arrays.
+"""Streams of tasks that are built from image sets or from the user's own arrays.
+
+An image set is split by class, permuted or rotated. In a sequence, each task is another image set.
 
 There are three scenarios (van de Ven and Tolias, arXiv 1904.07734):
 
@@ -34,7 +36,7 @@ def load(name: str, scenario: str = "domain", tasks: int = 5, samples: int | Non
         name: ``KIND-DATA`` or ``sequence-DATA+DATA+...``. KIND is split, permuted or rotated, and DATA is an image set, such as
             mnist-10k. A sequence has one task for each image set. For example, the paper's pair of image sets is
             sequence-mnist-10k+fashion-mnist-10k.
-        scenario: "domain", or, for split streams, also "task" or "class".
+        scenario: "domain", "task" or "class". Only split streams support "task" and "class".
         tasks: the number of tasks. It has no effect on a sequence.
         samples: the largest number of training samples of each task; None for all.
         seed: the random seed for the choice of these samples.
@@ -62,7 +64,7 @@ def split(digits: Digits, name: str, scenario: str, tasks: int, samples: int | N
     count = int(digits.labels.max()) + 1
     if not 1 <= tasks <= count // 2 or count % tasks:
         raise ValueError(
-            f"tasks={tasks}: expected a divisor of {count} (the number of classes), with at least 2 classes per task"
+            f"tasks={tasks}: expected a divisor of {count} (the number of classes) that leaves at least 2 classes per task"
         )
     each, found = count // tasks, []
     for k in range(tasks):
@@ -114,7 +116,7 @@ def permuted(digits: Digits, name: str, scenario: str, tasks: int, samples: int 
 
 
 def rotated(digits: Digits, name: str, scenario: str, tasks: int, samples: int | None, seed: int) -> Stream:
-    """Return a stream whose task k (from 0) rotates the images by ``180 k / tasks`` degrees."""
+    """Return a stream of rotated images. Task k, counted from 0, rotates them by ``180 k / tasks`` degrees."""
     side = round(digits.x.shape[1] ** 0.5)
 
     def turn(x: Tensor, angle: float) -> Tensor:
@@ -168,7 +170,7 @@ def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
 
 
 class Reordered:
-    """Samples ``(n, features)`` whose features are reordered when they are indexed, without a copy of all samples."""
+    """Samples ``(n, features)``. Indexing reorders the features of the selected samples only, which saves memory."""
 
     def __init__(self, x: Tensor, order: Tensor):
         self.x, self.order = x, order

@@ -39,14 +39,15 @@ class Table:
 
 
 def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
-    """Return a stream with one task per CSV file in the folder, or per pair of training and test file.
+    """Return a stream with one task per CSV file in the folder. A training file and its test file form one task.
 
-    Tasks are sorted by name; ``task2`` comes before ``task10``. Each row is a sample. The column ``label`` (also
-    ``class`` or ``target``; otherwise the last column) holds the class as a whole number, and all other columns hold
-    numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or ``NAME_train.csv``. Without a test file, one
-    fifth of the rows is used for testing: the last rows, or, if the rows are sorted by class, one fifth of each class.
-    The `note` of the stream lists each assumption that was made. Raises ValueError if a file is
-    not valid. The message names the file and, if possible, the row and the column.
+    Tasks are sorted by name; ``task2`` comes before ``task10``. Each row is a sample. The label column is called ``label``,
+    ``class``, ``target`` or ``y``. If no column has such a name, the last column is the label column. Labels are class numbers
+    (0, 1, 2 and so on), and all other columns hold numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or
+    ``NAME_train.csv``. If a task has no test file, the last fifth of the rows is used for testing. If the rows are sorted by
+    class, or if the training or the test part would lack a class, one fifth of each class is drawn at random instead. The `note`
+    of the stream lists these choices. Raises ValueError if a file is not valid. The message names the file and, if possible, the
+    row and the column.
     """
     pairs = _paired(Path(folder).expanduser())
     tasks, notes, first = [], [], None
@@ -63,28 +64,28 @@ def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
             continue
         if len(table.y) < TEST_SHARE:
             raise ValueError(
-                f"{train}: has {len(table.y)} rows; expected at least {TEST_SHARE}, since a part is set aside for testing"
+                f"{train}: the file has {len(table.y)} rows; expected at least {TEST_SHARE}, since some are set aside for testing"
             )
         kept, aside, note = set_aside(torch.tensor(table.y), TEST_SHARE)
         if note:
-            notes.append(f"{name}: {note}, for testing")
+            notes.append(f"{name}: {note} for testing")
         tasks.append([part[rows.numpy()] for rows in (kept, aside) for part in parts])
     stream = own(tasks, Path(folder).name, scenario, [name for name, _, _ in pairs])
     return replace(stream, note="; ".join([*dict.fromkeys(notes), *filter(None, [stream.note])]))
 
 
 def _paired(folder: Path) -> list[tuple[str, Path, Path | None]]:
-    """Return name, training file and test file (or None) of each task; ``task2`` comes before ``task10``."""
+    """Return the name, the training file and the test file (or None) of each task; ``task2`` comes before ``task10``."""
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() == ".csv" and p.is_file())
     if not files:
-        raise ValueError(f"{folder}: contains no *.csv file; expected a folder with one CSV file per task")
+        raise ValueError(f"{folder}: the folder contains no *.csv file; expected a folder with one CSV file per task")
     found: dict[str, dict[str, Path]] = {}
     for file in files:
         match = re.fullmatch(r"(.+)[_. -](train|test|val|valid|validation|dev)", file.stem, re.IGNORECASE)
         name, part = (match[1], match[2].lower()) if match else (file.stem, "train")
         if part not in ("train", "test"):
             raise ValueError(
-                f"{file}: is named as a {part} file; expected only training and test files, since validation samples "
+                f"{file}: the file name ends in {part}; expected only training and test files, since validation samples "
                 "are taken from the training file. Remove or rename the file"
             )
         if part in found.setdefault(name, {}):
@@ -93,8 +94,8 @@ def _paired(folder: Path) -> list[tuple[str, Path, Path | None]]:
     for name, parts in found.items():
         if "train" not in parts:
             raise ValueError(
-                f"{parts['test']}: is a test file without a training file; expected {name}.csv or {name}_train.csv "
-                "in the same folder. Add that file, or rename this one"
+                f"{parts['test']}: the test file has no training file; expected {name}.csv or {name}_train.csv "
+                "in the same folder. Add the training file, or rename the test file"
             )
     return [(name, found[name]["train"], found[name].get("test")) for name in sorted(found, key=_natural)]
 
@@ -117,13 +118,13 @@ def _read(path: Path) -> Table:
     frame = _numbers(path, names, header)
     if names[0] == "" and len(names) > 2 and label != "" and _counts_rows(frame[""]):
         frame = frame.drop(columns="")
-        notes.append(f"{path.name}: the first column has no name and numbers the rows; it is ignored")
+        notes.append(f"{path.name}: the first column has no name and contains row numbers, so it is ignored")
     if "" in frame:
         raise ValueError(f"{path}: column {names.index('') + 1} has no name; expected a name for each column in the first line")
     y = frame.pop(label if label is not None else names[-1])
     if frame.empty:
         raise ValueError(
-            f"{path}: has {len(frame)} rows and {frame.shape[1]} columns besides the label; expected at least one of each"
+            f"{path}: the file has {len(frame)} rows and {frame.shape[1]} feature columns; expected at least one of each"
         )
     _check_label(path, y, header, label is not None)
     return Table(path, tuple(frame.columns), header, frame.to_numpy(), y.to_numpy(), tuple(notes))
@@ -156,18 +157,18 @@ def _is_number(text: str) -> bool:
 
 
 def _label(path: Path, names: Sequence[str]) -> str | None:
-    """Return the name of the label column, or None if the names of the columns do not show which one it is."""
+    """Return the name of the label column, or None if no column has one of the names for labels."""
     here = [name for name in names if name.lower() in SURE] or [name for name in names if name.lower() == "y"]
     if len(here) > 1:
         raise ValueError(
-            f"{path}: columns {here[0]!r} and {here[1]!r} could both be the label; expected one. Remove or rename "
-            "the other, since a feature must not contain the label"
+            f"{path}: columns {here[0]!r} and {here[1]!r} could both be the label; expected one label column. Remove "
+            "or rename the other column, since a feature must not contain the label"
         )
     return here[0] if here else None
 
 
 def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
-    """Read the rows of a file as numbers, without blank lines. Raises ValueError if a cell is not a finite number."""
+    """Read the rows of a file as numbers, and skip blank lines. Raises ValueError if a cell is not a finite number."""
     try:
         with warnings.catch_warnings():
             # pandas warns of rows with more cells than the first line
@@ -187,7 +188,11 @@ def _numbers(path: Path, names: Sequence[str], header: bool) -> pd.DataFrame:
         if len(wrong):
             at = int(wrong[0])
             cell = column.iloc[at]
-            what = "is empty" if pd.isna(cell) and not isinstance(cell, str) else f"{str(cell)[:40]!r} is not a finite number"
+            what = (
+                "the cell is empty"
+                if pd.isna(cell) and not isinstance(cell, str)
+                else f"{str(cell)[:40]!r} is not a finite number"
+            )
             raise ValueError(
                 f"{path}: row {_line(frame, at, header)}, column {name!r}: {what}; expected a number with a decimal "
                 "point. Correct the cell or remove the row"
@@ -210,12 +215,13 @@ def _check_label(path: Path, y: pd.Series, header: bool, named: bool) -> None:
         at = int(wrong[0])
         row, hint = _line(y.to_frame(), at, header), "" if named else f". {NAME_IT}"
         raise ValueError(
-            f"{path}: row {row}, column {y.name!r}: label {y.iloc[at]:g}; expected a class number (0, 1, 2 and so on){hint}"
+            f"{path}: row {row}, column {y.name!r}: the label is {y.iloc[at]:g}; expected a class number "
+            f"(0, 1, 2 and so on){hint}"
         )
     if not named and (many := y.nunique()) > max(10, len(y) // 2):
         raise ValueError(
-            f"{path}: the last column, {y.name!r}, has {many} different values in {len(y)} rows; expected labels of "
-            f"a few classes. {NAME_IT}"
+            f"{path}: the last column, {y.name!r}, has {many} different values in {len(y)} rows; expected the "
+            f"labels of a few classes. {NAME_IT}"
         )
 
 
@@ -224,7 +230,7 @@ def _ordered(table: Table, first: Table) -> Table:
     if not (table.named and first.named):
         if len(table.features) != len(first.features):
             raise ValueError(
-                f"{table.path}: has {len(table.features)} columns besides the label; expected {len(first.features)}, "
+                f"{table.path}: the file has {len(table.features)} feature columns; expected {len(first.features)}, "
                 "as in "
                 f"{first.path.name}"
             )
@@ -234,7 +240,7 @@ def _ordered(table: Table, first: Table) -> Table:
     lacking = [name for name in first.features if name not in table.features]
     more = [name for name in table.features if name not in first.features]
     if lacking or more:
-        what = f"has no column {lacking[0]!r}" if lacking else f"has an additional column {more[0]!r}"
+        what = f"the file has no column {lacking[0]!r}" if lacking else f"the file has an additional column {more[0]!r}"
         raise ValueError(f"{table.path}: {what}; expected the columns of {first.path.name}: {', '.join(first.features)[:200]}")
     order = [table.features.index(name) for name in first.features]
     note = f"{table.path.name}: the columns are reordered to match {first.path.name}"

@@ -1,4 +1,4 @@
-"""Figures of the comparisons, drawn from their records. Each method has the setting that was chosen on validation samples."""
+"""Figures that compare methods, drawn from the records of the comparisons in the module `studies`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 
 def is_adagrad(records: Sequence[Record]) -> str:
-    """Return a sentence that names the streams on which CLASSP has the power 2 of AdaGrad, or "" if there are none."""
+    """Return a sentence that names the streams on which the chosen power of CLASSP is 2, as in AdaGrad; "" if there are none."""
     powers = {r["stream"]: r["power"] for r in judging_rows(records) if r["label"] == "classp" and "power" in r}
     same = [STREAM_NAMES[s] for s, power in powers.items() if power == 2]
-    said = "The settings chosen give CLASSP the rule of AdaGrad (p = 2, threshold 0), with a rate of its own, on"
+    said = "With the chosen settings, CLASSP uses AdaGrad's rule (p = 2, threshold 0), with a learning rate chosen for CLASSP, on"
     return f"{said}: {', '.join(same)}" if same else ""
 
 
 def draw_memory(records: Sequence[Record]) -> Figure:
-    """Draw accuracy against the memory that each method needs besides weights and gradients.
+    """Draw the accuracy of each method against the memory that it needs in addition to the weights and gradients.
 
-    Methods that need no such memory are at the left.
+    Methods that need no additional memory are shown at the left edge.
     """
     sizes = {r["label"]: r["state_bytes"] / 1024 for r in judging_rows(records) if "state_bytes" in r}
     table = ACCURACY.table(records)
@@ -57,7 +57,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
         spread_names(axes, [(max(size, none), row["mean"], row["label"]) for size, row in found])
         most = max((size for size, _ in found), default=1000.0)
         ticks = [tick for tick in (100, 200, 500, 1000, 2000, 5000) if none < tick < 1.5 * most]
-        axes.set(xscale="log", xlabel="memory besides weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most))
+        axes.set(xscale="log", xlabel="memory in addition to weights and gradients (KiB)", xlim=(0.8 * none, 2.2 * most))
         axes.set_xticks([none, *ticks], labels=["0", *(f"{tick:,}" for tick in ticks)])
         axes.minorticks_off()
         axes.set_ylabel("accuracy on all tasks (%)")
@@ -68,7 +68,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
                 f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
             )
             title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay of 200 images {buffer}"
-            note += f". {STREAM_NAMES[STREAM]}; memory in float32, as measured (a buffer of images as bytes would need a quarter)"
+            note += f". {STREAM_NAMES[STREAM]}; memory as measured, in float32. Images stored as bytes would need a quarter"
         return finish(fig, title, note)
 
 
@@ -76,7 +76,7 @@ STREAM = "split-fashion"
 
 
 def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None:
-    """Write the names beside their points; names that would overlap are moved up."""
+    """Write the name of each method beside its point. A name that would overlap another one is moved up."""
     if not places:
         return
     values = [y for _, y, _ in places]
@@ -106,12 +106,12 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
         words = "; ".join(f"{NAMES[label]}: {value:.1f}" for label, value in forgot.items())
         seeds, streams = {r["seed"] for r in judged}, {STREAM_NAMES[r["stream"]] for r in judged}
         note = f"{', '.join(streams)}: test accuracy (%), mean over {len(seeds)} seeds, each method at its chosen setting; "
-        note += "row –: before training"
+        note += "the row – shows the accuracy before training"
         return finish(fig, f"Forgetting: best minus final accuracy, in points. {words}" if words else "Accuracy matrices", note)
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
-    """Draw the old-task against the new-task accuracy for several rates of each method, with one panel per stream."""
+    """Draw old-task against new-task accuracy, with one curve per method, one point per rate and one panel per stream."""
     streams = list(dict.fromkeys(r["stream"] for r in records))
     words = []
     with figure() as fig:
@@ -128,16 +128,16 @@ def draw_retention(records: Sequence[Record]) -> Figure:
         labels = dict.fromkeys(r["label"] for r in records)
         said = f"Old-task accuracy at equal new-task accuracy, CLASSP minus SGD with its rate cut, in points: {'; '.join(words)}"
         seeds = {r["seed"] for r in judging_rows(records)}
-        note = "A mark is a rate on the new task. On the old one, SGD, Adam and replay use the same rate, the others SGD at 0.1. "
-        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: new-task accuracy that both reach"
-        title = said if words else "Old-task against new-task accuracy: at these few rates, the curves have no common range"
+        note = "Each point is a rate on the new task. SGD, Adam and replay use it on the old task too; others use SGD at 0.1. "
+        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: range that CLASSP and SGD with its rate cut both reach"
+        title = said if words else "Old-task against new-task accuracy: too few rates to compare CLASSP with SGD"
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 
 
 def curve(records: Sequence[Record], label: str, stream: str, seed: int | None = None) -> pd.DataFrame:
-    """Return the accuracy (%) of a method on the new and the old task, with one row per rate, in ascending order.
+    """Return a table of the accuracies (%) of a method on the new and the old task.
 
-    If `seed` is None, the accuracies are means over the seeds.
+    The table has one row per rate, in ascending order of the rate. If `seed` is None, the accuracies are means over the seeds.
     """
     rows = pd.DataFrame([r for r in judging_rows(records) if r["label"] == label and r["stream"] == stream and "old" in r])
     if seed is not None and len(rows):
@@ -146,10 +146,10 @@ def curve(records: Sequence[Record], label: str, stream: str, seed: int | None =
 
 
 def equal_learning(records: Sequence[Record], one: str, other: str, stream: str) -> pd.Series:
-    """Return the old-task accuracy of `one` minus that of `other` at equal new-task accuracy, in percentage points per seed.
+    """Return the old-task accuracy of `one` minus that of `other` at equal new-task accuracy, for each seed.
 
-    The difference is averaged over the range of new-task accuracies that both methods reach. Seeds without such a range are left
-    out.
+    The difference is in percentage points. It is averaged over the range of new-task accuracies that both methods reach. Seeds
+    without such a range are left out.
     """
     found = {}
     for seed in dict.fromkeys(r["seed"] for r in judging_rows(records)):
@@ -164,12 +164,15 @@ def equal_learning(records: Sequence[Record], one: str, other: str, stream: str)
 
 
 def _both_reach(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Return the lowest and the highest new-task accuracy that all of these curves reach."""
+    """Return the lowest and the highest new-task accuracy that all of `curves` reach."""
     return max(c["new"].min() for c in curves), min(c["new"].max() for c in curves)
 
 
 def frontier(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the points of a curve that no other point beats in both accuracies, in ascending order of the new-task accuracy."""
+    """Return the points of a curve for which no other point has both accuracies at least as high.
+
+    The points are in ascending order of the new-task accuracy.
+    """
     kept = [
         p for p in found.itertuples() if not ((found["new"] >= p.new) & (found["old"] >= p.old) & (found.index != p.Index)).any()
     ]
@@ -177,7 +180,7 @@ def frontier(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_ablations(records: Sequence[Record]) -> Figure:
-    """Draw the accuracy with one part of CLASSP changed at a time, and the share of weights that a task changes."""
+    """Draw the accuracy of variants of CLASSP with one part changed, and the share of the weights that a task changes."""
     streams = places(records, "stream")
     panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
     panels.append(Panel(STREAM_NAMES[STREAM], MOVED, {"stream": STREAM}))
@@ -188,18 +191,18 @@ def draw_ablations(records: Sequence[Record]) -> Figure:
             gains = [part_gain(records, at, stream).dropna() for stream in streams]
             if all(len(gain) for gain in gains):
                 words.append((f"{label} {', '.join(signed(sign * gain.mean(), 1) for gain in gains)}", ""))
-        begins = f"Gain in points on {' and '.join(STREAM_NAMES[s] for s in streams)}: "
+        begins = f"Accuracy gain in points on {' and '.join(STREAM_NAMES[s] for s in streams)}: "
         title = sentence(begins, words, "Ablations of CLASSP", "{}")
         return finish(fig, title, NOTE.of(records))
 
 
 def part_gain(records: Sequence[Record], without: str, stream: str) -> pd.Series:
-    """Return the accuracy of CLASSP minus that of CLASSP with one part changed, in percentage points, one value per seed."""
+    """Return the accuracy of CLASSP (p = 1) minus that of the variant `without`, in percentage points, for each seed."""
     return ACCURACY.gap(records, "CLASSP, p = 1", without, "part", stream=stream)
 
 
 def draw_map(records: Sequence[Record]) -> Figure:
-    """Draw the mean accuracy for each power p and each learning rate alpha. A frame marks the best one."""
+    """Draw the mean accuracy for each power p and each learning rate alpha. A frame marks the best accuracy."""
     rows = pd.DataFrame([{**r, "ACC": 100 * r["ACC"]} for r in records if "ACC" in r])
     with figure() as fig:
         axes = fig.subplots()

@@ -1,4 +1,4 @@
-"""A table of all measures of the methods of a comparison."""
+"""A table that compares methods by all measures of accuracy, forgetting and memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ SHARES = ("ACC", "BWT", "F", "FWT", "LA", "online", "anytime", "lowest", "moved"
 
 
 def measures(records: Sequence[Record], stream: str) -> pd.DataFrame:
-    """Return a table with one row per method: means over the judging seeds on one stream.
+    """Return a table for one stream with one row per method. Values are means over the seeds that measure the chosen settings.
 
-    All columns but the last are in percent or percentage points:
+    All columns except the last one are in percent or percentage points:
 
     - ACC, BWT, F, FWT, LA: see `accuracy_metrics`.
-    - online: accuracy on each batch before it is learnt.
+    - online: accuracy on each batch, measured before the model trains on it.
     - anytime: accuracy on the tasks seen so far, averaged over training.
-    - lowest: lowest accuracy on an old task after it was learnt, averaged over the old tasks.
+    - lowest: lowest accuracy on a task, measured after training on this task; averaged over all tasks except the last.
     - moved: share of all weights that a task changes; never_moved: share that no task changes.
-    - overlap: of the weights that either of two tasks changes, the share that both change.
-    - intransigence: accuracy of joint training minus accuracy just after learning a task (if the method joint was run).
-    - kept, KiB: memory stored besides weights and gradients, in KiB.
+    - overlap: of the weights that at least one of two tasks changes, the share that both tasks change.
+    - intransigence: accuracy of joint training minus accuracy just after each task (only if the method joint was run).
+    - kept, KiB: memory that the method needs in addition to the weights and gradients, in KiB.
     """
     rows = [r for r in judging_rows(records) if r["stream"] == stream and "ACC" in r]
     joint = [r["matrix"][-1] for r in rows if r["label"] == "joint"]
