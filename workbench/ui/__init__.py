@@ -5,6 +5,6 @@ from workbench.ui.exercise import Exercises
 from workbench.ui.gallery import Gallery
 from workbench.ui.panel import Panel
 from workbench.ui.picture import Picture, show
-from workbench.ui.still import beside, drawing, schematic
+from workbench.ui.still import beside, drawing, ledgers, schematic
 
-__all__ = ["Exercises", "Gallery", "Panel", "Picture", "RunBrowser", "beside", "drawing", "schematic", "show"]
+__all__ = ["Exercises", "Gallery", "Panel", "Picture", "RunBrowser", "beside", "drawing", "ledgers", "schematic", "show"]

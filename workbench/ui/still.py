@@ -1,6 +1,6 @@
-"""Static pictures in a cell: a figure, the schematic drawing of a method, and the committed reference of an experiment.
+"""What cells show without a panel: a figure, the drawing of a method, and the committed reference of an experiment or a method.
 
-The picture of the reference has the picture of the reader's own run folded below it.
+The picture of the reference, and its ledger, have those of the reader's own runs folded below them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import anywidget
 import traitlets
-from IPython.display import display
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from workbench import inks, papers, pictures, runs, schematics
@@ -100,3 +100,10 @@ def beside(experiment: str | Experiment, scale: str) -> list[Record]:
     records = list(runs.stream(found, config))
     display(Beside(found, config, records, scale))
     return records
+
+
+def ledgers(method: str, scale: str) -> None:
+    """Show the ledger of a method's committed reference, with the ledger of the runs at scale `scale` folded below it."""
+    display(papers.styled(papers.ledger(method, "reference")))
+    here = papers.styled(papers.ledger(method, scale)).to_html()
+    display(HTML(f"<details><summary>The same claims, judged at scale {html.escape(scale)}</summary>{here}</details>"))
