@@ -29,7 +29,7 @@ def test_reported_values_have_a_source():
 
 def test_the_ledger_says_what_was_not_run():
     ledger = papers.ledger("quantization", "smoke")
-    assert ledger["measured"]["rescomp"] == "not run yet: workbench run quantization/terms --scale smoke"
+    assert ledger["measured"]["rescomp"] == "not run yet; run: workbench run quantization/terms --scale smoke"
     assert set(ledger["verdict"][:-2]) == {"open"}
     paper = papers.ledger("quantization", "paper")
     assert "7B" in paper["measured"]["rescomp"]
@@ -139,7 +139,7 @@ def test_a_claim_on_records_of_another_version_is_open(monkeypatch):
     monkeypatch.setattr(papers, "reference_about", lambda name: {"version": 0, "config": {}})
     row = papers.ledger("quantization", "reference").loc["rescomp"]
     assert row["verdict"] == "open"
-    assert "are of version 0 of quantization/terms, which is at 2" in row["measured"]
+    assert "are of version 0 of quantization/terms, but the current version is 2; run: workbench figures" in row["measured"]
 
 
 def test_claims_of_what_is_not_there():
@@ -170,10 +170,10 @@ def test_records_are_held_against_the_reference():
     config, reference = experiment.config.at("laptop"), papers.reference_records("synapse/batches")
     assert papers.against_reference(experiment, config, reference) == "equal to the reference"
     moved = [{**r, "accuracy": r["accuracy"] * 1.001} for r in reference]
-    assert papers.against_reference(experiment, config, moved) == "within 0.1 % of the reference (farthest in accuracy)"
+    assert papers.against_reference(experiment, config, moved) == "within 0.1 % of the reference (largest difference: accuracy)"
     other = [{**r, "setting": "rate=9"} for r in reference]
-    assert "not the reference's rows" in papers.against_reference(experiment, config, other)
-    assert "other knobs" in papers.against_reference(experiment, experiment.config.at("smoke"), reference)
+    assert "different from the reference" in papers.against_reference(experiment, config, other)
+    assert "other values of the knobs" in papers.against_reference(experiment, experiment.config.at("smoke"), reference)
 
 
 def test_describe_prints_knobs_presets_and_times():
