@@ -165,7 +165,7 @@ def _room(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
     return lm.context - len(ids) + 1  # the last generated token is never fed to the model
 
 
-# -- one prompt's text -----------------------------------------------------------------------------------------------------------
+# -- the text of one prompt ------------------------------------------------------------------------------------------------------
 
 
 class _Job:

@@ -153,7 +153,7 @@ class Config(BaseModel):
 
     @classmethod
     def at(cls, scale: str | None, /, **knobs: Any) -> Self:
-        """Return the config of the preset `scale` (None: the defaults), changed by `knobs`. Raises KnobError if one is wrong."""
+        """Return the config of the preset `scale` (None: the defaults), changed by `knobs`. Raises KnobError if it is wrong."""
         if scale is None:
             return cls(**knobs)
         preset = cls.presets.get(scale)
@@ -223,7 +223,7 @@ class Config(BaseModel):
         return {n: v for n, v in self.model_dump().items() if v != fields[n].get_default()}
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
-        """Return a config of the class `kind` with this config's values of all common knobs, and then apply `changes`."""
+        """Return a config of the class `kind` with the values of this config for all common knobs, except those in `changes`."""
         return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 

@@ -48,7 +48,7 @@ def methods() -> dict[str, Method]:
 
 
 def data_folder(method: str) -> Path:
-    """Return the folder with the reported values and reference records of a method (``data`` in the project if unknown)."""
+    """Return the folder of a method's reported values and reference records; for an unknown method, ``data`` in the project."""
     return methods()[method].data if method in methods() else PACKAGE.parent / "data"
 
 

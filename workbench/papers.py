@@ -68,7 +68,7 @@ def claims(method: str) -> list[Claim]:
 
 
 def reported(method: str) -> pd.DataFrame:
-    """Return a table of the values that the paper of `method` reports, with their settings and how we obtained the values."""
+    """Return a table of the values that the paper of `method` reports, with their settings and kinds of sources."""
     import pandas as pd
 
     return pd.read_csv(methods.data_folder(method) / "papers" / f"{method}.csv", keep_default_na=False)

@@ -76,7 +76,7 @@ def read(path: str | Path) -> list[Pair]:
 
 
 def _rows(path: Path) -> Any:
-    """Return the content of the file: a list of dicts, one for each row, if it is a table."""
+    """Return the rows of a table as a list of dicts; for JSON that holds no table, return its content."""
     import pandas as pd
 
     kind = path.suffix.lower()
@@ -218,7 +218,7 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 
 
 def answer_logits(model: Any, batch: Batch) -> Tensor:
-    """Return float32 logits ``(answer tokens, vocabulary)``; if possible, apply the head only where they are predicted."""
+    """Return float32 logits ``(answer tokens, vocabulary)``; if possible, apply the head only at the positions needed."""
     if head_alone_gives_logits(model):
         found: Tensor = model.get_output_embeddings()(hidden_states(model, batch.ids)[batch.rows, batch.columns])
     else:

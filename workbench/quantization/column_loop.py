@@ -32,7 +32,7 @@ from workbench.quantization.grids import fit_grid
 
 
 def column_loop(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig) -> Tensor:
-    """Return the quantized weight ``(out, in)`` in the dtype of `weight`. It is slow; use `fast_solver` for large layers.
+    """Return the quantized weight ``(out, in)`` in the dtype of `weight`. This loop is slow; `fast_solver` is not.
 
     Columns are quantized in their original order. The grid of a group is fitted when the first column of the group is reached.
 
