@@ -130,7 +130,7 @@ def test_at_smoke_nothing_is_decided_and_each_row_says_its_scale():
     ledger = papers.ledger("quantization", "smoke")
     assert set(ledger["verdict"]) == {"open", "undecidable here"}
     assert ledger["verdict"]["block-size"] == "open"
-    assert "at smoke nothing is decided" in ledger["measured"]["block-size"]
+    assert "at scale smoke, no claim is decided" in ledger["measured"]["block-size"]
     assert set(ledger["scale"]) == {"smoke", "-"}
     assert set(papers.ledger("quantization", "reference")["scale"]) == {"laptop (reference)", "-"}
 
@@ -179,7 +179,7 @@ def test_records_are_held_against_the_reference():
 def test_describe_prints_knobs_presets_and_times():
     said = workbench("describe", "quantization/layer-trace").stdout
     assert re.search(r"\* bits +bits per weight +one of 2, 3, .*; default 3", said)
-    assert "only GPTAQ has this term" in said
+    assert "only GPTAQ corrects r1, and r1 is 0 unless" in said
     assert "from 0 to 29" in said
     assert re.search(r"-- smoke: method='gptq', block=1, .*; time unknown", said)
     assert re.search(r"-- laptop: .* of computation on .*cores", workbench("describe", "synapse/schemes").stdout)
@@ -189,7 +189,7 @@ def test_describe_prints_knobs_presets_and_times():
 def test_a_knob_that_changes_nothing_is_warned_of():
     said = workbench("run", "quantization/layer-trace", *SMALL, "--set", "method=gptq", "--set", "alpha=0.5")
     assert said.exit_code == 0
-    assert "alpha=0.5 has no effect here: only GPTAQ has this term" in said.stderr
+    assert "alpha=0.5 has no effect here: only GPTAQ corrects r1" in said.stderr
 
 
 def test_reference_records_are_there_for_every_figure():

@@ -110,7 +110,7 @@ def test_shuffled_streams_show():
         ({"hessian": torch.eye(47)}, r"hessian has shape \(47, 47\); expected \(48, 48\)"),
         ({"cross": torch.eye(3)}, r"cross has shape \(3, 3\); expected \(48, 48\)"),
         ({"weight": torch.zeros(48)}, r"weight has shape \(48,\); expected \(out, in\)"),
-        ({"weight": torch.zeros(0, 48)}, "both at least 1"),
+        ({"weight": torch.zeros(0, 48)}, "with out and in at least 1"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(changes, said):
