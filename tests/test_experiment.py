@@ -182,7 +182,7 @@ def test_two_declarations_of_one_name_are_refused():
 def test_a_knob_that_the_experiment_sweeps_is_refused():
     config = experiment.get("quantization/bits-groups").config
     assert "bits" not in config.knobs()
-    with pytest.raises(KnobError, match="the experiment itself runs several values of bits; do not set it"):
+    with pytest.raises(KnobError, match="the experiment itself sets bits to several values; do not set it"):
         config.at("smoke", bits=5)
     config.at("smoke", bits=3)  # what it is anyway
 

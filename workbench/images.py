@@ -36,14 +36,18 @@ def read(path: Path) -> Images:
             with np.load(path) as archive:  # never unpickles: NumPy refuses object arrays by default
                 arrays = [archive[name] for name in ARRAYS]
     except (OSError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} has no readable images ({error}); expected the arrays {', '.join(ARRAYS)}") from error
+        raise ValueError(
+            f"{path} has no readable images ({error}); expected an .npz archive with the arrays {', '.join(ARRAYS)}, or a folder "
+            "with the four IDX files of MNIST"
+        ) from error
     except Exception as error:  # zipfile and zlib raise their own types of errors
         raise ValueError(f"{path} is damaged ({error}); download or copy the file again") from error
     images = Images(*arrays)
     for x, y in (images[:2], images[2:]):
         if x.ndim != 3 or y.shape != x.shape[:1] or x.dtype != np.uint8 or y.dtype != np.uint8:
             raise ValueError(
-                f"{path}: {x.dtype} images {x.shape} and {y.dtype} labels {y.shape}; expected uint8, (n, height, width) and (n,)"
+                f"{path} holds {x.dtype} images of shape {x.shape} and {y.dtype} labels of shape {y.shape}; "
+                "expected uint8 images of shape (n, height, width) and uint8 labels of shape (n,)"
             )
     return images
 

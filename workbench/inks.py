@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-# The palette of Okabe and Ito, which colour-blind readers can distinguish. Orange, sky and red are darker than in the original,
-# so that lines have a contrast of at least 3:1 on white.
+# The palette of Okabe and Ito, whose colours colour-blind readers can distinguish. Orange, sky and red are darker than in the
+# original palette, so that lines have a contrast of at least 3:1 on white.
 ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = ("#c98500", "#3f9ccf", "#009e73", "#0072b2", "#ad4600", "#cc79a7", "#767676")
 INK, FAINT, HAIR = ("#212122", "#616163", "#dcdcdd")  # text; axes and secondary text; grid lines
-PAPER = "#fefefe"  # background of the page, drawn behind text that would otherwise cross a line
+PAPER = "#fefefe"  # background of the page; it is also drawn behind text that crosses a line
 # TEXT: shades for text, with a contrast of at least 4.5:1. DARK and DARK_TEXT: lines and text in the dark theme.
 TEXT = {ORANGE: "#a06300", SKY: "#1a77a4", GREEN: "#00805a", BLUE: "#0071b1", RED: "#ad4700", PINK: "#a55883", GREY: "#737373"}
 DARK = {
@@ -41,5 +41,5 @@ def variable(colour: str) -> str:
 
 
 def themed(colour: str) -> str:
-    """Return a colour as CSS: the shade of the theme on a page that defines the variables, otherwise the colour itself."""
+    """Return CSS for a colour: the variable of the colour, with the colour itself as the fallback on pages without variables."""
     return f"var({variable(colour)},{colour})"

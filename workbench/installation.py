@@ -12,7 +12,7 @@ from workbench.atomic import write_atomic
 
 
 def problems() -> list[str]:
-    """Return a list with one line for each problem of the installation. The line also names the solution."""
+    """Return one line for each problem of the installation. The line also says how to solve the problem."""
     found = []
     for text in requires("workbench") or []:
         need = Requirement(text)
@@ -24,7 +24,7 @@ def problems() -> list[str]:
             found.append(f"package {need.name} is missing; run: pip install '{need}'")
             continue
         if re.match(r"\d", have) and not need.specifier.contains(have, prereleases=True):
-            found.append(f"package {need.name} {have}: expected {need.specifier}; run: pip install '{need}'")
+            found.append(f"package {need.name} has version {have}; expected {need.specifier}; run: pip install '{need}'")
     for name, dataset in datasets.DATASETS.items():
         if dataset.bundled:  # the others are downloaded only when a user needs them
             found += _missing(lambda name=name: datasets.find(name))
@@ -33,7 +33,7 @@ def problems() -> list[str]:
     try:
         write_atomic(runs.runs_folder() / ".writable", b"")
     except OSError as error:
-        found.append(f"the folder {runs.runs_folder()} is not writable ({error.strerror}); set WORKBENCH_RUNS to a writable one")
+        found.append(f"folder {runs.runs_folder()} is not writable ({error.strerror}); set WORKBENCH_RUNS to a writable folder")
     return found
 
 
@@ -46,6 +46,6 @@ def _missing(find) -> list[str]:
 
 
 def report() -> None:
-    """Print the problems of the installation, or report that it is complete."""
+    """Print the problems of the installation, or one line if there are none."""
     found = problems()
-    print("\n".join(f"problem: {line}" for line in found) or "complete: packages, data sets, models and the runs folder")
+    print("\n".join(f"problem: {line}" for line in found) or "no problems with packages, data sets, models or the runs folder")

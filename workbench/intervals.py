@@ -1,4 +1,4 @@
-"""Statistics of the rows of a comparison, for figures and claims: paired scores, means with 95 % intervals, and a table."""
+"""Statistics of a comparison's records, for figures and claims: scores by seed, means with 95 % intervals, and a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from workbench.experiment import FEW, Record, signed
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % confidence interval by Student's t over `n` independent units; the ends are NaN for one unit."""
+    """A mean over `n` independent units, with its 95 % confidence interval by Student's t-distribution.
+
+    If the interval cannot be computed, for example from a single unit, `low` and `high` are NaN.
+    """
 
     mean: float
     low: float
@@ -36,7 +39,7 @@ def interval(values: pd.Series, unit: str = "seed") -> Interval:
     """Return the mean of `values` over independent units, with its 95 % confidence interval.
 
     `unit` is the level of the index that names the unit, such as the seed. Several values of one unit are averaged first. If a
-    value is missing because a fit failed, mean and interval are NaN.
+    value is missing because a fit failed, the mean and the interval are NaN.
     """
     each = values.groupby(level=unit, sort=False).mean() if not values.isna().any() else values * math.nan
     n, mean = len(each), float(each.mean())
@@ -47,8 +50,8 @@ def interval(values: pd.Series, unit: str = "seed") -> Interval:
 def level(found: Interval, value: float) -> float:
     """Return the two-sided p-value of Student's t-test for the hypothesis that the mean is `value`.
 
-    The standard error is computed from the 95 % confidence interval. For an interval of width 0, such as a count, the p-value
-    is 0, since no chance is involved.
+    The standard error is computed from the 95 % confidence interval. For an interval of width 0, such as that of a count, the
+    p-value is 0, since the number does not depend on chance.
     """
     if found.low == found.high:
         return 0.0
@@ -70,11 +73,11 @@ def ahead(differences: pd.Series, digits: int) -> str:
 
 
 def marks(records: Iterable[Record], units: str = "seeds") -> str:
-    """Return a text that explains the marks in a figure of these rows, for example "mean and 95 % interval of 5 seeds"."""
+    """Return a text that explains the marks in a figure of these records, for example "mean and 95 % interval of 5 seeds"."""
     count = len({r["seed"] for r in judging_rows(records)})
     if count == 1:
         return f"one {units.removesuffix('s')}"
-    return f"mean and 95 % interval of {count} {units}" if count >= FEW else f"mean of {count} {units}, each a dot"
+    return f"mean and 95 % interval of {count} {units}" if count >= FEW else f"mean of {count} {units} (one dot for each)"
 
 
 def exactly(value: float) -> Interval:
@@ -83,7 +86,10 @@ def exactly(value: float) -> Interval:
 
 
 def judging_rows(records: Iterable[Record]) -> list[Record]:
-    """Return the rows of the judging fits, which measure the chosen settings on fresh seeds: one for each point and seed."""
+    """Return the records of the judging fits, which measure the chosen settings on fresh seeds.
+
+    There is one such record for each point and seed. A record without a ``phase`` is returned too.
+    """
     return [r for r in records if r.get("phase", "judge") == "judge"]
 
 
@@ -92,10 +98,10 @@ def _judging(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",), **where: Any) -> pd.Series:
-    """Return the values of `column` in the judging rows as a series with the index `by`, so that two series can be subtracted.
+    """Return the values of `column` in the judging records as a series with the index `by`, so that two series can be subtracted.
 
-    `where` gives the values that other columns must have. Several rows with the same index are averaged. The value is NaN if one
-    of them failed.
+    `where` gives the values that other columns must have. Records with the same index are averaged. The average is NaN if one of
+    their fits failed.
     """
     table = _judging(pd.DataFrame(records))
     for name, value in where.items():
@@ -106,20 +112,23 @@ def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",)
 
 
 class Refused(NamedTuple):
-    """A candidate that failed on some choosing seeds, but was better than the chosen setting on the other ones."""
+    """A candidate setting that failed on some choosing seeds, but was better than the chosen setting on the others.
+
+    The choosing seeds are the seeds on which all candidates are compared.
+    """
 
     setting: str
-    failed: int  # number of choosing seeds on which it failed
+    failed: int  # number of choosing seeds on which the candidate failed
     seeds: int  # number of all choosing seeds
-    score: float  # mean on the seeds on which it did not fail
-    chosen: float  # mean of the chosen setting on these seeds
+    score: float  # mean score of the candidate on the seeds on which it did not fail
+    chosen: float  # mean score of the chosen setting on the same seeds
 
 
 def refused(records: Iterable[Record], score: str = "validation", higher: bool = True) -> list[Refused]:
-    """Return the candidates of one point that were better than the chosen setting, except on seeds on which they failed.
+    """Return the candidates of one point that failed on some choosing seeds, but beat the chosen setting on the others.
 
-    A candidate that fails on one choosing seed cannot be chosen. `records` are the rows of one point, `score` names the column
-    by which candidates are compared, and `higher` tells whether a higher score is better.
+    A candidate that fails on one choosing seed cannot be chosen. `records` are the records of one point. `score` is the column
+    by which candidates are compared. `higher` is true if a higher score is better.
     """
     found, rows = [], [r for r in records if r.get("phase") == "choose" and (r.get("failed") or score in r)]
     chosen = {r["setting"] for r in judging_rows(records)}
@@ -136,11 +145,16 @@ def refused(records: Iterable[Record], score: str = "validation", higher: bool =
 
 
 def summary(records: Sequence[Record], column: str, *places: str, unit: str = "seed") -> pd.DataFrame:
-    """Return a table with one row for each point, which is identified by its label and the columns `places`.
+    """Return a table with one row for each point. The label and the columns `places` identify the point.
 
-    The other columns are the chosen `setting`, the interval of `column` (`mean`, `low`, `high`, `n`), its `values` (one for each
-    unit), `edge` (the knobs whose chosen value is the smallest or largest of those tried), the number of `fits` that were
-    computed for the point, and the number of them that `failed`.
+    The other columns are:
+
+    - `setting`: the chosen setting;
+    - `mean`, `low`, `high`, `n`: the interval of `column`;
+    - `values`: one value of `column` for each unit;
+    - `edge`: the knobs whose chosen value is the smallest or largest one that was tried;
+    - `fits`: the number of fits that were computed for the point;
+    - `failed`: the number of these fits that failed.
     """
     keys, rows, table = ["label", *places], [], pd.DataFrame(records)
     if "failed" not in table:
@@ -152,7 +166,7 @@ def summary(records: Sequence[Record], column: str, *places: str, unit: str = "s
         values = part.set_index(unit)[column] if column in part else pd.Series(math.nan, part[unit])
         measured = values.dropna()
         found = interval(values, unit) if len(measured) else Interval(*(math.nan,) * 3, 0)
-        if len(measured) < len(values):  # no interval is computed from only those fits that did not fail
+        if len(measured) < len(values):  # if a fit failed, the mean of the other fits has no interval
             found = Interval(float(measured.mean()), math.nan, math.nan, measured.index.nunique())
         row = dict(zip(keys, at, strict=True)) | {"setting": part["setting"].iloc[0], **found._asdict()}
         row |= {"values": measured.groupby(level=unit).mean().tolist(), "edge": part["edge"].iloc[0]}

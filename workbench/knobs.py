@@ -1,7 +1,8 @@
-"""The knobs (parameters) of an experiment, with types, ranges, labels and help texts, and configs, which hold their values.
+"""Knobs and configs. A knob is a parameter of an experiment, with a type, a range, a label and a help text.
 
-The panel, the papermill parameters, the options of the command line, the sweeps and the run ids are all derived from
-configs. This module imports no other module of Workbench, so an algorithm can use it without the rest.
+A config holds the values of all knobs of an experiment. The panel, the papermill parameters, the options of the command line,
+the sweeps and the run ids are all derived from configs. This module imports no other module of Workbench, so an algorithm can
+use it alone.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def knob(
 
     `low` and `high` are the bounds of a number, or of each number of a tuple. `high` is a function of the config if the bound
     depends on other knobs. `step` is the step of the slider in the panel. If `log` is true, the slider is logarithmic.
-    `choices` are the values that the panel offers; if `free` is true, any other text is accepted too. If the value is a path,
-    `file` is the suffix of the file. If `essential` is true (for at most eight knobs per config), the panel shows the knob
-    first. ``when=(condition, reason)`` declares that the knob has an effect only if ``condition(config)`` is true. Otherwise
-    the panel disables the knob, and the command line prints a warning with the reason. `names` maps values to the texts that
-    the panel shows instead.
+    `unit` is the unit of the number, as text. `choices` are the values that the panel offers; if `free` is true, any other text
+    is accepted too. If the value is a path, `file` is the suffix of the file. If `essential` is true (for at most eight knobs
+    per config), the panel shows the knob first. ``when=(condition, reason)`` declares that the knob has an effect only if
+    ``condition(config)`` is true. If the condition is false, the panel disables the knob, and the command line prints a warning
+    with the reason. `names` maps values to texts that the panel shows in their place.
     """
     shown = Knob(label, help, low, high, step, log, unit, tuple(choices), free, file, essential, when, names)
     tuples = any(isinstance(value, tuple) for value in (default, *choices))
@@ -97,7 +98,7 @@ def vary(declared: Any, default: Any = None, **changes: Any) -> Any:
 
 
 class Config(BaseModel):
-    """The knobs of an experiment with their values: frozen, validated and hashable.
+    """The values of an experiment's knobs. A config is immutable, validated and hashable.
 
     A subclass defines `presets`, which maps each scale (``smoke``, ``laptop``, ``paper``) to a dict of knobs, or to a string
     with the reason why the scale does not exist. `swept` names the knobs that the experiment itself sets to several values.
@@ -119,13 +120,13 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, knobs: Any) -> Any:
-        """Reject changes of swept knobs, and bools in place of numbers; convert text or one number to a tuple if needed."""
+        """Reject values of swept knobs and bools for numbers; convert text or a single number for a knob that holds a tuple."""
         if not isinstance(knobs, dict):
             return knobs
         found, hints = dict(knobs), _hints(cls)
         for name in cls.swept:
             if name in knobs and knobs[name] != cls.model_fields[name].default:
-                raise ValueError(f"{name}={knobs[name]}: the experiment itself runs several values of {name}; do not set it")
+                raise ValueError(f"{name}={knobs[name]}: the experiment itself sets {name} to several values; do not set it")
         for name, value in knobs.items():
             if name not in cls.model_fields:
                 continue
@@ -152,7 +153,7 @@ class Config(BaseModel):
 
     @classmethod
     def at(cls, scale: str | None, /, **knobs: Any) -> Self:
-        """Return the config of the preset `scale` (None: the defaults) with other `knobs`. Raises KnobError if it is invalid."""
+        """Return the config of the preset `scale` (None: the defaults), changed by `knobs`. Raises KnobError if it is wrong."""
         if scale is None:
             return cls(**knobs)
         preset = cls.presets.get(scale)
@@ -175,7 +176,7 @@ class Config(BaseModel):
 
     @classmethod
     def read(cls, name: str, text: str) -> Any:
-        """Parse `text` as a value of the knob `name`, by `parse_value`. The values of a tuple are separated by commas."""
+        """Parse `text` as a value of the knob `name`, as `parse_value` does. The values of a tuple are separated by commas."""
         hint = _hints(cls).get(name)
         if hint is str or any(get_origin(part) is Literal and text in get_args(part) for part in _parts(hint)):
             return text  # parse_value would turn a choice named "none" into None
@@ -195,7 +196,7 @@ class Config(BaseModel):
 
     @classmethod
     def groups(cls) -> dict[str, list[str]]:
-        """Return the names of the knobs, grouped by the `title` of the class that declares them. This class comes first."""
+        """Return the names of the knobs, grouped by the `title` of the class that declares them, with this class first."""
         found: dict[str, list[str]] = {cls.title: []} if "title" in vars(cls) else {}
         for name in cls.knobs():
             home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
@@ -222,7 +223,7 @@ class Config(BaseModel):
         return {n: v for n, v in self.model_dump().items() if v != fields[n].get_default()}
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
-        """Return a config of the class `kind` that has the values of this config for all common knobs, except for `changes`."""
+        """Return a config of the class `kind` with the values of this config for all common knobs, except those in `changes`."""
         return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 
@@ -309,7 +310,7 @@ def _span(shown: Knob | None, top: float | None = None) -> str:
 
 
 def _explain(error: ValidationError, config: type[Config]) -> dict[str, str]:
-    """Return a dict from each wrong knob to a line with its name, its value, and the expected values or a suggestion."""
+    """Return a dict that maps each wrong knob to a line with its name, its value, and the expected values or a suggestion."""
     lines: dict[str, str] = {}
     for wrong in error.errors():
         name = str(wrong["loc"][0]) if wrong["loc"] else ""

@@ -1,4 +1,4 @@
-"""Links, which describe the state of a panel by one line of text.
+"""Links, which describe the state of a panel in one line of text.
 
 An example is ``quantization/layer-trace@1?bits=4&~pin=method%3Drtn``. A link lists only the knobs that differ from their
 defaults. A pinned run is given by the knobs in which it differs from the run that the panel shows.
@@ -17,17 +17,20 @@ PIN, MOMENT = "~pin", "~at"
 
 
 def differences(config: Config, other: Config) -> str:
-    """Return the knobs in which `config` differs from `other` as one short text. String values appear without names."""
+    """Return the knobs in which `config` differs from `other`, as one short text.
+
+    A string value is written without the name of its knob.
+    """
     changed = {n: v for n, v in config.model_dump().items() if v != getattr(other, n, None)}
     return ", ".join(text_of(v) if isinstance(v, str) else f"{n} {text_of(v)}" for n, v in changed.items())
 
 
 @dataclass(frozen=True)
 class State:
-    """The state of a panel: the experiment and its config, the pinned runs, and the part of the run that is shown.
+    """The state of a panel: the experiment and its config, the pinned runs, and the position of the playback.
 
     `pins` are the configs of the pinned runs. `moment` is the position of the slider that plays back the run; None means the
-    end. `note` is a warning for the user, or "".
+    end of the run. `note` is a warning for the user, or "".
     """
 
     experiment: Experiment
@@ -65,7 +68,11 @@ def parse(line: str) -> State:
     if moment is not None and not moment.isdecimal():
         raise KnobError(f"link {line!r}: {MOMENT}={moment!r}; expected a whole number")
     other = version not in ("", str(experiment.version))
-    note = f"the link was made with version {version} of {name}, not {experiment.version}; records may differ" if other else ""
+    note = (
+        f"the link was made with version {version} of {name}; the current version is {experiment.version}, so records may differ"
+        if other
+        else ""
+    )
     return State(experiment, config, pins, None if moment is None else int(moment), note)
 
 

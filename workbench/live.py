@@ -1,5 +1,6 @@
-"""Figures that are drawn live, while a run or a knob changes: functions of the records, which can also update a figure.
+"""Live figures, which are redrawn while a run makes progress or a user moves a knob.
 
+A live figure is a function of the records. The function can also update an existing figure, which is faster than a new one.
 Positions are given in pixels, since the constrained layout would take half of the drawing time.
 """
 
@@ -25,8 +26,8 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
     """Convert ``draw(figure, records)``, which fills an empty figure, to a function that returns a figure for records.
 
     If `draw` can compare runs, it also accepts ``pinned=()``, the labels and records of other runs. The returned function has an
-    attribute ``update(figure, records)``, a function that redraws an existing figure so that it equals a new one. It keeps the
-    axes (see `part`), since creating axes takes most of the time, and replaces only their content.
+    attribute ``update(figure, records)``, a function that redraws an existing figure, so that it equals a new one. `update` keeps
+    the axes (see `part`), since creating axes takes most of the time, and replaces only their content.
     """
 
     @wraps(draw)
@@ -50,7 +51,7 @@ def live(draw: Callable[..., None]) -> Callable[..., Figure]:
 
 
 def part(figure: Figure, name: str, left: float, top: float, width: float, height: float, gap: float = 36) -> Axes:
-    """Return empty axes with the name `name` in a live figure: existing axes of this name, which are cleared, or new ones.
+    """Return empty axes named `name` in a live figure. If the figure already has axes of this name, they are cleared and reused.
 
     Positions are in pixels from the upper left corner. The y-label is at a fixed distance of `gap` pixels from the y-axis, since
     a position that depends on the width of the tick labels would take a third of the drawing time.
@@ -76,7 +77,7 @@ def part(figure: Figure, name: str, left: float, top: float, width: float, heigh
 def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
     """Draw a vertical line from `low` to `high` at each `x`.
 
-    All of them are drawn as one line with gaps, which takes a tenth of the time of separate lines.
+    All of them are drawn as one line with gaps, which takes a tenth of the time that separate lines would take.
     """
     x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
     gap = np.full(x.shape, np.nan)
@@ -88,7 +89,7 @@ Pins = Sequence[tuple[str, Sequence["Record"]]]  # the label and the records of 
 
 
 def heading(figure: Figure, title: str, subtitle: str = "") -> None:
-    """Write the title, which states the finding, and the subtitle below it at the top of a live figure."""
+    """Write a title at the top of a live figure, and a subtitle below the title. The title states the finding."""
     width, height = figure.get_size_inches() * PIXELS
     figure.text(8 / width, 1 - 4 / height, title, fontsize=11, weight="bold", va="top", parse_math=False)
     if subtitle:

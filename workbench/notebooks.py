@@ -32,7 +32,7 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
     import papermill
 
     if not path.exists():
-        raise KnobError(f"no notebook {path}; expected the path of an .ipynb file, as in the folder notebooks/")
+        raise KnobError(f"no notebook {path}; expected the path of an .ipynb file, such as one in notebooks/")
     _known(path, parameters or {})
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(f".{os.getpid()}.partial.ipynb")
@@ -41,7 +41,9 @@ def execute(path: Path, out: Path, parameters: Mapping[str, Any] | None = None, 
         found = nbformat.read(partial, as_version=4)
         missed = [c for c in found.cells if c.cell_type == "code" and c.source.strip() and c.execution_count is None]
         if missed:
-            raise RunError(f"{path.name}: the kernel died; {len(missed)} cells were not executed, from {missed[0].source[:80]!r}")
+            raise RunError(
+                f"{path.name}: the kernel died, and {len(missed)} cells were not executed; the first is {missed[0].source[:80]!r}"
+            )
         os.replace(partial, out)
         return found
     except RunError:

@@ -1,4 +1,4 @@
-"""The claims of the papers, the values that they report, and the verdicts of our measurements.
+"""The claims of the papers, the values that the papers report, and our verdicts on the claims.
 
 Reported values are rows of ``papers/<method>.csv`` in the method's data folder. A verdict is always computed from records.
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 class Claim:
     """A claim of a paper, or one of ours, with the function that checks it.
 
-    `source` is the table, figure or section of the paper, and `reported` what it reports. `needs` is the experiment whose
-    records decide the claim, or "" if no experiment here can. ``check(records)`` returns the verdict. ``remark()`` returns what
-    a reader of the row must know besides the measured numbers.
+    `source` is the table, figure or section of the paper, and `reported` is the result in the paper. `needs` is the experiment
+    whose records decide the claim, or "" if no experiment of Workbench can decide it. ``check(records)`` returns the verdict.
+    ``remark()`` returns a text that the ledger of the reference records adds to the measured numbers.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Claim:
     remark: Callable[[], str] = lambda: ""
 
 
-# -- what a lab declares -----------------------------------------------------------------------------------------------
+# -- claims and reported values ----------------------------------------------------------------------------------------
 
 
 def declare(method: str, *claims: Claim) -> None:
@@ -51,7 +51,7 @@ def declare(method: str, *claims: Claim) -> None:
     ids = [claim.id for claim in claims]
     for name in ids:
         if ids.count(name) > 1:
-            raise ValueError(f"claim {name!r} of {method} is declared twice; expected ids that differ")
+            raise ValueError(f"claim {name!r} of {method} is declared twice; give each claim its own id")
     CLAIMS[method] = list(claims)
 
 
@@ -68,7 +68,7 @@ def claims(method: str) -> list[Claim]:
 
 
 def reported(method: str) -> pd.DataFrame:
-    """Return a table of the values that the paper of `method` reports, with their settings and the way they were obtained."""
+    """Return a table of the values that the paper of `method` reports, with their settings and kinds of sources."""
     import pandas as pd
 
     return pd.read_csv(methods.data_folder(method) / "papers" / f"{method}.csv", keep_default_na=False)
@@ -84,9 +84,9 @@ def reference_path(name: str) -> Path:
 
 
 def reference_records(name: str) -> list[Record] | None:
-    """Return the reference records of the experiment `name`: results at scale laptop, stored by ``workbench figures``.
+    """Return the reference records of the experiment `name`, or None if there are none.
 
-    Returns None if there are none.
+    They are results at scale laptop that ``workbench figures METHOD --reference`` has stored.
     """
     whose, only = _whose(name)
     path = reference_path(whose)
@@ -95,7 +95,7 @@ def reference_records(name: str) -> list[Record] | None:
 
 
 def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
-    """Return the name of the experiment whose reference `name` uses, and a function that selects the records of `name` in it."""
+    """Return the name of the experiment that holds the reference records of `name`, and a filter that selects these records."""
     try:
         made = get(name)
     except KnobError:  # the experiment belongs to a method that is not installed
@@ -104,21 +104,21 @@ def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
 
 
 def reference_about(name: str) -> dict[str, Any]:
-    """Return how the reference records of `name` were made (version, config, machine, time); empty if there are none."""
+    """Return the metadata of the reference records of `name` (version, config, machine, time); empty if there are no records."""
     path = reference_path(_whose(name)[0]).with_suffix(".json")
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def outdated(experiment: Experiment, config: Config) -> str:
-    """Return why the reference does not belong to `config` and the current version of the experiment; "" if it does."""
+    """Return why the reference records do not fit `config` or the current version of the experiment, or "" if they fit."""
     about, name = reference_about(experiment.name), experiment.name
     if about.get("version") != experiment.version:
         return (
-            f"the reference records are of version {about.get('version')} of {name}, which is at {experiment.version}: "
-            f"workbench figures {experiment.method} --reference"
+            f"the reference records are of version {about.get('version')} of {name}, but the current version is "
+            f"{experiment.version}; run: workbench figures {experiment.method} --reference"
         )
     other = about["config"] != config.model_dump(mode="json")
-    return f"the reference records of {name} were made with other knobs" if other else ""
+    return f"the reference records of {name} were made with other values of the knobs" if other else ""
 
 
 def write_reference(experiment: Experiment, config: Config, records: list[Record]) -> Path:
@@ -131,18 +131,18 @@ def write_reference(experiment: Experiment, config: Config, records: list[Record
 
 
 def against_reference(experiment: Experiment, config: Config, records: list[Record]) -> str:
-    """Return a text that says whether `records` equal the reference records, or how much they differ from them."""
+    """Compare `records` with the reference records, and return the result as a text."""
     reference = reference_records(experiment.name)
     if reference is None:
-        return "no reference to compare with"
+        return "there are no reference records to compare with"
     if reason := outdated(experiment, config):
         return reason
     if records == reference:
         return "equal to the reference"
     if [_words(r) for r in records] != [_words(r) for r in reference]:
-        return "not the reference's rows: other points, choices or failures"
+        return "different from the reference: other points, chosen settings or failed fits"
     far, where = max((_distance(one[key], other[key]), key) for one, other in zip(records, reference, strict=True) for key in one)
-    return f"within {100 * far:.2g} % of the reference (farthest in {where})"
+    return f"within {100 * far:.2g} % of the reference (largest difference: {where})"
 
 
 def _words(record: Record) -> list[tuple[str, Any]]:
@@ -150,7 +150,7 @@ def _words(record: Record) -> list[tuple[str, Any]]:
 
 
 def _distance(one: Any, other: Any) -> float:
-    """Return the relative difference of two numbers, or the largest one between the elements of two lists."""
+    """Return the relative difference of two numbers. For two lists, return the largest relative difference of their elements."""
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return max((_distance(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
     if one == other:
@@ -167,10 +167,10 @@ COLUMNS = ("claim", "verdict", "after Holm", "measured", "paper", "source", "sca
 
 
 def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
-    """Return the claims of a method, one row each, with their verdicts and the numbers measured at `scale`.
+    """Return a table with one row for each claim of a method: its verdict, and the numbers measured at `scale`.
 
-    ``scale="reference"`` reads the reference records. At scale ``smoke`` no claim is decided. A claim whose run does not exist
-    yet is open, and its row names the command that makes the run. The column ``after Holm`` is the verdict after Holm's
+    ``scale="reference"`` reads the reference records. At scale ``smoke``, no claim is decided. A claim whose run does not exist
+    yet is open, and its row shows the command that starts the run. The column ``after Holm`` is the verdict after Holm's
     correction for the number of claims (Scand. J. Statist. 6, 1979), or "-" if the verdict is not based on intervals.
     """
     import pandas as pd
@@ -187,12 +187,12 @@ def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.D
 
 
 def judged(method: str, scale: str = "laptop", root: Path | None = None) -> dict[str, Verdict]:
-    """Return the verdict of each claim of a method, by the id of the claim. `ledger` describes `scale`."""
+    """Return a dict from the id of each claim of a method to its verdict. `ledger` describes `scale`."""
     return {claim.id: _judge(claim, scale, root) for claim in claims(method)}
 
 
 def changes(method: str) -> dict[str, str]:
-    """Return, by the id of the claim, how its scope or its check changed after the records that decide it were made."""
+    """Return the claims whose scope or check changed after their records were made: a dict from the id to the change."""
     path = methods.data_folder(method) / "papers" / "changed-claims.csv"
     if not path.exists():
         return {}
@@ -223,10 +223,10 @@ def _judge(claim: Claim, scale: str, root: Path | None) -> Verdict:
         made = f"run {claim.needs} --scale {scale}"
         if scale == "reference":
             made = f"figures {experiment.method} --reference"
-        return Verdict("open", f"not run yet: workbench {made}")
+        return Verdict("open", f"not run yet; run: workbench {made}")
     found = claim.check(records)
     if scale == "smoke" and found.verdict in DECIDED:
-        return Verdict("open", f"{found.measured} (at smoke nothing is decided)")
+        return Verdict("open", f"{found.measured} (at scale smoke, no claim is decided)")
     return found
 
 

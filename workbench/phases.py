@@ -18,7 +18,7 @@ def say(phase: str) -> None:
 
 @contextmanager
 def heard(by: Callable[[str], None]) -> Iterator[None]:
-    """Inside the block, call ``by(phase)`` for each phase that this thread reports."""
+    """Call ``by(phase)`` for each phase that this thread reports inside the with block."""
     token = _LISTENER.set(by)
     try:
         yield

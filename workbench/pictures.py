@@ -31,7 +31,7 @@ def encode(figure: Figure, kind: str = "png") -> bytes:
 def _small(figure: Figure) -> bytes:
     """Return a PNG with 256 colours.
 
-    It has a third of the size of a PNG in full colour, which matters for transfers and for the notebooks in the repository.
+    Its size is a third of that of a PNG in full colour, which matters for transfers and for the notebooks in the repository.
     """
     return _palette(_pixels(figure))
 
@@ -48,7 +48,7 @@ def stacked(figures: Sequence[Figure]) -> bytes:
 def _palette(picture: PIL.Image.Image) -> bytes:
     """Return the image as a PNG with 256 colours.
 
-    The colours are chosen by octree, since median cut replaces rare colours, such as those of thin lines, by others.
+    The octree method chooses the colours. Median cut would drop rare colours, such as those of thin lines.
     """
     buffer = io.BytesIO()
     picture.quantize(256, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer, "png")
@@ -71,7 +71,7 @@ def _pixels(figure: Figure) -> PIL.Image.Image:
 def markup(figure: Figure) -> str:
     """Return the figure as an SVG element for a page, with the page's colours and font, and numbers with two decimals.
 
-    Matplotlib's SVG writer escapes all text of the figure, and the figure contains no other external input.
+    The markup is safe to insert in a page, since Matplotlib's SVG writer escapes all text of the figure.
     """
     buffer = io.StringIO()
     with style():

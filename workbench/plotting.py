@@ -1,8 +1,8 @@
 """The common style of all figures, and the elements that figures of comparisons share.
 
-Figures use matplotlib's object API and never pyplot, which is not thread-safe. A figure has the size of a panel, 670 x 430 CSS
-pixels. In a notebook with a kernel, it is an SVG with the colours of the page's theme. In a file, or in a notebook without a
-kernel, it is a PNG, SVG or PDF on white. `pictures` makes these formats.
+Figures use matplotlib's object API and never pyplot, which is not thread-safe. By default, a figure is as large as a panel, that
+is, 670 x 430 CSS pixels. In a notebook with a kernel, a figure is shown as an SVG with the colours of the page's theme. In a
+file, or in a notebook without a kernel, it is a PNG, SVG or PDF on white. The module `pictures` makes these formats.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def style() -> Iterator[None]:
 def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "constrained") -> Iterator[Figure]:
     """Make a figure of `width` x `height` CSS pixels in the common style, to be filled inside the with block.
 
-    The constrained layout takes half of the drawing time. Figures that are drawn live use ``layout=None``.
+    The constrained layout takes half of the drawing time, so figures that are drawn live use ``layout=None``.
     """
     with style():
         made = Figure(figsize=(width / PIXELS, height / PIXELS), layout=layout)
@@ -92,8 +92,8 @@ def figure(width: int = WIDTH, height: int = HEIGHT, layout: str | None = "const
 def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False, marker: str = "o") -> None:
     """Draw a mean with its 95 % confidence interval, or with the value of each unit if there are fewer than `FEW` units.
 
-    A unit is an independent repetition, such as a seed. The mean is drawn as a diamond if the chosen setting is the smallest or
-    the largest one that was tried. With `across`, values are on the x-axis.
+    A unit is an independent repetition, such as a seed. The mean is drawn as a diamond if a value in the chosen setting is the
+    smallest or the largest one that was tried. With `across`, values are on the x-axis.
     """
     ends = [row["low"], row["high"]] if row["n"] >= FEW and row["low"] <= row["high"] else []
     style = {"color": colour, "zorder": 3}
@@ -153,13 +153,13 @@ def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colou
 def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:
     """Draw `table` as a heat map with the number in each cell.
 
-    Positive numbers have the colour `colour` and negative ones the colour `below`. A cell is more opaque the larger the absolute
-    value, up to `most`. A missing number is shown as a dot.
+    Positive numbers have the colour `colour` and negative ones the colour `below`. The opacity of a cell grows with the absolute
+    value of its number, up to `most`. A missing number is shown as a dot.
     """
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
     shades[..., :3] = np.where(values[..., None] < 0, to_rgb(below), to_rgb(colour))
-    # the shade is an opacity, so that the cells suit a light and a dark page
+    # the cells differ in opacity, so they suit a light and a dark page
     shades[..., 3] = 0.75 * np.clip(np.abs(np.nan_to_num(values)) / most, 0, 1)
     axes.imshow(shades, aspect="auto", interpolation="nearest")
     for (y, x), value in np.ndenumerate(values):
@@ -238,10 +238,10 @@ def finish(
     colours: Mapping[str, str] = {},
     markers: Mapping[str, str] = {},
 ) -> Figure:
-    """Write the title, which states the finding, a legend below it, and a note at the bottom of a figure; return the figure.
+    """Add a title, a legend below the title, and a note at the bottom of a figure; return the figure.
 
-    `names` maps labels to the names in the legend. The legend shows labels of targets (see `target`) as dashed lines, and other
-    labels as markers in their colours. The figure must have the constrained layout.
+    The title states the finding. `names` maps labels to the names in the legend. The legend shows labels of targets (see
+    `target`) as dashed lines, and other labels as markers in their colours. The figure must have the constrained layout.
     """
     width, height = figure.get_size_inches()
     above = _lines(figure, title, size=10.5, weight="bold")

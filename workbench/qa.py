@@ -28,7 +28,7 @@ COLUMNS = (
     ("prompt", "completion"),
 )  # fmt: skip
 TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)  # a path with this word is part of the test split
-# Searched in this order: .json comes last, since in a data set it often holds metadata.
+# Data sets are searched for these formats in this order. A .json file often holds only metadata, so .json comes last.
 FORMATS = (".parquet", ".jsonl", ".csv", ".json")
 ALPACA = (  # the prompt of Stanford's Alpaca
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -57,7 +57,7 @@ def read(path: str | Path) -> list[Pair]:
     try:
         rows = _rows(path)
     except ImportError as error:  # pyarrow (170 MB) is not a dependency
-        raise DataError(f"{path} is a parquet table, which needs pyarrow: pip install pyarrow") from error
+        raise DataError(f"{path} is a parquet table, which needs pyarrow; run: pip install pyarrow") from error
     except (ValueError, OSError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); expected .csv, .json, .jsonl or .parquet") from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -68,12 +68,15 @@ def read(path: str | Path) -> list[Pair]:
     cells = [[_text(row.get(name), f"{path}, row {number}: {name}") for name in columns] for number, row in enumerate(rows, 1)]
     whole = [Pair(question, answer) for question, answer in cells if question.strip() and answer.strip()]
     if len(whole) < len(cells):
-        warnings.warn(f"{path}: {len(cells) - len(whole)} of {len(cells)} rows have no {' or no '.join(columns)}", stacklevel=2)
+        warnings.warn(
+            f"{path}: {len(cells) - len(whole)} of {len(cells)} rows are left out, since they have no {' or no '.join(columns)}",
+            stacklevel=2,
+        )
     return whole
 
 
 def _rows(path: Path) -> Any:
-    """Return the content of the file: a list of dicts, one for each row, if it is a table."""
+    """Return the rows of a table as a list of dicts; for JSON that holds no table, return its content."""
     import pandas as pd
 
     kind = path.suffix.lower()
@@ -110,12 +113,15 @@ def tables(name: str, known: Sequence[str] = ()) -> list[Path]:
     try:
         folder = Path(snapshot_download(name, repo_type="dataset", allow_patterns=[f"*{kind}" for kind in FORMATS]))
     except Exception as error:  # the hub's client raises many types of errors; each means that the data is not available
-        raise DataError(f"data set {name!r} is neither a file nor a hub id that can be reached ({first_line(error)})") from error
+        raise DataError(
+            f"data set {name!r} is neither a file nor a hub id that can be reached ({first_line(error)}); check the name and the "
+            "network connection"
+        ) from error
     for kind in FORMATS:
         found = [p for p in folder.rglob(f"*{kind}") if not TEST.search(str(p.relative_to(folder)))]
         if found:
             return sorted(found)
-    raise DataError(f"data set {name!r} has no table of type {', '.join(FORMATS)}")
+    raise DataError(f"data set {name!r} has no table outside its test split; expected a file of type {', '.join(FORMATS)}")
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------------------
@@ -141,8 +147,9 @@ def encode(
 ) -> list[Encoded]:
     """Tokenize each pair as question, answer and end token; return one `Encoded` for each pair.
 
-    A prompt is truncated to ``length - 1`` tokens and the whole sample to `length` tokens, both at the end and without a warning.
-    If ``lm.one_line`` is set, line breaks in an answer become spaces. Raises DataError if the tokenizer has no end token.
+    The end of a prompt is cut off if the prompt has more than ``length - 1`` tokens, and the end of a sample if the sample has
+    more than `length` tokens. No warning is given. If ``lm.one_line`` is set, line breaks in an answer become spaces. Raises
+    DataError if the tokenizer has no end token.
     """
     if not pairs:
         return []
@@ -177,7 +184,8 @@ def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], le
 class Batch:
     """Token ids ``(samples, tokens)``, padded at the right, and the positions at which tokens of answers are predicted.
 
-    The logits at ``[rows, columns]`` predict the token ids `targets`; all three have the shape ``(answer tokens,)``.
+    The logits at ``[rows, columns]`` predict the token ids `targets`. Each of `rows`, `columns` and `targets` has the shape
+    ``(answer tokens,)``.
     """
 
     ids: Tensor
@@ -193,7 +201,7 @@ class Batch:
 def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
     """Combine samples into a batch. A causal model needs no attention mask, since padding at the right affects no prediction."""
     if any(s.start < 1 for s in samples):
-        raise ValueError("a sample begins with its answer; expected at least one token before it, from which to predict it")
+        raise ValueError("a sample begins with its answer; expected at least one token of a question before the answer")
     longest = max(len(s.ids) for s in samples)
     ids = torch.full((len(samples), longest), pad)
     rows, columns = [], []
@@ -210,7 +218,7 @@ def collate(samples: Sequence[Encoded], pad: int = 0) -> Batch:
 
 
 def answer_logits(model: Any, batch: Batch) -> Tensor:
-    """Return float32 logits ``(answer tokens, vocabulary)``. If possible, the head is applied only where these are predicted."""
+    """Return float32 logits ``(answer tokens, vocabulary)``; if possible, apply the head only at the positions needed."""
     if head_alone_gives_logits(model):
         found: Tensor = model.get_output_embeddings()(hidden_states(model, batch.ids)[batch.rows, batch.columns])
     else:
@@ -221,7 +229,7 @@ def answer_logits(model: Any, batch: Batch) -> Tensor:
 def answer_loss(model: Any, batch: Batch) -> Tensor:
     """Return the mean cross-entropy in nats per answer token, as a differentiable scalar.
 
-    Raises TrainingError if memory does not suffice.
+    Raises TrainingError if there is not enough memory.
     """
     with enough_memory():
         return F.cross_entropy(answer_logits(model, batch), batch.targets)
@@ -255,11 +263,11 @@ def head_alone_gives_logits(model: Any) -> bool:
 @enough_memory()
 @torch.no_grad()
 def judge(lm: LanguageModel, samples: Sequence[Encoded], size: int = 32) -> dict[str, float]:
-    """Return ``loss``, the mean loss in nats per answer token, and ``exact``, the share of answers generated by greedy decoding.
+    """Return ``loss``, the mean loss in nats per answer token, and ``exact``, the share of answers that are reproduced.
 
-    Greedy decoding generates an answer if and only if each of its tokens is the most likely one after the tokens before it.
-    Therefore one forward pass suffices for both. `size` samples form a batch. The model runs in evaluation mode. Raises
-    ValueError if there are no samples, and TrainingError if memory does not suffice.
+    An answer is reproduced if greedy decoding would generate it, that is, if each of its tokens is the most likely one after the
+    tokens before it. Therefore one forward pass gives both numbers. `size` samples form a batch. The model runs in evaluation
+    mode. Raises ValueError if there are no samples, and TrainingError if there is not enough memory.
     """
     if not samples:
         raise ValueError("there are no samples to judge; expected at least one")
@@ -290,8 +298,8 @@ def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, l
     """Return the index of the most likely option, and for each option its mean log-likelihood in nats per token.
 
     Each option is appended to `text` after a space. The model runs in evaluation mode. Raises ValueError if there are no options,
-    if one is empty, if the text has no tokens, or if text and option exceed the model's context. Raises TrainingError if memory
-    does not suffice.
+    if an option is empty, if the text has no tokens, or if the text with an option exceeds the model's context. Raises
+    TrainingError if there is not enough memory.
     """
     if not options or not all(option.strip() for option in options):
         raise ValueError(f"options={list(options)!r}: expected at least one text, and no empty text")
@@ -309,8 +317,8 @@ def choose(lm: LanguageModel, text: str, options: Sequence[str]) -> tuple[int, l
 def accuracy(lm: LanguageModel, questions: Sequence[dict[str, Any]]) -> float:
     """Return the share of multiple-choice questions that `choose` answers correctly.
 
-    A question is a dict of ``question`` (text), ``options`` (texts) and ``answer`` (index of the correct option, from 0). The
-    prompt is ``Question: ...``, a line break and ``Answer:``.
+    A question is a dict with the keys ``question`` (text), ``options`` (texts) and ``answer`` (index of the correct option, from
+    0). The prompt consists of ``Question: ...``, a line break and ``Answer:``.
     """
     if not questions:
         raise ValueError("there are no questions; expected at least one")

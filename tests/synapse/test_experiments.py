@@ -172,7 +172,7 @@ def test_one_run_decides_no_claim(claim, seeds):
         ("train", {"rule": "float"}, "rule='float': expected a rule that pulses devices"),
         ("currents", {"rule": "float"}, "rule='float'"),
         ("levels", {"device": "EcRAM"}, "device='EcRAM': this device has its own number of levels"),
-        ("nonlinearity", {"device": "EcRAM"}, "device=EcRAM: the experiment itself runs several values of device"),
+        ("nonlinearity", {"device": "EcRAM"}, "device=EcRAM: the experiment itself sets device to several values"),
         ("factors", {"device": "Ag:a-Si"}, "device=Ag:a-Si"),
         ("schemes", {"rule": "float"}, "rule='float': expected a rule that pulses devices"),
         ("train", {"rival": "uni"}, "rival='uni': this is also the scheme"),

@@ -1,7 +1,8 @@
 """RTN, GPTQ, GPTAQ, ResComp and the exact target as one loop over columns with three scalars. Read this module first.
 
-H ``(in, in)`` is the Hessian and D ``(in, in)`` the cross statistics of `layer_statistics`; lam is the damping. U is the upper
-triangular matrix with ``(H + lam I)^-1 = U'U``, and ``P = striu(D U') U``, in which striu is the strictly upper triangular part.
+H ``(in, in)`` is the Hessian and D ``(in, in)`` the cross statistics of `layer_statistics`. lam is the damping times the mean of
+the diagonal of H. U is the upper triangular matrix with ``(H + lam I)^-1 = U'U``, and U' is its transpose. The matrix P is
+``striu(D U') U``, and striu takes the strictly upper triangular part.
 The loop quantizes the columns of the weight W ``(out, in)`` one after another. In step q, w is column q with the compensation of
 all earlier columns, w^ is the rounded w, and w0 is the original column q. F is the set of columns after q, which are still free.
 Rounding to nearest (RTN) leaves F unchanged. All other methods compensate with the same update::
@@ -17,8 +18,8 @@ They differ in the scalars a, b_x and b_dx:
   needs no matrix product of its own, since ``P2 = P + I - diag(U)^-1 U`` (step 5 of the notebook 02-inside).
 - FOEM has the same error term as ``gptq+rescomp``.
 - ``exact`` first shifts the weight to ``W + rho W D (H + lam I)^-1``, and then runs GPTQ. This minimises ``||QX - W0 Xref||``
-  column by column. Q is the quantized weight, W0 the original weight, X the input of the layer in the model whose earlier layers
-  are quantized, and Xref its input in the original model.
+  column by column. Q is the quantized weight and W0 the original weight. X is the input of the layer in the model whose earlier
+  layers are quantized, and Xref is the input of the layer in the original model.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from workbench.quantization.grids import fit_grid
 
 
 def column_loop(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig) -> Tensor:
-    """Return the quantized weight ``(out, in)`` in the dtype of `weight`. This function is slow; use `fast_solver` instead.
+    """Return the quantized weight ``(out, in)`` in the dtype of `weight`. This loop is slow; `fast_solver` is not.
 
-    Columns are quantized in their original order. The grid of a group is fitted when its first column is reached.
+    Columns are quantized in their original order. The grid of a group is fitted when the first column of the group is reached.
 
     Args:
         weight: the weight ``(out, in)``, preferably in float64.

@@ -13,8 +13,8 @@ Method = Literal["rtn", "gptq", "gptq+rescomp", "foem", "gptaq", "gptaq+rescomp"
 METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 MEANINGS = {
     "rtn": "rounds each weight to its nearest level, without compensation",
-    "gptq": "rounds column after column, and changes the free columns so that the output changes little",
-    "gptq+rescomp": "GPTQ that also corrects the second residual r2, the effect of the weights that were already changed",
+    "gptq": "rounds one column after another, and adjusts the remaining columns to keep the output nearly the same",
+    "gptq+rescomp": "GPTQ that also corrects the second residual r2, the effect of changes already made to this layer's weights",
     "foem": "the same as gptq+rescomp",
     "gptaq": "GPTQ that also corrects the first residual r1, the effect of the quantized layers before this one",
     "gptaq+rescomp": "GPTQ that corrects both residuals",
@@ -32,7 +32,7 @@ def _damped(config: Any) -> bool:
     return config.method != "rtn" or (_upstream(config) and config.upstream_damping is None)
 
 
-ROUNDS = "rounding to nearest (rtn) compensates no errors"
+ROUNDS = "rounding to nearest (rtn) does not compensate for errors"
 COMPENSATES = (lambda c: c.method != "rtn", ROUNDS)
 
 
@@ -63,7 +63,7 @@ class GridConfig(Config):
     grid: Literal["quarot", "ist"] = knob(
         "quarot",
         "grid convention",
-        "The convention for symmetric grids: that of QuaRot and GPTAQ (quarot), or that of IST-DASLab's GPTQ (ist).",
+        "The convention for symmetric grids. quarot: as in QuaRot and GPTAQ. ist: as in the GPTQ program of IST-DASLab.",
         when=(lambda c: c.symmetric, "there is only one convention for asymmetric grids"),
     )
     clip_search: bool = knob(
@@ -81,14 +81,14 @@ class SolverConfig(GridConfig):
     method: Method = knob(
         "gptaq+rescomp",
         "method",
-        "How rounding errors are compensated.\n" + "\n".join(f"{name}: {said}." for name, said in MEANINGS.items()),
+        "The method that compensates for rounding errors.\n" + "\n".join(f"{name}: {said}." for name, said in MEANINGS.items()),
         essential=True,
     )
     damping: float = knob(
         0.01,
         "damping",
-        "The number that is added to the diagonal of the Hessian, as a fraction of its mean. More damping makes the compensation "
-        "more stable, but weaker.",
+        "The number that is added to the diagonal of the Hessian, as a fraction of the mean of the diagonal. More damping makes "
+        "the compensation more stable, but weaker.",
         low=0.0,
         high=1.0,
         log=True,
@@ -97,81 +97,81 @@ class SolverConfig(GridConfig):
     act_order: bool = knob(
         False,
         "activation order",
-        "Quantize the columns with the largest mean squared inputs first. Off: columns are quantized in their own order.",
+        "Quantize the columns with the largest mean squared inputs first. Off: keep the original order of the columns.",
         when=(lambda c: c.method != "rtn" or _upstream(c), ROUNDS),
     )
     static_groups: bool = knob(
         False,
         "static groups",
-        "Fit the grids of all groups before the first column is quantized, with groups in the original column order. Off: the "
-        "grid of a group is fitted when its first column is reached.",
+        "Fit the grids of all groups before the first column is quantized, with groups in the original column order. Off: fit "
+        "the grid of a group when the first column of the group is reached.",
         when=(
             lambda c: c.group_size is not None and c.method != "rtn",
-            "without groups, or with rounding to nearest, it changes nothing",
+            "without groups, or with rounding to nearest, static groups change nothing",
         ),
     )
     block_size: int = knob(
         128,
         "block size",
-        "The number of columns that are quantized before all later columns are updated (lazy update). In the published form, the "
-        "result depends on it.",
+        "The number of columns that are quantized before all later columns are updated (lazy update). In the published programs, "
+        "the result depends on the block size.",
         low=1,
         high=65536,
         choices=(1, 16, 32, 64, 128, 256),
         when=(
             lambda c: c.compat == "published" and c.method != "rtn",
-            "in our implementation, and with rounding to nearest, it changes only the speed",
+            "in our implementation, and with rounding to nearest, the block size changes only the speed",
         ),
     )
     alpha: float = knob(
         0.25,
         "strength of r1",
-        "alpha: the fraction of r1, the output error from the quantized layers before this one, that is compensated (GPTAQ). 0 "
-        "compensates nothing of it, 1 all of it.",
+        "alpha: the fraction of r1 that GPTAQ corrects. r1 is the output error that comes from the quantized layers before this "
+        "one. 0 corrects nothing, 1 corrects all of r1.",
         low=0.0,
         high=1.0,
         step=0.05,
         essential=True,
         when=(
             lambda c: c.method.startswith("gptaq") and getattr(c, "upstream", "") != "none",
-            "only GPTAQ has this term, and only if the two streams differ",
+            "only GPTAQ corrects r1, and r1 is 0 unless earlier layers are quantized",
         ),
     )
     beta: float = knob(
         0.25,
         "strength of r2",
-        "beta: the fraction of r2, the compensation-aware error, that is compensated (ResComp). r2 is (W0 - W) Xref with the "
-        "original weight W0, the current weight W and the full-precision input Xref. 0 compensates nothing of it, 1 all of it.",
+        "beta: the fraction of r2 that ResComp corrects. r2, the compensation-aware error, is (W0 - W) Xref with the original "
+        "weight W0, the current weight W and the full-precision input Xref. 0 corrects nothing, 1 corrects all of r2.",
         low=0.0,
         high=1.0,
         step=0.05,
         essential=True,
-        when=(lambda c: c.method in REPAYS_R2, "only ResComp (and FOEM) has this term"),
+        when=(lambda c: c.method in REPAYS_R2, "only ResComp and FOEM correct r2"),
     )
     rho: float = knob(
         1.0,
         "shift to the target",
-        "How far the method exact shifts the weights towards the full-precision target before it quantizes them. 0: not at all "
-        "(as GPTQ), 1: fully.",
+        "How far the method exact shifts the weights towards the full-precision target before it quantizes them. 0: no shift, as "
+        "in GPTQ. 1: the full shift.",
         low=0.0,
         high=1.0,
         step=0.05,
         when=(
             lambda c: c.method == "exact" and getattr(c, "upstream", "") != "none",
-            "only the method exact shifts the weights, and only if the two streams differ",
+            "only the method exact shifts the weights, and only if earlier layers are quantized",
         ),
     )
     r2_part: Literal["full", "x", "dx"] = knob(
         "full",
         "part of r2",
-        "The part of r2 that is compensated: all of it (full), its X part (W0 - W) X (x), or its dX part (W0 - W) (Xref - X) "
-        "(dx). X is the quantized input of the layer, Xref the full-precision input.",
-        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is compensated"),
+        "The part of r2 that is corrected. full: all of it, (W0 - W) Xref. x: only (W0 - W) X. dx: only (W0 - W) (Xref - X). X "
+        "is the input of the layer after earlier layers were quantized, and Xref is its full-precision input.",
+        when=(lambda c: c.method in REPAYS_R2 and c.beta > 0, "no part of r2 is corrected"),
     )
     compat: Literal["clean", "published"] = knob(
         "clean",
-        "form of the program",
-        "The equations of the papers (clean), or the published programs with their deviations from the papers (published).",
+        "implementation",
+        "clean: the equations of the papers. published: the published programs, including their deviations from the papers.",
         when=COMPENSATES,
     )
 
@@ -185,8 +185,8 @@ class SolverConfig(GridConfig):
         group, block = self.group_size, self.block_size
         if self.compat == "published" and group and group % block and block % group:
             raise ValueError(
-                f"group_size={group}, block_size={block}: expected one to divide the other with compat='published', since "
-                "the grids would otherwise depend on where blocks end; change block_size, or use compat='clean'"
+                f"group_size={group}, block_size={block}: expected that one is a multiple of the other, since with "
+                "compat='published' the grids depend on where blocks end; change block_size, or use compat='clean'"
             )
         return self
 

@@ -3,8 +3,8 @@
 The module `column_loop` explains the methods; read it first. This solver differs from `column_loop` in these points:
 
 - Weights are stored transposed, ``(in, out)``, so that each column is contiguous. `act_order` permutes the columns.
-- U is computed by one Cholesky factorisation of the reversed Hessian. The inverse of the Hessian is not computed
-  (`statistics.factor_hessian`).
+- U is computed by one Cholesky factorisation of the Hessian with its rows and columns in reverse order. The inverse of the
+  Hessian is not computed (`statistics.factor_hessian`).
 - Updates are lazy. Each block is halved repeatedly, and a column updates only the later columns of the smallest part that
   contains it. When the first half of a part is quantized, one matrix product updates the second half. When a block is quantized,
   one matrix product updates all later columns. Apart from floating-point rounding, neither the halving nor `block_size` changes
@@ -76,7 +76,7 @@ class LayerSolver:
         self.permutation = torch.arange(columns, device=weight.device)
         self.group_size = min(config.group_size or columns, columns)
         self._ordered = False  # whether the columns are permuted
-        # a single group per row is always fitted before the first column is quantized
+        # if each row has a single group, the grid is always fitted before the first column is quantized
         self._static = config.static_groups or self.group_size == columns
         if config.bits < 16:
             self._prepare(weight, hessian, cross)
@@ -94,7 +94,7 @@ class LayerSolver:
             cross = None if cross is None else cross[order][:, order]
         largest, least = live.abs().amax(0), self._floor or least_range(dtype)
         if tiny := int(((largest > 0) & (largest < least)).sum()):
-            self.notes.append(f"{tiny} output rows have only weights below {least:.2g} in absolute value; they are set to 0")
+            self.notes.append(f"{tiny} output rows are set to 0, since all their weights are below {least:.2g} in absolute value")
         self._rows = None if self.method == "rtn" else self._factor(live, hessian, cross)
         # number of rows of `_rows` for each column: 1 (from U), or 2 (from U and P)
         self._width = 1 if self._rows is None else len(self._rows) // len(live)
@@ -114,10 +114,10 @@ class LayerSolver:
             return hessian, cross
         if dead.all():
             self.method = "rtn"
-            self.notes.append("all inputs of this layer are zero (so is its Hessian); the layer is rounded to nearest instead")
+            self.notes.append("all inputs of this layer are zero, so its Hessian is zero; the layer is rounded to nearest")
             return hessian, cross
         self.notes.append(
-            f"{int(dead.sum())} dead input columns (zero on the diagonal of the Hessian); their weights are set to 0"
+            f"{int(dead.sum())} input columns are dead (zero on the diagonal of the Hessian); their weights are set to 0"
         )
         live[dead] = 0
         hessian = hessian.clone()
@@ -127,16 +127,17 @@ class LayerSolver:
     def _dead_diagonal(self, live: Tensor) -> float:
         """Return the value that replaces the zero diagonal entries of dead columns.
 
-        This value is the mean of the other entries. So dead columns do not change the mean of the diagonal, which determines the
-        damping.
+        This value is the mean of the other entries. So dead columns do not change the mean of the diagonal, to which the damping
+        is proportional.
         """
         return live.mean().item()
 
     def _factor(self, live: Tensor, hessian: Tensor, cross: Tensor | None) -> Tensor | None:
         """Return the rows that distribute the errors of the columns, or None if the layer is rounded to nearest.
 
-        The result has the shape ``(in, in)`` and the rows U[q] / U[q, q], or the shape ``(2 in, in)`` and, for each q, the rows
-        U[q] / U[q, q] and -P[q]. So one matrix product applies both terms. If the method is exact, `live` is shifted in place.
+        If only the term of U is needed, the result ``(in, in)`` has the rows U[q] / U[q, q]. If the term of P is needed too, the
+        result ``(2 in, in)`` has two rows for each q, U[q] / U[q, q] and -P[q], so one matrix product applies both terms. If the
+        method is exact, `live` is shifted in place.
         """
         factor = factor_hessian(hessian, self.config.damping)
         if factor is None:
@@ -171,8 +172,8 @@ class LayerSolver:
     def _block_end(self, low: int, n: int) -> int:
         """Return the end of the block that starts at `low`.
 
-        If the grids are not fitted before the first column is quantized, blocks are aligned with groups. So all columns of a
-        group have been updated when the grid of the group is fitted.
+        If grids are not fitted before the first column is quantized, blocks are aligned with groups. So all columns of a group
+        have been updated when the grid of the group is fitted.
         """
         block, group = self.config.block_size, self.group_size
         if self._static:
@@ -231,10 +232,10 @@ class LayerSolver:
         self._send(j, j + 1, start, j + 1, high)
 
     def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
-        """Store the errors of column `j` that are multiplied by the rows of U and P, from the index `at` on.
+        """Store the errors of column `j` in `_sent`, from the index `at` on. Later, rows of U and P are multiplied by them.
 
-        The first error is ``(w - w^) + b_x (w0 - w)``, for the row of U. The second one, if any, is ``a w + b_dx (w0 - w)``, for
-        the row of P.
+        The first error, ``(w - w^) + b_x (w0 - w)``, belongs to the row of U. If the term of P is used, the second error,
+        ``a w + b_dx (w0 - w)``, belongs to the row of P.
         """
         alpha, beta_x, beta_dx = self._strengths
         if beta_x:
@@ -265,7 +266,7 @@ class LayerSolver:
         return torch.empty_like(columns).index_copy_(0, self.permutation, columns)
 
     def current(self) -> Tensor:
-        """Return the current weight ``(out, in)``: quantized columns are rounded, and the others are compensated."""
+        """Return the current weight ``(out, in)``. Quantized columns are rounded, and the others include the updates so far."""
         return torch.clone(self._unpermuted(self._live).T, memory_format=torch.contiguous_format)
 
     def trace(self) -> Trace:
@@ -305,13 +306,13 @@ class LayerSolver:
 def _check(weight: Tensor, hessian: Tensor, cross: Tensor | None) -> None:
     """Raise ValueError if a tensor has a wrong shape or dtype, or a value that is not finite."""
     if weight.ndim != 2 or 0 in weight.shape:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (out, in), both at least 1")
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected (out, in) with out and in at least 1")
     square = (weight.shape[1],) * 2
     for name, matrix in (("hessian", hessian), ("cross", cross)):
         if matrix is not None and tuple(matrix.shape) != square:
             raise ValueError(
-                f"{name} has shape {tuple(matrix.shape)}; expected {square}, the second moments of the inputs of a "
-                f"weight of shape {tuple(weight.shape)} (out, in): use layer_statistics on this layer's inputs"
+                f"{name} has shape {tuple(matrix.shape)}; expected {square} for a weight of shape "
+                f"{tuple(weight.shape)} (out, in): compute it with layer_statistics from this layer's inputs"
             )
     for name, matrix in (("weight", weight), ("hessian", hessian), ("cross", cross)):
         if matrix is not None:

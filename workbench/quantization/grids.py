@@ -1,7 +1,7 @@
 """Quantization grids: the values (levels) that the weights of a group can take.
 
-The level of a code is ``scale * (code - zero)``. Three conventions are in use. They differ strongly at 2 bits, so they are
-distinguished by name. b is the number of bits. lo and hi are the lowest and the highest of the weights and 0:
+The level of a code is ``scale * (code - zero)``. Three conventions are in use. They differ strongly at 2 bits, so each has a
+name. b is the number of bits. lo is the minimum of 0 and all weights w of the group, and hi is the maximum:
 
 ========  ==========================================  =============================================
 name      codes (used by)                             scale, zero
@@ -24,7 +24,7 @@ from torch import Tensor
 
 # the clipping search multiplies the range by p = 1.00, 0.99, .. 0.21 and minimises |q - w|^2.4 (option mse of the GPTQ programs)
 CLIP_STEPS, CLIP_GRID, CLIP_NORM = 80, 100, 2.4
-# lower bound on a group's range in the published programs; it is absolute, so their codes depend on the unit of the weights
+# lower bound on a group's range in the published programs; since it is absolute, the codes depend on the unit of the weights
 PUBLISHED_FLOOR = 1e-5
 
 
@@ -41,7 +41,7 @@ class Grid(NamedTuple):
     centred: bool  # whether `zero` is 0 in every row, so that it need not be added
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """Return the level nearest to each entry of `weight` ``(..., out)``. Ties are rounded to the even code."""
+        """Return the level nearest to each entry of `weight` ``(..., out)``. Ties go to the even multiple of `scale`."""
         codes = torch.div(weight, self.scale).round_()
         if self.centred:
             return codes.clamp_(self.low, self.high).mul_(self.scale)
@@ -70,9 +70,9 @@ def fit_grid(
     """Fit the grid of one group of columns, `weight` ``(in, out)``, with one scale for each output channel.
 
     If `clip_search` is true, smaller ranges are tried too: the full range times p = 0.99, 0.98, .. 0.21. For each output, the
-    first p with the least sum of ``|q - w|^2.4`` is used (option ``mse`` of the GPTQ programs). The scale is proportional to the
-    weights, so the codes do not depend on the unit of the weights. `floor` is a lower bound on the range, as in the published
-    programs (0 means no bound).
+    first p with the least sum of ``|q - w|^2.4`` is used (option ``mse`` of the GPTQ programs). `floor` is a lower bound on the
+    range, as in the published programs (0 means no bound). Without this bound, the scale is proportional to the weights, so the
+    codes do not depend on the unit of the weights.
     """
     low, high = code_range(bits, symmetric, grid)
     bottom, top = weight.amin(0).clamp_(max=0), weight.amax(0).clamp_(min=0)
@@ -119,7 +119,7 @@ def _grid_of(bottom: Tensor, top: Tensor, low: int, high: int, symmetric: bool, 
 
 
 def _at_least(range_: Tensor, floor: float) -> Tensor:
-    """Return the ranges, raised to at least `floor`. If `floor` is 0, ranges near 0 are replaced by `PUBLISHED_FLOOR`."""
+    """Return each range, or `floor` if the range is smaller. If `floor` is 0, `PUBLISHED_FLOOR` replaces ranges near 0."""
     if floor:
         return range_.clamp(min=floor)
     return range_.masked_fill(range_ < least_range(range_.dtype), PUBLISHED_FLOOR)

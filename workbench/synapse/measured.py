@@ -219,8 +219,9 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
             f"{path}: row {len(at) + 2}, column 'pulse': the cell is empty; expected the pulse number of each {name} value"
         )
     at = at[:count]
-    if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] > MOST:
-        row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
+    wrong = np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)) | (at > MOST)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
             f"{path}: row {row + 2}, column 'pulse' ({name}): expected increasing whole numbers, and at most {MOST} pulses"
         )

@@ -43,7 +43,7 @@ def _looks(config: TrainConfig) -> int:
 
 @experiment(
     "continual/train",
-    version=1,
+    version=2,
     inputs=inputs,
     figure=figures.draw_train,
     story=stories.tell_train,
@@ -76,7 +76,7 @@ def _look(learner: Learner, number: int) -> Record:
     return {
         "step": step,
         "of": learner.steps,
-        "task": number,
+        "task": seen - 1,
         "names": [task.name for task in tasks],
         "accuracies": accuracies,
         "mean": accuracies[:seen].mean(),  # over the tasks whose training has begun

@@ -20,11 +20,11 @@ def tell_train(records: Sequence[Record], config: Any, pinned: Pins = ()) -> str
     if not last["step"]:
         return "Training has not started yet, so the accuracy on every task is at chance level."
     task, accuracies = last["task"], [100 * a for a in last["accuracies"]]
-    told = (
-        f"After step {last['step']:,}, in task {task + 1} ({task_name(config.stream, last['names'][task])}), "
-        f"the test accuracy is {accuracies[task]:.1f} % on this task"
-    )
-    if task and last["matrix"]:
+    told = f"After step {last['step']:,}, in task {task + 1} ({task_name(config.stream, last['names'][task])}), "
+    told += f"the test accuracy is {accuracies[task]:.1f} % on this task"
+    if config.method == "joint":
+        told = f"After step {last['step']:,} on all tasks together, the mean test accuracy is {100 * last['mean']:.1f} %"
+    elif task and last["matrix"]:
         then = 100 * last["matrix"][0][0]
         told += f" and {accuracies[0]:.1f} % on task 1 ({then:.1f} % when task 1 ended)"
     if "gauge" in last:

@@ -30,8 +30,8 @@ def _ratio(records: list[Record], base: str, other: str, unit: str, **where: obj
 def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
     """Return a function that checks whether methods have a lower held-out error than their base methods.
 
-    The function checks this at each number of bits. Each of the `pairs` holds the labels of a base method and of the method that
-    is compared with it. `unit` has the same meaning as in `_ratio`.
+    The function checks this at each number of bits. Each of the `pairs` holds two labels: that of a base method, and that of the
+    method that is compared with it. `unit` has the same meaning as in `_ratio`.
     """
 
     def check(records: list[Record]) -> Verdict:
@@ -48,7 +48,7 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
 
 
 def _everywhere(*pairs: tuple[str, str]) -> Check:
-    """Return a function that makes the check of `_lowers` at each number of bits and each group size.
+    """Return a function that makes the check of `_lowers` at each setting, that is, a number of bits and a group size.
 
     The intervals are over calibration samples.
     """
@@ -61,7 +61,7 @@ def _everywhere(*pairs: tuple[str, str]) -> Check:
             states = [finding.state for finding in each]
             lowest, highest = (f(finding.found.mean for finding in each) for f in (min, max))
             counts = ", ".join(f"{word} in {states.count(state)}" for state, word in STATES.items())
-            parts.append(f"{other} relative to {base}: {lowest:.3f} to {highest:.3f}, {counts} of {len(each)} settings")
+            parts.append(f"{other} relative to {base}: {lowest:.3f} to {highest:.3f} in {len(each)} settings ({counts})")
             found += each
         return verdict(*found, measured="held-out error of " + "; ".join(parts))
 
@@ -72,13 +72,13 @@ STATES = {"holds": "significantly lower", "fails": "significantly higher", "open
 
 
 def _needs_no_strength(records: list[Record]) -> Verdict:
-    """Check that the held-out error is lower with both terms at full strength than without them."""
+    """Check that the held-out error is lower with both terms at full strength than without both terms."""
     full, none = (HELD_OUT.scores(records, alpha=a, beta=a) for a in (1.0, 0.0))
     means = pd.DataFrame(judging_rows(records)).groupby(["alpha", "beta"])["held_out"].mean()
     alpha, beta = means.idxmin()
     text = (
-        f"held-out error: lowest at alpha {alpha:g}, beta {beta:g} ({100 * means.min():.1f} %); {none.mean():.1f} % without "
-        "terms (GPTQ); change with both strengths 1, in points:"
+        f"the held-out error is lowest at alpha {alpha:g}, beta {beta:g} ({100 * means.min():.1f} %). Without both terms (GPTQ), "
+        f"it is {none.mean():.1f} %. With both strengths 1, it changes in percentage points by"
     )
     return verdict(Finding(text, interval(full - none), high=0))
 
@@ -94,14 +94,14 @@ def _dx_part(records: list[Record]) -> Verdict:
         nearer = interval(((dx - full).abs() - (x - full).abs()) / base, "layer")
         text = f"{bits} bits: distance from the original weights with r2, relative to GPTAQ:"
         findings.append(Finding(text, interval(full / base, "layer"), high=1))
-        findings.append(Finding("the X part alone comes closer to this than the dX part alone by", nearer, low=0))
+        findings.append(Finding("the X part alone comes closer to that distance than the dX part alone, by", nearer, low=0))
     return verdict(*findings)
 
 
 def _block_size(records: list[Record]) -> Verdict:
     changed = pd.DataFrame(records).groupby("compat")["codes_changed"].max()
     ours = f"{100 * changed['clean']:.0f} % in our implementation"
-    text = f"share of codes that depend on the block size: {ours}; in the published program, in %:"
+    text = f"share of codes that depend on the block size: {ours}; in the published program (in %):"
     return verdict(Finding(text, exactly(round(100 * changed["published"], 1)), high=0.05))
 
 
@@ -142,14 +142,15 @@ declare(
     ),
     Claim(
         "rescomp-bits",
-        "On single layers (here block 2 o_proj), r2 lowers the output error at all numbers of bits and group sizes",
+        "On single layers (here, o_proj of block 2), r2 lowers the output error at each number of bits and each group size",
         "ResComp, tables 1 and 2",
         "W3 perplexity 6.53 -> 6.25", "quantization/bits-groups",
         _everywhere(("gptq", "gptq+rescomp"), ("gptaq", "gptaq+rescomp")),
     ),
     Claim(
         "no-strength",
-        "On single layers (here one), r1 and r2 need no strengths as hyperparameters: full strength lowers the output error",
+        "On single layers (here, one layer), r1 and r2 need no strengths as hyperparameters: full strength lowers the output "
+        "error",
         "ResComp, sec. 3",
         "formulas without strengths (the program uses 0.25 for both)", "quantization/strengths", _needs_no_strength,
     ),
@@ -171,10 +172,10 @@ declare(
     Claim(
         "memory", "The term r2 needs a second matrix: peak memory +4 % for 7B parameters, +9 % for 70B", "ResComp, table 5",
         "19.8 -> 20.6 GB, 63.7 -> 69.5 GB", "",
-        undecidable("needs the models of the paper; but P2 = P + I - diag(U)^-1 U needs no matrix of its own (02-inside)"),
+        undecidable("needs the models of the paper. P2 = P + I - diag(U)^-1 U, so P2 needs no matrix of its own (02-inside)"),
     ),
     Claim(
-        "perplexity", "Lower perplexity and higher zero-shot accuracy of whole models", "ResComp, tables 1 to 3",
+        "perplexity", "On whole models, r2 lowers perplexity and raises zero-shot accuracy", "ResComp, tables 1 to 3",
         "Llama-2-7B W3: 6.53 -> 6.25", "", undecidable("needs whole models, which this workbench cannot quantize yet"),
     ),
 )  # fmt: skip
