@@ -65,7 +65,7 @@ class ImperfectionConfig(Config):
         low=0.0,
         high=1.0,
         step=0.05,
-        when=(lambda c: c.spreads() or c.stuck > 0 or _own_noise(c), "all devices are equal"),
+        when=(lambda c: c.spreads() or _own_noise(c), "all devices are equal"),
     )
     asymmetry: float = knob(
         0.0,

@@ -141,7 +141,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     record = records[-1]
     pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
     count = len(record["refreshed"])
-    kept = f", refreshed {count} times" if count else ""
+    kept = f", refreshed {count} time{'s' * (count > 1)}" if count else ""
     heading(
         fig,
         f"Mean distance from the ideal weight over {pulses[-1]} pulses: {astray(record):.2f}",
@@ -170,13 +170,13 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight g⁺ − g⁻")
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight g⁺ − g_ref" if single else "Weight g⁺ − g⁻")
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
     plane.plot(record["plus"][since:], record["minus"][since:], color=INK, linewidth=1.1)
     plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
-    pair_plane(plane, "Path (dot: now)")
+    pair_plane(plane, "Path (dot: now)", "g_ref" if single else "g⁻")
 
 
 def astray(record: Record) -> float:
@@ -184,10 +184,10 @@ def astray(record: Record) -> float:
     return float(np.abs(np.subtract(record["weight"], record["ideal"])).mean())
 
 
-def pair_plane(axes: Axes, title: str) -> None:
+def pair_plane(axes: Axes, title: str, second: str = "g⁻") -> None:
     """Set up the plane of the two conductances of a pair, and draw the line of weight 0."""
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=":")
-    axes.set(title=title, xlabel="g⁺", ylabel="g⁻", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set(title=title, xlabel="g⁺", ylabel=second, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xticks=(0, 1), yticks=(0, 1))
     for said, x, y, side in (("weight < 0", 0.03, 0.9, "left"), ("weight > 0", 0.97, 0.04, "right")):
         axes.text(x, y, said, ha=side, color=FAINT, fontsize=8, bbox=BEHIND)
