@@ -19,7 +19,7 @@ from workbench.knobs import Config
 from workbench.live import Pins
 
 HERE = pathlib.Path(__file__).parent
-SHARE, EVERY = 0.1, 0.25  # largest share of the time that is spent on drawing; shortest pause in seconds
+SHARE, EVERY = 0.1, 0.25  # largest share of the time spent on drawing; shortest pause between pictures in seconds
 
 
 class Drawing:
@@ -62,11 +62,11 @@ class Drawing:
     def place(self, records: Sequence[Record]) -> str:
         """Return a text with the position of the last record in the run, such as its step."""
         place = self.experiment.place
-        return place(records[-1]) if place else f"{len(records):,} row{'s' * (len(records) != 1)}"
+        return place(records[-1]) if place else f"{len(records):,} record{'s' * (len(records) != 1)}"
 
 
 class Picture(anywidget.AnyWidget):
-    """A widget that shows a picture with a text above it. Its MIME bundle holds a PNG for readers without a kernel."""
+    """A widget that shows a picture with a text above. Its MIME bundle holds a PNG for readers without a kernel."""
 
     _esm = HERE / "panel.js"
     _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
