@@ -51,7 +51,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.samples:
-            raise ValueError(f"batch size {self.size} for {self.samples} samples: expected at least 1 and at most all samples")
+            raise ValueError(f"batch size {self.size} for {self.samples} samples: expected a size from 1 to {self.samples}")
 
     def __len__(self) -> int:
         """Return the number of steps in one pass."""
@@ -114,7 +114,7 @@ class Training:
                 torch.set_rng_state(before)
 
     def check(self, what: str, value: float) -> None:
-        """Raise TrainingError if `value`, a number of the current step that `what` names, is not finite.
+        """Raise TrainingError if `value` is not finite. `what` is the name of this value in the message, such as "loss".
 
         Call this before the weights change.
         """
@@ -207,7 +207,7 @@ def drawn(seed: int) -> Iterator[None]:
 
 
 def mixed(seed: int, number: int) -> int:
-    """Combine two numbers into one seed by the finalizer of splitmix64, so that neighbouring numbers give unrelated seeds."""
+    """Combine two numbers into one seed with the finalizer of splitmix64, so that neighbouring numbers give unrelated seeds."""
     bits = (seed * 0x9E3779B97F4A7C15 + number + 1) & (1 << 64) - 1
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ bits >> shift) * factor & (1 << 64) - 1

@@ -1,4 +1,4 @@
-"""Verdicts: whether a claim holds, decided by confidence intervals, and Holm's correction for the number of claims."""
+"""Decide by confidence intervals whether claims hold, and apply Holm's correction for the number of claims."""
 
 from __future__ import annotations
 

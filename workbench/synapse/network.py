@@ -50,8 +50,8 @@ class Perceptron(nn.Module):
         for layer in self.layers:
             if not layer.unit > 0:
                 raise ValueError(
-                    f"scheme={self.config.scheme!r}: this device has no step at the conductances that this scheme uses (LTP "
-                    "and LTD do not overlap there); use curves that share a part of the range, or set scheme='uni'"
+                    f"scheme={self.config.scheme!r}: this device has no step at the conductances that this scheme uses (its "
+                    "LTP and LTD curves do not overlap there); use curves that share a part of the range, or set scheme='uni'"
                 )
             worst = self.config.rate / layer.unit
             if self.config.rule != "single" and worst > layer.device_law.levels:

@@ -79,7 +79,7 @@ class Table(Device):
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Interpolate `values`, which are given at `knots`, linearly at `x`. Returns the results and the slopes.
+    """Interpolate linearly at `x` between the `values` at `knots`. Returns the results and the slopes.
 
     Outside the range of `knots` the result is constant, with slope 0. The computation is in float64, so that knots that
     are close together remain distinct.

@@ -32,7 +32,7 @@ def order_of(config: SynapseConfig, available: int) -> Tensor:
 
 
 def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:
-    """Return the untrained network of a config."""
+    """Return the untrained network that a config describes."""
     inputs = digits_of(config).x.shape[1]
     return Perceptron([inputs, *config.hidden, 10], config, dtype)
 

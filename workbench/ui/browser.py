@@ -111,7 +111,7 @@ class RunBrowser(w.VBox):
         return panel
 
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
-        """Plot `number`, a column of the last record of each run, against the knob `along`; see `draw`."""
+        """Plot the value `number` in the last record of each run against the knob `along`; see `draw`."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
         self.show(message=f"{number} of {len(found)} runs against {along}", svg=pictures.markup(draw(found, number, along)))
 
@@ -179,7 +179,7 @@ def _cell(value: Any) -> Any:
 
 
 def draw(found: Sequence[Kept], number: str, along: str) -> Any:
-    """Plot `number`, a column of the last record of each run, against the knob `along`.
+    """Plot the value `number` in the last record of each run against the knob `along`.
 
     A line joins the runs that have the same values of all other knobs.
     """

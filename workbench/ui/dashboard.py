@@ -20,7 +20,7 @@ POLICY = f"default-src {OWN}; connect-src 'self' ws: wss:; frame-ancestors 'self
 
 
 def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict]:
-    """Return Voila's configuration: it listens on the loopback address, asks for a token, and runs the notebook in advance."""
+    """Return Voila's configuration. Voila listens on the loopback address, asks for a token, and runs the notebook in advance."""
     server = {"ip": HOST, "port": port, "port_retries": 0, "token": token, "open_browser": browser}
     headers = {"Content-Security-Policy": POLICY}
     return {

@@ -72,7 +72,7 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
             point = config.replace(**dict(zip(lattice, values, strict=True)))
             frames.append({**made.add(panel.drawing, runs.preview(experiment, point), point), "place": ""})
         view = {"idle": {}}
-        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
+        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} knob settings")
         if len(done) <= LARGEST:
             return done
         if over:
@@ -162,7 +162,7 @@ def _settings(config: Config, moving: Mapping[str, Any]) -> str:
     fixed = {name: value for name, value in config.changed().items() if name not in moving and name not in idle}
     return (
         ", ".join(f"{labels.get(name, name)} = {text_of(value)}" for name, value in fixed.items())
-        or "all settings at their defaults"
+        or "all knobs at their defaults"
     )
 
 

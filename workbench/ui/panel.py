@@ -85,7 +85,10 @@ class Panel(Running):
 
     @property
     def code(self) -> str:
-        """The Python call that repeats the run with the current knobs, and, if there is one, a program for another library."""
+        """The Python call that repeats the run with the current knobs.
+
+        If the experiment has a program that computes the same with another library, this program follows.
+        """
         knobs = "".join(f", {name}={value!r}" for name, value in self.config.changed().items())
         ours = f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
         other = self.experiment.code(self.config) if self.experiment.code else ""
@@ -182,7 +185,7 @@ class Panel(Running):
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def _settle(self, at: int) -> None:
-        """Make the rival run of question `at`, if it has one, then the run that it asks about, and judge the chosen answer."""
+        """Make the rival run of question `at`, if any, and the run of the question itself. Then judge the chosen answer."""
         question, self.pinned = self.experiment.questions[at], []
         config = self.first.replace(**question.knobs)
         if question.rival is not None:
@@ -296,7 +299,7 @@ class Panel(Running):
         self.tell(stale=stale)
 
     def knob_refused(self, error: Exception) -> None:
-        """Show an error beside the knob that the error names, if it names one."""
+        """If the error names a knob, show the error beside this knob."""
         line = str(error).strip().partition("\n")[0]
         if line.partition("=")[0] in self.knobs.values:
             self.knobs.errors = {**self.knobs.errors, line.partition("=")[0]: line}

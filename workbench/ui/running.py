@@ -132,7 +132,7 @@ class Running(Picture):
     # -- instant experiments ---------------------------------------------------------------------------------------------
 
     def want(self, config: Config) -> None:
-        """Compute and draw `config` in a thread. If several configs arrive meanwhile, only the last one is drawn."""
+        """Compute and draw `config` in a thread. If several configs arrive in the meantime, only the last one is drawn."""
         with self._lock:
             self._wanted = config
             if self._thread is None or not self._thread.is_alive():
@@ -175,12 +175,12 @@ class Running(Picture):
     # -- display ---------------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:
-        """Return the pinned runs other than the one shown, each with a label that lists the knobs in which it differs."""
+        """Return the pinned runs except the run shown. Each has a label that lists the knobs in which it differs from this run."""
         others = [(config, records) for config, records in self.pinned if records is not self.records]
         return [(differences(config, self.shown) or "pinned", records) for config, records in others]
 
     def draw(self, seq: int = 0) -> bool:
-        """Draw the current records, and return whether this worked. An error is shown as a message and does not end the run."""
+        """Draw the current records, and return True if this succeeds. An error is shown as a message and does not end the run."""
         pins = self.labelled_pins() if self.experiment.pins else []
         try:
             svg = self.drawing.markup(self.records, pins)
@@ -193,7 +193,7 @@ class Running(Picture):
             self.error = traceback.format_exc()
             self.say(
                 f"the picture could not be drawn ({type(error).__name__}: {error}): the records may be of another version. "
-                "The records are still here, and the button CSV saves them",
+                "The records are not lost: the button CSV saves them",
                 failed=True,
             )
             return False
@@ -207,7 +207,7 @@ class Running(Picture):
             self.offer_replay()
 
     def offer_replay(self) -> None:
-        """Prepare the pictures of the records shown for the time slider."""
+        """Prepare the pictures that the time slider shows, from the current records."""
         self.replay.end()
         if self.experiment.instant:
             return
