@@ -175,7 +175,7 @@ class Running(Picture):
     # -- display ---------------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:
-        """Return the pinned runs except the run shown. Each has a label that lists the knobs in which it differs from this run."""
+        """Return the pinned runs except the run shown. Each label lists the knobs in which a run differs from the run shown."""
         others = [(config, records) for config, records in self.pinned if records is not self.records]
         return [(differences(config, self.shown) or "pinned", records) for config, records in others]
 
@@ -193,7 +193,7 @@ class Running(Picture):
             self.error = traceback.format_exc()
             self.say(
                 f"the picture could not be drawn ({type(error).__name__}: {error}): the records may be of another version. "
-                "The records are not lost: the button CSV saves them",
+                "The records are kept, and the button CSV saves them",
                 failed=True,
             )
             return False
