@@ -223,7 +223,7 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
     if (np.diff(at) <= 0).any() or (at != np.rint(at)).any() or at[-1] > MOST:
         row = int(np.flatnonzero(np.insert(np.diff(at) <= 0, 0, False) | (at != np.rint(at)))[:1].sum())
         raise ValueError(
-            f"{path}: row {row + 2}, column 'pulse' ({name}): expected increasing whole numbers, and at most {MOST} pulses"
+            f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that increase row by row, at most {MOST}"
         )
     if not 0 <= at[0] <= at[1] - at[0]:
         raise ValueError(

@@ -10,8 +10,8 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-# The smallest steps and the smallest range of a device, as shares of the nominal values. Smaller drawn values are raised to these
-# limits, and `Laws.clamped` counts them.
+# The smallest step size and the smallest range of a device, as shares of their nominal values. Smaller drawn values are raised to
+# these limits, and `Laws.clamped` counts them.
 SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)
 MOST_ASYMMETRY = 0.95
 

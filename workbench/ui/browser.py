@@ -62,7 +62,7 @@ class RunBrowser(w.VBox):
         about = ["records", "seconds", "kB", "finished"]
         columns = [*knobs, *(n for n in numbers if n not in knobs), *about]
         if not one:
-            columns = ["experiment", *reversed(about), "changed knobs"]  # the widest column is the last one
+            columns = ["experiment", *reversed(about), "changed knobs"]  # the widest column is placed last
         size = sum(run.size for run in self.found) / 1e6
         self.table.view = {
             "experiments": names,

@@ -189,7 +189,7 @@ _PAGE = """<!doctype html>
 <body><h1 style="font-size:18px;margin:4px 0">{title}</h1><p style="margin:4px 0 10px">{summary}</p>
 <div id="wb-panel"></div>
 <noscript><p>{story}</p><img alt="{story}" src="data:image/png;base64,{png}"></noscript>
-<details style="margin-top:12px"><summary>Made with Workbench: the code of this picture</summary><pre>{code}</pre></details>
+<details style="margin-top:12px"><summary>Made with Workbench: Python code for this picture</summary><pre>{code}</pre></details>
 <script type="application/json" id="wb-data">{data}</script>
 <script type="module">{script}</script>
 </body></html>
