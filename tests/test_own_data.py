@@ -128,7 +128,7 @@ def test_every_fifth_pulse_may_start_at_five_and_other_numbers_are_refused(tmp_p
     for start in (7, 1000, -1):
         text = "".join(f"{k + start},{sides[0][k]:.9g},{sides[1][k]:.9g}\n" for k in range(0, 50, 5))
         path.write_text("pulse,ltp,ltd\n" + text)
-        with pytest.raises(ValueError, match=rf"row 2, column 'pulse' \(ltp\): {start}; expected 0 if .*, else at most 5"):
+        with pytest.raises(ValueError, match=rf"row 2, column 'pulse' \(ltp\): {start}; expected 0 if .*, and at most 5 if"):
             read_curve(path)
 
 

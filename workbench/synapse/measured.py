@@ -228,7 +228,7 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
     if not 0 <= at[0] <= at[1] - at[0]:
         raise ValueError(
             f"{path}: row 2, column 'pulse' ({name}): {at[0]:g}; expected 0 if this row is the conductance before the "
-            f"first pulse, and at most {at[1] - at[0]:g} if it is a later one. Count the pulses of each curve from 0 or 1"
+            f"first pulse, and at most {at[1] - at[0]:g} if it is a later conductance. Count the pulses of each curve from 0 or 1"
         )
     return at
 
