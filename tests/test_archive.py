@@ -182,7 +182,7 @@ def test_the_browser_lists_opens_compares_and_deletes(three):
     assert browser.children[1] is panel
     browser.compare(three, "value", "rate")
     assert browser.table.view["svg"].startswith("<svg")
-    assert "value of 3 runs along rate" in browser.table.view["message"]
+    assert "value of 3 runs against rate" in browser.table.view["message"]
     browser.delete(three[:1])
     assert len(browser.table.view["rows"]) == 2
     json.dumps(browser.table.view)

@@ -112,10 +112,10 @@ def test_a_first_row_that_looks_like_the_one_after_a_pulse_is_doubted(tmp_path):
     path = curve(tmp_path / "curve.csv", 1, *sides)
     found = read_curve(path)
     assert fit_exponential(found)[0].nonlinearity_up == pytest.approx(2.66, abs=0.1), "this is how it is read"
-    assert "looks like the conductance after it. If so, add a column pulse that counts from 1" in found.note
+    assert "looks like the conductance after the first pulse. If it is, add a column named pulse that starts at 1" in found.note
     device = get("synapse/device")
     config = device.config(device="measured", curve=str(path))
-    assert device.tell(runs.preview(device, config), config).endswith("add a column pulse that counts from 1.")
+    assert device.tell(runs.preview(device, config), config).endswith("add a column named pulse that starts at 1.")
 
 
 def test_every_fifth_pulse_may_start_at_five_and_other_numbers_are_refused(tmp_path):
@@ -128,7 +128,7 @@ def test_every_fifth_pulse_may_start_at_five_and_other_numbers_are_refused(tmp_p
     for start in (7, 1000, -1):
         text = "".join(f"{k + start},{sides[0][k]:.9g},{sides[1][k]:.9g}\n" for k in range(0, 50, 5))
         path.write_text("pulse,ltp,ltd\n" + text)
-        with pytest.raises(ValueError, match=rf"row 2, column 'pulse' \(ltp\): {start}; expected 0 if .*, else at most 5"):
+        with pytest.raises(ValueError, match=rf"row 2, column 'pulse' \(ltp\): {start}; expected 0 if .*, and at most 5 if"):
             read_curve(path)
 
 

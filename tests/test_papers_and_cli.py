@@ -109,7 +109,7 @@ def test_a_finding_is_an_interval_and_a_span(found, low, high, state):
 
 def test_a_finding_from_few_units_says_so():
     said = [str(Finding("gap", Interval(2, 1, 3, n), 0)) for n in (3, 5)]
-    assert said == ["gap 2.0 (1.0 to 3.0), of 3 units alone", "gap 2.0 (1.0 to 3.0)"]
+    assert said == ["gap 2.0 (1.0 to 3.0), from only 3 units", "gap 2.0 (1.0 to 3.0)"]
 
 
 def test_findings_are_joined_by_all_of_and_any_of():

@@ -1,4 +1,4 @@
-"""Read texts, rows and labelled sentences from plain or gzip-compressed files, without unpickling."""
+"""Read texts, JSON values and labelled sentences from plain or gzip-compressed files. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def text(path: Path) -> str:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects in the lines of a file."""
+    """Return the JSON objects in a file that has one object per line."""
     return [json.loads(line) for line in text(path).splitlines() if line.strip()]
 
 
@@ -27,23 +27,23 @@ def tree(path: Path) -> Any:
 
 
 def zipped_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects in the lines of a gzip-compressed file."""
+    """Return the JSON objects in a gzip-compressed file that has one object per line."""
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
 
 
 @remembered
 def inside(path: Path) -> str:
-    """Return the SHA-256 of the decompressed content, which does not depend on the program that compressed the file."""
+    """Return the SHA-256 checksum of the decompressed content. It does not depend on the program that compressed the file."""
     return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
 
 
 def phrases(path: Path) -> list[tuple[str, str]]:
-    """Return the label and the text of each line ``text@label``."""
+    """Return the label and the text of each line of a file. A line has the form ``text@label``."""
     lines = path.read_text(encoding="latin-1").removeprefix("\u00ef\u00bb\u00bf").splitlines()
     return [(label, text.strip()) for text, _, label in (line.rpartition("@") for line in lines if line.strip())]
 
 
 def labelled(path: Path) -> list[tuple[str, str]]:
-    """Return the label and the text of each line ``label<tab>text`` of a gzip-compressed file."""
+    """Return the label and the text of each line of a gzip-compressed file. A line has the form ``label<tab>text``."""
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     return [(label, text) for label, _, text in (line.partition("\t") for line in lines)]

@@ -1,8 +1,8 @@
 """The training loop that the methods share, with a state from which an interrupted run can resume.
 
 The batch of a step (`Batches`) and its random numbers depend only on the seed and the number of the step. Therefore the state
-needs to hold only the trained tensors, the states of optimizer and schedule, and the number of completed steps. A resumed run
-ends with exactly the same bytes as an uninterrupted one.
+needs to hold only the tensors of the model, the states of the optimizer and the schedule, and the number of completed steps. A
+resumed run ends with exactly the same weights, bit for bit, as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TrainingError(RuntimeError):
 
 
 class Stateful(Protocol):
-    """Protocol of objects with a state that can be saved: an optimizer, a schedule, a memory of samples."""
+    """Protocol of objects with a state that can be saved, such as an optimizer, a schedule, or a memory of samples."""
 
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...  # noqa: D102
@@ -39,9 +39,9 @@ class Stateful(Protocol):
 class Batches:
     """The indices of the samples of each step, in batches of `size` samples.
 
-    Each pass contains all samples once. With `shuffle`, their order is drawn from the seed for each pass; otherwise the order of
-    the data is kept. The last batch of a pass is smaller if `size` does not divide the number of samples. Raises ValueError if
-    `size` is less than 1 or greater than the number of samples.
+    Each pass contains all samples once. With `shuffle`, each pass has its own random order, which depends only on the seed.
+    Without `shuffle`, the order of the data is kept. The last batch of a pass is smaller if `size` does not divide the number of
+    samples. Raises ValueError if `size` is less than 1 or greater than the number of samples.
     """
 
     samples: int
@@ -51,7 +51,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.samples:
-            raise ValueError(f"batch size {self.size} for {self.samples} samples: expected 1 to the number of samples")
+            raise ValueError(f"batch size {self.size} for {self.samples} samples: expected a size from 1 to {self.samples}")
 
     def __len__(self) -> int:
         """Return the number of steps in one pass."""
@@ -77,10 +77,10 @@ class Batches:
 class Training:
     """The training of a model, which can be saved after any step and resumed.
 
-    `schedule` is a learning rate schedule, which advances after each step. `kept` holds further objects, by name, whose states
-    are saved too. `before_step` is called after the backward pass and may change the gradients; `after_step` is called after the
-    optimizer's step and may change the weights. With `draws`, torch's random generator is seeded for each step, and its state is
-    restored at the end; a loss that uses random numbers (dropout, noise) needs this.
+    `schedule` is a learning rate schedule, which advances after each step. `kept` maps names to further objects whose states are
+    saved too. `before_step` is called after the backward pass and may change the gradients; `after_step` is called after the
+    optimizer's step and may change the weights. With `draws`, torch's random generator is seeded for each step, and its previous
+    state is restored at the end. A loss that uses random numbers, such as dropout or noise, needs this.
     """
 
     model: nn.Module
@@ -99,8 +99,8 @@ class Training:
     def steps(self, loss_of: Callable[[int], Tensor], until: int) -> Iterator[tuple[int, float]]:
         """Train until `until` steps are completed; yield the number of each step, counted from 1, and its loss.
 
-        ``loss_of(step)`` computes the loss on the batch of a step, counted from 0. Raises TrainingError, before the weights
-        change, if the loss is not finite.
+        ``loss_of(step)`` computes the loss on the batch of a step, counted from 0. If the loss is not finite,
+        TrainingError is raised before the weights change.
         """
         before = torch.get_rng_state() if self.draws else None
         self._until = until
@@ -114,7 +114,7 @@ class Training:
                 torch.set_rng_state(before)
 
     def check(self, what: str, value: float) -> None:
-        """Raise TrainingError if a value of the current step, which `what` names, is not finite.
+        """Raise TrainingError if `value` is not finite. `what` is the name of this value in the message, such as "loss".
 
         Call this before the weights change.
         """
@@ -150,7 +150,7 @@ class Training:
         return monotonic() - self._since > SAVE_EVERY
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: completed steps, trained parameters, buffers, and the states of optimizer, schedule and `kept`."""
+        """Return the completed steps, trained parameters, buffers, and the states of the optimizer, the schedule and `kept`."""
         self._saved, self._since = self.done, monotonic()
         return {
             "done": self.done,
@@ -165,7 +165,7 @@ class Training:
         own, found = self._learnt(), state["model"]
         if own.keys() != found.keys() or any(own[name].shape != found[name].shape for name in own):
             other = next(n for n in (*own, *found) if n not in own or n not in found or own[n].shape != found[n].shape)
-            raise ValueError(f"the state belongs to another model: tensor {other!r} differs; resume with the trained model")
+            raise ValueError(f"the state belongs to another model: tensor {other!r} differs; resume with the saved model")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(found[name])
@@ -183,7 +183,7 @@ class Training:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Convert an out-of-memory error of CPU or GPU to a TrainingError that says what to reduce.
+    """Convert an out-of-memory error of the CPU or the GPU to a TrainingError that says what to reduce.
 
     It can be used as a context manager or as a decorator.
     """
@@ -207,7 +207,7 @@ def drawn(seed: int) -> Iterator[None]:
 
 
 def mixed(seed: int, number: int) -> int:
-    """Combine two numbers into one seed by the finalizer of splitmix64, so that neighbouring numbers give unrelated seeds."""
+    """Combine two numbers into one seed with the finalizer of splitmix64, so that neighbouring numbers give unrelated seeds."""
     bits = (seed * 0x9E3779B97F4A7C15 + number + 1) & (1 << 64) - 1
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ bits >> shift) * factor & (1 << 64) - 1

@@ -1,4 +1,4 @@
-"""Verdicts: whether a claim holds, decided by confidence intervals, and Holm's correction for the number of claims."""
+"""Decide by confidence intervals whether claims hold, and apply Holm's correction for the number of claims."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ DECIDED: tuple[State, State] = ("holds", "fails")
 class Verdict:
     """The decision whether a claim holds on the given records, with the measured numbers and the p-value of the decision.
 
-    `p` is None if the verdict is not based on intervals, and 1 if the verdict is open. `findings` are the intervals, if any.
+    `p` is None if the verdict is not based on intervals, and 1 if the verdict is open. `findings` are the findings that the
+    verdict combines; there are none if it is not based on intervals.
     """
 
     verdict: Literal["holds", "fails", "open", "undecidable here"]
@@ -41,7 +42,7 @@ class Finding:
         """The state of the finding.
 
         It holds if the whole confidence interval is between `low` and `high`, and fails if the whole interval is outside. It is
-        open otherwise, and also if there is only one unit, which gives no interval.
+        open otherwise, and also if there is no interval because only one unit, such as one seed, was measured.
         """
         if self.low < self.found.low and self.found.high < self.high:
             return "holds"
@@ -49,7 +50,7 @@ class Finding:
 
     @property
     def p(self) -> float:
-        """The p-value of the state, that is, the smallest level at which the interval still decides; 1 if the finding is open."""
+        """The p-value of the state: the smallest significance level at which it is decided. If the finding is open, p is 1."""
         ends = [end for end in (self.low, self.high) if math.isfinite(end)]
         if self.state == "open":
             return 1.0
@@ -57,7 +58,7 @@ class Finding:
         return max(levels, default=0.0) if self.state == "holds" else min(levels)
 
     def __str__(self) -> str:
-        few = f", of {self.found.n} units alone" if 1 < self.found.n < FEW else ""
+        few = f", from only {self.found.n} units" if 1 < self.found.n < FEW else ""
         return f"{self.text} {self.found}{few}".strip()
 
 
@@ -66,7 +67,8 @@ def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = 
 
     The claim holds if all findings hold, fails if one fails, and is open otherwise. With `any_of`, it holds if one finding holds,
     fails if all fail, and is open otherwise. A verdict can take the place of a finding, so that both rules can be nested.
-    `measured` replaces the list of all findings. If one of k findings decides, its p-value is multiplied by k (Bonferroni).
+    `measured` replaces the list of all findings. If one of k findings decides the claim, its p-value is multiplied by k
+    (Bonferroni).
     """
     states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
     if not states:
@@ -80,7 +82,7 @@ def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = 
 
 
 def _joint_p(state: str, one: str, each: list[tuple[str, float | None]]) -> float | None:
-    """Return the p-value of a verdict from the states and p-values of its findings; one finding in state `one` decides it."""
+    """Return the p-value of a verdict from the states and p-values of its findings. A single finding in state `one` decides."""
     if state == "open":
         return 1.0
     chosen = [p for found, p in each if found == state]
@@ -99,7 +101,7 @@ LEVEL = 0.05  # largest probability that any decided verdict of a method is wron
 
 
 def holm(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the state of each verdict after Holm's step-down correction over all those with a p-value; "-" for the others."""
+    """Return the state of each verdict after Holm's step-down correction over all verdicts with a p-value; "-" for the others."""
     tested = sorted((v.p, k) for k, v in enumerate(verdicts) if v.p is not None)
     found, rejecting = ["-"] * len(verdicts), True
     for rank, (p, k) in enumerate(tested):

@@ -96,11 +96,11 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
         ("ltp,ltd\n1,3\n,2\n3,1\n", "row 3, column 'ltp'"),
         ("ltp,ltd\n1,3\n2,inf\n3,1\n", "row 3, column 'ltd': 'inf'"),
         ("ltp\n1\n2\n", "no column 'ltd' among ltp"),
-        ("ltp,ltd\n1,1\n1,1\n", "all conductances are 1; expected Gmax above Gmin"),
+        ("ltp,ltd\n1,1\n1,1\n", "all conductances are 1; expected at least two different values"),
         ("ltp,ltd\n1,3\n2,2\n1,1\n", "row 4, column 'ltp': the curve turns back"),
         ("ltp,ltd\n1,1\n2,2\n3,3\n", "column 'ltd' has the wrong direction; expected a curve that falls"),
-        ("ltp,ltd\n-1,3\n2,2\n3,1\n", "conductance -1; expected no negative conductances"),
-        ("ltp,ltd\n1,3\n", "column 'ltp': 1 values; expected at least 2"),
+        ("ltp,ltd\n-1,3\n2,2\n3,1\n", "the smallest conductance is -1; expected no negative conductances"),
+        ("ltp,ltd\n1,3\n", "column 'ltp': found 1, but expected at least 2"),
         ("ltp,ltd\n2,3\n2,2\n2,1\n", "a curve is flat"),
         ("pulse,ltp,ltd\n0,1,3\n0,2,2\n1,3,1\n", "column 'pulse'"),
         ("", "cannot be read as CSV"),
@@ -174,12 +174,15 @@ def test_a_table_of_steps_is_interpolated_and_walked(tmp_path, head):
     ("text", "said"),
     [
         ("g,up,down\n0,0.1,0.1\n0.5,nan,0.1\n", "row 3, column 'up': 'nan'"),
-        ("g,up,down\n0,0.1,0.1\n0,0.1,0.1\n", "row 3, column 'g': 0; expected conductances from 0 to 1 that rise"),
+        (
+            "g,up,down\n0,0.1,0.1\n0,0.1,0.1\n",
+            "row 3, column 'g': 0; expected conductances from 0 to 1 that increase from row to row",
+        ),
         ("g,up,down\n0,0.1,0.1\n1.5,0.1,0.1\n", "row 3, column 'g': 1.5"),
-        ("g,up,down\n0,1e-9,0.1\n1,1e-9,0.1\n", "column 'up': steps of at most 1e-09; expected some of at least"),
+        ("g,up,down\n0,1e-9,0.1\n1,1e-9,0.1\n", "column 'up': the largest step is 1e-09; expected a step of at least"),
         ("g,up,up,down\n0,0.1,0.1,0.1\n1,0.1,0.1,0.1\n", "2 columns are called 'up'"),
         ("g,up,down\n0,0.1,0.1\n1,-0.1,0.1\n", "row 3, column 'up': -0.1; expected steps from 0 to 1"),
-        ("g,up,down\n0,0.1,0.1\n0.5,0.1\n1,0.1\n", "g 3, up 3, down 1 values|column 'down': 1 values"),
+        ("g,up,down\n0,0.1,0.1\n0.5,0.1\n1,0.1\n", "g 3, up 3, down 1; expected|column 'down': found 1, but expected at least 2"),
     ],
 )
 def test_wrong_tables_of_steps_are_refused_by_row_and_column(tmp_path, text, said):
@@ -229,11 +232,11 @@ ABOVE = [*((k, None, v) for k, v in enumerate(DOWN)), *((k + 21, v, None) for k,
         (SIDE.replace(".", ",").replace("ltp,", "ltp;"), "cells are separated by ';'.*decimal commas"),
         (SIDE.replace(",", "\t"), r"cells are separated by '\\t'"),
         (SIDE.replace(",", "|"), r"cells are separated by '\|'"),
-        ("Keithley 4200\nSample 7\n" + SIDE, "the header with ltp, ltd is line 3; .*Delete the lines above"),
-        ("# made 2026-01-02, 300 K\n\n" + SIDE, "the header with ltp, ltd is line 3"),
+        ("Keithley 4200\nSample 7\n" + SIDE, "the header ltp, ltd is in line 3; .*Delete the lines above"),
+        ("# made 2026-01-02, 300 K\n\n" + SIDE, "the header ltp, ltd is in line 3"),
         ("Keithley\n" + SIDE.replace(",", ";"), "cells are separated by ';'"),
         (table(BELOW, "pulse,ltp,ltd"), "row 2, column 'ltd': the cell is empty; ltd begins in row 23. "
-         "Expected each column to start in the first row"),
+         "Expected each column to start in row 2, below the header"),
         (table(ABOVE, "pulse,ltp,ltd"), "row 2, column 'ltp': the cell is empty; ltp begins in row 23"),
         (table(zip(UP, DOWN[::-1], strict=True)), "column 'ltd' has the wrong direction; expected a curve that falls"),
         (table(zip(UP[::-1], DOWN, strict=True)), "column 'ltp' has the wrong direction; expected a curve that rises"),
@@ -274,7 +277,7 @@ def test_steps_below_an_instruments_lines_are_told_too(tmp_path):
 
     path = tmp_path / "steps.csv"
     path.write_text("Sample 7\ng,up,down\n0,0.1,0\n1,0,0.1\n")
-    with pytest.raises(ValueError, match="the header with g, up, down is line 2"):
+    with pytest.raises(ValueError, match="the header g, up, down is in line 2"):
         read_steps(path)
     path.write_text("g;up;down\n0;0,1;0\n")
     with pytest.raises(ValueError, match="cells are separated by ';'"):

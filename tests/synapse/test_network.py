@@ -380,13 +380,13 @@ def test_batches_are_not_cut_by_looking(rule):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"x": torch.zeros(5, 63, dtype=DOUBLE)}, r"x: \(5, 63\), .*expected \(samples, 64\)"),
+        ({"x": torch.zeros(5, 63, dtype=DOUBLE)}, r"x: \(5, 63\), .*expected shape \(samples, 64\)"),
         ({"x": torch.zeros(5, 64)}, "x: .*float32; expected .*float64"),
-        ({"labels": torch.tensor([0, 1, 2, 3, 10])}, "labels: from 0 to 10; expected 0 to 9"),
-        ({"labels": torch.tensor([0, 1, -2, 3, 9])}, "labels: from -2 to 9"),
-        ({"labels": torch.zeros(4, dtype=torch.int64)}, "expected one for each of 5 samples"),
-        ({"order": torch.tensor([0, 5])}, "order: from 0 to 5; expected 0 to 4"),
-        ({"x": torch.full((5, 64), torch.nan, dtype=DOUBLE)}, "x: not a number"),
+        ({"labels": torch.tensor([0, 1, 2, 3, 10])}, "labels: values from 0 to 10; expected 0 to 9"),
+        ({"labels": torch.tensor([0, 1, -2, 3, 9])}, "labels: values from -2 to 9"),
+        ({"labels": torch.zeros(4, dtype=torch.int64)}, "expected one label for each of 5 samples"),
+        ({"order": torch.tensor([0, 5])}, "order: values from 0 to 5; expected 0 to 4"),
+        ({"x": torch.full((5, 64), torch.nan, dtype=DOUBLE)}, "x: some inputs are infinite or NaN"),
     ],
 )
 def test_samples_that_would_be_read_from_beyond_an_array_are_refused(change, said):
@@ -648,7 +648,8 @@ def test_wrong_knobs_are_refused_by_name(knobs, said):
 def test_a_rate_whose_pulses_overflow_is_refused_with_the_largest_that_fits():
     with pytest.raises(
         ValueError,
-        match=r"rate=1.0: input 1 and error 1 request \d+ pulses in layer 1, whose devices have 64 levels; .* at most 0\.\d",
+        match=r"rate=1.0: an input of 1 and an error of 1 request \d+ pulses in layer 1, whose devices have 64 levels; "
+        r".* at most 0\.\d",
     ):
         network(rate=1.0, weight_scale="0.1")
 

@@ -60,7 +60,7 @@ def test_the_prose_of_a_dashboard_mentions_no_toolbar(path):
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "synapse" / "01-explore.ipynb"
 
 
-@pytest.mark.parametrize(("said", "after"), [("Ctrl+C ends it", 0.0), ("is filled", 0.5), ("is filled", 4.0)])
+@pytest.mark.parametrize(("said", "after"), [("Ctrl+C stops it", 0.0), ("is filled", 0.5), ("is filled", 4.0)])
 def test_ctrl_c_ends_it_without_a_traceback_and_its_kernels_with_it(said, after, tmp_path):
     """Also while a kernel is warming up, which was asked to end in the midst of it."""
     process = subprocess.Popen(

@@ -333,7 +333,7 @@ def test_links_that_do_not_fit_say_so():
     with pytest.raises(KnobError, match="expected EXPERIMENT@VERSION"):
         Panel.from_link("?steps=5")
     missing = Panel.from_link("toy/walk@1?steps=5&~pin=rate%3D0.7")
-    assert "1 pinned runs are not kept here" in missing.view["message"]
+    assert "1 pinned runs of the link are not stored here" in missing.view["message"]
 
 
 @given(st.data())

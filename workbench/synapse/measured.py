@@ -1,7 +1,8 @@
 """Devices that are read from a CSV file.
 
-The file holds either conductances before and after LTP and LTD pulses (`read_curve`), or the size of a step up and of a step
-down at several conductances (`read_steps`). LTP is potentiation (pulses up), LTD is depression (pulses down).
+The file holds either a curve (`read_curve`) or a table of steps (`read_steps`). A curve lists the conductances before and after
+each pulse of LTP (potentiation, pulses up) and of LTD (depression, pulses down). A table of steps lists the size of a step up and
+of a step down at several conductances.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ MOST = 65_536  # largest number of pulses in a curve
 LONGEST = 100_000  # largest number of characters read from a line
 ABOVE = 100  # number of lines at the start of a file that are searched for the header
 WITH_POINTS = "with decimal points, not decimal commas"
-JUMP = 0.5  # as a share of a curve's range: a larger step in the wrong direction cannot be noise
-SIGNS = {"ltp": 1, "ltd": -1}  # the direction of each column: 1 rises, -1 falls
+JUMP = 0.5  # a step in the wrong direction by more than this share of the curve's range cannot be noise
+SIGNS = {"ltp": 1, "ltd": -1}  # the direction of each column: 1 if it rises, -1 if it falls
 AFTER_EACH = (
-    "The first row is read as the conductance before the first pulse, but it looks like the conductance after it. If so, add a "
-    "column pulse that counts from 1"
+    "The first row is read as the conductance before the first pulse, but it looks like the conductance after the first pulse. "
+    "If it is, add a column named pulse that starts at 1"
 )
-MOST_SMOOTHING = 0.15  # largest root mean square (rms) change by smoothing, as a share of the range; more cannot be noise
+MOST_SMOOTHING = 0.15  # largest change by smoothing that noise can explain: root mean square (rms), as a share of the range
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MeasuredCurve:
     note: str = ""  # a warning about the first row of the file; "" if there is none
 
     def device(self) -> Table:
-        """Return the device in which one pulse changes g from one measured point to the next.
+        """Return the device in which one pulse changes the conductance from one measured point to the next.
 
         Between two points, the size of the step is interpolated linearly. At the last point of a curve and beyond it, the step
         in the direction of this curve is 0. So LTP and LTD may have different end points.
@@ -56,13 +57,13 @@ class MeasuredCurve:
 
 
 def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
-    """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before the first and after each pulse.
+    """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before and after each pulse.
 
-    The first numbers are the conductances before the first pulse, unless the file has a column ``pulse``. This column gives the
+    The first row holds the conductances before the first pulse, unless the file has a column ``pulse``. This column gives the
     number of pulses before each measurement: 0 before the first pulse, 1 after the first pulse. If this column starts above 0,
-    the conductance before the first pulse is taken from the end of the other curve. Conductances after pulses that were not
-    measured are interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave cells at the end of
-    the shorter column empty) and different end points.
+    the conductance before the first pulse is taken from the end of the other curve. If this column skips numbers, the missing
+    conductances are interpolated by a monotone cubic (PCHIP). The two curves may have different lengths (leave the cells at the
+    end of the shorter column empty) and different end points.
 
     If `smooth` is True, a noisy curve is replaced by the nearest monotone curve (isotonic regression), and `residual` of the
     result reports the size of the change. Otherwise, a curve that is not monotone is refused. A curve in the wrong direction,
@@ -73,9 +74,9 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     curves = {name: _column(table, name) for name in ("ltp", "ltd")}
     ends = min(map(np.min, curves.values())), max(map(np.max, curves.values()))
     if ends[0] < 0:
-        raise ValueError(f"{path}: conductance {ends[0]:g}; expected no negative conductances")
+        raise ValueError(f"{path}: the smallest conductance is {ends[0]:g}; expected no negative conductances")
     if ends[1] <= ends[0]:
-        raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected Gmax above Gmin")
+        raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected at least two different values")
     values = {name: (column - ends[0]) / (ends[1] - ends[0]) for name, column in curves.items()}
     kept = {name: _monotone(path, name, values[name], sign, smooth) for name, sign in SIGNS.items()}
     ladders = {}
@@ -92,14 +93,14 @@ def read_steps(path: Path | str) -> Table:
     """Read a device from the columns ``g``, ``up`` and ``down``.
 
     ``g`` is the conductance, from 0 to 1 and increasing. ``up`` and ``down`` are the sizes of a step up and a step down at g,
-    as shares of the range. Between the rows, steps are interpolated linearly. Raises a ValueError that names the wrong cell.
+    as shares of the range. Between the rows, steps are interpolated linearly. Raises ValueError if this table is not valid.
     """
     table = _table(Path(path), ("g", "up", "down"))
     columns = {name: _column(table, name) for name in ("g", "up", "down")}
     g = columns["g"]
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
-        raise ValueError(f"{path}: {lengths} values; expected the same number in each column")
+        raise ValueError(f"{path}: the numbers of values are {lengths}; expected the same number in each column")
     wrong = {
         "g": (g < 0) | (g > 1) | np.insert(np.diff(g) <= 0, 0, False),
         **{name: (columns[name] < 0) | (columns[name] > 1) for name in ("up", "down")},
@@ -107,12 +108,12 @@ def read_steps(path: Path | str) -> Table:
     for name, where in wrong.items():
         if where.any():
             row = int(np.flatnonzero(where)[0])
-            what = "conductances from 0 to 1 that rise" if name == "g" else "steps from 0 to 1"
+            what = "conductances from 0 to 1 that increase from row to row" if name == "g" else "steps from 0 to 1"
             raise ValueError(f"{path}: row {row + 2}, column {name!r}: {columns[name][row]:g}; expected {what}")
     if columns["up"].max() < 1 / MOST:
         raise ValueError(
-            f"{path}: column 'up': steps of at most {columns['up'].max():g}; expected some of at least {1 / MOST:.2g}, as shares "
-            "of the range"
+            f"{path}: column 'up': the largest step is {columns['up'].max():g}; expected a step of at least {1 / MOST:.2g}, as "
+            "a share of the range"
         )
     knots, up, down = (tuple(columns[name].tolist()) for name in ("g", "up", "down"))
     once = Table(MOST, knots, up, knots, down)
@@ -138,7 +139,7 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     _check_head(path, needed)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # given if a row has more cells than the header
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # issued if a row has more cells than the header
             table = pd.read_csv(
                 path, dtype=str, skipinitialspace=True, keep_default_na=False, na_values=[""], index_col=False,
                 skip_blank_lines=False, nrows=MOST + 1, encoding="utf-8-sig",
@@ -166,12 +167,12 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_head(path: Path, needed: tuple[str, ...]) -> None:
-    """Raise ValueError if the cells of the header are not separated by commas, or if the header is not the first line."""
+    """Raise ValueError if there is no such file, if its header is not separated by commas, or if the header is not in line 1."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
     except FileNotFoundError:
-        raise ValueError(f"curve {str(path)!r}: no such file; upload a CSV with columns {', '.join(needed)}") from None
+        raise ValueError(f"curve {str(path)!r}: no such file; upload a CSV file with the columns {', '.join(needed)}") from None
     except (OSError, UnicodeDecodeError):
         return  # reading the table raises the error
     for number, line in enumerate(lines, 1):
@@ -184,7 +185,7 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
             )
         if number > 1:
             raise ValueError(
-                f"{path}: the header with {', '.join(needed)} is line {number}; expected it in line 1. Delete the lines above it"
+                f"{path}: the header {', '.join(needed)} is in line {number}; expected it in line 1. Delete the lines above it"
             )
         return
 
@@ -201,15 +202,15 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
         if pd.isna(cells.iloc[row]):
             where = "" if row else f"; {name} begins in row {cells.first_valid_index() + 2}"
             raise ValueError(
-                f"row {row + 2}, column {name!r}: the cell is empty{where}. Expected each column to start in the "
-                "first row and to have no gaps; only cells at its end may be empty"
+                f"row {row + 2}, column {name!r}: the cell is empty{where}. Expected each column to start in "
+                "row 2, below the header, and to have no gaps; only cells at its end may be empty"
             )
         raise ValueError(
-            f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (line 1 is the header); "
+            f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (row 1 is the header); "
             "correct the cell or delete the row"
         )
     if len(values) < 2:
-        raise ValueError(f"column {name!r}: {len(values)} values; expected at least 2 values")
+        raise ValueError(f"column {name!r}: found {len(values)}, but expected at least 2 values")
     return values
 
 
@@ -223,18 +224,18 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise ValueError(
-            f"{path}: row {row + 2}, column 'pulse' ({name}): expected increasing whole numbers, and at most {MOST} pulses"
+            f"{path}: row {row + 2}, column 'pulse' ({name}): expected whole numbers that increase row by row, at most {MOST}"
         )
     if not 0 <= at[0] <= at[1] - at[0]:
         raise ValueError(
-            f"{path}: row 2, column 'pulse' ({name}): {at[0]:g}; expected 0 if the row is the conductance before the first "
-            f"pulse, else at most {at[1] - at[0]:g}. Count the pulses of each curve from 0 or 1"
+            f"{path}: row 2, column 'pulse' ({name}): {at[0]:g}; expected 0 if this row is the conductance before the "
+            f"first pulse, and at most {at[1] - at[0]:g} if it is a later conductance. Count the pulses of each curve from 0 or 1"
         )
     return at
 
 
 def _with_start(at: np.ndarray, values: np.ndarray, before: float, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add the conductance before the first pulse if it is missing. It is `before`, unless the curve would then turn back."""
+    """Add the missing conductance before the first pulse: `before`, or `values[0]` if `before` would make the curve turn back."""
     if at[0] == 0:
         return at, values
     return np.insert(at, 0, 0.0), np.insert(values, 0, sign * min(sign * before, sign * values[0]))
@@ -256,7 +257,7 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
             raise ValueError(
                 f"{path}: column {name!r}: smoothing would change the values by {moved / span:.0%} of their range "
                 "(rms), which is too much for noise; expected a nearly monotone curve. If the column has several "
-                "cycles, keep one"
+                "cycles, keep only one"
             )
         return kept
     back = np.flatnonzero(sign * np.diff(values) < 0)
@@ -270,7 +271,7 @@ def _monotone(path: Path | str, name: str, values: np.ndarray, sign: int, smooth
 
 
 def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, sign: int) -> None:
-    """Raise ValueError if a curve has the wrong direction, or turns back so far in one step that a new cycle begins."""
+    """Raise ValueError if a curve has the wrong direction, or turns back so far in one step that a new cycle must begin there."""
     back = -sign * np.diff(values)
     row, span = int(back.argmax()) + 1, float(np.ptp(values))
     if len(values) > 2 and span > 0 and back.max() > JUMP * span:
@@ -292,7 +293,7 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     """Return a strictly monotone curve with a conductance for every pulse number.
 
     `at` holds the pulse numbers of the conductances `values`. Equal neighbouring conductances are merged into one point, in
-    the middle of their pulse numbers or, at an end of the curve, at this end. The conductances between are interpolated.
+    the middle of their pulse numbers or at the end of the curve. The conductances between the points are interpolated.
     """
     edges = np.flatnonzero(np.diff(values) != 0)
     first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
@@ -309,8 +310,8 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
 def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
     """Fit an exponential device to a measured curve.
 
-    Returns the device, and the root mean square (rms) distance of its response from the measured one as a share of the range.
-    The device has as many levels as each curve has pulses. The better of mirrored and retraced LTD is chosen.
+    Returns the device, and the root mean square (rms) difference between its response and the measured curve, as a share of the
+    range. Each pulse of a curve is one level. Mirrored and retraced LTD are both fitted, and the better fit is returned.
     """
     levels, down = len(curve.rise) - 1, len(curve.fall) - 1
 

@@ -1,7 +1,7 @@
-"""A multilayer perceptron of devices, trained by back-propagation in the device arrays.
+"""A multilayer perceptron whose weights are devices, trained by back-propagation through the device arrays.
 
-This is the readable implementation; `compiled` holds the fast one. The rows of an array are driven by activations, and
-its columns sum currents. The output error is target minus output; it is not multiplied by the derivative of the output.
+This is the readable implementation; `compiled` holds the fast one. Activations drive the rows of an array, and its columns
+sum the currents. The output error is target minus output; it is not multiplied by the derivative of the output.
 Errors are back-propagated through the same arrays, which are read transposed. The derivative of a hidden activation is 1
 if the activation is strictly between its lower and upper limit, and 0 otherwise. The activations and errors of all samples
 in a batch are computed with the weights at the start of the batch. Then pulses are sent for each sample in turn, except
@@ -20,18 +20,18 @@ from workbench.synapse.rules import netted_counts, pulse_counts
 
 
 class SaturationError(RuntimeError):
-    """The exception for a hidden layer whose activations are all at a limit, so that no error is back-propagated.
+    """Raised if all activations of a hidden layer are at a limit, so that no error is back-propagated.
 
     The message suggests a fix.
     """
 
 
 class Perceptron(nn.Module):
-    """A perceptron with layers of `sizes` (inputs, hidden units, outputs), and with the devices and updates of `config`.
+    """A perceptron with layers of the given `sizes` (inputs, hidden units, outputs). `config` sets its devices and updates.
 
     Raises ValueError if an input of 1 and an error of 1 request more pulses than a device has levels, or if the device has no
-    step at the conductances that the scheme uses. The first check does not limit the number of pulses strictly: errors that
-    are back-propagated may be larger than 1, and the rule `netted` sums the gradients of a batch.
+    step at the conductances that the scheme uses. A network that passes the first check can still request more pulses than a
+    device has levels: back-propagated errors may be larger than 1, and the rule `netted` sums the gradients of a batch.
     """
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
@@ -50,14 +50,14 @@ class Perceptron(nn.Module):
         for layer in self.layers:
             if not layer.unit > 0:
                 raise ValueError(
-                    f"scheme={self.config.scheme!r}: this device has no step at the conductances that this scheme uses (LTP and "
-                    "LTD do not overlap there); expected curves that share a part of the range, or scheme='uni'"
+                    f"scheme={self.config.scheme!r}: this device has no step at the conductances that this scheme uses (its "
+                    "LTP and LTD curves do not overlap there); use curves that share a part of the range, or set scheme='uni'"
                 )
             worst = self.config.rate / layer.unit
             if self.config.rule != "single" and worst > layer.device_law.levels:
                 raise ValueError(
-                    f"rate={self.config.rate}: input 1 and error 1 request {worst:.0f} pulses in layer {layer.index + 1}, whose "
-                    f"devices have {layer.device_law.levels} levels; expected a rate of at most "
+                    f"rate={self.config.rate}: an input of 1 and an error of 1 request {worst:.0f} pulses in layer "
+                    f"{layer.index + 1}, whose devices have {layer.device_law.levels} levels; expected a rate of at most "
                     f"{layer.device_law.levels * layer.unit:.2g}"
                 )
 
@@ -68,9 +68,9 @@ class Perceptron(nn.Module):
         return self.activations(x)[-1]
 
     def activations(self, x: Tensor, purpose: int = counter.LOOK) -> list[Tensor]:
-        """Return a list with the inputs of each layer (including the bias input, if there is one) and then the outputs.
+        """Return a list of the inputs of each layer, including the bias input if there is one, followed by the outputs.
 
-        `purpose` chooses the stream of the read noise: ``counter.READ`` in training, ``counter.LOOK`` in evaluation.
+        `purpose` chooses the random numbers of the read noise: ``counter.READ`` in training, ``counter.LOOK`` in evaluation.
         """
         found = []
         for layer in self.layers:
@@ -116,8 +116,9 @@ class Perceptron(nn.Module):
     def train_batch(self, x: Tensor, labels: Tensor) -> int:
         """Train on one batch with the readable implementation.
 
-        All samples are read, errors are back-propagated, and then pulses are sent sample by sample. Returns the number of
-        samples that were classified correctly before the update.
+        The outputs of all samples are computed, and the errors are back-propagated. Then pulses are sent for each sample in turn
+        (with the rule `netted`, once for the batch). Returns the number of samples that were classified correctly before the
+        update.
         """
         activations = self.activations(x, counter.READ)
         errors = self.errors(activations, labels)
@@ -144,16 +145,17 @@ class Perceptron(nn.Module):
             layer.pulse(pulse_counts(config, x, delta, layer.unit, hidden, key), self.step)
 
     def train_samples(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None = None) -> int:
-        """Train on the samples ``x[order]``, and return how many were classified correctly before their update.
+        """Train on the samples ``x[order]``, and return how many were classified correctly before the update.
 
-        `x` is ``(n, inputs)`` in the dtype of the network. `labels` ``(n,)`` and `order` hold integers. Each call starts a new
-        batch. `compiled` chooses the compiled (True) or the readable (False) implementation; their results are equal up to
-        rounding. None chooses the compiled one on a CPU. Raises ValueError if the arrays do not fit the network. Raises
-        SaturationError if all activations of a hidden layer are at a limit during the first 100 samples.
+        `x` is ``(n, inputs)`` in the dtype of the network. `labels` ``(n,)`` holds classes, and `order` holds indices of samples.
+        Each call starts a new batch. `compiled` chooses the compiled (True) or the readable (False) implementation; their results
+        are equal up to rounding. None chooses the compiled implementation on a CPU, and the readable one on a GPU. Raises
+        ValueError if the arrays do not fit the network. Raises SaturationError if all activations of a hidden layer are at a
+        limit during the first 100 samples.
         """
         self._check_samples(x, labels, order)
         first = self.step
-        batches = -(-max(0, 100 - first) // self.config.batch)  # enough whole batches for the first 100 samples
+        batches = -(-max(0, 100 - first) // self.config.batch)  # the number of batches that contain the first 100 samples
         head = order[: batches * self.config.batch] if len(self.layers) > 1 else order[:0]
         right = self._train(x, labels, head, compiled)
         if first < 100 <= self.step:
@@ -167,14 +169,14 @@ class Perceptron(nn.Module):
         """
         weight = self.layers[0].weight
         if x.ndim != 2 or x.shape[1] != self.sizes[0] or x.dtype != weight.dtype:
-            raise ValueError(f"x: {tuple(x.shape)}, {x.dtype}; expected (samples, {self.sizes[0]}), {weight.dtype}")
+            raise ValueError(f"x: {tuple(x.shape)}, {x.dtype}; expected shape (samples, {self.sizes[0]}) and {weight.dtype}")
         for name, values, end in (("labels", labels, self.sizes[-1]), ("order", order, len(x))):
             if len(values) and (int(values.min()) < 0 or int(values.max()) >= end):
-                raise ValueError(f"{name}: from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}")
+                raise ValueError(f"{name}: values from {int(values.min())} to {int(values.max())}; expected 0 to {end - 1}")
         if not bool(torch.isfinite(x.sum())):  # checking the sum saves the memory of a mask as large as x
-            raise ValueError("x: not a number (NaN) or infinite values among the inputs; expected finite numbers")
+            raise ValueError("x: some inputs are infinite or NaN (not a number); expected finite numbers")
         if labels.shape != (len(x),):
-            raise ValueError(f"labels: shape {tuple(labels.shape)}; expected one for each of {len(x)} samples")
+            raise ValueError(f"labels: shape {tuple(labels.shape)}; expected one label for each of {len(x)} samples")
 
     def _train(self, x: Tensor, labels: Tensor, order: Tensor, compiled: bool | None) -> int:
         if not len(order):
@@ -192,7 +194,7 @@ class Perceptron(nn.Module):
                 z, units = a @ layer.weight, layer.weight.shape[1]
                 end = "upper" if int(layer.stats[STATS.index("high")]) > 50 * units else "lower"
                 raise SaturationError(
-                    f"layer {layer.index + 1}: all {units} hidden activations of the first 100 samples are at their {end} limit "
+                    f"layer {layer.index + 1}: for the first 100 samples, all {units} hidden units are at their {end} limit "
                     f"(sums from {z.min():.2g} to {z.max():.2g}, weights up to {layer.max_weight:.3g}), so no error is "
                     f"back-propagated; {self._cure(layer, a)}"
                 )
@@ -200,10 +202,10 @@ class Perceptron(nn.Module):
     def _cure(self, layer: SynapseLayer, a: Tensor) -> str:
         typical, start = a.square().sum(1).mean().sqrt().item(), len(layer.weight) ** -0.5
         if not typical:
-            return "all inputs of the layer are 0; check the data or the layer before it"
+            return "all inputs of the layer are 0; check the data or the previous layer"
         if not layer.weight.any():
             return (
-                f"all weights are 0, since the initial weights, at most {start:.2g}, are below half a step; "
+                f"all weights are 0, since the initial weights (at most {start:.2g}) are less than half a step; "
                 f"try weight_scale={start / layer.ladder[1].item():.2g}"
             )
         return f"try weight_scale={min(1.5 / typical, 1.0):.2g}"
@@ -211,7 +213,7 @@ class Perceptron(nn.Module):
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def accuracy(self, x: Tensor, labels: Tensor) -> float:
-        """Return the share of correct answers for inputs `x` ``(n, inputs)`` and `labels` ``(n,)``."""
+        """Return the share of the inputs `x` ``(n, inputs)`` that are classified as their `labels` ``(n,)``."""
         with torch.no_grad():
             return (self(x).argmax(1) == labels).double().mean().item()
 

@@ -23,9 +23,9 @@ def aged(
 
     - power law: The conductance becomes ``G (t / t0)^-v`` with t0 = 1 s. For each device, v is drawn from a normal distribution
       with mean `exponent` and relative standard deviation `spread`.
-    - PCM (phase-change memory): The formula is the same, with t0 = 20 s. For each device, v is drawn from the normal
-      distribution that aihwkit uses, and its absolute value is taken. With x = G / Gmax, the mean is
-      ``clip(-0.0155 ln x + 0.0244, 0.049, 0.1)``, and the standard deviation ``clip(-0.0125 ln x - 0.0059, 0.008, 0.045)``.
+    - PCM (phase-change memory): The formula is the same, with t0 = 20 s. For each device, v is the absolute value of a
+      number from the normal distribution that aihwkit uses. With x = G / Gmax, the mean of this distribution is
+      ``clip(-0.0155 ln x + 0.0244, 0.049, 0.1)``, and its standard deviation ``clip(-0.0125 ln x - 0.0059, 0.008, 0.045)``.
     - to Gmin, to Gmax, random: These are the retention models of NeuroSim, with t0 = 1 s and v = `exponent`. They multiply G by
       ``(t / t0)^-v``, by ``(t / t0)^v``, or by one of these two factors, which is chosen at random for each device.
 

@@ -1,11 +1,12 @@
-"""Update rules, which turn the gradient of one sample into whole numbers of pulses. This is the readable implementation.
+"""Update rules, which turn gradients into whole numbers of pulses. This is the readable implementation.
 
-The expected number of pulses is ``eta |x delta| / u``. Here eta is the learning rate, x the input, delta the error, and u the
-layer's unit step (the change of a weight by one pulse).
+For one sample, the expected number of pulses is ``eta |x delta| / u``. Here eta is the learning rate, x the input, delta the
+error, and u the layer's unit step (the expected change of a weight by one pulse).
 
-Sources: NeuroSim uses stochastic rounding and rounding to nearest. The coincidence of two pulse trains is from Gokmen and
-Vlasov (2016), with the update management and the update length management of aihwkit. The single-step rule follows the
-abstract of Lim et al. (ISCAS 2018). The abstract does not give the thresholds of this rule; they were chosen for Workbench.
+Sources: NeuroSim rounds stochastically (`stochastic`) or to nearest (`deterministic`). The rule `coincidence`, which counts
+coincidences of two pulse trains, is from Gokmen and Vlasov (2016). Its update management and update length management are from
+aihwkit. The rule `single` follows the abstract of Lim et al. (ISCAS 2018). The abstract does not give the thresholds of this
+rule; they were chosen for Workbench.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _rounded(config: UpdateConfig, expected: Tensor, key: tuple[int, ...]) -> Te
 
 
 def thresholds(config: UpdateConfig, first: bool, hidden: bool) -> tuple[float, float]:
-    """Return the thresholds of the single-step rule for a layer's inputs and for its errors.
+    """Return the thresholds of the rule `single` for the inputs and for the errors of a layer.
 
     `first` is True for the first layer, whose inputs are pixels. `hidden` is True for every layer but the last.
     """
@@ -75,8 +76,8 @@ def coincidence_rates(config: UpdateConfig, most_x: float, most_delta: float, un
 
     `most_x` and `most_delta` are the largest input and the largest error. If one of them is 0, there are no slots.
     Update management gives the largest input and the largest error the same probability. Update length management
-    chooses just enough slots for the product of these two, but at most `config.slots`. If `config.slots` is too small, some
-    probabilities exceed 1, and fewer pulses are sent than the gradient requires.
+    chooses as many slots as the largest expected number of pulses, but at most `config.slots`. If `config.slots` is too
+    small, some probabilities exceed 1, and fewer pulses are sent than the gradient requires.
     """
     if not most_x or not most_delta:
         return 0, 0.0, 0.0

@@ -20,8 +20,8 @@ LARGEST = 65_536  # largest number of levels; it is limited, since each pulse is
 class Table(Device):
     """A device whose steps are given by two tables.
 
-    At the conductance ``knots_up[k]``, a pulse up raises g by ``up[k]``. At ``knots_down[k]``, a pulse down lowers g by
-    ``down[k]``. Between these conductances, steps are interpolated linearly.
+    At the conductance ``knots_up[k]``, a pulse up raises the conductance by ``up[k]``. At ``knots_down[k]``, a pulse down
+    lowers it by ``down[k]``. Between these conductances, steps are interpolated linearly.
     """
 
     levels: int
@@ -40,14 +40,15 @@ class Table(Device):
         for name in ("up", "down"):
             knots, steps = getattr(self, f"knots_{name}"), getattr(self, name)
             if len(knots) != len(steps) or len(knots) < 2:
-                raise ValueError(f"{name}: {len(steps)} steps at {len(knots)} conductances; expected equal numbers, at least 2")
+                raise ValueError(f"{name}: {len(steps)} steps at {len(knots)} conductances; expected equal numbers of at least 2")
             if any(b <= a for a, b in pairwise(knots)):
-                raise ValueError(f"knots_{name}: expected conductances that rise")
+                raise ValueError(f"knots_{name}: expected increasing conductances, each larger than the previous one")
             if not all(0 <= s < math.inf for s in steps) or not any(s > 0 for s in steps):
-                raise ValueError(f"{name}: expected finite steps of at least 0, and at least one above 0")
+                raise ValueError(f"{name}: expected finite steps, none below 0 and at least one above 0")
         if not self.up[0] > 0:
             raise ValueError(
-                f"up: {self.up[0]} at the lowest conductance; expected a step above 0, or no pulse would raise g after a reset"
+                f"up: the step at the lowest conductance is {self.up[0]}; expected a step above 0, since otherwise no "
+                "pulse would change a device after a reset"
             )
 
     def rise(self, g: Tensor) -> Tensor:  # noqa: D102
@@ -57,7 +58,7 @@ class Table(Device):
         return interpolate(g, *self.steps(False, g.device))[0]
 
     def steps(self, up: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the conductances of one table and the steps at them, as two float64 tensors of shape ``(points,)``."""
+        """Return the conductances and the steps of the table for pulses up or down, as two float64 tensors ``(points,)``."""
         tables = (self.knots_up, self.up) if up else (self.knots_down, self.down)
         knots, steps = (torch.tensor(table, dtype=torch.float64, device=device) for table in tables)
         return knots, steps
@@ -78,7 +79,7 @@ class Table(Device):
 
 
 def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Interpolate `values`, which are given at `knots`, linearly at `x`. Returns the results and the slopes.
+    """Interpolate linearly at `x` between the `values` at `knots`. Returns the results and the slopes.
 
     Outside the range of `knots` the result is constant, with slope 0. The computation is in float64, so that knots that
     are close together remain distinct.

@@ -1,4 +1,4 @@
-"""Training of perceptrons of devices, one or several in parallel, and the order of the training samples."""
+"""Train one perceptron of devices, or several in parallel, and choose the order of the training samples."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def order_of(config: SynapseConfig, available: int) -> Tensor:
 
 
 def build(config: SynapseConfig, dtype: torch.dtype = torch.float32) -> Perceptron:
-    """Return the untrained network of a config."""
+    """Return the untrained network that a config describes."""
     inputs = digits_of(config).x.shape[1]
     return Perceptron([inputs, *config.hidden, 10], config, dtype)
 
 
 class Designs:
-    """Several networks (designs) that are trained in parallel threads on all cores.
+    """Several networks, called designs, that are trained in parallel threads on all cores.
 
-    Threads are sufficient, since the compiled loop releases Python's global interpreter lock. The random numbers of each
-    design depend only on its own config, so its result does not depend on the other designs. If a design raises a
-    SaturationError, the error is stored in `errors` and its training stops. The other designs continue.
+    Threads can run in parallel, because the compiled loop releases Python's global interpreter lock. The random numbers of a
+    design depend only on its own config, so its result does not depend on the other designs. If the training of a design raises
+    SaturationError, the error is stored in `errors`, and only this design stops.
     """
 
     def __init__(self, configs: Sequence[SynapseConfig]):
@@ -61,7 +61,7 @@ class Designs:
         """
         from workbench.synapse.compiled.train import announce  # imported here, since importing numba takes a second
 
-        announce()  # called in this thread, because each thread has its own listener (see `phases`)
+        announce()  # called here, because other threads cannot reach the listener of this thread (see `phases`)
         if len(self.configs) == 1:
             self._advance(0, until)
             return
@@ -87,10 +87,10 @@ def train(*configs: SynapseConfig) -> Designs:
 
 
 def transferred(software: Perceptron, config: SynapseConfig) -> tuple[Perceptron, int]:
-    """Write the weights of the network `software` into devices open-loop.
+    """Write the weights of the network `software` into devices open-loop, that is, without reading the result.
 
-    Returns the network of devices that `config` describes, and the number of weights that were clipped because they were too
-    large.
+    Returns the network of devices that `config` describes, and the number of weights that were clipped because the devices
+    cannot represent them.
     """
     network = Perceptron(software.sizes, config)
     pairs = zip(network.layers, software.layers, strict=True)

@@ -1,4 +1,4 @@
-"""Device-to-device variation. The parameters of each device are drawn once, from a separate random generator."""
+"""Draw the device-to-device variation: the parameters of each device are drawn once, from a separate random generator."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from workbench.synapse.devices import Affine, Device
 from workbench.synapse.imperfections import ImperfectionConfig
 
-# The smallest step and range, as shares of the nominal ones. Smaller drawn values are raised to these, and counted in
-# `Laws.clamped`.
+# The smallest step size and the smallest range of a device, as shares of their nominal values. Smaller drawn values are raised to
+# these limits, and `Laws.clamped` counts them.
 SMALLEST_STEP, SMALLEST_RANGE = (0.02, 0.1)
 MOST_ASYMMETRY = 0.95
 

@@ -27,7 +27,7 @@ class _Table(anywidget.AnyWidget):
 
 
 class RunBrowser(w.VBox):
-    """A table of the runs that are stored in `root` (default: the runs folder). An opened run is shown in a panel below it.
+    """A table of the runs that are stored in `root` (default: the runs folder). A panel below the table shows an opened run.
 
     Each action of the table is also a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`. While the table is
     visible, it adds new runs automatically.
@@ -62,7 +62,7 @@ class RunBrowser(w.VBox):
         about = ["records", "seconds", "kB", "finished"]
         columns = [*knobs, *(n for n in numbers if n not in knobs), *about]
         if not one:
-            columns = ["experiment", *reversed(about), "changed knobs"]  # the widest column is the last one
+            columns = ["experiment", *reversed(about), "changed knobs"]  # the widest column is placed last
         size = sum(run.size for run in self.found) / 1e6
         self.table.view = {
             "experiments": names,
@@ -72,7 +72,7 @@ class RunBrowser(w.VBox):
             "numbers": numbers,
             "rows": [self._row(run, knobs, numbers) for run in self.found],
             "message": message
-            or "; ".join([f"{runs_of(self.found)}, {size:.1f} MB", "tick some to open, export or delete", *others]),
+            or "; ".join([f"{runs_of(self.found)}, {size:.1f} MB", "tick runs to open, export or delete them", *others]),
             "svg": svg,
         }
 
@@ -99,7 +99,7 @@ class RunBrowser(w.VBox):
         return row | {name: _cell(run.config.get(name)) for name in knobs}
 
     def open_run(self, ids: Sequence[str]) -> Panel:
-        """Open the run with the first of `ids` in a panel, and pin the other runs of the same experiment there."""
+        """Open the first of the runs `ids` in a panel, and pin the others in this panel if they belong to the same experiment."""
         chosen = self._chosen(ids)
         first, *others = chosen
         panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
@@ -111,14 +111,14 @@ class RunBrowser(w.VBox):
         return panel
 
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
-        """Plot `number`, a column of the last record of each run, against the knob `along`; see `draw`."""
+        """Plot the value `number` in the last record of each run against the knob `along`; see `draw`."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
-        self.show(message=f"{number} of {len(found)} runs along {along}", svg=pictures.markup(draw(found, number, along)))
+        self.show(message=f"{number} of {len(found)} runs against {along}", svg=pictures.markup(draw(found, number, along)))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete the runs with these ids."""
         archive.delete(ids, self.root)
-        self.show(message=f"{len(ids)} runs deleted")
+        self.show(message=f"runs deleted: {len(ids)}")
 
     def export(self, ids: Sequence[str]) -> Path:
         """Write these runs to one ZIP file in the subfolder ``exports`` of the runs folder, and offer the file for download."""
@@ -149,7 +149,7 @@ class RunBrowser(w.VBox):
         by_id = {run.id: run for run in self.found}
         chosen = [by_id[name] for name in ids if name in by_id]
         if not chosen:
-            raise runs.RunError("no run is chosen: tick one in the table")
+            raise runs.RunError("no run is chosen: tick a run in the table")
         return chosen
 
     def _told(self, content: dict[str, Any], buffers: list[Any]) -> None:
@@ -170,7 +170,7 @@ class RunBrowser(w.VBox):
 
 
 def runs_of(found: Sequence[Kept]) -> str:
-    """Return the number of runs in words, such as ``2 runs``."""
+    """Return the number of runs as text, such as ``2 runs``."""
     return f"{len(found)} run{'s' * (len(found) != 1)}"
 
 
@@ -179,9 +179,9 @@ def _cell(value: Any) -> Any:
 
 
 def draw(found: Sequence[Kept], number: str, along: str) -> Any:
-    """Plot `number`, a column of the last record of each run, against the knob `along`.
+    """Plot the value `number` in the last record of each run against the knob `along`.
 
-    The runs are joined by one line for each combination of the other knobs that differ between runs.
+    A line joins the runs that have the same values of all other knobs.
     """
     others = [name for name in archive.differing(found) if name != along]
     colours = (inks.BLUE, inks.RED, inks.GREEN, inks.ORANGE, inks.PINK, inks.SKY, inks.GREY)

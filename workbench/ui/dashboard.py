@@ -20,7 +20,7 @@ POLICY = f"default-src {OWN}; connect-src 'self' ws: wss:; frame-ancestors 'self
 
 
 def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict]:
-    """Return Voila's configuration: it listens on the loopback address, asks for a token, and runs the notebook in advance."""
+    """Return Voila's configuration. Voila listens on the loopback address, asks for a token, and runs the notebook in advance."""
     server = {"ip": HOST, "port": port, "port_retries": 0, "token": token, "open_browser": browser}
     headers = {"Content-Security-Policy": POLICY}
     return {
@@ -32,9 +32,9 @@ def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict
 def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = True) -> None:
     """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port. Raises ValueError if this is not possible."""
     if find_spec("voila") is None:
-        raise ValueError("dashboards are served by Voila, which is not installed: pip install voila")
+        raise ValueError("Voila, which serves dashboards, is not installed: run pip install voila")
     if notebook.suffix != ".ipynb" or not notebook.is_file():
-        raise ValueError(f"{notebook}: expected a notebook, such as notebooks/synapse/01-explore.ipynb")
+        raise ValueError(f"{notebook}: no such notebook; expected a notebook, such as notebooks/synapse/01-explore.ipynb")
     if theme not in ("light", "dark"):
         raise ValueError(f"--theme {theme}: expected light or dark")
     import psutil
@@ -53,7 +53,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
         try:
             free.bind((HOST, port))
         except OSError as error:
-            raise ValueError(f"--port {port}: {error.strerror}; expected a free port, or 0") from None
+            raise ValueError(f"--port {port}: {error.strerror}; expected a free port, or 0 to choose one automatically") from None
         port = free.getsockname()[1]
     token = secrets.token_urlsafe(24)
     app = Dashboard(config=Config(settings(port, token, theme, browser)))
@@ -61,7 +61,7 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
         copy = Path(folder) / notebook.name
         copy.write_text(without_toolbar(notebook.read_text(encoding="utf-8")), encoding="utf-8")
         app.initialize([str(copy)])
-        typer.echo(f"{notebook.name} at http://{HOST}:{port}/?token={token} (a few seconds to warm up; Ctrl+C ends it)")
+        typer.echo(f"{notebook.name} is served at http://{HOST}:{port}/?token={token} (ready in a few seconds; Ctrl+C stops it)")
         app.start()
 
 

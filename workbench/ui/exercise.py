@@ -13,7 +13,7 @@ WIDE = w.Layout(width="auto", max_width="900px")  # long texts wrap
 
 
 class Exercises(w.VBox):
-    """The exercises of `method`. The Enter key or the button Check compares an answer with the one that Workbench computes."""
+    """The exercises of `method`. Enter or the button Check compares an answer with the result that Workbench computes."""
 
     def __init__(self, method: str):
         self.method, self.asked = method, exercises.exercises(method)
@@ -21,7 +21,7 @@ class Exercises(w.VBox):
         self.solved: set[int] = set()
         self.score = w.HTML("")
         rows = [self._row(number) for number in range(len(self.asked))]
-        export = _button("Sheet for a class", "Save the questions as a Markdown file beside the runs", self.export)
+        export = _button("Sheet for a class", "Save the questions as a Markdown file in the runs folder", self.export)
         super().__init__([*rows, w.HBox([self.score, export])])
         self._count()
 
@@ -30,13 +30,13 @@ class Exercises(w.VBox):
 
     def _row(self, number: int) -> w.VBox:
         box = w.Text(placeholder="your answer, then Enter", description=f"answer {number + 1}", continuous_update=False)
-        # the value changes when Enter is pressed
+        # with continuous_update=False, the value changes only when Enter is pressed
         box.observe(lambda change: self.check(number, change["new"]) if change["new"].strip() else None, "value")
         reply = w.HTML("", layout=WIDE)
         self.boxes.append(box)
         self.replies.append(reply)
         check = _button("Check", "Check the answer", lambda: self.check(number, box.value), "primary")
-        give_up = _button("Show the answer", "Show the answer, and why", lambda: self.give_up(number))
+        give_up = _button("Show the answer", "Show the answer and the explanation", lambda: self.give_up(number))
         question = w.HTML(html.escape(f"{number + 1}. {self.asked[number].question}"), layout=WIDE)
         return w.VBox([question, w.HBox([box, check, give_up]), reply])
 

@@ -1,4 +1,4 @@
-"""The files of a panel: uploads, which are stored in the runs folder, and exports of its records."""
+"""The files of a panel: uploads, which are stored in the runs folder, and exports of records and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A list of experiments that shows the panel of the chosen one."""
+"""A list of experiments, with the panel of the chosen experiment."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workbench.ui.panel import Panel
 
 
 class Gallery(w.VBox):
-    """A dropdown list of experiments with the panel of the chosen one, which starts with the preset `scale`.
+    """A dropdown list of the experiments `names`, with the panel of the chosen experiment below it.
 
-    At first, the first experiment is chosen.
+    At first, the first experiment is chosen. Each panel starts with the knobs of the preset `scale`.
     """
 
     def __init__(self, names: Sequence[str], scale: str = "laptop"):

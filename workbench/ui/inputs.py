@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from workbench.knobs import Config, Knob, text_of
 
-WIDEST_SLIDER = 100_000  # a wider range of whole numbers is entered in a text box instead
+WIDEST_SLIDER = 100_000  # whole numbers with a wider range are entered in a text box instead
 SMALLEST_LOG = 1e-6  # the marks begin here if the range of a logarithmic slider begins at 0
 
 
@@ -31,8 +31,8 @@ def inputs(config: Config) -> list[dict[str, Any]]:
 def groups(kind: type[Config]) -> list[list[Any]]:
     """Return the groups of knobs, each as its title, the names of its knobs, and True if the group is open at first.
 
-    The first group is always open and has no title. It contains the knobs of the experiment itself and the essential knobs. The
-    other groups are closed. If the first group would be empty, it is left out and the other groups are open.
+    The first group is always open and has no title. It contains the knobs that `kind` itself declares, and the essential
+    knobs. The other groups are closed. If the first group would be empty, it is left out and the other groups are open.
     """
     own = kind.groups()[kind.title] if "title" in vars(kind) else []
     first = [*own, *(name for name, knob in kind.knobs().items() if knob.essential and name not in own)]
@@ -127,7 +127,7 @@ class Knobs:
                 continue
             if isinstance(value, str):
                 value = kind.read(name, value)
-            # a browser's slider can return 0.29999999999999993 for 0.3, which would be another run
+            # a browser's slider can return 0.29999999999999993 for 0.3, which would start a different run
             self.values[name] = float(f"{value:.10g}") if isinstance(value, float) else value
         try:
             self.show(kind(**self.values))

@@ -1,7 +1,7 @@
 """Write an experiment as one HTML file, which needs neither a server nor a kernel.
 
-The page of a run replays it. An instant experiment is one that a panel computes again at each move of a knob. Its page holds
-pictures for a lattice of knob values (all combinations of a few values of some knobs), so that these knobs can be moved.
+The page of a run replays this run. An instant experiment is one that a panel computes again at each move of a knob. Its page
+holds pictures for a lattice of knob values (all combinations of a few values of some knobs), so that these knobs can be moved.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ COLOURS = {  # the colours of JupyterLab's light and dark themes that a panel us
 def page(experiment: str | Experiment, config: Config, over: Mapping[str, Sequence[Any]] | None = None) -> str:
     """Return the HTML page of the run of `experiment` with `config`. The run is computed if it is not stored.
 
-    For an instant experiment, `over` maps the knobs that can be moved in the page to their values. Without `over`, two knobs can
-    be moved; essential knobs are preferred. Raises KnobError if `over` is given for an experiment that is not instant, and
-    ValueError if the smallest possible page is still too large.
+    For an instant experiment, `over` maps the knobs that can be moved in the page to their values. Without `over`, at most two
+    knobs can be moved; essential knobs are preferred. Raises KnobError if `over` is given for an experiment that is not instant.
+    Raises ValueError if the smallest possible page is still too large.
     """
     found = get(experiment)
     if not found.instant:
         if over:
-            raise KnobError(f"{found.name} is played back, its knobs do not move; leave out --over")
+            raise KnobError(f"the page of {found.name} plays back one run, so no knob can be moved; leave out --over")
         return _replayed(found, config)
     return _latticed(found, config, over)
 
@@ -72,7 +72,7 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
             point = config.replace(**dict(zip(lattice, values, strict=True)))
             frames.append({**made.add(panel.drawing, runs.preview(experiment, point), point), "place": ""})
         view = {"idle": {}}
-        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} settings")
+        done = _write(panel, view, frames, {k: list(v) for k, v in lattice.items()}, f"{len(frames)} knob settings")
         if len(done) <= LARGEST:
             return done
         if over:
@@ -84,7 +84,7 @@ def _latticed(experiment: Experiment, config: Config, over: Mapping[str, Sequenc
 def _too_large(experiment: Experiment) -> ValueError:
     return ValueError(
         f"{experiment.name} with these knobs is too large for a page of {LARGEST / 1e6:.0f} MB: share the run itself (workbench "
-        "runs --export), or move fewer knobs (--over)"
+        "runs --export) or, for an instant experiment, name fewer knobs or values with --over"
     )
 
 
@@ -95,7 +95,7 @@ def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
     """
     idle = config.idle()
     moving = [k for k in inputs(config) if k["kind"] in ("slider", "select") and k["name"] not in idle]
-    # Essential knobs come first, and linear sliders before the others: a logarithmic knob is mostly a size, which takes long.
+    # Essential knobs come first, then linear sliders. A logarithmic slider often sets a size, and large sizes take a long time.
     moving.sort(key=lambda k: (not config.knobs()[k["name"]].essential, "low" not in k))
     found = {}
     for knob in moving[:2]:
@@ -125,7 +125,7 @@ def _accepted(config: Config, name: str, value: Any) -> bool:
 
 
 def _write(panel: Panel, view: dict[str, Any], frames: list[Any], lattice: dict[str, Any] | None, made: str) -> str:
-    moving = lattice or {}  # only the knobs that have an effect in the page are shown
+    moving = lattice or {}  # the page shows only the knobs that can be moved
     knobs = [
         {**k, "kind": "slider", "marks": moving[k["name"]]} if _numeric(moving[k["name"]]) else k
         for k in panel.spec["knobs"]
@@ -162,7 +162,7 @@ def _settings(config: Config, moving: Mapping[str, Any]) -> str:
     fixed = {name: value for name, value in config.changed().items() if name not in moving and name not in idle}
     return (
         ", ".join(f"{labels.get(name, name)} = {text_of(value)}" for name, value in fixed.items())
-        or "all settings at their defaults"
+        or "all knobs at their defaults"
     )
 
 
@@ -189,7 +189,7 @@ _PAGE = """<!doctype html>
 <body><h1 style="font-size:18px;margin:4px 0">{title}</h1><p style="margin:4px 0 10px">{summary}</p>
 <div id="wb-panel"></div>
 <noscript><p>{story}</p><img alt="{story}" src="data:image/png;base64,{png}"></noscript>
-<details style="margin-top:12px"><summary>Made by Workbench: the call that repeats it</summary><pre>{code}</pre></details>
+<details style="margin-top:12px"><summary>Made with Workbench: Python code for this picture</summary><pre>{code}</pre></details>
 <script type="application/json" id="wb-data">{data}</script>
 <script type="module">{script}</script>
 </body></html>

@@ -51,7 +51,7 @@ class Panel(Running):
             if found:
                 panel.pinned.append((config, found))
         missing = len(state.pins) - len(panel.pinned)
-        kept = f"{missing} pinned runs are not kept here: run them, and pin them again" if missing else ""
+        kept = f"{missing} pinned runs of the link are not stored here: run and pin them again" if missing else ""
         panel.redraw()
         panel.say("; ".join(filter(None, (state.note, kept))) or panel.view["message"])
         return panel
@@ -80,12 +80,15 @@ class Panel(Running):
 
     @property
     def config(self) -> Config:
-        """The current values of the knobs, or the last ones that were accepted if a value is refused."""
+        """The current values of the knobs. If a value is refused, these are the last accepted values."""
         return self.knobs.config
 
     @property
     def code(self) -> str:
-        """The Python call that repeats the run with the current knobs, and the same run with another library if there is one."""
+        """The Python call that repeats the run with the current knobs.
+
+        If the experiment has a program that computes the same with another library, this program follows.
+        """
         knobs = "".join(f", {name}={value!r}" for name, value in self.config.changed().items())
         ours = f"from workbench import runs\n\nrecords = runs.run({self.experiment.name!r}{knobs})"
         other = self.experiment.code(self.config) if self.experiment.code else ""
@@ -119,7 +122,7 @@ class Panel(Running):
         self.begin(self.pull, self.config)
 
     def pin(self) -> None:
-        """Pin the records shown, so that later runs are compared with them. If too many are pinned, the oldest is unpinned."""
+        """Pin the records shown, so that later runs are compared with them. Only the last `MOST_PINNED` pins are kept."""
         if self.records and all(records is not self.records for _, records in self.pinned):
             self.pin_run(self.shown, self.records)
 
@@ -167,7 +170,7 @@ class Panel(Running):
             write_atomic(path, data)
             self.say(f"saved {path.parent.name}/{name} in the runs folder, and downloaded")
         except OSError as error:
-            self.say(f"downloaded; cannot write {path} ({error.strerror})", failed=True)
+            self.say(f"downloaded, but {path} cannot be written ({error.strerror})", failed=True)
         return path
 
     def _export(self, kind: str) -> bytes:
@@ -182,7 +185,7 @@ class Panel(Running):
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def _settle(self, at: int) -> None:
-        """Run what question `at` asks about, after its rival if there is one, and judge the chosen answer by the records."""
+        """Make the rival run of question `at`, if any, and the run of the question itself. Then judge the chosen answer."""
         question, self.pinned = self.experiment.questions[at], []
         config = self.first.replace(**question.knobs)
         if question.rival is not None:
@@ -258,7 +261,7 @@ class Panel(Running):
         self.offer_replay()
 
     def _reference(self, message: str) -> tuple[list[Record] | None, str]:
-        """Return the records of the committed reference (None if they are of another version) and the message to show."""
+        """Return the records of the committed reference (None if missing or outdated) and the message to show."""
         found = papers.reference_records(self.experiment.name)
         if found is None:
             return None, message
@@ -266,7 +269,7 @@ class Panel(Running):
         if reason := papers.outdated(self.experiment, laptop):
             return None, f"{message} ({reason})"
         self.shown = laptop
-        return found, f"shown is the committed reference, scale laptop: {message}"
+        return found, f"this picture shows the committed reference at scale laptop: {message}"
 
     def _show_knobs(self, config: Config) -> None:
         self._close()
@@ -275,19 +278,19 @@ class Panel(Running):
 
     def _knobs_moved(self, draw: bool = True) -> None:
         refused, busy = bool(self.knobs.errors), self.view["busy"]
-        why = "choose a file" if self.knobs.errors.keys() == self.knobs.to_choose().keys() else "a knob is refused"
+        why = "choose a file" if self.knobs.errors.keys() == self.knobs.to_choose().keys() else "a value is refused"
         if self.experiment.instant:
             if self._answer is not None and self.config != self._asked:
                 self._close()
-            stale = f"this picture is as it was before: {why}" if refused else ""
+            stale = f"this picture shows earlier knob values: {why}" if refused else ""
             if draw and not refused:
                 self.want(self.config)
         else:
             asking = self._question is not None and self._guess is None  # choosing an answer starts the run
             other = bool(self.records) and self.config != self.shown and not busy and not asking
-            stale = "this picture is of other knobs: press Run" if other else ""
+            stale = "this picture shows other knob values: press Run" if other else ""
             if refused and self.records:
-                stale = f"this picture is as it was before: {why}"
+                stale = f"this picture shows earlier knob values: {why}"
         general = self.knobs.errors.get("")
         if general:
             self.say(general, failed=True)
@@ -296,7 +299,7 @@ class Panel(Running):
         self.tell(stale=stale)
 
     def knob_refused(self, error: Exception) -> None:
-        """Show an error beside the knob that the error names, if it names one."""
+        """If the error names a knob, show the error beside this knob."""
         line = str(error).strip().partition("\n")[0]
         if line.partition("=")[0] in self.knobs.values:
             self.knobs.errors = {**self.knobs.errors, line.partition("=")[0]: line}

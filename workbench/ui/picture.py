@@ -19,7 +19,7 @@ from workbench.knobs import Config
 from workbench.live import Pins
 
 HERE = pathlib.Path(__file__).parent
-SHARE, EVERY = 0.1, 0.25  # largest share of the time that is spent on drawing; shortest pause in seconds
+SHARE, EVERY = 0.1, 0.25  # largest share of the time spent on drawing; shortest pause between pictures in seconds
 
 
 class Drawing:
@@ -62,11 +62,11 @@ class Drawing:
     def place(self, records: Sequence[Record]) -> str:
         """Return a text with the position of the last record in the run, such as its step."""
         place = self.experiment.place
-        return place(records[-1]) if place else f"{len(records):,} row{'s' * (len(records) != 1)}"
+        return place(records[-1]) if place else f"{len(records):,} record{'s' * (len(records) != 1)}"
 
 
 class Picture(anywidget.AnyWidget):
-    """A widget that shows a picture with a text above it. Its MIME bundle holds a PNG for readers without a kernel."""
+    """A widget that shows a picture with a text above it. The widget's MIME bundle holds a PNG for readers without a kernel."""
 
     _esm = HERE / "panel.js"
     _css = (HERE / "panel.css").read_text(encoding="utf-8") + inks.theme()
@@ -92,7 +92,7 @@ class Picture(anywidget.AnyWidget):
 
 
 def with_png(found: Any, png: bytes, text: str) -> dict[str, Any]:
-    """Return the MIME bundle `found` of a widget, with a PNG (if there is one) and a text for readers without a kernel."""
+    """Return the MIME bundle `found` of a widget with a PNG, if there is one, and a text, both for readers without a kernel."""
     bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
     if png:
         bundle["image/png"] = base64.b64encode(png).decode()
@@ -110,7 +110,7 @@ def show(experiment: str | Experiment, config: Config) -> list[Record]:
 
     def draw() -> None:
         svg, told = drawing.markup(records), drawing.story(records, config)
-        titled = found.story is None  # then the text is the title of the figure
+        titled = found.story is None  # without a function `story`, the text is the title of the figure
         place = drawing.place(records)
         picture.picture = {"svg": svg, "story": told, "titled": titled, "place": place, "seq": 0}
 

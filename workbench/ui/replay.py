@@ -16,14 +16,14 @@ from workbench.ui.picture import Drawing, Pins
 
 MOST = 48  # largest number of moments of a run that have a picture
 REST = 0.5  # seconds after the last move of a knob, before pictures are made in the background again
-LARGEST = 6_000_000  # characters of markup; once more have been sent, no pictures are made in the background
+LARGEST = 6_000_000  # characters of markup; after more have been sent, no pictures are made in the background
 
 
 def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
     """Return, for each moment of a run, the number of records that its picture shows.
 
-    The moments are the first one, the last one and others at even distances between them, at most `most` in total. A moment
-    adds `per_moment` records to the picture, or a multiple of this number.
+    A moment is a time in the run whose picture the time slider can show. There are at most `most` moments, at even distances
+    from the first to the last. Each adds `per_moment` records to the picture, or a multiple of this number.
     """
     whole = max(-(-records // max(per_moment, 1)), 1)
     count = min(whole, most)
@@ -39,7 +39,7 @@ class Frames:
         self._lines: dict[str, int] = {}
 
     def add(self, drawing: Drawing, records: Sequence[Record], config: Config, pins: Pins = ()) -> dict[str, Any]:
-        """Return the picture of `records`: its new `lines`, the numbers of all its lines (`ids`), and the text above (`told`)."""
+        """Return the picture of `records`: its new `lines`, the numbers of all its lines (`ids`), and its text (`told`)."""
         lines = drawing.markup(records, pins).split("\n")
         new = [line for line in dict.fromkeys(lines) if line not in self._lines]
         self._lines |= {line: number for number, line in enumerate(new, len(self._lines))}
@@ -51,7 +51,7 @@ class Frames:
 class Replay:
     """The pictures of one run. The function `send` receives each picture as data; see `Frames` for their format."""
 
-    moved = 0.0  # time of the last move of a knob in any instant panel, which has priority
+    moved = 0.0  # time of the last move of a knob in an instant panel; instant panels have priority over replays
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class Running(Picture):
         self.replay = Replay(0, self.drawing, [], first, (), self.send)
 
     def state(self) -> dict[str, Any]:
-        """Return more entries of `view`. They are computed at each change of `view`."""
+        """Return further entries of `view`, which are computed at each change of `view`. A subclass may override this method."""
         return {}
 
     def knob_refused(self, error: Exception) -> None:
@@ -84,7 +84,7 @@ class Running(Picture):
     def pull(self, config: Config) -> bool:
         """Run the experiment with `config`, collect its records in `self.records`, and return whether the run was completed."""
         self.tell(
-            message=f"running: {differences(config, self.first) or 'the first knobs'}",
+            message=f"running: {differences(config, self.first) or 'the initial knobs'}",
             progress=0.0,
             phase="starting",
             dim=bool(self.picture["svg"]),
@@ -116,7 +116,7 @@ class Running(Picture):
         drawn = self.draw() if records else True
         spent, of = f"{monotonic() - start:.1f} s", f" of {total}" if total else ""
         if stopped:
-            self.say(f"stopped after {len(records)}{of} records, {spent}; Run goes on from what is kept")
+            self.say(f"stopped after {len(records)}{of} records, {spent}; press Run to continue")
         elif drawn:
             about = f"run {runs.run_id(self.experiment, config)}"
             self.tell(progress=1.0, message=f"done: {len(records)} records, {spent}", about=about)
@@ -132,7 +132,7 @@ class Running(Picture):
     # -- instant experiments ---------------------------------------------------------------------------------------------
 
     def want(self, config: Config) -> None:
-        """Compute and draw `config` in a thread. Of the configs that arrive in the meantime, only the last one is drawn."""
+        """Compute and draw `config` in a thread. If several configs arrive in the meantime, only the last one is drawn."""
         with self._lock:
             self._wanted = config
             if self._thread is None or not self._thread.is_alive():
@@ -175,12 +175,12 @@ class Running(Picture):
     # -- display ---------------------------------------------------------------------------------------------------------
 
     def labelled_pins(self) -> list[tuple[str, list[Record]]]:
-        """Return the pinned runs other than the one shown, each with a label that lists the knobs in which it differs."""
+        """Return the pinned runs except the run shown. Each label lists the knobs in which a run differs from the run shown."""
         others = [(config, records) for config, records in self.pinned if records is not self.records]
         return [(differences(config, self.shown) or "pinned", records) for config, records in others]
 
     def draw(self, seq: int = 0) -> bool:
-        """Draw the current records, and return whether this worked. An error is shown as a message and does not end the run."""
+        """Draw the current records, and return True if this succeeds. An error is shown as a message and does not end the run."""
         pins = self.labelled_pins() if self.experiment.pins else []
         try:
             svg = self.drawing.markup(self.records, pins)
@@ -192,14 +192,14 @@ class Running(Picture):
         except Exception as error:
             self.error = traceback.format_exc()
             self.say(
-                f"the picture could not be drawn ({type(error).__name__}: {error}): the records may be of another version; "
-                "they are kept, and CSV saves them",
+                f"the picture could not be drawn ({type(error).__name__}: {error}): the records may be of another version. "
+                "The records are kept, and the button CSV saves them",
                 failed=True,
             )
             return False
 
     def redraw(self) -> None:
-        """Draw the same records again, because the runs that they are compared with have changed."""
+        """Draw the same records again, because the pinned runs have changed."""
         if self.records:
             self.draw()
         self.tell()
@@ -207,7 +207,7 @@ class Running(Picture):
             self.offer_replay()
 
     def offer_replay(self) -> None:
-        """Prepare the pictures of the records shown for the time slider."""
+        """Prepare the pictures that the time slider shows, from the current records."""
         self.replay.end()
         if self.experiment.instant:
             return
@@ -233,5 +233,5 @@ class Running(Picture):
         lines = str(error).strip().splitlines() or [type(error).__name__]
         begun = f"failed after {self._made} records: " if self.view["busy"] and self._made else "not run: "
         self.knob_refused(error)
-        self.tell(phase="", dim=False, stale="this picture is as it was before" if self.records else "")
+        self.tell(phase="", dim=False, stale="this picture was drawn before the error" if self.records else "")
         self.say(begun + kind + " | ".join(lines), failed=True)

@@ -1,6 +1,6 @@
-"""What cells show without a panel: a figure, the drawing of a method, and the committed reference of an experiment or a method.
+"""Cells without a panel: a figure, the drawing of a method, and the committed reference of an experiment or of a method.
 
-The picture of the reference, and its ledger, have those of the reader's own runs folded below them.
+Below the picture of a reference and below its ledger, the reader can unfold those of the current runs.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ def drawing(figure: Figure, caption: str = "") -> Still:
 
 
 def schematic(*methods: str) -> Still:
-    """Return a widget with the drawings that show the ideas of one or more methods, with their captions."""
+    """Return a widget with the schematic drawing and the caption of each of the given methods."""
     return Still(*((found.draw(), found.caption) for found in map(schematics.schematic, methods)))
 
 
 class Beside(Picture):
-    """The picture of an experiment's committed reference, with the picture of `records` folded below it."""
+    """The picture of an experiment's committed reference, with the picture of `records` folded below it.
+
+    If there is no reference, only the picture of `records` is shown.
+    """
 
     def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
         super().__init__(experiment)
