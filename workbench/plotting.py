@@ -212,7 +212,7 @@ def name_ends(axes: Axes, names: Mapping[str, str]) -> None:
     low, high = axes.get_ylim()
     gap = 12 / (72 * axes.get_figure().get_figheight() * 0.75) * (high - low)  # height of a line of text in data units
     lines = sorted((line for line in axes.lines if line.get_label() in names), key=lambda line: line.get_ydata()[-1])
-    places = spread([line.get_ydata()[-1] for line in lines], gap, high)
+    places = spread([float(line.get_ydata()[-1]) for line in lines], gap, high)
     right = axes.get_xlim()[1]
     leader = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2, "relpos": (0, 0.5)}
     for line, place in zip(lines, places, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,18 +89,18 @@ def _error_so_far(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
         calibration, unseen = last["rounding"]
         levels += [(unseen, "RTN, held-out text", "--"), (calibration, "RTN, calibration text", "-")]
     late = last["columns"] > 0.5 * end  # if so, the labels of the lines are at the left
-    names = []
-    for level, name, style in levels:
-        axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=style)
-        names.append((100 * level, name, 0 if late else end, late, {"color": FAINT, "fontsize": 8}))
+    grey: dict[str, Any] = {"color": FAINT, "fontsize": 8}
+    bold: dict[str, Any] = {"color": text(colour), "fontsize": 8.5, "weight": "bold"}
+    names = [(100 * level, name, 0 if late else end, late, grey) for level, name, _ in levels]
     for key, name in (("held_out", "held-out text"), ("error", "calibration text")):
-        bold = {"color": text(colour), "fontsize": 8.5, "weight": "bold"}
         names.append((100 * last[key], name, last["columns"], not late, bold))
+    for level, _, dashes in levels:
+        axes.axhline(100 * level, color=FAINT, linewidth=1, linestyle=dashes)
     names.sort(key=lambda name: name[0])
     heights = spread([name[0] for name in names], LINE * axes.get_ylim()[1], 0.9 * axes.get_ylim()[1])
     for (value, name, x, rightwards, look), y in zip(names, heights, strict=True):
-        style = {"xytext": (4 if rightwards else -4, 3), "textcoords": "offset points", "ha": "left" if rightwards else "right"}
-        axes.annotate(f"{name} {value:.1f}", (x, y), bbox=BEHIND, **style, **look)
+        offset, side = (4 if rightwards else -4, 3), "left" if rightwards else "right"
+        axes.annotate(f"{name} {value:.1f}", (x, y), offset, textcoords="offset points", ha=side, bbox=BEHIND, **look)
     axes.set_title("Output error so far")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,9 +39,9 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
     plane.plot(*target, "*", color=INK, markersize=11)
     moved = np.mean([r["after"] for r in records], axis=0) - start
     side, below = np.where(moved > 0, -9, 9)  # the paths are on the other side
-    for said, place, offset in (("w₀", start, (side, below)), ("w*", target, (side, -below))):
-        style = {"textcoords": "offset points", "ha": "center", "va": "center", "weight": "bold", "bbox": BEHIND}
-        plane.annotate(said, place, xytext=offset, zorder=3, **style)
+    middle: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+    for said, place, y in (("w₀", start, below), ("w*", target, -below)):
+        plane.annotate(said, place, (side, y), weight="bold", bbox=BEHIND, zorder=3, **middle)
     plane.set(xlim=centre[0] + np.array([-2.4, 2.4]), ylim=centre[1] + np.array([-2.4, 2.4]))
     plane.set(
         xlabel="first weight, in steps of the grid",

@@ -170,7 +170,13 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title="Weight g⁺ − g_ref" if single else "Weight g⁺ − g⁻")
+    weight.set(
+        xlim=(0, pulses[-1]),
+        ylim=(-reach, reach),
+        xlabel="pulses",
+        ylabel="weight",
+        title="Weight g⁺ − g_ref" if single else "Weight g⁺ − g⁻",
+    )
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
