@@ -139,7 +139,7 @@ def _source(record: Record) -> str:
 def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
     """Draw the two conductances of a pair during the pulses, their path in the plane (g+, g-), and the real and ideal weight."""
     record = records[-1]
-    pulses, single = _pulses(record, "plus"), record["scheme"] == "reference"
+    pulses, second = _pulses(record, "plus"), "g_ref" if record["scheme"] == "reference" else "g⁻"
     count = len(record["refreshed"])
     kept = f", refreshed {count} time{'s' * (count > 1)}" if count else ""
     heading(
@@ -149,7 +149,7 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
     )
     pair, weight = part(fig, "pair", 54, 56, 362, 136), part(fig, "weight", 54, 252, 362, 130)
     plane = part(fig, "plane", 462, 56, 196, 196, gap=24)
-    legend = [("– g⁺  ", text(PLUS)), ("– g_ref" if single else "– g⁻", text(MINUS))]
+    legend = [("– g⁺  ", text(PLUS)), (f"– {second}", text(MINUS))]
     if count:
         refreshed = record["refreshed"]
         stems(pair, refreshed, -0.03, 1.05, color=GREY, linewidth=0.9, linestyle=":", rasterized=count > 300)
@@ -170,19 +170,13 @@ def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
         legend.append((f"  ⋯ {name[:18]}", text(COLOURS[series[-1]["scheme"]])))
     weight.plot(pulses, record["weight"], color=COLOURS[record["scheme"]])
     reach = 1.1 * max(map(abs, [*record["weight"], *record["ideal"]])) + 0.02
-    weight.set(
-        xlim=(0, pulses[-1]),
-        ylim=(-reach, reach),
-        xlabel="pulses",
-        ylabel="weight",
-        title="Weight g⁺ − g_ref" if single else "Weight g⁺ − g⁻",
-    )
+    weight.set(xlim=(0, pulses[-1]), ylim=(-reach, reach), xlabel="pulses", ylabel="weight", title=f"Weight g⁺ − {second}")
     words(weight, legend)
     since = [0, *(at for at in record["refreshed"] if at < pulses[-1])][-1] // record["every"]
     plane.plot(record["plus"], record["minus"], color=GREY, linewidth=0.6, alpha=0.5)
     plane.plot(record["plus"][since:], record["minus"][since:], color=INK, linewidth=1.1)
     plane.plot(record["plus"][-1], record["minus"][-1], "o", color=COLOURS[record["scheme"]], markersize=7)
-    pair_plane(plane, "Path (dot: now)", "g_ref" if single else "g⁻")
+    pair_plane(plane, "Path (dot: now)", second)
 
 
 def astray(record: Record) -> float:
