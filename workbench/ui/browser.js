@@ -23,10 +23,10 @@ class Browser {
   constructor(model, el) {
     Object.assign(this, { model, chosen: new Set(), sorted: ["finished", -1] });
     const button = (text, title, act) => make("button", { type: "button", title, onclick: act }, text);
-    this.filter = make("input", { type: "text", ariaLabel: "filter", size: 26, placeholder: "filter: words, or knob=value", oninput: () => this.table() });
+    this.filter = make("input", { type: "text", ariaLabel: "filter", size: 30, placeholder: "filter by words, or by knob=value", oninput: () => this.table() });
     this.kind = make("select", { ariaLabel: "experiment", onchange: () => this.send("show", { experiment: this.kind.value }) });
     this.number = make("select", { ariaLabel: "number to compare" });
-    this.along = make("select", { ariaLabel: "along which knob" });
+    this.along = make("select", { ariaLabel: "knob on the horizontal axis" });
     this.file = make("input", { type: "file", accept: ".zip", ariaLabel: "import a bundle of runs", onchange: async () => {
       const [given] = this.file.files;
       if (given) this.model.send({ do: "bring", file: given.name }, undefined, [await given.arrayBuffer()]);
@@ -42,13 +42,13 @@ class Browser {
       this.calm();
       this.send("delete", picked());
     });
-    this.open = button("Open", "Open the chosen run in a panel, others pinned", () => this.send("open", picked()));
-    this.export = button("Export", "Write the chosen runs into one file", () => this.send("export", picked()));
-    const bring = button("Import…", "Take in the runs of such a file", () => this.file.click());
+    this.open = button("Open", "Open the chosen run in a panel. If several runs are chosen, the others are pinned", () => this.send("open", picked()));
+    this.export = button("Export", "Write the chosen runs to one file", () => this.send("export", picked()));
+    const bring = button("Import…", "Read runs from a file that Export has written", () => this.file.click());
     this.file.hidden = true;
     const bar = make("div", { className: "wb-bar" }, this.kind, this.filter, this.open, this.remove, this.export, bring, this.file);
-    this.compare = make("div", { className: "wb-bar" }, "compare", this.number, "along", this.along,
-      button("Draw", "Draw this number of the runs in the table", () =>
+    this.compare = make("div", { className: "wb-bar" }, "compare", this.number, "against", this.along,
+      button("Draw", "Draw this number for all runs in the table", () =>
         this.send("compare", { ids: this.rows().map((row) => row.id), number: this.number.value, along: this.along.value })));
     this.message = make("div", { className: "wb-message", role: "status" });
     this.body = make("div", { className: "wb-table" });

@@ -285,7 +285,7 @@ class Panel {
 
   silent() {
     this.quiet = true;
-    this.message.textContent = "the kernel does not answer: it is busy with another cell, or was restarted; then run this cell again";
+    this.message.textContent = "the kernel does not answer: it is busy with another cell, or it was restarted. After a restart, run this cell again";
     this.message.classList.add("wb-error");
   }
 
@@ -305,7 +305,7 @@ class Panel {
     if (spec.questions.length) {
       const offered = spec.questions.map((question, at) => make("option", { value: at }, question.title));
       this.question = make("select", {
-        className: "wb-question", ariaLabel: "a question to guess at",
+        className: "wb-question", ariaLabel: "choose a question, and guess the answer",
         onchange: (event) => this.send({ do: "ask", at: Number(event.target.value) }),
       }, make("option", { value: -1 }, "Guess first: a question…"), ...offered);
       parts.push(this.question);
@@ -321,7 +321,7 @@ class Panel {
     }
     if (spec.presets.length) {
       const preset = (scale) => make("button", { type: "button", onclick: () => this.send({ do: "preset", scale }) }, scale);
-      parts.push(make("div", { className: "wb-presets" }, "all knobs as for ", ...spec.presets.map(preset)));
+      parts.push(make("div", { className: "wb-presets" }, "presets: ", ...spec.presets.map(preset)));
     }
     return make("div", { className: "wb-left", role: "group", ariaLabel: "knobs", hidden: !spec.knobs.length }, ...parts);
   }
@@ -331,8 +331,8 @@ class Panel {
       make("button", { type: "button", className: style, title, onclick: act }, text);
     this.run = button("▶ Run", "Run (Enter in a knob)", () => this.send({ do: "run" }), "wb-primary");
     this.stop = button("■ Stop", "Stop after this step (Escape)", () => this.send({ do: "stop" }));
-    this.pin = button("Pin", "Keep this run in the picture, to compare the next ones with it", () => this.send({ do: "pin" }));
-    this.reset = button("Reset", "All knobs as they were at first", () => this.send({ do: "reset" }));
+    this.pin = button("Pin", "Keep this run in the picture, so that later runs are compared with it", () => this.send({ do: "pin" }));
+    this.reset = button("Reset", "Set all knobs to their initial values", () => this.send({ do: "reset" }));
     this.bar = make("progress", { max: 1, value: 0, ariaLabel: "progress of the run" });
     this.phase = make("span", { className: "wb-phase", role: "status" });
     const actions = make("div", { className: "wb-bar" },
@@ -352,7 +352,7 @@ class Panel {
 
   time() {
     this.play = make("button", { type: "button", title: "Play the run again", ariaLabel: "Play", onclick: () => this.toggle() }, "▶");
-    this.scrub = make("input", { type: "range", min: 0, max: 0, step: 1, ariaLabel: "moment of the run", oninput: () => this.at(this.scrub.valueAsNumber) });
+    this.scrub = make("input", { type: "range", min: 0, max: 0, step: 1, ariaLabel: "position in the run", oninput: () => this.at(this.scrub.valueAsNumber) });
     this.place = make("output", { className: "wb-place" });
     this.timeline = make("div", { className: "wb-time" }, this.play, this.scrub, this.place);
     return this.timeline;
@@ -361,11 +361,11 @@ class Panel {
   foot(button) {
     this.message = make("span", { className: "wb-message", role: "status" });
     this.kind = make("select", { ariaLabel: "format of the figure" }, ...["png", "svg", "pdf"].map((kind) => make("option", {}, kind)));
-    const figure = button("Figure", "Save the picture beside the runs, and download it", () => this.send({ do: "save", kind: this.kind.value }));
-    const kernel = this.spec.kernel ? [figure, this.kind, button("CSV", "Save the records beside the runs, and download them", () => this.send({ do: "save", kind: "csv" }))] : [];
+    const figure = button("Figure", "Save the picture in the runs folder, and download it", () => this.send({ do: "save", kind: this.kind.value }));
+    const kernel = this.spec.kernel ? [figure, this.kind, button("CSV", "Save the records in the runs folder, and download them", () => this.send({ do: "save", kind: "csv" }))] : [];
     const code = this.spec.code ? [
-      button("Code", "Copy the call that repeats this run, and show it", () => this.copy("code")),
-      button("Link", "Copy one line that holds the state of this panel", () => this.copy("link"))] : [];
+      button("Code", "Copy the Python call that repeats this run, and show it", () => this.copy("code")),
+      button("Link", "Copy one line of text that describes the state of this panel", () => this.copy("link"))] : [];
     return make("div", { className: "wb-foot" }, this.message, ...code, ...kernel);
   }
 
@@ -424,7 +424,7 @@ class Panel {
     this.pinned = key;
     this.pins.hidden = !pins.length;
     this.pins.replaceChildren("pinned: ", ...pins.map((label, at) =>
-      make("button", { type: "button", title: `let go of ${label}`, ariaLabel: `unpin ${label}`, onclick: () => this.send({ do: "unpin", at }) }, `${label} ×`)));
+      make("button", { type: "button", title: `unpin ${label}`, ariaLabel: `unpin ${label}`, onclick: () => this.send({ do: "unpin", at }) }, `${label} ×`)));
   }
 
   showQuestion(question) {
