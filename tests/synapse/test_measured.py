@@ -101,7 +101,7 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
         ("ltp,ltd\n1,1\n2,2\n3,3\n", "column 'ltd' has the wrong direction; expected a curve that falls"),
         ("ltp,ltd\n-1,3\n2,2\n3,1\n", "the smallest conductance is -1; expected no negative conductances"),
         ("ltp,ltd\n1,3\n", "column 'ltp': found 1, but expected at least 2"),
-        ("ltp,ltd\n2,3\n2,2\n2,1\n", "a curve is flat"),
+        ("ltp,ltd\n2,3\n2,2\n2,1\n", "column 'ltp': the conductance never changes"),
         ("pulse,ltp,ltd\n0,1,3\n0,2,2\n1,3,1\n", "column 'pulse'"),
         ("", "cannot be read as CSV"),
         ("ltp,ltd\n0,1,3\n1,2,2\n", "a row has more cells than the header; expected columns ltp, ltd"),
@@ -114,8 +114,9 @@ def test_any_rising_curve_makes_a_device_that_stays_in_range(tmp_path_factory, u
 def test_bad_files_are_refused_by_row_and_column(tmp_path, text, said):
     path = tmp_path / "bad.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as refused:
         read_curve(path)
+    assert "bad.csv" in str(refused.value)
 
 
 def test_a_binary_file_is_no_curve(tmp_path):

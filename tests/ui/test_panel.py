@@ -224,7 +224,7 @@ def test_a_misspelt_model_is_said_in_the_panel():
     panel.set(model="no-such/model")
     panel.start()
     panel.wait(60)
-    assert "Check the spelling" in panel.view["message"]
+    assert "Check the name" in panel.view["message"]
 
 
 def test_a_figure_that_raises_is_a_message_and_the_run_goes_on():

@@ -1,8 +1,7 @@
 """Devices that are read from a CSV file.
 
-The file holds either a curve (`read_curve`) or a table of steps (`read_steps`). A curve lists the conductances before and after
-each pulse of LTP (potentiation, pulses up) and of LTD (depression, pulses down). A table of steps lists the size of a step up and
-of a step down at several conductances.
+The file holds either a curve (`read_curve`) or a table of steps (`read_steps`). A curve lists the conductance after each pulse of
+LTP (potentiation) and LTD (depression). A table of steps lists the sizes of a step up and a step down at several conductances.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
     or with several cycles, is always refused. Raises a ValueError that names the column and, if possible, the row.
     """
     table = _table(Path(path), ("ltp", "ltd"))
-    pulses = _column(table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
-    curves = {name: _column(table, name) for name in ("ltp", "ltd")}
+    pulses = _column(path, table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
+    curves = {name: _column(path, table, name) for name in ("ltp", "ltd")}
     ends = min(map(np.min, curves.values())), max(map(np.max, curves.values()))
     if ends[0] < 0:
         raise ValueError(f"{path}: the smallest conductance is {ends[0]:g}; expected no negative conductances")
@@ -79,6 +78,8 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
         raise ValueError(f"{path}: all conductances are {ends[0]:g}; expected at least two different values")
     values = {name: (column - ends[0]) / (ends[1] - ends[0]) for name, column in curves.items()}
     kept = {name: _monotone(path, name, values[name], sign, smooth) for name, sign in SIGNS.items()}
+    if flat := [name for name, curve in kept.items() if np.ptp(curve) == 0]:
+        raise ValueError(f"{path}: column {flat[0]!r}: the conductance never changes; expected at least one step")
     ladders = {}
     for name, other in (("ltp", "ltd"), ("ltd", "ltp")):
         at = _pulse_numbers(path, name, pulses, len(kept[name]))
@@ -96,7 +97,7 @@ def read_steps(path: Path | str) -> Table:
     as shares of the range. Between the rows, steps are interpolated linearly. Raises ValueError if this table is not valid.
     """
     table = _table(Path(path), ("g", "up", "down"))
-    columns = {name: _column(table, name) for name in ("g", "up", "down")}
+    columns = {name: _column(path, table, name) for name in ("g", "up", "down")}
     g = columns["g"]
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
@@ -190,7 +191,7 @@ def _check_head(path: Path, needed: tuple[str, ...]) -> None:
         return
 
 
-def _column(table: pd.DataFrame, name: str) -> np.ndarray:
+def _column(path: Path | str, table: pd.DataFrame, name: str) -> np.ndarray:
     """Return the numbers in a column, without the empty cells at its end."""
     cells = table[name].str.strip()
     last = cells.last_valid_index()
@@ -202,15 +203,15 @@ def _column(table: pd.DataFrame, name: str) -> np.ndarray:
         if pd.isna(cells.iloc[row]):
             where = "" if row else f"; {name} begins in row {cells.first_valid_index() + 2}"
             raise ValueError(
-                f"row {row + 2}, column {name!r}: the cell is empty{where}. Expected each column to start in "
+                f"{path}: row {row + 2}, column {name!r}: the cell is empty{where}. Expected each column to start in "
                 "row 2, below the header, and to have no gaps; only cells at its end may be empty"
             )
         raise ValueError(
-            f"row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (row 1 is the header); "
+            f"{path}: row {row + 2}, column {name!r}: {cells.iloc[row]!r} is not a finite number (row 1 is the header); "
             "correct the cell or delete the row"
         )
     if len(values) < 2:
-        raise ValueError(f"column {name!r}: found {len(values)}, but expected at least 2 values")
+        raise ValueError(f"{path}: column {name!r}: found {len(values)}, but expected at least 2 values")
     return values
 
 
@@ -297,8 +298,6 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     """
     edges = np.flatnonzero(np.diff(values) != 0)
     first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
-    if len(first) < 2:
-        raise ValueError("a curve is flat: its conductance never changes; expected at least one step")
     middle = (at[first] + at[last]) / 2
     middle[0], middle[-1] = at[0], at[-1]
     filled = PchipInterpolator(middle, values[first])(np.arange(at[-1] + 1))
