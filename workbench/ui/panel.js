@@ -432,7 +432,8 @@ class Panel {
     if (key === this.asked) return;
     this.asked = key;
     this.ask.hidden = !question;
-    this.story.hidden = Boolean(question?.answer); // the answer contains more than this text, and the picture needs the space
+    // the title of the picture, or the answer, contains this text, and the picture needs the space
+    this.story.hidden = this.spec.titled || Boolean(question?.answer);
     if (this.question) this.question.value = -1; // only a menu; the full question is shown below
     if (!question) return;
     const { title, text, sets, answers } = this.spec.questions[question.at];

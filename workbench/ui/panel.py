@@ -74,6 +74,7 @@ class Panel(Running):
                 for q in self.experiment.questions
             ],
             "plays": self.experiment.place is not None,
+            "titled": self.experiment.story is None,
         }
 
     # -- actions -----------------------------------------------------------------------------------------------------

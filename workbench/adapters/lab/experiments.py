@@ -44,7 +44,7 @@ def warm_up() -> None:
 class TrainConfig(TuningConfig):
     """An adapter that is evaluated at regular intervals while it is trained."""
 
-    title: ClassVar[str] = "look"
+    title: ClassVar[str] = "display"
     every: int = knob(
         5,
         "evaluate every",

@@ -23,7 +23,7 @@ PEFT_EXAMPLE = '{"peft_type": "VERA", "r": 64}'
 class FitConfig(TuningConfig):
     """One adapter that is trained on one set of questions and evaluated during the training."""
 
-    title: ClassVar[str] = "looks"
+    title: ClassVar[str] = "evaluation"
     looks: int = knob(8, "evaluations", "The number of evaluations on held-out questions during the training.", low=1, high=100)
     held_out: int = knob(64, "held-out questions", "The number of held-out questions in each evaluation.", low=1, high=300)
     tested: int = knob(

@@ -19,7 +19,7 @@ from workbench.runs import Run
 class FitConfig(ContinualConfig):
     """The knobs of one fit of a comparison."""
 
-    title: ClassVar[str] = "looks"
+    title: ClassVar[str] = "evaluation"
     looks: int = knob(
         20, "evaluations", "Approximate number of evaluations during training. More evaluations take longer.", low=1, high=1000
     )
