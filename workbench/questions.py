@@ -74,13 +74,13 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
     state: str
     if question.part and meant:
         state, said = meant[0].state, f"{meant[0]}: {meant[0].state}"
+        whole = f" The whole claim is {corrected} after Holm's correction for the number of claims."
     else:
         state, said = judged.verdict, f"{judged.measured}: {judged.verdict}"
-        if corrected not in ("-", state):
-            said += f" ({corrected} after Holm's correction for the number of claims)"
+        whole = f" It is {corrected} after Holm's correction for the number of claims."
     counts = {f.found.n for f in meant} - {1}
     over = f", over {min(counts)} {experiment.units}" if counts else ""
-    return Evidence(state, f"Ledger, claim “{question.claim}”{over}: {said}.")
+    return Evidence(state, f"Ledger, claim “{question.claim}”{over}: {said}.{whole * (corrected not in ('-', state))}")
 
 
 @lru_cache(maxsize=8)
