@@ -32,7 +32,7 @@ def test_the_ledger_says_what_was_not_run():
     assert ledger["measured"]["rescomp"] == "not run yet; run: workbench run quantization/terms --scale smoke"
     assert set(ledger["verdict"][:-2]) == {"open"}
     paper = papers.ledger("quantization", "paper")
-    assert "7B" in paper["measured"]["rescomp"]
+    assert "7 billion" in paper["measured"]["rescomp"]
     assert set(paper["verdict"]) == {"undecidable here"}
 
 
@@ -220,7 +220,7 @@ def test_run_prints_the_id_of_the_same_knobs():
         (["run", "quantization/layer-trace", "--set", "bitz=3"], "did you mean 'bits'"),
         (["run", "quantization/layer-trace", "--set", "damping=7"], "expected a number from 0 to 1"),
         (["run", "quantization/layer-trace", "--set", "bits"], "expected knob=value"),
-        (["run", "quantization/layer-trace", "--scale", "paper"], "7B parameters"),
+        (["run", "quantization/layer-trace", "--scale", "paper"], "7 billion parameters"),
         (["run", "quantization/layer-trace", "--set", "model=no-such/model"], "Check the name and the connection"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "block=9"], "expected a whole number from 0 to 3"),
         (["run", "quantization/layer-trace", *SMALL, "--set", "part=head"], "expected a linear layer of tiny-llama"),

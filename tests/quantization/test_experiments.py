@@ -236,7 +236,7 @@ def test_two_threads_do_not_mix_their_activations(monkeypatch, tmp_path):
 
 
 def test_models_that_cannot_be_quantized_say_so(tmp_path):
-    with pytest.raises(ValueError, match="block=4: expected 0 to 3"):
+    with pytest.raises(ValueError, match="block=4: expected the index of a block of tiny-llama, from 0 to 3"):
         load_layer(LayerSource("tiny-llama", 4, "q_proj"))
     with pytest.raises(ValueError, match="expected a linear layer of tiny-llama: q_proj, k_proj"):
         load_layer(LayerSource("tiny-llama", 0, "head"))
