@@ -663,7 +663,9 @@ def test_a_network_that_cannot_learn_says_so_within_a_hundred_samples(compiled, 
         for layer in net.layers:
             layer.weight.fill_(1.0)
     x, labels = digits()
-    with pytest.raises(SaturationError, match=f"first 100 samples, all .* are at their {end} limit.*try weight_scale=[01]") as error:
+    with pytest.raises(
+        SaturationError, match=f"first 100 samples, all .* are at their {end} limit.*try weight_scale=[01]"
+    ) as error:
         net.train_samples(x, labels, torch.arange(300), compiled=compiled)
     assert net.step == 100
     advice = str(error.value).rpartition("weight_scale=")[2]
