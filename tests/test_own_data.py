@@ -363,7 +363,7 @@ def test_a_folder_greys_the_knobs_of_training():
 
 
 def drawn(panel):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while panel._thread is not None:
         assert time.monotonic() < end
         time.sleep(0.01)
