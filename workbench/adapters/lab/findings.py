@@ -21,8 +21,8 @@ declare(
         "about three hours.",
         main="fit",
         sentence="We trained MiSS and LoRA, each at its best learning rate, on the tiny llama, a bundled language model with "
-        "one million weights. The test loss of LoRA minus that of MiSS is {found} nats per token. The claim that MiSS has the lower "
-        "loss {state}.",
+        "one million weights. The test loss of LoRA minus that of MiSS is {found} nats per token. The claim that MiSS has the "
+        "lower loss {state}.",
         part="",
         tables=(
             Table("Tiny llama", "adapters/methods", LOSS, STYLE, "rates", RATES.__getitem__),

@@ -82,8 +82,8 @@ TRAIN = (
         lambda now, rival: 0 if _above(now) <= 16 else 1 if _above(now) <= 48 else 2, _at("bat-row"),
         measured=lambda now, rival: f"{_above(now)} of the {len(now[-1]['values'])} largest values exceed the threshold",
         why="Bat-row multiplies each block of the weight, plus an identity, by a trained matrix. The blocks of the weight "
-        "differ, so the products differ too. The rank of the update of MiSS or LoRA is at most r, but r does not limit the rank of "
-        "Bat's update.",
+        "differ, so the products differ too. The rank of the update of MiSS or LoRA is at most r, but r does not limit the "
+        "rank of Bat's update.",
     ),
     Question(
         "Train all weights?",
