@@ -6,14 +6,15 @@ a and block column b, and I is the identity. The shard starts at zero.
 ======== ============================ ===================================== =============================
 method   shard                        update Delta of W                     other names, rank
 ======== ============================ ===================================== =============================
-miss     D ``(r, out)``               ``Delta[o, i] = D[i mod r, o]``       Bone (v4), DiSHA; rank at most r
+miss     D ``(r, out)``               ``Delta[o, i] = D[i mod r, o]``       Bone (v4); rank at most r
 mini     D ``(r, q)``                 ``Delta[o, i] = D[i mod r, o mod q]`` rank at most min(r, q)
 bat-col  B ``(out/r, r, r)``          ``Delta[a, b] = (W[a, b] + I) B[a]``  Bone (v1 to v3); PEFT's ``bat``
 bat-row  B ``(in/r, r, r)``           ``Delta[a, b] = (W[a, b] + I) B[b]``  Bone (v1 to v3) in RWKV-PEFT
 ======== ============================ ===================================== =============================
 
-Source: arXiv 2409.15371, whose versions use different names for the same methods. MiSS uses the index ``i mod r`` in the authors'
-code and in equations 4 to 6 of version 12, but the text of that version describes another layout.
+Source: arXiv 2409.15371, whose versions (v1 to v12) use different names for the same methods. Some of them call the family
+DiSHA. MiSS uses the index ``i mod r`` in the authors' code and in equations 4 to 6 of version 12, but the text of that version
+describes another layout.
 
 The functions ``*_delta`` return Delta. The functions ``*_output`` return the output of the layer without building Delta.
 In MiSS, mini and Bat-row, this takes few operations, since each trained matrix is applied only once: to a block of the input,

@@ -148,13 +148,13 @@ declare(
     ),
     Claim(
         "guide", "W in the update helps: Bat-col, the Bat of PEFT, has a lower test loss than MiSS", "version 5",
-        "Bat is better than Bone (the tables of version 5 were not available to us)",
+        "Bat is better than MiSS, there called Bone (the tables of version 5 were not available to us)",
         "adapters/methods", _below("bat-col", "miss", "own"),
     ),
     Claim(
         "guide-row",
         "Bat-row, the Bat of RWKV-PEFT, has a lower test loss than MiSS, with 10 % fewer parameters", "version 5",
-        "Bat is better than Bone (the tables of version 5 were not available to us)",
+        "Bat is better than MiSS, there called Bone (the tables of version 5 were not available to us)",
         "adapters/methods", _below("bat-row", "miss", "own"),
     ),
     Claim(
