@@ -14,9 +14,9 @@ METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 MEANINGS = {
     "rtn": "rounds each weight to its nearest level, without compensation",
     "gptq": "rounds one column after another, and adjusts the remaining columns to keep the output nearly the same",
-    "gptq+rescomp": "GPTQ that also corrects the second residual r2, the effect of changes already made to this layer's weights",
+    "gptq+rescomp": "GPTQ that also corrects the residual r2, the effect of changes already made to this layer's weights",
     "foem": "the same as gptq+rescomp",
-    "gptaq": "GPTQ that also corrects the first residual r1, the effect of the quantized layers before this one",
+    "gptaq": "GPTQ that also corrects the residual r1, the output error that comes from the quantized layers before this one",
     "gptaq+rescomp": "GPTQ that corrects both residuals",
     "exact": "shifts all weights once to the least-squares solution for the full-precision output, then runs GPTQ",
 }

@@ -15,8 +15,9 @@ declare(
         "Everything is measured on single layers, but the paper reports its gains for whole models. `workbench figures "
         "quantization` computes everything again in about half an hour.",
         main="rescomp",
-        sentence="With the correction of ResComp, the output error of GPTAQ on held-out text is {found} times as large as "
-        "without it (single layers, 3 bits). The claim that the correction lowers the error {state}.",
+        sentence="GPTAQ changes the weights that are not rounded yet, to keep the output of the layer close to that of the "
+        "original model. With the additional correction of ResComp, the error of this output on held-out text is {found} times "
+        "as large as without it (single layers, 3 bits). The claim that the correction lowers the error {state}.",
         part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits",
     ),
 )

@@ -70,8 +70,8 @@ class LayerConfig(SolverConfig, PlaceConfig):
     upstream: Upstream = knob(
         "gptq",
         "layers before",
-        "How the layers before this one are quantized. none: they are not quantized, so the quantized and the full-precision "
-        "stream are equal.",
+        "The method that quantizes the layers before this one, with the same bits, groups and grid as this layer. none: they are "
+        "not quantized, so the quantized and the full-precision stream are equal.",
     )
     upstream_damping: float | None = knob(
         None,

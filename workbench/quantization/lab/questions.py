@@ -52,48 +52,51 @@ LAYER_TRACE = (
         ("not at all", "by about a seventh", "by about half"), lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 7, 1 / 2)),
         {"method": "gptq"}, {"method": "rtn"}, measured=_errors("GPTQ", "RTN"),
         why="The inputs of the layer are correlated: when one input is large, others tend to be large too. So changing the"
-        " weights of other columns can cancel much of the error of a rounded column. Compare the two error curves: with RTN "
-        "nothing is cancelled, so the error only grows.",
+        " weights of other columns can cancel much of the error of a rounded column. Compare the two error curves. Both start at "
+        "the error that comes from the layers before this one. With RTN, which cancels nothing, the error then rises much "
+        "further than with GPTQ.",
     ),
     Question(
         "Does ResComp help this layer?",
-        "GPTAQ is pinned. ResComp also corrects a second residual, r₂, with the strength 0.25 of the published program. Does "
-        "the output error on held-out text fall?",
+        "GPTAQ is pinned. ResComp also compensates the residual r₂, the effect on the output of the changes already made to "
+        "this layer's weights. The strength is 0.25, as in the published program. Does the output error on held-out text fall?",
         ("it falls", "it rises or stays the same"), lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
         {"method": "gptaq+rescomp", "beta": 0.25}, {"method": "gptaq"}, measured=_errors("GPTAQ + ResComp", "GPTAQ"),
         claim="rescomp", part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits",
         agrees={"holds": (0,), "fails": (1,)}, unlike=ONE_LAYER,
         why="GPTQ and GPTAQ change the free columns on purpose, to keep the output error small. ResComp treats part of this "
-        "change as an error and reverses that part, which does not help the output. The paper reports gains for whole"
-        " models; a single layer cannot show such gains.",
+        "change as an error and reverses that part. On average over the layers of the ledger, this does not lower the error. "
+        "The paper reports gains for whole models, which are not measured here.",
     ),
     Question(
         "What happens at two bits?",
-        "With 3 bits (pinned), a weight has 8 levels. With 2 bits, a weight has 4 levels. How much larger is the output error "
-        "on the calibration text?",
+        "With 3 bits (pinned), a weight has 8 levels. With 2 bits, a weight has 4 levels. The layers before this one get the "
+        "same number of bits. How much larger is the output error on the calibration text with 2 bits?",
         ("less than 2 times", "2 to 4 times", "more than 4 times"),
         lambda now, rival: int(np.searchsorted((2, 4), now[-1]["error"] / rival[-1]["error"])),
         {"method": "gptq", "bits": 2}, {"method": "gptq", "bits": 3},
         measured=_errors("2 bits", "3 bits", "error", "calibration"),
         why="The largest weight is 1 step away from 0 with 2 bits, and 3 steps away with 3 bits. So with 2 bits each step is "
-        "3 times as long. The compensation also works less well. On the calibration text, GPTQ removes about a third of the "
-        "error of rounding to nearest at 3 bits, but hardly any of it at 2 bits (set the method to rtn to see this).",
+        "3 times as long. The same holds in the layers before this one, and most of the error comes from them: compare the left "
+        "ends of the two curves. If only this layer is quantized (layers before = none), the error is 3 to 4 times as "
+        "large with 2 bits as with 3 bits.",
     ),
     Question(
         "What if the earlier layers were not quantized?",
-        "With upstream = none, the layer gets the same inputs in the full-precision and in the quantized model. Which method"
+        "With layers before = none, the layer gets the same inputs in the full-precision and in the quantized model. Which method"
         " has the lower output error, GPTQ (pinned) or GPTAQ?",
         ("GPTQ", "GPTAQ", "they are equal"),
         _which_is_lower,
         {"method": "gptaq", "upstream": "none"}, {"method": "gptq"}, measured=_errors("GPTAQ", "GPTQ", "error", "calibration"),
         claim="gptaq", part="held-out error of gptq + r1 relative to gptq, 3 bits", agrees={},
-        why="GPTAQ compensates the difference between the inputs of the two models, the first residual r₁. If the"
-        " earlier layers are not quantized, this difference is zero, and GPTAQ computes the same as GPTQ, up to rounding.",
+        why="GPTAQ also compensates the residual r₁, the output error that comes from the different inputs in the two models. "
+        "If the earlier layers are not quantized, the inputs are equal, and r₁ is zero. Then GPTAQ computes the same as GPTQ, up "
+        "to the precision of the numbers.",
     ),
     Question(
         "Can a method fit the calibration text too well?",
-        "The exact target has the lowest error of all methods on the calibration text. Here it gets only 256 tokens. Is it "
-        "better than GPTQ (pinned) on held-out text?",
+        "The exact target has the lowest error of all methods on the calibration text. Here both methods get only 256 tokens. "
+        "Is it better than GPTQ (pinned) on held-out text?",
         ("no, GPTQ is better", "yes, the exact target is better"),
         lambda now, rival: int(now[-1]["held_out"] < rival[-1]["held_out"]), {"method": "exact", "tokens": 256},
         {"method": "gptq"}, measured=_errors("the exact target", "GPTQ"), claim="exact", agrees={},
@@ -104,9 +107,10 @@ LAYER_TRACE = (
     Question(
         "What if fewer weights share a scale?",
         "In the pinned run, all 576 weights of a row share one scale. In the next run, each group of 32 weights has its own"
-        " scale. By how much does this reduce the output error on held-out text?",
-        ("hardly at all", "by about a quarter", "by more than half"),
-        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 4, 3 / 5)),
+        " scale. The layers before this one get the same groups. By how much does this reduce the output error on held-out "
+        "text?",
+        ("hardly at all", "by about a third", "by about two thirds"),
+        lambda now, rival: _nearest(_saved(now, rival), (0, 1 / 3, 2 / 3)),
         {"method": "gptq", "group_size": 32}, {"method": "gptq", "group_size": None},
         measured=_errors("groups of 32", "one scale per row"),
         why="The largest weight of a group determines the distance between its levels. In a small group the largest weight "

@@ -18,11 +18,11 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
     if not last["columns"]:
         off = 100 * last["error"]
         return (
-            "No column of this layer is rounded yet. Because of the quantized layers before it, the relative error of its output "
-            f"is already {off:.1f} %."
+            "No column of this layer is rounded yet. Because of the quantized layers before it, the output error is already "
+            f"{off:.1f} %."
         )
     told = (
-        f"{last['columns']} of {last['of']} columns are rounded to {2 ** last['bits']} levels. The relative error of the output "
+        f"{last['columns']} of {last['of']} columns are rounded to {2 ** last['bits']} levels. The output error "
         f"is {100 * last['error']:.1f} % on the calibration text and {100 * last['held_out']:.1f} % on held-out text"
     )
     if last["columns"] == last["of"] and last["method"] != "rtn" and not pinned:
