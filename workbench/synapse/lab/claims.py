@@ -24,6 +24,8 @@ MUCH = 15.0  # percentage points: a larger gain counts as large
 SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
 FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
+# The name of each scheme in a finding, if it differs from the label in the records
+NAMES = {"reference": "one device", "reference, shifted": "one device, shifted"}
 # The keys are the kinds without variation, on linear and on nonlinear devices. Each value is the prefix in the names of the kinds
 # of variation that are compared with this key.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
@@ -57,8 +59,9 @@ def _many_levels(records: list[Record]) -> Verdict:
 def _beats(response: str, *others: str) -> Check:
     """Return a check that `uni` is more accurate than each scheme in `others` on devices with this response."""
     return better(
-        ACCURACY, "uni", *others, say=lambda one, other, at: f"{response}: {one} minus {other}, in points:", response=response
-    )
+        ACCURACY, "uni", *others,
+        say=lambda one, other, at: f"{response}: {one} minus {NAMES.get(other, other)}, in points:", response=response,
+    )  # fmt: skip
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
@@ -90,17 +93,21 @@ def _compensates(records: list[Record]) -> Verdict:
         for rule in _learned(records, *SCHEMES, alike=alike):
             lost = [[_lost(records, s, rule, prefix + kind, alike) for s in SCHEMES] for kind in KINDS]
             findings = []
-            for uni, *others in lost:
-                findings.append(Finding("points lost by uni:", interval(uni), high=LITTLE))
-                findings += [Finding("another scheme loses more by", interval(other - uni), low=0) for other in others]
+            for kind, (uni, *others) in zip(KINDS, lost, strict=True):
+                case = f"({prefix}{rule} rule, {kind.replace(' .3', ' spread 0.3')})"
+                findings.append(Finding(f"points lost by uni {case}:", interval(uni), high=LITTLE))
+                findings += [
+                    Finding(f"points lost by {name} minus points lost by uni {case}:", interval(other - uni), low=0)
+                    for name, other in zip(SCHEMES[1:], others, strict=True)
+                ]
             cases.append(verdict(*findings))
-            points = " | ".join("/".join(f"{round(each.mean())}" for each in kind) for kind in lost)
-            parts.append(f"{prefix}{rule} {points} ({cases[-1].verdict})")
+            step, spread = ("/".join(f"{round(each.mean())}" for each in kind) for kind in lost)
+            parts.append(f"{prefix}{rule} rule: {step} (step spread), {spread} (range spread): {cases[-1].verdict}")
     every = dict.fromkeys(r["rule"] for r in records)
     for alike, prefix in RESPONSES.items():
         unable = [rule for rule in every if rule not in _learned(records, *SCHEMES, alike=alike)]
-        parts += [f"{prefix}{rule}: not all schemes learn" for rule in unable]
-    text = "points lost by uni/alternating/push-pull with a step spread of 0.3 | with a range spread of 0.3: "
+        parts += [f"{prefix}{rule} rule: not all schemes learn" for rule in unable]
+    text = "points of accuracy lost by uni/alternating/push-pull at a spread of 0.3: "
     return verdict(*cases, any_of=True, measured=text + ("; ".join(parts) or "under no rule do all three schemes learn"))
 
 
@@ -173,7 +180,11 @@ def _symmetric(records: list[Record]) -> Verdict:
     gaps = {other: uni - accuracy(records, other, **point) for other in ("alternating", "push-pull", "reference")}
     return verdict(
         *(
-            Finding(f"retraced: uni minus {other}, in points:", interval(gap), high=0 if other == "alternating" else MARGIN)
+            Finding(
+                f"retraced: uni minus {NAMES.get(other, other)}, in points:",
+                interval(gap),
+                high=0 if other == "alternating" else MARGIN,
+            )
             for other, gap in gaps.items()
         )
     )
@@ -187,7 +198,7 @@ def _single_step(records: list[Record]) -> Verdict:
     single, stochastic = ahead("single"), ahead("stochastic")
     return verdict(
         Finding("abrupt LTD, uni minus push-pull in points, stochastic rule:", interval(stochastic), low=0),
-        Finding("the single-step rule increases this lead by", interval(single - stochastic), low=0),
+        Finding("the single-step rule increases the lead of uni over push-pull by", interval(single - stochastic), low=0),
     )
 
 
@@ -219,7 +230,8 @@ declare(
     ),
     Claim(
         "abrupt",
-        "If depression (LTD) is abrupt, unidirectional updating beats every bidirectional scheme, because it never uses LTD",
+        "If depression (LTD) is abrupt, unidirectional updating is more accurate than every scheme that also sends pulses down, "
+        "because it never uses LTD",
         "abstract (asymmetric response)",
         "better than the other methods tried", "synapse/schemes",
         _beats("abrupt LTD", "alternating", "push-pull", "reference", "reference, shifted"),
@@ -247,7 +259,7 @@ declare(
         OURS, "-", "synapse/variation",
         better(  # at each step spread, the written weights must be better than every scheme that is trained on the devices
             ACCURACY, "software, then written", *SCHEMES, "reference", per="sigma", among=(0.1, 0.2, 0.3, 0.5), kind="step",
-            say=lambda one, other, sigma: f"step spread {sigma:g}: written weights minus {other}, in points:",
+            say=lambda one, other, sigma: f"step spread {sigma:g}: written weights minus {NAMES.get(other, other)}, in points:",
         ),
     ),
     Claim(

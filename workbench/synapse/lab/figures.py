@@ -20,9 +20,9 @@ COLOURS = {
     "uni, no refresh": ORANGE, "software, then written": GREY, "reference, shifted": SKY,
 }  # fmt: skip
 LABELS = {
-    "uni": "unidirectional", "alternating": "alternating", "push-pull": "push-pull", "reference": "one device + reference",
+    "uni": "unidirectional", "alternating": "alternating", "push-pull": "push-pull", "reference": "one device",
     "software": "software back-propagation", "uni, no refresh": "unidirectional, no refresh",
-    "reference, shifted": "one device + reference at its symmetry point",
+    "reference, shifted": "one device, shifted",
     "software, then written": "software weights, written open-loop",
 }  # fmt: skip
 SHORT = {

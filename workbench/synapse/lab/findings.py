@@ -17,8 +17,9 @@ declare(
         "(0.003 to 0.1). Two seeds choose the learning rate on held-out training digits, and five other seeds measure the "
         "accuracy at this rate on test digits. `workbench figures synapse` computes all results again in a quarter of an hour.",
         main="abrupt",
-        sentence="If pulses down change a conductance abruptly, unidirectional updating is {found} percentage points more "
-        "accurate than push-pull updating. The claim that it beats every scheme that uses such pulses {state}.",
+        sentence="Unidirectional updating sends only pulses that raise a conductance; push-pull updating also sends pulses that "
+        "lower one. If these change a conductance abruptly, unidirectional updating is {found} percentage points more accurate "
+        "than push-pull updating. The claim that it is more accurate than every tested scheme with such pulses {state}.",
         part="abrupt LTD: uni minus push-pull",
         tables=(Table("Test accuracy by the response of the devices", "synapse/schemes", ACCURACY, STYLE, "response", greek),),
     ),

@@ -1,6 +1,6 @@
 """Questions that the panels ask before a run.
 
-Each scheme is trained at the learning rate that the stored reference comparison found to be best for this scheme.
+Each scheme is trained at the learning rate that the stored comparison found to be best for this scheme.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TRAIN = (
         claim="abrupt", part="abrupt LTD: uni minus push-pull", agrees={"holds": (0,), "fails": (1, 2)}, unlike=SMALL,
         why="At most conductances, a pulse down changes a device much more than a pulse up. So push-pull updating moves most "
         "conductances towards the lowest one, and small gradients cause large, noisy changes. Unidirectional pairs receive "
-        "only pulses up, whose steps are small. The panel at the upper right shows the paths of three such pairs.",
+        "only pulses up, whose steps are small. The plot at the upper right shows the paths of three such pairs.",
     ),
     Question(
         "What if pairs are not refreshed?",
@@ -86,7 +86,7 @@ TRAIN = (
         {**BOTH, **LINEAR, "refresh": "none", "samples": 12_000}, measured=_told,
         claim="refresh", part="linear: points gained by refresh at the same", agrees={"holds": (1,), "fails": (0,)}, unlike=SMALL,
         why="When both devices of a pair are full, their difference is zero and cannot change any more: the weight is lost. "
-        "In the histogram at the lower right, the conductances move to the right end. In the panel above the histogram, the "
+        "In the histogram at the lower right, the conductances move to the right end. In the plot above the histogram, the "
         "dots of three pairs move to the upper right corner.",
     ),
     Question(
@@ -96,7 +96,8 @@ TRAIN = (
         "more accuracy?",
         ("unidirectional", "push-pull"), lambda now, rival: _loses_more(now, rival, "uni", "push-pull"),
         {**BOTH, **LINEAR, "step_spread": 0.3}, {"step_spread": 0.0}, measured=_told_before,
-        claim="variation", part="points lost by uni", agrees={"holds": (1,), "fails": (0,)}, unlike=SMALL,
+        claim="variation", part="points lost by push-pull minus points lost by uni (stochastic rule, step spread",
+        agrees={"holds": (1,), "fails": (0,)}, unlike=SMALL,
         why="A unidirectional pair increases a weight with one device and decreases it with the other. If one device has "
         "larger steps, each increase and the next decrease no longer cancel, so the weight drifts. In a push-pull pair "
         "both devices take part in every change, and most of the difference averages out.",
@@ -135,7 +136,7 @@ TRAIN = (
         measured=_told_before,
         claim="single", part="the single-step rule", agrees={},
         why="The single-step rule uses only the sign of the gradient and sends no pulses for small errors, so it makes fewer but "
-        "coarser updates. Compare the numbers of pulses per digit in the text above the figure. The claim in the ledger is "
+        "coarser updates. Compare the numbers of pulses per digit in the text above the picture. The claim in the ledger is "
         "about the lead over push-pull, which the single-step rule increases.",
     ),
 )  # fmt: skip
