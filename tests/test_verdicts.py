@@ -37,6 +37,18 @@ def test_continual_asks_at_the_chosen_settings(method):
     assert cut["lr"] * cut["cut"] == pytest.approx(0.009)  # sgd@0.009 after the boundary
 
 
+def test_continual_words_agree_with_the_reference():
+    """Sentences of its questions and of 01-explore: the chosen power, and the tasks in which two methods differ most."""
+    for stream in ("split-fashion", "mnist-fashion", "fashion-mnist"):
+        assert chosen("continual/rivals", label="classp", stream=stream)["power"] == 1
+    judging = [
+        r for r in papers.reference_records("continual/rivals") if r["phase"] == "judge" and r["stream"] == "split-fashion"
+    ]
+    ends = {m: np.mean([r["matrix"][-1] for r in judging if r["label"] == m], 0) for m in ("classp", "sgd-cut", "replay")}
+    assert np.argmax(ends["classp"] - ends["sgd-cut"]) == 4  # the control learns the last task less well
+    assert np.argmax(ends["replay"] - ends["classp"]) == 1  # CLASSP forgets task 2
+
+
 def test_adapters_ask_at_the_chosen_rates():
     from workbench.adapters.lab.questions import CHOSEN, RANKS
 

@@ -81,7 +81,7 @@ class StreamConfig(Config):
     )  # fmt: skip
     blend: float = BLEND
     network: Literal["perceptron", "paper"] = knob(
-        "perceptron", "network", "perceptron: a multilayer perceptron. paper: the network of the CLASSP paper, with two "
+        "perceptron", "network", "perceptron: a multilayer perceptron. paper: the network of the author's program, with two "
         "convolutions (1.2 million weights) for images, or one transformer layer for sentences.",
     )  # fmt: skip
     hidden: tuple[int, ...] = HIDDEN

@@ -1,4 +1,7 @@
-"""One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, in the notation of the paper."""
+"""One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, in the notation of the paper.
+
+Algorithm 1 and equation 1 are known from the author's program, which shows them. The full text was not available to us.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ EPS = knob(
     low=1e-12, high=1.0, log=True,
 )  # fmt: skip
 MODE = knob(
-    "paper", "mode", "paper: Algorithm 1 of the CLASSP paper. repo: the threshold test, the sum and the root of the published "
-    "program, which differ from Algorithm 1.", when=OURS,
+    "paper", "mode", "paper: Algorithm 1 of the CLASSP paper, as its author shows it with the program. repo: the threshold test, "
+    "the sum and the root of the program itself, which differ from Algorithm 1.", when=OURS,
 )  # fmt: skip
 ORDER = knob(
     "inclusive", "order", "inclusive: the gradient is added to the sum S before the step is divided by the root of S (Algorithm "

@@ -9,7 +9,8 @@ declare(
     "continual",
     Findings(
         "Continual learning with CLASSP",
-        "The abstract of the CLASSP paper, the author's program, and secondary sources. The full text was not available to us.",
+        "The abstract of the CLASSP paper, the author's program, and secondary sources. The full text was not available to us. "
+        "We know Algorithm 1 and equation 1 of the paper because the author shows them with the program.",
         "The data are the full sets Fashion-MNIST and MNIST. The network is a perceptron with two hidden layers of 100 units. "
         "Each task is trained for one pass in batches of 32. Every method uses the best of sixteen settings (a learning rate, "
         "and a strength or schedule if the method has one). Three seeds choose the setting on validation samples, and five other "
