@@ -139,7 +139,7 @@ def experiment(
     - ``inputs(config)`` returns references (name and checksum) of the data and models that are used;
     - ``steps(config)`` returns the expected number of records;
     - `instant` is True if the figure is computed again at each move of a slider;
-    - `paper` names the figure or table of the paper that the experiment reproduces;
+    - `paper` names the figure, table or claim of the paper that the experiment reproduces, or says that it is our addition;
     - ``story(records, config, pinned)`` returns one sentence that describes the current state and is shown above the figure
       (default: the title of the figure);
     - ``place(record)`` describes in a few words the position of a record in the run, such as its step;

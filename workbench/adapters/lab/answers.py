@@ -88,7 +88,7 @@ class AnswersConfig(StudyConfig):
         "paper": NO_PAPER,
     },
     swept=(*KNOBS, "peft", *CHOICE),
-    paper="not in the paper: how many training steps a small model needs until it answers sums exactly",
+    paper="number of training steps until a small model answers sums exactly (our addition: the paper does not count them)",
 )  # fmt: skip
 def answers(config: AnswersConfig) -> Iterator[Point]:
     """Train SmolLM2-135M with LoRA and with MiSS, and measure how many sums it answers exactly during the training."""

@@ -70,7 +70,7 @@ def an_update(config: AdapterConfig, base: nn.Linear, size: float, kind: type[Ad
 
 
 class ShardsConfig(Config):
-    """The update of one method on a small layer."""
+    """The knobs of `shards`, which shows the weight update of one method on a small layer."""
 
     method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = knob(
         "lora", "method", "LoRA with one of three kinds of matrix A, or a method of the Bone family.", essential=True

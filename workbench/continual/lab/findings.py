@@ -16,8 +16,8 @@ declare(
         "seeds measure it on test samples. `workbench figures continual` computes everything again in about 3.5 hours, of which "
         "2.5 hours are for the paper's pair of data sets at its full size.",
         main="sgd",
-        sentence="After MNIST and then Fashion-MNIST, the mean accuracy of CLASSP on both is {found} percentage points above"
-        " that of SGD. The claim that CLASSP is more accurate than SGD {state}.",
+        sentence="After training on MNIST and then on Fashion-MNIST, the mean accuracy of CLASSP on both sets is {found} "
+        "percentage points above that of SGD. The claim that CLASSP is more accurate than SGD {state}.",
         part="MNIST then Fashion-MNIST",
         tables=(Table("Final accuracy on all tasks", "continual/rivals", ACCURACY, STYLE, "stream", lambda s: STREAM_NAMES[s]),),
     ),

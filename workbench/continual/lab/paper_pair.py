@@ -41,7 +41,9 @@ class PaperConfig(FitConfig):
     title: ClassVar[str] = "pair"
     first_passes: int = knob(4, "passes over MNIST", "Number of passes over MNIST, the first task.", low=1, high=20)
     tested: int = knob(
-        10_000, "test samples", "Largest number of test samples per set. More samples are more precise, but take longer.",
+        10_000,
+        "test samples",
+        "Largest number of test samples per set. With more samples, the measured accuracy is more precise, but tests take longer.",
         low=50, high=10_000, log=True,
     )  # fmt: skip
     scripted: bool = knob(
@@ -173,7 +175,7 @@ def draw_pair(records: Sequence[Record]) -> Figure:
         return finish(fig, title, f"{NOTE.of(records)}; {note}")
 
 
-OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
+OVER = {"sgd-cut": "SGD with a lower rate", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
 OWN_SIZE = "use the scale laptop, which is the full size of this comparison"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 

@@ -100,8 +100,8 @@ def _dx_part(records: list[Record]) -> Verdict:
 
 def _block_size(records: list[Record]) -> Verdict:
     changed = pd.DataFrame(records).groupby("compat")["codes_changed"].max()
-    ours = f"{100 * changed['clean']:.0f} % in our implementation"
-    text = f"share of codes that depend on the block size: {ours}; in the published program (in %):"
+    ours = f"{100 * changed['clean']:.0f} in our implementation"
+    text = f"share of codes that depend on the block size, in %: {ours}, and in the published program:"
     return verdict(Finding(text, exactly(round(100 * changed["published"], 1)), high=0.05))
 
 

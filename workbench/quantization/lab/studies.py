@@ -223,7 +223,7 @@ class TokensConfig(LayersConfig):
         for name, preset in {**ONE_LAYER, "smoke": {**ONE_LAYER["smoke"], "most": 1024}}.items()
     },
     swept=("tokens", "damping", "method", "choosing"),
-    paper="not in the paper: short calibration texts",
+    paper="short calibration texts (our addition: the paper does not test them)",
 )
 def tokens_damping(config: TokensConfig) -> Iterator[Point]:
     """Measure held-out and calibration error against the number of calibration tokens, at two values of the damping."""
@@ -290,7 +290,7 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     inputs=inputs,
     figure=figures.draw_block_size,
     steps=lambda c: len(_block_points(c)),
-    paper="not in the paper: the effect of the block size on the published program",
+    paper="the effect of the block size on the published program (our addition: the paper does not mention it)",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
     """Measure how the codes and the error depend on the block size, in our implementation (clean) and the published program."""

@@ -1,7 +1,7 @@
-"""Claims of the paper's public text, and our own claims, with the checks that test them on MNIST.
+"""Claims from the public parts of the paper, and our own claims, with the checks that test them on MNIST.
 
-The file data/papers/synapse.csv lists what the public text reports. All points of one comparison are paired by seed: with the
-same seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
+The file data/papers/synapse.csv lists what these parts report. All points of one comparison are paired by seed: with the same
+seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MUCH = 15.0  # percentage points: a larger gain counts as large
 SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
 FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
-# The keys are the kinds without variation, on linear and on nonlinear devices. Each value is the prefix in the names of the kinds
-# of variation that are compared with this key.
+# The keys are the values of the column `kind` without variation, for linear and for nonlinear devices. Each value is the prefix
+# of the kinds of variation that are compared with this key.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
@@ -64,7 +64,8 @@ def _beats(response: str, *others: str) -> Check:
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
     """Return the percentage points of accuracy that a scheme loses through one kind of variation, one value for each seed.
 
-    `rule` is the update rule, and `alike` is the kind without variation with which `kind` is compared.
+    `rule` is the update rule. `kind` and `alike` are values of the column `kind`: `kind` names the variation, and `alike` names
+    the same devices without variation.
     """
     return accuracy(records, scheme, rule=rule, kind=alike) - accuracy(records, scheme, rule=rule, kind=kind)
 
@@ -72,7 +73,8 @@ def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str =
 def _learned(records: list[Record], *schemes: str, alike: str = "none") -> list[str]:
     """Return the update rules with which all `schemes` learn if there is no variation.
 
-    A scheme learns if its mean accuracy is above `FLOOR`. `alike` is the kind without variation.
+    A scheme learns if its mean accuracy is above `FLOOR`. `alike` is the value of the column `kind` in the records without
+    variation: "none" for linear devices, "nu = 3" for nonlinear ones.
     """
     rules = dict.fromkeys(r["rule"] for r in records)
     means = {rule: [accuracy(records, s, rule=rule, kind=alike).mean() for s in schemes] for rule in rules}

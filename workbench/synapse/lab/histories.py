@@ -57,7 +57,7 @@ class RetentionConfig(StudyConfig, AgedConfig):
     figure=history_figures.draw_retention,
     presets=SCALES,
     swept=("scheme",),
-    paper="not in the public text: drift and retention after training",
+    paper="drift and retention after training (our addition: the public parts of the paper do not mention them)",
 )
 def forgetting(config: RetentionConfig) -> Iterator[Point]:
     """Measure the accuracy of networks long after training, for five kinds of drift and retention loss."""
