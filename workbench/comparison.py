@@ -220,7 +220,7 @@ def _check(points: Sequence[Point]) -> None:
         if len(point.candidates) != most and not point.why:
             raise ValueError(
                 f"{name}: the point has {len(point.candidates)} candidates, but another one has {most}; expected the same number "
-                "for all points, or a reason (why=...)"
+                "for all points, or the argument why, which gives the reason for the difference"
             )
 
 

@@ -67,7 +67,7 @@ RATES = {"lora": 2e-3, "miss": 5e-4}
 
 
 class AnswersConfig(StudyConfig):
-    """A comparison of a few methods, trained for more steps than in the other comparisons."""
+    """The knobs of `answers`, which trains a few methods for more steps than the other comparisons do."""
 
     methods: tuple[str, ...] = knob(
         ("lora", "miss"), "methods", "The methods that are compared.", choices=(("lora", "miss"), FIVE), free=True

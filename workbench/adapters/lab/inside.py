@@ -120,7 +120,7 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
 
 
 class CostConfig(Config):
-    """A layer and a batch for which the cost of each update is counted."""
+    """The knobs of `cost`: the layer and the batch for which the cost of each method is counted."""
 
     tokens: int = knob(
         256, "tokens", "Tokens in the batch. A small number is typical of generation.", low=1, high=8192, log=True, essential=True
@@ -160,7 +160,7 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
 
 
 class StepConfig(Config):
-    """A layer on which each method makes one step of AdamW."""
+    """The knobs of `step`: the layer on which each method takes one step of AdamW."""
 
     width: Literal[32, 64, 128] = knob(128, "inputs", "Number of inputs of the layer.", essential=True)
     r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "Rank of all methods.", essential=True)
@@ -202,7 +202,7 @@ def step(config: StepConfig, run: Any) -> Iterator[Record]:
 
 
 class MergeConfig(Config):
-    """An update that is merged into a weight of low precision."""
+    """The knobs of `merge`, which merges an update into a weight of low precision."""
 
     size: float = knob(
         -3.0,

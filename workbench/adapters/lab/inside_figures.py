@@ -104,7 +104,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"Bat-row adds {adds['bat-row']} to the layer's multiply-adds, Bat-col {adds['bat-col, as a weight']}",
-        f"one forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
+        f"one forward pass; dashed: the layer itself ({last['layer']:,} multiply-adds; weight of {last['weight']:.3g} MiB)",
     )
     labels = [method_name(label) for label in last["labels"]]
     labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]

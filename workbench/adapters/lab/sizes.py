@@ -27,7 +27,7 @@ from workbench.training import drawn
 
 
 class SizeConfig(Config):
-    """The settings for one method on one square layer."""
+    """The knobs of one fit: one method on one square layer."""
 
     title: ClassVar[str] = "layer"
     method: Literal[METHODS] = knob("miss", "method", "The method of the adapter, as in adapters/train.")
@@ -123,7 +123,7 @@ def _finding(records: Sequence[Record]) -> str:
 
 
 class SizesConfig(ComparisonConfig, SizeConfig):
-    """A comparison of methods on layers of several widths."""
+    """The knobs of the comparison of methods on layers of several widths."""
 
     title: ClassVar[str] = "sizes"
     widths: tuple[int, ...] = knob(

@@ -23,7 +23,7 @@ SCALES = {"smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")}, "laptop":
 
 
 class MethodsConfig(StudyConfig):
-    """A comparison of methods on one model."""
+    """The knobs of a comparison of methods on one model."""
 
     methods: tuple[str, ...] = knob(METHODS, "methods", "The methods that are compared.", choices=(METHODS, FIVE), free=True)
 

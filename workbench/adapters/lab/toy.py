@@ -53,7 +53,7 @@ def wave(x: Tensor, shifted: bool) -> Tensor:
 
 
 class ToyConfig(AdapterConfig):
-    """The settings for one method on the toy problem."""
+    """The knobs of one fit: one method on the toy problem."""
 
     title: ClassVar[str] = "toy"
     lr: float = knob(1e-3, "learning rate", "Learning rate of AdamW for the adapter.", low=1e-6, high=1.0, log=True)
@@ -101,7 +101,7 @@ RANKS = {"full": 1, "lora": 2, "pissa": 2, "dora": 1, "olora": 2, "hira": 2, "mi
 
 
 class ToyStudyConfig(ComparisonConfig, ToyConfig):
-    """A comparison of methods on the toy problem."""
+    """The knobs of the comparison of methods on the toy problem."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
     few: bool = knob(False, "fewer fits", "Compare only LoRA and MiSS, with two learning rates each to choose from.")

@@ -43,7 +43,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         title,
-        f"{record['tasks']} of {len(record['names'])} tasks learnt; test accuracy on each task, learnt or not: {right} %",
+        f"{record['tasks']} of {len(record['names'])} tasks learnt; test accuracy on all tasks, learnt or not: {right} %",
     )
     if "free" in record:
         _pictures(part(fig, "weights", 8, 62, 654, 128), record)

@@ -43,7 +43,8 @@ class PaperConfig(FitConfig):
     tested: int = knob(
         10_000,
         "test samples",
-        "Largest number of test samples per set. With more samples, the measured accuracy is more precise, but tests take longer.",
+        "Largest number of test samples per set. With more samples, the measured accuracy is more precise, but tests take "
+        "longer.",
         low=50, high=10_000, log=True,
     )  # fmt: skip
     scripted: bool = knob(

@@ -37,7 +37,7 @@ memory = view(
     only=lambda place: place["stream"] == STREAMS[0],
     about="Compare the accuracy of all methods with the memory that they need in addition to weights and gradients. The stream "
     "is Fashion-MNIST in 5 tasks.",
-    paper="CLASSP's memory against EWC's",
+    paper="memory of CLASSP against that of EWC (abstract)",
 )  # fmt: skip
 FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
 matrices = view(

@@ -48,7 +48,7 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
 
 
 def _everywhere(*pairs: tuple[str, str]) -> Check:
-    """Return a function that makes the check of `_lowers` at each setting, that is, a number of bits and a group size.
+    """Return a function that checks the same as `_lowers`, but at each combination of a number of bits and a group size.
 
     The intervals are over calibration samples.
     """
@@ -149,8 +149,8 @@ declare(
     ),
     Claim(
         "no-strength",
-        "On single layers (here, one layer), r1 and r2 need no strengths as hyperparameters: full strength lowers the output "
-        "error",
+        "On single layers (here, o_proj of block 2), r1 and r2 need no strengths as hyperparameters: full strength lowers the "
+        "output error",
         "ResComp, sec. 3",
         "formulas without strengths (the program uses 0.25 for both)", "quantization/strengths", _needs_no_strength,
     ),
@@ -161,8 +161,8 @@ declare(
     ),
     Claim(
         "exact",
-        "Ours: the exact target (shift the weights once, then run GPTQ) has the lowest calibration error of all methods, on one "
-        "layer", OURS,
+        "Ours: on one layer, the exact target (shift the weights once, then run GPTQ) has the lowest calibration error of all "
+        "methods", OURS,
         "-", "quantization/bits-groups", _exact_is_least,
     ),
     Claim(

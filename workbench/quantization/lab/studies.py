@@ -194,7 +194,7 @@ class StrengthsConfig(LayersConfig):
     figure=figures.draw_strengths,
     presets={"smoke": {**ONE_LAYER["smoke"], "points": 3}, "laptop": {**ONE_LAYER["laptop"], "points": 9}, "paper": NO_PAPER},
     swept=("method", "alpha", "beta", "choosing"),
-    paper="the published program uses strengths of 0.25, which the paper does not mention",
+    paper="strengths of r1 and r2: 1 in the paper, 0.25 in the published program (which the paper does not mention)",
 )
 def strengths(config: StrengthsConfig) -> Iterator[Point]:
     """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1. The paper uses 1, and its program 0.25."""

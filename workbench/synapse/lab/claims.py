@@ -151,16 +151,16 @@ def _needs_refresh(records: list[Record]) -> Verdict:
 
 
 def _control(records: list[Record]) -> Verdict:
-    """Check that the lead of the control over push-pull is positive, and larger than the lead of `uni` over the control.
+    """Check that the lead of `alternating` over push-pull is positive, and larger than the lead of `uni` over `alternating`.
 
-    The control is the scheme `alternating`, which has the step size of `uni`.
+    The scheme `alternating` is the control, since it has the step size of `uni`.
     """
     findings = []
     for response in ("nu = 3", "nu = 5"):
         uni, control, coarse = (accuracy(records, name, response=response) for name in SCHEMES)
-        findings.append(Finding(f"{response}: control minus push-pull, in points:", interval(control - coarse), low=0))
+        findings.append(Finding(f"{response}: alternating minus push-pull, in points:", interval(control - coarse), low=0))
         more = (control - coarse) - (uni - control)
-        findings.append(Finding("this lead exceeds the lead of uni over the control by", interval(more), low=0))
+        findings.append(Finding("this lead exceeds the lead of uni over alternating by", interval(more), low=0))
     return verdict(*findings)
 
 
@@ -257,8 +257,8 @@ declare(
     ),
     Claim(
         "granularity",
-        "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step, since "
-        "the control, which has the same step size, has most of this advantage too", OURS,
+        "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step: "
+        "alternating updating, which has the same step size, has most of this advantage too", OURS,
         "-", "synapse/schemes", _control,
     ),
     Claim(

@@ -60,7 +60,7 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
 
 
 class LevelsConfig(StudyConfig):
-    """Networks of devices with several numbers of levels."""
+    """The knobs of `levels`, which compares networks of devices with several numbers of levels."""
 
     @model_validator(mode="after")
     def _levels_matter(self) -> Self:
@@ -237,7 +237,7 @@ def batches(config: StudyConfig) -> Iterator[Point]:
 
 
 class FactorsConfig(StudyConfig):
-    """Networks of devices with several imperfections, which are removed one at a time.
+    """The knobs of `factors`: networks of devices with several imperfections, which are removed one at a time.
 
     By default, the devices have the curve of Ag:a-Si, a step spread of 0.2, and cycle-to-cycle noise of one mean step. The
     published cycle-to-cycle noise of Ag:a-Si is larger: 3.5 % of the range, which is 3.4 mean steps.
