@@ -187,7 +187,7 @@ declare(
         "adapters/methods", _start("pissa", "olora", "lora-ga"),
     ),
     Claim(
-        "memory", "MiSS needs less memory than LoRA with about as many parameters", "Table 8", "20.25 against 22.27 GB",
+        "memory", "MiSS needs less memory than a LoRA that has about as many parameters", "Table 8", "20.25 against 22.27 GB",
         "adapters/methods", _memory,
     ),
     Claim(

@@ -175,7 +175,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
         """Return the learning rates that are tried for a method.
 
-        All of them are multiplied by ``STEP ** higher``, for a variant whose best learning rate is higher.
+        All of them are multiplied by ``STEP ** higher``. For a variant whose best learning rate is higher, `higher` is above 0.
         """
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
         return rates(middle * STEP**higher, self.budget)

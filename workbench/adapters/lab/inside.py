@@ -128,7 +128,9 @@ class CostConfig(Config):
     columns: int = knob(1024, "inputs", "Number of inputs of the layer.", low=64, high=8192, log=True, essential=True)
     rows: int = knob(1024, "outputs", "Number of outputs of the layer.", low=64, high=8192, log=True, essential=True)
     r: int = knob(
-        64, "rank r", "Rank of MiSS and block size of Bat. LoRA and DoRA get half the rank, to train about as many parameters.",
+        64, "rank r",
+        "Rank of MiSS and block size of Bat. LoRA and DoRA get half this rank, so that they train about as many parameters as "
+        "MiSS.",
         low=2, high=512, log=True, essential=True,
     )  # fmt: skip
     presets = PRESETS

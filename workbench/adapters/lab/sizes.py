@@ -33,7 +33,8 @@ class SizeConfig(Config):
     method: Literal[METHODS] = knob("miss", "method", "The method of the adapter, as in adapters/train.")
     r: int = knob(
         16, "rank r",
-        "Rank of MiSS, Bat and LoRA-FA. LoRA, its other variants and HiRA get half this rank, and so about as many parameters.",
+        "Rank of MiSS, Bat and LoRA-FA. LoRA, its other variants and HiRA get half this rank, so that all methods train about "
+        "the same number of parameters.",
         low=2, high=512, log=True,
     )  # fmt: skip
     width: int = knob(1024, "width", "Number of inputs and of outputs of the layer.", low=16, high=8192, log=True)

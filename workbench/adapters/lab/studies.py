@@ -49,7 +49,7 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     paper="Table 5: LoRA, DoRA, PiSSA and MiSS at the same rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
-    """Train the tiny llama on sums with fourteen methods, all at the same learning rate and each at its best learning rate."""
+    """Train a model (by default the tiny llama, on sums) with fourteen methods, at the same rate and each at its best rate."""
     yield from both_rates(config, config.methods)
 
 

@@ -121,7 +121,7 @@ def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
         [
             ("▮ above the threshold   ", text(ORANGE)),
             ("– at or below it   ", text(GREY)),
-            (f"{100 * record['zero']:.0f} % are 0", FAINT),
+            (f"{100 * record['zero']:.0f} % have gradient 0", FAINT),
         ],
     )
 

@@ -1,8 +1,8 @@
 """The paper's vision experiment at its own size: MNIST, then Fashion-MNIST, with the network of the author's program.
 
 As in that program, training makes four passes over MNIST and one over Fashion-MNIST in batches of 32, and pixels are normalised
-by the mean and standard deviation of MNIST. Settings are chosen on 8,000 images of each set (`paper-choice`); `paper-pair` uses
-the settings chosen there.
+by the mean and standard deviation of MNIST. `paper-choice` chooses the settings, by default on 8,000 images of each set, and
+`paper-pair` uses them.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def draw_pair(records: Sequence[Record]) -> Figure:
 
 
 OVER = {"sgd-cut": "SGD with a lower rate", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
-OWN_SIZE = "use the scale laptop, which is the full size of this comparison"
+OWN_SIZE = "use the scale laptop: with it, this comparison has its full size"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 
 
@@ -197,10 +197,11 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     figure=draw_pair,
     presets={"smoke": {**SMALL, "choosing": 1, "budget": 1}, "laptop": {"data": "full", "tested": 2000}, "paper": OWN_SIZE},
     swept=(*KNOBS, "streams"),
-    paper="the vision experiment with the paper's network on 8,000 images of each set, to choose the settings of paper-pair",
+    paper="the vision experiment with the paper's network, by default on 8,000 images of each set. It chooses the settings of "
+    "paper-pair",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
-    """Choose the setting of each method with the paper's network, on 8,000 images of each set."""
+    """Choose the setting of each method with the paper's network, by default on 8,000 images of each set."""
     for label, (knobs, settings) in CHOICE.items():
         yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
 

@@ -67,7 +67,7 @@ def draw_memory(records: Sequence[Record]) -> Figure:
             ours, online, buffer = (
                 f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
             )
-            title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay of 200 images {buffer}"
+            title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay {buffer}"
             note += f". {STREAM_NAMES[STREAM]}; memory as measured, in float32. As bytes, images would need a quarter of it"
         return finish(fig, title, note)
 

@@ -45,8 +45,8 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
     """Return, by least squares, the free columns ``(out, in - q)`` that best compensate for the errors of the rounded columns.
 
-    `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer ``(tokens, in)``, and `target` the desired
-    outputs of the layer ``(tokens, out)``.
+    Free columns are those that are not rounded yet. `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer
+    ``(tokens, in)``, and `target` the desired outputs of the layer ``(tokens, out)``.
     """
     q = done.shape[1]
     return torch.linalg.lstsq(x[:, q:], target - x[:, :q] @ done.T).solution.T

@@ -153,7 +153,7 @@ def _needs_refresh(records: list[Record]) -> Verdict:
 def _control(records: list[Record]) -> Verdict:
     """Check that the lead of `alternating` over push-pull is positive, and larger than the lead of `uni` over `alternating`.
 
-    The scheme `alternating` is the control, since it has the step size of `uni`.
+    The scheme `alternating` is the control, since its steps are about as large as those of `uni`.
     """
     findings = []
     for response in ("nu = 3", "nu = 5"):
@@ -258,7 +258,7 @@ declare(
     Claim(
         "granularity",
         "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step: "
-        "alternating updating, which has the same step size, has most of this advantage too", OURS,
+        "alternating updating, whose step is about as small, has most of this advantage too", OURS,
         "-", "synapse/schemes", _control,
     ),
     Claim(
