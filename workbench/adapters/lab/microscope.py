@@ -162,7 +162,7 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
         fig,
         f"{len(records)} of {last['of']} layers: a rank of {between(ranks)} keeps 99 % of the update",
         f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
-        f"W's strongest: its {STRONGEST} leading singular directions, and 1 means as in a random update",
+        f"W's strongest: {STRONGEST} leading singular directions (1: as a random update)",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)
