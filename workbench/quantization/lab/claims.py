@@ -78,7 +78,7 @@ def _needs_no_strength(records: list[Record]) -> Verdict:
     alpha, beta = means.idxmin()
     text = (
         f"the held-out error is lowest at alpha {alpha:g}, beta {beta:g} ({100 * means.min():.1f} %). Without both terms (GPTQ), "
-        f"it is {none.mean():.1f} %. With both strengths 1, it changes in percentage points by"
+        f"it is {none.mean():.1f} %. Error with both strengths at 1, minus the error of GPTQ, in percentage points:"
     )
     return verdict(Finding(text, interval(full - none), high=0))
 
