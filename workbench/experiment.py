@@ -136,10 +136,10 @@ def experiment(
     Increase `version` when the meaning of the records changes. ``figure(records)`` returns a figure. If it also accepts
     ``pinned=``, the labels and records of other runs, it can compare runs. `more` sets further fields of `Experiment`:
 
-    - ``inputs(config)`` returns references (name and checksum) of the data and models that are used;
+    - ``inputs(config)`` returns references (name and checksum) to the data and models that are used;
     - ``steps(config)`` returns the expected number of records;
     - `instant` is True if the figure is computed again at each move of a slider;
-    - `paper` names the figure or table of the paper that the experiment reproduces;
+    - `paper` names the figure, table or claim of the paper that the experiment reproduces, or says that it is our addition;
     - ``story(records, config, pinned)`` returns one sentence that describes the current state and is shown above the figure
       (default: the title of the figure);
     - ``place(record)`` describes in a few words the position of a record in the run, such as its step;

@@ -97,7 +97,7 @@ def heading(figure: Figure, title: str, subtitle: str = "") -> None:
 
 
 def words(axes: Axes, parts: Sequence[tuple[str, str]], line: int = 0) -> None:
-    """Write a one-line legend above the upper right corner of the axes, `line` lines above the title.
+    """Write a one-line legend at the right end of the title line of the axes, or `line` lines higher.
 
     `parts` are the texts of the legend with their colours.
     """

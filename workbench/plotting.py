@@ -151,10 +151,10 @@ def name_rows(axes: Axes, labels: Sequence[str], names: Mapping[str, str], colou
 
 
 def cells(axes: Axes, table: pd.DataFrame, most: float, colour: str = ORANGE, below: str = SKY) -> None:
-    """Draw `table` as a heat map with the number in each cell.
+    """Draw `table` as a heat map with the number, rounded to an integer, in each cell.
 
-    Positive numbers have the colour `colour` and negative ones the colour `below`. The opacity of a cell grows with the absolute
-    value of its number, up to `most`. A missing number is shown as a dot.
+    Cells with positive numbers have the colour `colour`, and cells with negative numbers the colour `below`. The opacity of a
+    cell grows with the absolute value of its number, up to `most`. A missing number is shown as a dot.
     """
     values = table.to_numpy(float)
     shades = np.zeros((*values.shape, 4))
@@ -197,7 +197,11 @@ BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
 
 
 def spread(values: Sequence[float], gap: float, high: float) -> list[float]:
-    """Return places for labels at these values, in ascending order: at least `gap` apart, and at most `high` if there is room."""
+    """Return a place for the label of each of `values`, which must be in ascending order.
+
+    The places are at least `gap` apart and at most `high`. A label moves up if it would overlap the one below it, and down if it
+    would be above `high`. If there is little room, labels can be below the lowest value.
+    """
     places: list[float] = []
     for value in values:
         places.append(max(value, places[-1] + gap if places else -np.inf))

@@ -227,7 +227,7 @@ def test_gradual_borders_mix_the_neighbours_in_near_them_alone(small):
         assert all(any(torch.equal(r, s) for s in (*first.x_train, *second.x_train)) for r in x)
     assert seen[0.0] == seen[0.5] == 0, "there is none before the first task, and none far from a border"
     assert 0 < seen[0.8] < seen[0.99] < 0.75
-    with pytest.raises(ValueError, match=r"blend=0\.5: expected a number from 0 to 1, and only 0 in the scenario 'task'"):
+    with pytest.raises(ValueError, match=r"blend=0\.5: expected a number from 0 to 1; in the scenario 'task', expected 0"):
         Learner(streams.load("split-digits-8x8", "task", samples=60), "sgd", blend=0.5, **SMALL)
     cut, whole = (Learner(small, "classp", lr=0.01, blend=0.5, **SMALL), Learner(small, "classp", lr=0.01, blend=0.5, **SMALL))
     for _, step, _ in cut.run():

@@ -276,7 +276,7 @@ def test_upgd_is_its_formula():
         (lambda m: SI(m, 1.0, xi=0.0), "xi=0.0"),
         (lambda m: LwF(m, 1.0, temperature=0.0), "temperature=0.0"),
         (lambda m: Replay(m, 0), "size=0: expected a buffer"),
-        (lambda m: UPGD(m.parameters(), 0.1, beta=1.0), "beta=1.0: expected 0 to below 1"),
+        (lambda m: UPGD(m.parameters(), 0.1, beta=1.0), "beta=1.0: expected at least 0 and below 1"),
     ],
 )
 def test_values_out_of_range_are_refused(make, said):

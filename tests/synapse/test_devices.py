@@ -214,7 +214,7 @@ def test_curves_are_aihwkits(made):
 def test_what_aihwkit_cannot_say_is_refused():
     with pytest.raises(ValueError, match="retraced LTD"):
         aihwkit_parameters(Exponential(64, 2.0, 2.0, True))
-    with pytest.raises(ValueError, match="Table of 64 levels: expected affine steps"):
+    with pytest.raises(ValueError, match="Table of 64 levels: expected steps that are affine in g"):
         aihwkit_parameters(power(64))
 
 

@@ -88,8 +88,8 @@ class AdapterConfig(Config):
     )  # fmt: skip
     iterations: int | None = knob(
         None, "SVD iterations",
-        "The number of iterations of PiSSA's randomised singular value decomposition (SVD). More iterations take longer and are "
-        "more accurate. none: the exact SVD.",
+        "The number of iterations of PiSSA's randomised singular value decomposition (SVD). With more iterations, the result is "
+        "more accurate, but takes longer. none: the exact SVD.",
         low=1, high=64, when=(lambda c: c.method == "pissa", "only PiSSA starts from an SVD of the weight"),
     )  # fmt: skip
     compat: Literal["authors", "peft"] = knob(

@@ -147,7 +147,10 @@ TASKS_TOLD = "scenario-task@2"
 
 
 def inputs(config: StreamConfig) -> list[str]:
-    """Return the references of the data sets and models from which the stream is built."""
+    """Return references (name and checksum) to the data sets and models from which the stream is built.
+
+    In the scenario "task", `TASKS_TOLD` is added for split streams and for the user's own tasks.
+    """
     if config.stream in TEXTS:
         return sentences.inputs(config.stream, config.features)
     told = [TASKS_TOLD] if config.scenario == "task" else []

@@ -114,7 +114,7 @@ class Learner:
         self.stream: Stream = given if isinstance(given, Stream) else streams.own(given)
         tasks = self.stream.tasks
         if not 0 <= k["blend"] <= 1 or (k["blend"] and self.stream.scenario == "task"):
-            raise ValueError(f"blend={k['blend']}: expected a number from 0 to 1, and only 0 in the scenario 'task'")
+            raise ValueError(f"blend={k['blend']}: expected a number from 0 to 1; in the scenario 'task', expected 0")
         if model is None:
             model = perceptron(tasks[0].x_train[0].numel(), k["hidden"], self.stream.outputs, k["seed"])
         self.model = model

@@ -163,7 +163,7 @@ class UPGD(torch.optim.Optimizer):
     def __init__(self, params: Any, lr: float, beta: float = 0.999, sigma: float = 0.001):
         for name, value, fine in (("lr", lr, lr >= 0), ("beta", beta, 0 <= beta < 1), ("sigma", sigma, sigma >= 0)):
             if not fine:
-                raise ValueError(f"{name}={value}: expected {'0 to below 1' if name == 'beta' else 'at least 0'}")
+                raise ValueError(f"{name}={value}: expected {'at least 0 and below 1' if name == 'beta' else 'at least 0'}")
         super().__init__(params, {"lr": lr, "beta": beta, "sigma": sigma})
 
     @torch.no_grad()

@@ -93,7 +93,7 @@ def news_films(features: str = "words", labels: str = "corrected", samples: int 
 
 
 def inputs(stream: str, features: str) -> list[str]:
-    """Return the references of the data sets and models from which a stream is built."""
+    """Return references (name and checksum) to the data sets and models from which a stream is built."""
     names = ["vader"] if stream == "vader" else ["financial-phrasebank", "imdb-train", "imdb-test"]
     return [*map(datasets.ref, names), *([checkpoints.ref(checkpoints.MINILM)] if features == "minilm" else [])]
 

@@ -30,7 +30,10 @@ LEAF = 16  # ranges of up to this many columns are updated column by column; wid
 
 @dataclass
 class Trace:
-    """A record of how each column was quantized. All tensors are ``(out, in)``, in the original column order."""
+    """A record of how each column was quantized. All tensors are ``(out, in)``, in the original column order.
+
+    The free columns are those that are not rounded yet.
+    """
 
     before: Tensor  # the compensated weight just before it is rounded
     error: Tensor  # e, which is distributed over the free columns; in GPTQ without damping, the sum of e^2 is ||QX - W0 X||^2 / N

@@ -16,7 +16,7 @@ from torch import Tensor
 class Residual:
     """The norm of a residual, and the norm of the part of it that no change of the free columns can compensate.
 
-    Both norms are divided by ``||W0 Xref||``.
+    Free columns are those that are not rounded yet. Both norms are divided by ``||W0 Xref||``.
     """
 
     norm: float

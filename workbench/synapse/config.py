@@ -231,7 +231,7 @@ class NetworkConfig(Config):
 
 
 class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfig):
-    """The configuration of a perceptron whose weights are devices, and of its training."""
+    """The knobs of a perceptron whose weights are devices, and of its training."""
 
     @model_validator(mode="after")
     def _devices_suit(self) -> Self:
@@ -260,7 +260,7 @@ class SynapseConfig(NetworkConfig, UpdateConfig, ImperfectionConfig, DeviceConfi
 
 
 class PulsedConfig(SynapseConfig):
-    """The config of an experiment that needs devices. It refuses ``rule="float"``, which trains in software."""
+    """The knobs of an experiment that needs devices. ``rule="float"``, which trains in software, is refused."""
 
     @model_validator(mode="after")
     def _pulses_devices(self) -> Self:

@@ -67,7 +67,7 @@ def aihwkit_parameters(device: Device) -> dict[str, float]:
     """
     if not isinstance(device, Affine):
         raise ValueError(
-            f"{type(device).__name__} of {device.levels} levels: expected affine steps, but its steps are given by a table; use "
+            f"{type(device).__name__} of {device.levels} levels: expected steps that are affine in g, not a table of steps; use "
             "an exponential, linear or linear-step device"
         )
     a, b, c, d = device.coefficients()

@@ -252,7 +252,7 @@ class AffineStep(Affine):
         super().__post_init__()
         for name, end in (("up", self.up[0] - self.up[1]), ("down", self.down[0] + self.down[1])):
             if not (getattr(self, name)[0] >= 0 and -1e-12 <= end < math.inf):
-                raise ValueError(f"{name}={getattr(self, name)}: expected coefficients that give steps of at least 0 in [0, 1]")
+                raise ValueError(f"{name}={getattr(self, name)}: expected steps of at least 0 for all g in [0, 1]")
 
     def coefficients(self) -> tuple[float, float, float, float]:  # noqa: D102
         return *self.up, *self.down

@@ -262,7 +262,10 @@ class Panel(Running):
         self.offer_replay()
 
     def _reference(self, message: str) -> tuple[list[Record] | None, str]:
-        """Return the records of the committed reference (None if missing or outdated) and the message to show."""
+        """Return the records of the committed reference (None if they are missing or outdated), and the message to show.
+
+        `message` is the message without these records. With them, a note about the reference is put before it.
+        """
         found = papers.reference_records(self.experiment.name)
         if found is None:
             return None, message

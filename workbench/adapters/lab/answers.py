@@ -67,7 +67,7 @@ RATES = {"lora": 2e-3, "miss": 5e-4}
 
 
 class AnswersConfig(StudyConfig):
-    """A comparison of a few methods, trained for more steps than in the other comparisons."""
+    """The knobs of `answers`, which trains a few methods for more steps than the other comparisons do."""
 
     methods: tuple[str, ...] = knob(
         ("lora", "miss"), "methods", "The methods that are compared.", choices=(("lora", "miss"), FIVE), free=True
@@ -88,7 +88,7 @@ class AnswersConfig(StudyConfig):
         "paper": NO_PAPER,
     },
     swept=(*KNOBS, "peft", *CHOICE),
-    paper="not in the paper: how many training steps a small model needs until it answers sums exactly",
+    paper="number of training steps until a small model answers sums exactly (our addition: the paper does not count them)",
 )  # fmt: skip
 def answers(config: AnswersConfig) -> Iterator[Point]:
     """Train SmolLM2-135M with LoRA and with MiSS, and measure how many sums it answers exactly during the training."""

@@ -164,8 +164,8 @@ declare(
     ),
     Claim(
         "tiling",
-        "Ours: the tiling of MiSS does not matter, as a random orthogonal A of the same norm changes the loss by less than 0.05",
-        OURS, "-", "adapters/controls", _same("miss", "orthogonal A", 0.05),
+        "Ours: the tiling of MiSS does not matter: a random orthogonal A of the same norm changes the loss by less than 0.05 "
+        "nats per token", OURS, "-", "adapters/controls", _same("miss", "orthogonal A", 0.05),
     ),
     Claim(
         "architectures",
@@ -187,7 +187,7 @@ declare(
         "adapters/methods", _start("pissa", "olora", "lora-ga"),
     ),
     Claim(
-        "memory", "MiSS needs less memory than LoRA with about as many parameters", "Table 8", "20.25 against 22.27 GB",
+        "memory", "MiSS needs less memory than a LoRA that has about as many parameters", "Table 8", "20.25 against 22.27 GB",
         "adapters/methods", _memory,
     ),
     Claim(

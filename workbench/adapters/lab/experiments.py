@@ -42,7 +42,7 @@ def warm_up() -> None:
 
 
 class TrainConfig(TuningConfig):
-    """An adapter that is evaluated at regular intervals while it is trained."""
+    """The knobs of `train`, which evaluates an adapter at regular intervals while it is trained."""
 
     title: ClassVar[str] = "display"
     every: int = knob(
@@ -157,7 +157,7 @@ def trained_adapter(config: TrainConfig) -> Path:
 
 
 class AskConfig(TrainConfig):
-    """A question that the model answers without and with the adapter of a training run."""
+    """The knobs of `ask`: a question, and the training run whose adapter is compared with the model without an adapter."""
 
     title: ClassVar[str] = "question"
     question: str = knob(

@@ -21,7 +21,7 @@ PEFT_EXAMPLE = '{"peft_type": "VERA", "r": 64}'
 
 
 class FitConfig(TuningConfig):
-    """One adapter that is trained on one set of questions and evaluated during the training."""
+    """The knobs of one fit: an adapter that is trained on a set of questions and evaluated during the training."""
 
     title: ClassVar[str] = "evaluation"
     looks: int = knob(8, "evaluations", "The number of evaluations on held-out questions during the training.", low=1, high=100)
@@ -157,7 +157,7 @@ OF_MINI = 64  # the width q of mini, which divides the outputs of every layer
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
-    """A comparison of methods, each at the learning rate that is best on held-out questions.
+    """The knobs of a comparison of methods, each at the learning rate that is best on held-out questions.
 
     This rate is chosen with some seeds. The method is then tested on test questions with other seeds.
     """
@@ -175,7 +175,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     def settings(self, method: str, model: str | None = None, higher: int = 0) -> list[Setting]:
         """Return the learning rates that are tried for a method.
 
-        All of them are multiplied by ``STEP ** higher``, for a variant whose best learning rate is higher.
+        All of them are multiplied by ``STEP ** higher``. For a variant whose best learning rate is higher, `higher` is above 0.
         """
         middle = (MIDDLE["tiny-llama"] | MIDDLE.get(model or self.model, {}))[method]
         return rates(middle * STEP**higher, self.budget)

@@ -70,7 +70,7 @@ def an_update(config: AdapterConfig, base: nn.Linear, size: float, kind: type[Ad
 
 
 class ShardsConfig(Config):
-    """The update of one method on a small layer."""
+    """The knobs of `shards`, which shows the weight update of one method on a small layer."""
 
     method: Literal["lora", "lora: A tiled", "lora: A orthogonal", "miss", "mini", "bat-row", "bat-col"] = knob(
         "lora", "method", "LoRA with one of three kinds of matrix A, or a method of the Bone family.", essential=True
@@ -120,7 +120,7 @@ def shards(config: ShardsConfig, run: Any) -> Iterator[Record]:
 
 
 class CostConfig(Config):
-    """A layer and a batch for which the cost of each update is counted."""
+    """The knobs of `cost`: the layer and the batch for which the cost of each method is counted."""
 
     tokens: int = knob(
         256, "tokens", "Tokens in the batch. A small number is typical of generation.", low=1, high=8192, log=True, essential=True
@@ -128,7 +128,9 @@ class CostConfig(Config):
     columns: int = knob(1024, "inputs", "Number of inputs of the layer.", low=64, high=8192, log=True, essential=True)
     rows: int = knob(1024, "outputs", "Number of outputs of the layer.", low=64, high=8192, log=True, essential=True)
     r: int = knob(
-        64, "rank r", "Rank of MiSS and block size of Bat. LoRA and DoRA get half the rank, to train about as many parameters.",
+        64, "rank r",
+        "Rank of MiSS and block size of Bat. LoRA and DoRA get half this rank, so that they train about as many parameters as "
+        "MiSS.",
         low=2, high=512, log=True, essential=True,
     )  # fmt: skip
     presets = PRESETS
@@ -160,7 +162,7 @@ def cost(config: CostConfig, run: Any) -> Iterator[Record]:
 
 
 class StepConfig(Config):
-    """A layer on which each method makes one step of AdamW."""
+    """The knobs of `step`: the layer on which each method takes one step of AdamW."""
 
     width: Literal[32, 64, 128] = knob(128, "inputs", "Number of inputs of the layer.", essential=True)
     r: Literal[2, 4, 8, 16, 32] = knob(8, "rank r", "Rank of all methods.", essential=True)
@@ -202,7 +204,7 @@ def step(config: StepConfig, run: Any) -> Iterator[Record]:
 
 
 class MergeConfig(Config):
-    """An update that is merged into a weight of low precision."""
+    """The knobs of `merge`, which merges an update into a weight of low precision."""
 
     size: float = knob(
         -3.0,

@@ -23,8 +23,9 @@ def colour_of(label: str) -> str:
 
 
 CELL = 4.6  # pixels for each weight
-FORMULAS = {"lora": "s B A", "miss": "D' [I I …]", "mini": "[D' D' …] [I I …]", "bat-row": "(W + [I I …]) B, by columns",
-            "bat-col": "(W + [I I …]) B, by rows"}  # fmt: skip
+FORMULAS = {"lora": "s B A", "miss": "D' [I I …]", "mini": "[D'; D'; …] [I I …]",
+            "bat-row": "(W + I) B in each block, one B per block column",
+            "bat-col": "(W + I) B in each block, one B per block row"}  # fmt: skip
 
 
 @live
@@ -104,7 +105,7 @@ def draw_cost(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         f"Bat-row adds {adds['bat-row']} to the layer's multiply-adds, Bat-col {adds['bat-col, as a weight']}",
-        f"one forward pass; dashed: the layer's own {last['layer']:,} multiply-adds, and its weight, {last['weight']:.3g} MiB",
+        f"one forward pass; dashed: the layer itself ({last['layer']:,} multiply-adds; weight of {last['weight']:.3g} MiB)",
     )
     labels = [method_name(label) for label in last["labels"]]
     labels[:2] = [f"{label}, r = {last['half']}" for label in labels[:2]]

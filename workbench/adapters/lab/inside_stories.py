@@ -16,9 +16,7 @@ def tell_shards(records: Sequence[Record], config: Any, pinned: Pins = ()) -> st
     trained = f"{last['numbers']:,} parameters are trained instead of {last['weight']:,} weights ({share:.0f} %)"
     told = f"{trained}; the update has rank {last['rank']}"
     if last["is_miss"]:
-        told += (
-            f". The first {last['r']} columns are repeated, so this is an update of MiSS. A shard or LoRA with a tiled A gives it"
-        )
+        told += f". Its first {last['r']} columns are repeated. MiSS, and LoRA with a tiled A, give updates of this form"
     elif last["method"].startswith("bat"):
         told += ". Each of its blocks is the sum of the same block of W and an identity, multiplied by a small trained matrix"
     return f"{told}."

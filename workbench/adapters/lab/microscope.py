@@ -35,7 +35,7 @@ STRONGEST = 32  # number of leading singular directions of W onto which the upda
 
 
 class MicroscopeConfig(TrainConfig):
-    """The adapter that is analysed."""
+    """The knobs of `microscope`: the adapter that is analysed."""
 
     title: ClassVar[str] = "microscope"
     folder: str = knob(
@@ -162,7 +162,7 @@ def draw_microscope(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -
         fig,
         f"{len(records)} of {last['of']} layers: a rank of {between(ranks)} keeps 99 % of the update",
         f"{NAMES[last['method']]}, {last['trained']:,} parameters, on {last['model']}; "
-        f"W's strongest: {STRONGEST} leading singular directions (random update: 1)",
+        f"W's strongest: {STRONGEST} leading singular directions (1: as a random update)",
     )
     modules = list(dict.fromkeys(r["module"] for r in records))
     blocks = 1 + max(r["block"] for r in records)

@@ -1,6 +1,7 @@
 """Two result tables of the paper (version 12), each with our own results below those of the paper.
 
-Our models and tasks differ from the paper's, so only the order of the methods can be compared.
+Our models and tasks differ from the paper's, so only the order within a row can be compared: the order of the methods in Table 5,
+and the order of the ranks in Table 7.
 """
 
 from __future__ import annotations

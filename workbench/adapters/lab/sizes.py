@@ -27,13 +27,14 @@ from workbench.training import drawn
 
 
 class SizeConfig(Config):
-    """The settings for one method on one square layer."""
+    """The knobs of one fit: one method on one square layer."""
 
     title: ClassVar[str] = "layer"
     method: Literal[METHODS] = knob("miss", "method", "The method of the adapter, as in adapters/train.")
     r: int = knob(
         16, "rank r",
-        "Rank of MiSS, Bat and LoRA-FA. LoRA, its other variants and HiRA get half this rank, and so about as many parameters.",
+        "Rank of MiSS, Bat and LoRA-FA. LoRA, its other variants and HiRA get half this rank, so that all methods train about "
+        "the same number of parameters.",
         low=2, high=512, log=True,
     )  # fmt: skip
     width: int = knob(1024, "width", "Number of inputs and of outputs of the layer.", low=16, high=8192, log=True)
@@ -123,7 +124,7 @@ def _finding(records: Sequence[Record]) -> str:
 
 
 class SizesConfig(ComparisonConfig, SizeConfig):
-    """A comparison of methods on layers of several widths."""
+    """The knobs of the comparison of methods on layers of several widths."""
 
     title: ClassVar[str] = "sizes"
     widths: tuple[int, ...] = knob(

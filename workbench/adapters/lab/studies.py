@@ -23,7 +23,7 @@ SCALES = {"smoke": {**JUDGED, "methods": ("lora", "miss", "bat-row")}, "laptop":
 
 
 class MethodsConfig(StudyConfig):
-    """A comparison of methods on one model."""
+    """The knobs of a comparison of methods on one model."""
 
     methods: tuple[str, ...] = knob(METHODS, "methods", "The methods that are compared.", choices=(METHODS, FIVE), free=True)
 
@@ -49,14 +49,14 @@ def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     paper="Table 5: LoRA, DoRA, PiSSA and MiSS at the same rate; here also each method at its own rate",
 )
 def methods(config: MethodsConfig) -> Iterator[Point]:
-    """Train the tiny llama on sums with fourteen methods, all at the same learning rate and each at its best learning rate."""
+    """Train a model (by default the tiny llama, on sums) with fourteen methods, at the same rate and each at its best rate."""
     yield from both_rates(config, config.methods)
 
 
 sweep = view(
     "adapters/sweep", of=methods, figure=figures.draw_sweep,
     about="The fits of adapters/methods: loss on held-out questions at every learning rate that was tried.",
-    paper="not in the paper: loss against the rate, and against the size of the first step",
+    paper="loss against the rate, and against the size of the first step (our addition: the paper does not show them)",
 )  # fmt: skip
 curves = view(
     "adapters/curves", of=methods, figure=figures.draw_curves,
@@ -66,7 +66,7 @@ curves = view(
 forgetting = view(
     "adapters/forgetting", of=methods, figure=figures.draw_forgetting,
     about="The fits of adapters/methods: test loss against forgetting, which is the rise of the loss on prose.",
-    paper="not in the paper; PEFT's comparison of July 2026 measures forgetting with the same rate for all methods",
+    paper="forgetting (our addition; PEFT's comparison of July 2026 also measures it, with the same rate for all methods)",
 )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ PARTS: dict[str, dict[str, Any]] = {
     figure=part_figures.draw_controls,
     presets={"smoke": JUDGED, "laptop": TINY_SIZE, "paper": NO_PAPER},
     swept=(*KNOBS, "peft"),
-    paper="not in the paper: whether the tiled A of MiSS and the weight W in the update of Bat have an effect",
+    paper="effects of the tiled A of MiSS and of the weight W in Bat's update (our addition: the paper does not test them)",
 )
 def controls(config: StudyConfig) -> Iterator[Point]:
     """Compare MiSS with a variant whose A is orthogonal, and Bat-row with variants that permute W, omit W or omit I."""

@@ -190,8 +190,8 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
         note = f"marks: best rate; lines: mean of {seeds} choosing seeds, cut off above {low + 0.5:.1f}"
         if others := len({*labels} - {*SHOWN}):
             steps = [best[label] * sizes[label] for label in best if label in sizes]
-            note += f"; thin: {others} other methods; between methods, best rates differ up to {_apart([*best.values()])}-fold, "
-            note += f"and first steps at these rates up to {_apart(steps)}-fold"
+            note += f"; thin: {others} other methods; best rates differ by factors of up to {_apart([*best.values()])}, "
+            note += f"and first steps at these rates by up to {_apart(steps)}"
         return named(fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN])
 
 

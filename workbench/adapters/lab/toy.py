@@ -53,7 +53,7 @@ def wave(x: Tensor, shifted: bool) -> Tensor:
 
 
 class ToyConfig(AdapterConfig):
-    """The settings for one method on the toy problem."""
+    """The knobs of one fit: one method on the toy problem."""
 
     title: ClassVar[str] = "toy"
     lr: float = knob(1e-3, "learning rate", "Learning rate of AdamW for the adapter.", low=1e-6, high=1.0, log=True)
@@ -96,12 +96,13 @@ def _learn(model: nn.Module, optimizer: Any, x: Tensor, y: Tensor, epochs: int) 
 
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-# The ranks of the paper, or ranks that give about as many parameters.
+# The ranks of the paper, where it states one. The other ranks give about as many parameters as LoRA with rank 2, which has 512
+# (DoRA: 384). Full fine-tuning has no rank.
 RANKS = {"full": 1, "lora": 2, "pissa": 2, "dora": 1, "olora": 2, "hira": 2, "miss": 4, "bat-row": 4}
 
 
 class ToyStudyConfig(ComparisonConfig, ToyConfig):
-    """A comparison of methods on the toy problem."""
+    """The knobs of the comparison of methods on the toy problem."""
 
     choosing: int = vary(ComparisonConfig.model_fields["choosing"], 3)
     few: bool = knob(False, "fewer fits", "Compare only LoRA and MiSS, with two learning rates each to choose from.")

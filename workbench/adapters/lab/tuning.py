@@ -48,7 +48,7 @@ def faster_dtype(model: str) -> str:
 
 
 class TuningConfig(AdapterConfig):
-    """The settings for training one adapter on questions and answers."""
+    """The knobs of the training of one adapter on questions and answers."""
 
     title: ClassVar[str] = "training"
     model: str = knob(

@@ -61,7 +61,10 @@ class AnchorConfig(Config):
         "Train on all training samples. If off, the validation samples are left out. They serve to choose the learning rate.",
     )
     tested: int = knob(
-        2000, "test samples", "Largest number of test samples per task. More samples are more precise, but take longer.",
+        2000,
+        "test samples",
+        "Largest number of test samples per task. With more samples, the measured accuracy is more precise, but tests take "
+        "longer.",
         low=100, high=10_000, log=True,
     )  # fmt: skip
     seed: int = knob(0, "seed", "Random seed of the initial weights and of the order of the samples.", low=0, high=10**6)
@@ -157,7 +160,7 @@ def draw_anchor(records: Sequence[Record]) -> Figure:
         "paper": "use the scale laptop: it is already as large as the independent study",
     },
     swept=("method", "lr", "whole"),
-    paper="not in the paper; this repeats an independent study of CLASSP, whose results are public",
+    paper="none (this repeats an independent study of CLASSP, whose results are public)",
 )
 def anchor(config: AnchorStudyConfig) -> Iterator[Point]:
     """Compare CLASSP and Adam on twenty permuted tasks, at the rate of an independent study and at each method's best rate."""

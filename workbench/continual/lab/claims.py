@@ -113,7 +113,10 @@ def _any_model(records: list[Record]) -> Verdict:
 
 
 def _is_sgd_at_a_lower_rate(records: list[Record]) -> Verdict:
-    """Judge whether CLASSP has a higher old-task accuracy than SGD with its rate cut, at equal new-task accuracy."""
+    """Judge whether CLASSP keeps a higher accuracy on the old task than SGD with a lower rate, at equal new-task accuracy.
+
+    This SGD learns the first task at a rate of 0.1, and the second task at a rate of at most 0.1.
+    """
     found = []
     for stream in places(records, "stream"):
         gain = equal_learning(records, "classp", "sgd-cut", stream)
@@ -161,8 +164,9 @@ declare(
         NOT_PUBLIC, "continual/paper-pair", _beats("ewc, as scripted"),
     ),
     Claim(
-        "pair", "Ours: CLASSP is more accurate than SGD, and than SGD with its rate cut, at the paper's size", OURS, "-",
-        "continual/paper-pair", _beats("sgd", "sgd-cut"),
+        "pair",
+        "Ours: CLASSP is more accurate than SGD, and than SGD with a lower rate on the second task, at the paper's size",
+        OURS, "-", "continual/paper-pair", _beats("sgd", "sgd-cut"),
     ),
     Claim(
         "reversed", "Ours: CLASSP is more accurate than EWC, SGD, Adam and AdaGrad also in the order Fashion-MNIST then MNIST",
@@ -202,11 +206,12 @@ declare(
         "literal", "Ours: the published threshold of 0.5, applied to each weight as in Algorithm 1, stops all learning", OURS,
         "-", "continual/ablations", _any_model,
     ),
-    Claim("cut", "Ours: CLASSP is more accurate than SGD with its rate cut after each task", OURS, "-", "continual/rivals",
-          _beats("sgd-cut", among=tuple(WORDS))),
+    Claim("cut", "Ours: CLASSP is more accurate than SGD whose learning rate is cut after each task", OURS, "-",
+          "continual/rivals", _beats("sgd-cut", among=tuple(WORDS))),
     Claim(
-        "retention", "Ours: at equal new-task accuracy, CLASSP has a higher old-task accuracy than SGD with its rate cut", OURS,
-        "-", "continual/retention", _is_sgd_at_a_lower_rate,
+        "retention",
+        "Ours: at equal new-task accuracy, CLASSP has a higher old-task accuracy than SGD with a lower rate on the second task",
+        OURS, "-", "continual/retention", _is_sgd_at_a_lower_rate,
     ),
     Claim("state", "Ours: accuracy falls if the sums are reset at task boundaries", OURS, "-", "continual/ablations",
           _part("sum reset at borders", "gain by keeping the sums (% points)")),

@@ -25,7 +25,7 @@ def branch_name(branch: str) -> str:
 
 
 STREAM_NAMES = {
-    "split-fashion": "Fashion, 5 tasks", "split-mnist": "MNIST, 5 tasks", "permuted": "permuted MNIST",
+    "split-fashion": "split Fashion", "split-mnist": "split MNIST", "permuted": "permuted MNIST",
     "rotated": "rotated MNIST", "mnist-fashion": "MNIST → Fashion", "fashion-mnist": "Fashion → MNIST",
     "vader": "tweets to editorials", "news-films": "news → films", "paper's net": "news → films, paper's net",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The fits of the comparisons (one method on one stream each), and the settings that are tried for each method."""
+"""The fits of the comparisons, and the settings that are tried for each method. Each fit trains one method on one stream."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
     heading(
         fig,
         title,
-        f"{record['tasks']} of {len(record['names'])} tasks learnt; test accuracy on each task, learnt or not: {right} %",
+        f"{record['tasks']} of {len(record['names'])} tasks learnt; test accuracy on all tasks, learnt or not: {right} %",
     )
     if "free" in record:
         _pictures(part(fig, "weights", 8, 62, 654, 128), record)
@@ -121,7 +121,7 @@ def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
         [
             ("▮ above the threshold   ", text(ORANGE)),
             ("– at or below it   ", text(GREY)),
-            (f"{100 * record['zero']:.0f} % are 0", FAINT),
+            (f"{100 * record['zero']:.0f} % have gradient 0", FAINT),
         ],
     )
 

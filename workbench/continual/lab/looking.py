@@ -97,8 +97,8 @@ class Moment(NamedTuple):
 def moments(text: str, inputs: tuple[str, ...] = ()) -> tuple[list[Moment], Rule, list[str]]:
     """Train with the config `text` (JSON), and return the moments of the run, the update rule, and the names of the tasks.
 
-    The moments are the first step of the run, the end of each task, and the first step of each later task. `inputs` holds the
-    references of the data. They distinguish runs on different data in the cache.
+    The moments are the first step of the run, the end of each task, and the first step of each later task. `inputs` holds
+    references (name and checksum) to the data. Because of them, runs on different data have different entries in the cache.
     """
     config = ContinualConfig.model_validate_json(text)
     learner = config.learner(0)

@@ -1,8 +1,8 @@
 """The paper's vision experiment at its own size: MNIST, then Fashion-MNIST, with the network of the author's program.
 
 As in that program, training makes four passes over MNIST and one over Fashion-MNIST in batches of 32, and pixels are normalised
-by the mean and standard deviation of MNIST. Settings are chosen on 8,000 images of each set (`paper-choice`); `paper-pair` uses
-the settings chosen there.
+by the mean and standard deviation of MNIST. `paper-choice` chooses the settings, by default on 8,000 images of each set, and
+`paper-pair` uses them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class PaperConfig(FitConfig):
     title: ClassVar[str] = "pair"
     first_passes: int = knob(4, "passes over MNIST", "Number of passes over MNIST, the first task.", low=1, high=20)
     tested: int = knob(
-        10_000, "test samples", "Largest number of test samples per set. More samples are more precise, but take longer.",
+        10_000,
+        "test samples",
+        "Largest number of test samples per set. With more samples, the measured accuracy is more precise, but tests take "
+        "longer.",
         low=50, high=10_000, log=True,
     )  # fmt: skip
     scripted: bool = knob(
@@ -173,8 +176,8 @@ def draw_pair(records: Sequence[Record]) -> Figure:
         return finish(fig, title, f"{NOTE.of(records)}; {note}")
 
 
-OVER = {"sgd-cut": "SGD with its rate cut", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
-OWN_SIZE = "use the scale laptop, which is the full size of this comparison"
+OVER = {"sgd-cut": "SGD with a lower rate", "ewc-online": "EWC", "ewc, as scripted": "EWC as scripted"}
+OWN_SIZE = "use the scale laptop: with it, this comparison has its full size"
 SMALL = {"samples": 64, "seeds": 1, "looks": 1, "first_passes": 1, "tested": 100}
 
 
@@ -194,10 +197,11 @@ class ChoiceConfig(StudyConfig, PaperConfig):
     figure=draw_pair,
     presets={"smoke": {**SMALL, "choosing": 1, "budget": 1}, "laptop": {"data": "full", "tested": 2000}, "paper": OWN_SIZE},
     swept=(*KNOBS, "streams"),
-    paper="the vision experiment with the paper's network on 8,000 images of each set, to choose the settings of paper-pair",
+    paper="the vision experiment with the paper's network, by default on 8,000 images of each set. It chooses the settings of "
+    "paper-pair",
 )
 def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
-    """Choose the setting of each method with the paper's network, on 8,000 images of each set."""
+    """Choose the setting of each method with the paper's network, by default on 8,000 images of each set."""
     for label, (knobs, settings) in CHOICE.items():
         yield Point(label, {"stream": PAIR["stream"]}, {**PAIR, **knobs}, config.settings(settings))
 

@@ -36,15 +36,16 @@ memory = view(
     "continual/memory", of=rivals, figure=figures.draw_memory, swept=("streams",),
     only=lambda place: place["stream"] == STREAMS[0],
     about="Compare the accuracy of all methods with the memory that they need in addition to weights and gradients. The stream "
-    "is Fashion-MNIST in 5 tasks.",
-    paper="CLASSP's memory against EWC's",
+    "is Fashion-MNIST, split into tasks (by default 5).",
+    paper="memory of CLASSP against that of EWC (abstract)",
 )  # fmt: skip
 FIVE = ("sgd", "sgd-cut", "classp", "ewc-online", "replay")
 matrices = view(
     "continual/matrices", of=rivals, figure=figures.draw_matrices,
     swept=("streams",), only=lambda place: place["stream"] == STREAMS[0] and place["label"] in FIVE,
-    about="Show the accuracy matrices of five methods on Fashion-MNIST in 5 tasks: the accuracy on each task, after each task.",
-    paper="not in the public text: accuracy matrices",
+    about="Show the accuracy matrices of five methods: the accuracy on each task, after each task. The stream is Fashion-MNIST, "
+    "split into tasks (by default 5).",
+    paper="accuracy matrices (our addition: the public parts of the paper do not mention them)",
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def ablations(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_map,
     presets={"smoke": {**JUDGED, "seeds": 1}, "laptop": LAPTOP, "paper": NO_PAPER},
     swept=ONE_STREAM,
-    paper="not in the public text: accuracy for pairs of p and alpha",
+    paper="accuracy for pairs of p and alpha (our addition: the public parts of the paper do not report it)",
 )
 def power_map(config: StudyConfig) -> Iterator[Point]:
     """Measure the accuracy of CLASSP for several powers p and learning rates alpha."""

@@ -29,7 +29,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
     with figure() as fig:
         rows(fig, records, [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams], STYLE)
         leads = [(ACCURACY.lead(records, "classp", "sgd-cut", stream=s), STREAM_NAMES[s]) for s in streams]
-        title = sentence("CLASSP minus SGD with its rate cut, in points: ", leads, "Methods on streams")
+        title = sentence("CLASSP minus SGD with rate cuts, in points: ", leads, "Methods on streams")
         return finish(fig, title, f"{NOTE.of(records)}. {is_adagrad(records)}")
 
 
@@ -67,8 +67,8 @@ def draw_memory(records: Sequence[Record]) -> Figure:
             ours, online, buffer = (
                 f"{sizes[name]:,.0f} KiB ({means[name]:.0f} %)" for name in ("classp", "ewc-online", "replay")
             )
-            title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay of 200 images {buffer}"
-            note += f". {STREAM_NAMES[STREAM]}; memory as measured, in float32. Images stored as bytes would need a quarter"
+            title = f"Memory (accuracy): CLASSP {ours}, EWC online {online}, replay {buffer}"
+            note += f". {STREAM_NAMES[STREAM]}; memory as measured, in float32. As bytes, images would need a quarter of it"
         return finish(fig, title, note)
 
 
@@ -126,10 +126,10 @@ def draw_retention(records: Sequence[Record]) -> Figure:
                 words.append(f"{gain} ({STREAM_NAMES[stream]})")
         fig.axes[0].set_ylabel("accuracy on the old task (%)")
         labels = dict.fromkeys(r["label"] for r in records)
-        said = f"Old-task accuracy at equal new-task accuracy, CLASSP minus SGD with its rate cut, in points: {'; '.join(words)}"
+        said = f"Old-task accuracy at equal new-task accuracy, CLASSP minus SGD with a lower rate, in points: {'; '.join(words)}"
         seeds = {r["seed"] for r in judging_rows(records)}
         note = "Each point is a rate on the new task. SGD, Adam and replay use it on the old task too; others use SGD at 0.1. "
-        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: range that CLASSP and SGD with its rate cut both reach"
+        note += f"Test accuracy, mean over {len(seeds)} seeds. Shaded: range that both CLASSP and SGD with a lower rate reach"
         title = said if words else "Old-task against new-task accuracy: too few rates to compare CLASSP with SGD"
         return finish(fig, title, note, {label: NAMES[label] for label in labels}, COLOURS)
 

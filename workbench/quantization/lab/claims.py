@@ -48,7 +48,7 @@ def _lowers(unit: str, *pairs: tuple[str, str]) -> Check:
 
 
 def _everywhere(*pairs: tuple[str, str]) -> Check:
-    """Return a function that makes the check of `_lowers` at each setting, that is, a number of bits and a group size.
+    """Return a function that checks the same as `_lowers`, but at each combination of a number of bits and a group size.
 
     The intervals are over calibration samples.
     """
@@ -78,7 +78,7 @@ def _needs_no_strength(records: list[Record]) -> Verdict:
     alpha, beta = means.idxmin()
     text = (
         f"the held-out error is lowest at alpha {alpha:g}, beta {beta:g} ({100 * means.min():.1f} %). Without both terms (GPTQ), "
-        f"it is {none.mean():.1f} %. With both strengths 1, it changes in percentage points by"
+        f"it is {none.mean():.1f} %. Error with both strengths at 1, minus the error of GPTQ, in percentage points:"
     )
     return verdict(Finding(text, interval(full - none), high=0))
 
@@ -100,8 +100,8 @@ def _dx_part(records: list[Record]) -> Verdict:
 
 def _block_size(records: list[Record]) -> Verdict:
     changed = pd.DataFrame(records).groupby("compat")["codes_changed"].max()
-    ours = f"{100 * changed['clean']:.0f} % in our implementation"
-    text = f"share of codes that depend on the block size: {ours}; in the published program (in %):"
+    ours = f"{100 * changed['clean']:.0f} in our implementation"
+    text = f"share of codes that depend on the block size, in %: {ours}, and in the published program:"
     return verdict(Finding(text, exactly(round(100 * changed["published"], 1)), high=0.05))
 
 
@@ -149,8 +149,8 @@ declare(
     ),
     Claim(
         "no-strength",
-        "On single layers (here, one layer), r1 and r2 need no strengths as hyperparameters: full strength lowers the output "
-        "error",
+        "On single layers (here, o_proj of block 2), r1 and r2 need no strengths as hyperparameters: full strength lowers the "
+        "output error",
         "ResComp, sec. 3",
         "formulas without strengths (the program uses 0.25 for both)", "quantization/strengths", _needs_no_strength,
     ),
@@ -161,8 +161,8 @@ declare(
     ),
     Claim(
         "exact",
-        "Ours: the exact target (shift the weights once, then run GPTQ) has the lowest calibration error of all methods, on one "
-        "layer", OURS,
+        "Ours: on one layer, the exact target (shift the weights once, then run GPTQ) has the lowest calibration error of all "
+        "methods", OURS,
         "-", "quantization/bits-groups", _exact_is_least,
     ),
     Claim(

@@ -303,7 +303,7 @@ class UpdateConfig(Config):
     instant=True,
 )
 def update(config: UpdateConfig, run: Any) -> Iterator[Record]:
-    """Show how the free columns change when one column is rounded: GPTQ's term, r1, r2, and the sum of these three terms."""
+    """Show how later columns change when one column is rounded: by GPTQ's term, by r1, by r2, and by the sum of the three."""
     layer = small_layer(columns=32, damping=0.0)
     terms = update_terms(layer, config.column, config.row, config.bits, config.alpha, config.beta)
     yield {"column": config.column, **terms}

@@ -42,7 +42,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw a window of one row: original weights, levels, rounded weights, and free weights after compensation."""
+    """Draw a window of one row: original weights, levels, rounded weights, and weights that are not rounded yet."""
     done, columns = records[-1]["columns"], records[-1]["of"]
     before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
     first = max(0, min(done - 40, columns - WINDOW))
@@ -71,7 +71,11 @@ def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
     )
     axes.grid(visible=False)
     axes.set_title("Weights of one row")
-    moved = [("– rounded   ", INK), ("● free, moved by compensation", text(ORANGE))] if done < columns else [("– rounded", INK)]
+    moved = (
+        [("– rounded   ", INK), ("● not rounded yet, moved by compensation", text(ORANGE))]
+        if done < columns
+        else [("– rounded", INK)]
+    )
     words(axes, [("• original   ", text(GREY)), *moved])
 
 
@@ -154,7 +158,7 @@ def short(name: str) -> str:
 def draw_residuals(records: Sequence[Record]) -> Figure:
     """Draw both residuals and the loss that GPTQ prints, against the number of rounded columns.
 
-    Thin lines are the parts of the residuals that no change of the free columns can correct.
+    Thin lines are the parts of the residuals that no change of the free columns (those that are not rounded yet) can correct.
     """
     last = records[-1]
     x = [r["columns"] for r in records]

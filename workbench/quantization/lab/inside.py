@@ -45,8 +45,8 @@ def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallL
 def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
     """Return, by least squares, the free columns ``(out, in - q)`` that best compensate for the errors of the rounded columns.
 
-    `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer ``(tokens, in)``, and `target` the desired
-    outputs of the layer ``(tokens, out)``.
+    Free columns are those that are not rounded yet. `done` holds the q rounded columns ``(out, q)``, `x` the inputs of the layer
+    ``(tokens, in)``, and `target` the desired outputs of the layer ``(tokens, out)``.
     """
     q = done.shape[1]
     return torch.linalg.lstsq(x[:, q:], target - x[:, :q] @ done.T).solution.T
@@ -64,10 +64,10 @@ def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Contributions:
-    """The largest change of a free weight that r2 would cause in any step of GPTQ.
+    """The largest changes that the term r2 would make to a weight that is not rounded yet, over all steps of GPTQ.
 
-    `whole` is the largest change that the whole residual would cause. `decomposed` is the largest change that the share of one
-    column in the residual would cause (neuron decomposition).
+    `whole` is the largest change if r2 includes the changes of all columns. `decomposed` is the largest change if r2 includes
+    only the change of the column that is rounded in the step (neuron decomposition).
     """
 
     whole: float
@@ -75,7 +75,10 @@ class Contributions:
 
 
 def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
-    """Run GPTQ with equal streams and without damping, and return the largest changes of weights that r2 would add."""
+    """Run GPTQ with equal streams and without damping, and return the largest changes that r2 would make to free weights.
+
+    A weight is free as long as it is not rounded.
+    """
     config = SolverConfig(method="gptq", bits=bits, damping=0.0, block_size=1)
     solver = layer_solver(layer.weight, layer.hessian, None, config, trace=True)
     whole = decomposed = 0.0

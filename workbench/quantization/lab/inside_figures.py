@@ -83,7 +83,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the three terms that one column adds to the free columns, and the fused update, which is the sum of these terms."""
+    """Draw the three terms that one column adds to the columns that are not rounded yet, and the sum of these terms."""
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0
@@ -93,7 +93,7 @@ def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> No
     heading(
         fig,
         f"Corrections after rounding column {record['column']}: {shares}",
-        "shares of the summed absolute changes of the free weights in one output row",
+        "shares of the summed absolute changes of the weights that are not rounded yet, in one output row",
     )
     x = np.arange(record["column"] + 1, record["column"] + 1 + len(record["fused"]))
     whole_axes, small = (part(fig, "sum", 82, 62, 576, 150, gap=66), part(fig, "terms", 82, 256, 576, 126, gap=66))

@@ -94,9 +94,9 @@ class LayerConfig(SolverConfig, PlaceConfig):
         smollm2 = self.model == checkpoints.SMOLLM2
         if smollm2 and self.bits == 4 and not self.symmetric and self.group_size == 32:
             raise ValueError(
-                f"bits=4, symmetric=False, group_size=32 with {self.model}: not allowed, since its "
-                f"{checkpoints.FOUR_BIT_NOTE}, so this setting would not change the weights. Choose group_size=64 or none, "
-                "other bits, or another model"
+                f"bits=4, symmetric=False, group_size=32 with {self.model}: not allowed. Its {checkpoints.FOUR_BIT_NOTE}, and "
+                "quantization with this setting would not change them. Choose group_size=64 or none, other bits, or another "
+                "model"
             )
         return self
 

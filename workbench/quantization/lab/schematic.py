@@ -1,4 +1,4 @@
-"""The drawing of the method: columns are rounded one after another, and the free columns are changed to compensate."""
+"""The drawing of the method: columns are rounded one after another, and the columns not rounded yet change to compensate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FREE = [(72, 84), (128, 118), (60, 52), (104, 112), (138, 130), (96, 88)]  # bef
 
 
 def draw(axes: Axes) -> None:
-    """Draw five rounded columns, the column that is being rounded, and six free columns."""
+    """Draw five rounded columns, the column that is being rounded, and six columns that are not rounded yet."""
     for level in LEVELS:
         axes.plot([40, 640], [level, level], color=HAIR, linewidth=1)
     axes.text(34, 100, "levels", color=FAINT, fontsize=8, rotation=90, ha="right", va="center")
@@ -31,7 +31,7 @@ def draw(axes: Axes) -> None:
     for x, said, colour in (
         (160, "rounded", GREY),
         (now, "being rounded", RED),
-        (now + 185, "still free: changed to compensate", ORANGE),
+        (now + 185, "not rounded yet: changed to compensate", ORANGE),
     ):
         axes.text(x, 20, said, color=text(colour), fontsize=9, ha="center", weight="bold")
     axes.text(340, 178, "columns of the weight matrix, in the order of rounding  →", color=INK, fontsize=8, ha="center")

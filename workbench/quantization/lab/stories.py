@@ -62,16 +62,16 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of free columns that change, and the free column that changes most."""
+    """Return a text with the number of columns that change because one column is rounded, and the one that changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):
-        return f"Column {record['column']} is the last one, so no free column is left to compensate for its error."
+        return f"Column {record['column']} is the last one, so no other column is left to compensate for its error."
     at = int(np.abs(fused).argmax())
     share = 100 * abs(fused[at]) / (np.abs(fused).sum() or 1)
     return (
-        f"Column {record['column']} is rounded, and {len(fused)} free {'columns change' if len(fused) > 1 else 'column changes'} "
-        "to compensate for its error. "
+        f"Column {record['column']} is rounded, and {len(fused)} later {'columns change' if len(fused) > 1 else 'column changes'}"
+        " to compensate for its error. "
         f"Column {record['column'] + 1 + at} changes most: its weight changes by {signed(fused[at], 4)}, which is "
         f"{share:.0f} % of the sum of all absolute changes."
     )

@@ -194,7 +194,7 @@ class StrengthsConfig(LayersConfig):
     figure=figures.draw_strengths,
     presets={"smoke": {**ONE_LAYER["smoke"], "points": 3}, "laptop": {**ONE_LAYER["laptop"], "points": 9}, "paper": NO_PAPER},
     swept=("method", "alpha", "beta", "choosing"),
-    paper="the published program uses strengths of 0.25, which the paper does not mention",
+    paper="strengths of r1 and r2: 1 in the paper, 0.25 in the published program (which the paper does not mention)",
 )
 def strengths(config: StrengthsConfig) -> Iterator[Point]:
     """Measure the error for strengths of r1 (alpha) and r2 (beta) from 0 to 1. The paper uses 1, and its program 0.25."""
@@ -223,7 +223,7 @@ class TokensConfig(LayersConfig):
         for name, preset in {**ONE_LAYER, "smoke": {**ONE_LAYER["smoke"], "most": 1024}}.items()
     },
     swept=("tokens", "damping", "method", "choosing"),
-    paper="not in the paper: short calibration texts",
+    paper="short calibration texts (our addition: the paper does not test them)",
 )
 def tokens_damping(config: TokensConfig) -> Iterator[Point]:
     """Measure held-out and calibration error against the number of calibration tokens, at two values of the damping."""
@@ -290,7 +290,7 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     inputs=inputs,
     figure=figures.draw_block_size,
     steps=lambda c: len(_block_points(c)),
-    paper="not in the paper: the effect of the block size on the published program",
+    paper="the effect of the block size on the published program (our addition: the paper does not mention it)",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
     """Measure how the codes and the error depend on the block size, in our implementation (clean) and the published program."""

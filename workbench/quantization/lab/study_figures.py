@@ -23,7 +23,7 @@ CALIBRATION = Measure("error", ERROR, 100, lower=True)
 
 
 def _fewest(table: pd.DataFrame, what: str) -> str:
-    """Return a title with the method that has the lowest error in the largest number of settings, and with this number."""
+    """Return a title that names the method with the lowest error in most settings, and gives the number of these settings."""
     places = [c for c in ("bits", "groups", "tokens", "damping", "layer") if c in table]
     least = table.loc[table.groupby(places, sort=False)["mean"].idxmin(), "label"].value_counts()
     return f"Lowest {what}: {LABELS[least.index[0]]}, in {least.iloc[0]} of {least.sum()} settings"
@@ -112,7 +112,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Write, at the right edge, each mean that is too large for the axes. Axes with this mean would make other dots coincide."""
+    """Write each mean that is too large for the axes at their right edge. If it were drawn, the other dots would coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)

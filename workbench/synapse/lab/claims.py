@@ -1,7 +1,7 @@
-"""Claims of the paper's public text, and our own claims, with the checks that test them on MNIST.
+"""Claims from the public parts of the paper, and our own claims, with the checks that test them on MNIST.
 
-The file data/papers/synapse.csv lists what the public text reports. All points of one comparison are paired by seed: with the
-same seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
+The file data/papers/synapse.csv lists what these parts report. All points of one comparison are paired by seed: with the same
+seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its 
 KINDS = ("step .3", "range .3")
 # The name of each scheme in a finding, if it differs from the label in the records
 NAMES = {"reference": "one device", "reference, shifted": "one device, shifted"}
-# The keys are the kinds without variation, on linear and on nonlinear devices. Each value is the prefix in the names of the kinds
-# of variation that are compared with this key.
+# The keys are the values of the column `kind` without variation, for linear and for nonlinear devices. Each value is the prefix
+# of the kinds of variation that are compared with this key.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
@@ -67,7 +67,8 @@ def _beats(response: str, *others: str) -> Check:
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
     """Return the percentage points of accuracy that a scheme loses through one kind of variation, one value for each seed.
 
-    `rule` is the update rule, and `alike` is the kind without variation with which `kind` is compared.
+    `rule` is the update rule. `kind` and `alike` are values of the column `kind`: `kind` names the variation, and `alike` names
+    the same devices without variation.
     """
     return accuracy(records, scheme, rule=rule, kind=alike) - accuracy(records, scheme, rule=rule, kind=kind)
 
@@ -75,7 +76,8 @@ def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str =
 def _learned(records: list[Record], *schemes: str, alike: str = "none") -> list[str]:
     """Return the update rules with which all `schemes` learn if there is no variation.
 
-    A scheme learns if its mean accuracy is above `FLOOR`. `alike` is the kind without variation.
+    A scheme learns if its mean accuracy is above `FLOOR`. `alike` is the value of the column `kind` in the records without
+    variation: "none" for linear devices, "nu = 3" for nonlinear ones.
     """
     rules = dict.fromkeys(r["rule"] for r in records)
     means = {rule: [accuracy(records, s, rule=rule, kind=alike).mean() for s in schemes] for rule in rules}
@@ -156,16 +158,16 @@ def _needs_refresh(records: list[Record]) -> Verdict:
 
 
 def _control(records: list[Record]) -> Verdict:
-    """Check that the lead of the control over push-pull is positive, and larger than the lead of `uni` over the control.
+    """Check that the lead of `alternating` over push-pull is positive, and larger than the lead of `uni` over `alternating`.
 
-    The control is the scheme `alternating`, which has the step size of `uni`.
+    The scheme `alternating` is the control, since its steps are about as large as those of `uni`.
     """
     findings = []
     for response in ("nu = 3", "nu = 5"):
         uni, control, coarse = (accuracy(records, name, response=response) for name in SCHEMES)
-        findings.append(Finding(f"{response}: control minus push-pull, in points:", interval(control - coarse), low=0))
+        findings.append(Finding(f"{response}: alternating minus push-pull, in points:", interval(control - coarse), low=0))
         more = (control - coarse) - (uni - control)
-        findings.append(Finding("this lead exceeds the lead of uni over the control by", interval(more), low=0))
+        findings.append(Finding("this lead exceeds the lead of uni over alternating by", interval(more), low=0))
     return verdict(*findings)
 
 
@@ -267,8 +269,8 @@ declare(
     ),
     Claim(
         "granularity",
-        "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step, since "
-        "the control, which has the same step size, has most of this advantage too", OURS,
+        "Ours: on nonlinear devices with mirrored LTD, most of the advantage over push-pull comes from the smaller step: "
+        "alternating updating, whose step is about as small, has most of this advantage too", OURS,
         "-", "synapse/schemes", _control,
     ),
     Claim(

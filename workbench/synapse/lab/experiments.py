@@ -26,7 +26,7 @@ NO_PICTURE = "the paper's full text is not available to us, so we do not know wh
 
 
 class ResponseConfig(ImperfectionConfig, DeviceConfig):
-    """One nominal device, and a few devices with variation."""
+    """The knobs of `device`, which shows one nominal device, and a few devices with variation."""
 
     swept = ("write_noise", "read_noise")
     seed: int = knob(0, "device sample", "The seed of the devices with variation that are shown.", low=0, high=100)
@@ -130,7 +130,7 @@ SHOWN = 1000  # largest number of pulses whose effect is recorded
 
 
 class OneSynapseConfig(SynapseConfig):
-    """One synapse that receives random pulses up and down."""
+    """The knobs of `one_synapse`, in which one synapse receives random pulses up and down."""
 
     title: ClassVar[str] = "pulses"
     swept = (
@@ -200,7 +200,7 @@ def _rounded(values: Any) -> list:
 
 
 class OneUpdateConfig(SynapseConfig):
-    """One update of one synapse, for one input and one error."""
+    """The knobs of `update`, which computes one update of one synapse, for one input and one error."""
 
     title: ClassVar[str] = "update"
     swept = (

@@ -45,7 +45,10 @@ PLUS, MINUS = RED, SKY  # colours of the two conductances of a pair
 
 @live
 def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the staircase of a device, its step size against its conductance, and a few devices with variation."""
+    """Draw the conductance of a device against pulses, and its step size against its conductance.
+
+    Grey curves show the conductance of a few devices with variation.
+    """
     record = records[-1]
     heading(fig, _device_title(record), _source(record))
     _stairs(part(fig, "stairs", 46, 56, 376, 326, gap=28), record, pinned)

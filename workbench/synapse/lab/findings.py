@@ -1,4 +1,4 @@
-"""The text and the table on networks of memory devices in README, apart from the ledger of claims."""
+"""The text and the table about networks of memory devices in the README of the reference records, apart from the ledger."""
 
 from __future__ import annotations
 

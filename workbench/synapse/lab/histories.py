@@ -28,7 +28,7 @@ CURVES: dict[str, dict[str, Any]] = {
 
 
 class LearningConfig(StudyConfig, CurveConfig):
-    """Networks that are measured several times during training."""
+    """The knobs of `learning`, which measures networks several times during training."""
 
 
 @comparison(
@@ -47,7 +47,7 @@ def learning(config: LearningConfig) -> Iterator[Point]:
 
 
 class RetentionConfig(StudyConfig, AgedConfig):
-    """Networks that are measured at several times after training."""
+    """The knobs of `forgetting`, which measures networks at several times after training."""
 
 
 @comparison(
@@ -57,7 +57,7 @@ class RetentionConfig(StudyConfig, AgedConfig):
     figure=history_figures.draw_retention,
     presets=SCALES,
     swept=("scheme",),
-    paper="not in the public text: drift and retention after training",
+    paper="drift and retention after training (our addition: the public parts of the paper do not mention them)",
 )
 def forgetting(config: RetentionConfig) -> Iterator[Point]:
     """Measure the accuracy of networks long after training, for five kinds of drift and retention loss."""
@@ -65,7 +65,7 @@ def forgetting(config: RetentionConfig) -> Iterator[Point]:
 
 
 class HistogramsConfig(SynapseConfig):
-    """A network whose conductances are recorded just before and just after each refresh."""
+    """The knobs of `histograms`, which records the conductances of a network just before and just after each refresh."""
 
     swept = ("scheme", "rule")
     presets = {"smoke": {**SMOKE, "nonlinearity_up": 2.0}, "laptop": {**LAPTOP, "nonlinearity_up": 2.0}, "paper": NO_PAPER}
@@ -75,7 +75,7 @@ class HistogramsConfig(SynapseConfig):
         if not self.refreshes or self.samples < self.refresh_every or self.refresh_every % self.batch:
             raise ValueError(
                 f"refresh={self.refresh!r}, refresh_every={self.refresh_every}, samples={self.samples}, batch={self.batch}: "
-                "expected at least one refresh during training, and refreshes only at the end of a batch: switch refresh on, "
+                "expected at least one refresh during training, and refreshes only at the end of a batch. Switch refresh on, "
                 "raise samples, or choose a refresh_every that is a multiple of batch"
             )
         return self

@@ -21,7 +21,7 @@ from workbench.synapse.training import Designs, digits_of, train, warm_up
 
 
 class UnitConfig(PulsedConfig):
-    """Knobs of the experiments that show the synapses of one hidden unit."""
+    """The knobs of the experiments that show the synapses of one hidden unit."""
 
     unit: int = knob(
         0, "hidden unit", "Index of the hidden unit whose synapses are shown.", low=0, high=lambda c: c.hidden[0] - 1
@@ -29,7 +29,7 @@ class UnitConfig(PulsedConfig):
 
 
 class TrainConfig(UnitConfig):
-    """Two update schemes on the same devices and digits, with the same initial weights."""
+    """The knobs of `train_two`: two update schemes on the same devices and digits, with the same initial weights."""
 
     rival: Scheme | Literal["software"] = knob(
         "push-pull",
@@ -128,7 +128,7 @@ def _conductances(network: Perceptron, followed: list[int], unit: int) -> Record
 
 
 class CurrentsConfig(UnitConfig):
-    """A trained network and one test digit."""
+    """The knobs of `currents`, which shows one test digit in a trained network."""
 
     title: ClassVar[str] = "digit"
     kind: Literal["right", "wrong", "any"] = knob(

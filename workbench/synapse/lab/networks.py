@@ -21,7 +21,7 @@ SCALES = {"smoke": {**JUDGED, "rates": (0.03,)}, "laptop": {**LAPTOP, "rates": (
 
 
 class TrainedConfig(SynapseConfig):
-    """One network, which is trained either on its devices, or in software and then written to the devices."""
+    """The knobs of one network, which is trained either on its devices, or in software and then written to the devices."""
 
     transfer: bool = knob(
         False, "transfer weights", "Trains in software, then writes the weights to the devices open-loop (by counted pulses)."
@@ -67,7 +67,7 @@ def _stopped(error: Exception | None) -> Record:
 
 
 class CurveConfig(SynapseConfig):
-    """One network that is measured several times during training."""
+    """The knobs of one network that is measured several times during training."""
 
     looks: int = knob(20, "measurements", "Number of points on each learning curve.", low=2, high=200)
 
@@ -89,7 +89,7 @@ KINDS = ("power law", "PCM", "to Gmin", "to Gmax", "random")
 
 
 class AgedConfig(SynapseConfig):
-    """One network that is measured at several times after training."""
+    """The knobs of one network that is measured at several times after training."""
 
     title = "drift"
     exponent: float = knob(
@@ -141,7 +141,7 @@ def age(layer: SynapseLayer, g: torch.Tensor, seconds: float, kind: str, drift: 
 
 
 class StudyConfig(ComparisonConfig, PulsedConfig):
-    """Networks that are trained at several learning rates.
+    """The knobs of a comparison of networks that are trained at several learning rates.
 
     For each point of a comparison, the learning rate that is best on validation digits is chosen with some seeds. The test
     accuracy at this rate is then measured with other seeds.

@@ -60,7 +60,7 @@ def schemes(config: StudyConfig) -> Iterator[Point]:
 
 
 class LevelsConfig(StudyConfig):
-    """Networks of devices with several numbers of levels."""
+    """The knobs of `levels`, which compares networks of devices with several numbers of levels."""
 
     @model_validator(mode="after")
     def _levels_matter(self) -> Self:
@@ -186,7 +186,7 @@ def compensation(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_rules,
     presets=RULE_SCALES,
     swept=(*SHAPE, "scheme", "rule", "batch"),
-    paper="not in the public text: the rule that turns a gradient into pulses",
+    paper="the rule that turns a gradient into pulses (our addition: the public parts of the paper do not give it)",
 )
 def rules(config: StudyConfig) -> Iterator[Point]:
     """Compare all rules that turn a gradient into pulses, for every scheme and three device responses."""
@@ -203,7 +203,7 @@ def rules(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_refresh,
     presets=SCALES,
     swept=(*SHAPE, "scheme", "refresh", "refresh_every"),
-    paper="not in the public text: the refresh that unidirectional updating needs",
+    paper="the refresh that unidirectional updating needs (our addition: the public parts of the paper do not describe it)",
 )
 def refresh(config: StudyConfig) -> Iterator[Point]:
     """Measure accuracy and refresh pulses of unidirectional training for several refresh periods and policies."""
@@ -223,7 +223,7 @@ def refresh(config: StudyConfig) -> Iterator[Point]:
     figure=figures.draw_batches,
     presets={name: {**preset, "rates": (0.01,)} if isinstance(preset, dict) else preset for name, preset in SCALES.items()},
     swept=(*SHAPE, "scheme", "batch"),
-    paper="not in the public text: the effect of mini-batches (the hardware updates its weights after each sample)",
+    paper="the effect of mini-batches (our addition: the hardware updates its weights after each sample)",
 )
 def batches(config: StudyConfig) -> Iterator[Point]:
     """Measure accuracy against the batch size, at the same learning rate for all batch sizes.
@@ -237,7 +237,7 @@ def batches(config: StudyConfig) -> Iterator[Point]:
 
 
 class FactorsConfig(StudyConfig):
-    """Networks of devices with several imperfections, which are removed one at a time.
+    """The knobs of `factors`: networks of devices with several imperfections, which are removed one at a time.
 
     By default, the devices have the curve of Ag:a-Si, a step spread of 0.2, and cycle-to-cycle noise of one mean step. The
     published cycle-to-cycle noise of Ag:a-Si is larger: 3.5 % of the range, which is 3.4 mean steps.
@@ -257,7 +257,7 @@ class FactorsConfig(StudyConfig):
     figure=figures.draw_factors,
     presets=SCALES,
     swept=("scheme", "device", "published_noise"),
-    paper="not in the public text: the cost of each imperfection",
+    paper="the accuracy lost by each imperfection (our addition: the public parts of the paper do not report it)",
 )
 def factors(config: FactorsConfig) -> Iterator[Point]:
     """Measure the accuracy with one imperfection removed at a time."""
