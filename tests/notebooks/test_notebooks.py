@@ -53,6 +53,17 @@ def test_the_schemes_that_a_parameter_cell_offers_run(tmp_path):
     assert "software is ahead of all" in str(found)
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if "01" in p.name or "00" in p.name], ids=lambda path: path.parent.name)
+def test_little_is_read_before_the_first_panel(path):
+    words = 0
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "Panel(" in cell.source:
+            break
+        lines = cell.source.splitlines() if cell.cell_type == "markdown" else []
+        words += len(" ".join(line for line in lines if not line.startswith("#")).split())
+    assert words <= 80
+
+
 @every
 def test_nbval_has_something_to_compare(path):
     checked = cells(path, "nbval-check-output")
