@@ -154,7 +154,7 @@ def test_a_link_opens_the_panel_as_it_was(tmp_path, runs_folder):
     [
         ({"bitz": 4}, KnobError, "has no parameter 'bitz'; did you mean 'bits'"),
         ({"bits": 99}, RunError, "bits=99: expected one of 2, 3"),
-        ({"scale": "paper"}, RunError, "7B parameters"),
+        ({"scale": "paper"}, RunError, "7 billion parameters"),
     ],
 )
 def test_wrong_parameters_are_refused(parameters, error, said, tmp_path):
