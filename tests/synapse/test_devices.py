@@ -121,7 +121,7 @@ def test_public_interface_takes_numbers_and_tensors():
         (lambda: Exponential(8).pulse(0.5, up=math.inf), "up=inf: expected whole numbers"),
         (lambda: Table(2, (0.0, 1.0), (0.0, 0.1), (0.0, 1.0), (0.1, 0.1)), "up: the step at the lowest conductance is 0.0"),
         (lambda: Exponential(8, down_levels=-3), "down_levels=-3"),
-        (lambda: AffineStep(8, (0.1, 0.2), (0.1, 0.0)), "up=.*expected coefficients that give steps of at least 0"),
+        (lambda: AffineStep(8, (0.1, 0.2), (0.1, 0.0)), "up=.*expected steps of at least 0 for all g in"),
         (lambda: Exponential(8).pulse(0.5, up=torch.tensor([5, -1])), "up=-1: expected whole numbers"),
         (lambda: power(8, -1.0), "gamma_up=-1.0"),
         (lambda: Table(2, (0.0, 0.0), (0.1, 0.1), (0.0, 1.0), (0.1, 0.1)), "knots_up: expected increasing conductances"),
