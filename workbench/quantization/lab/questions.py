@@ -65,8 +65,8 @@ LAYER_TRACE = (
         claim="rescomp", part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits",
         agrees={"holds": (0,), "fails": (1,)}, unlike=ONE_LAYER,
         why="GPTQ and GPTAQ change the columns that are not rounded yet, to keep the output error small. ResComp treats part "
-        "of this change as an error and reverses that part. On average over the layers of the ledger, this does not lower the error. "
-        "The paper reports gains for whole models, which are not measured here.",
+        "of this change as an error and reverses that part. On average over the layers of the ledger, this does not lower the "
+        "error. The paper reports gains for whole models, which are not measured here.",
     ),
     Question(
         "What happens at two bits?",
