@@ -24,8 +24,8 @@ def colour_of(label: str) -> str:
 
 CELL = 4.6  # pixels for each weight
 FORMULAS = {"lora": "s B A", "miss": "D' [I I …]", "mini": "[D'; D'; …] [I I …]",
-            "bat-row": "(W + I) B in each block, one B per block column",
-            "bat-col": "(W + I) B in each block, one B per block row"}  # fmt: skip
+            "bat-row": "(W + I) B, one B per block column",
+            "bat-col": "(W + I) B, one B per block row"}  # fmt: skip
 
 
 @live

@@ -31,7 +31,7 @@ def draw(axes: Axes) -> None:
     for x, said, colour in (
         (160, "rounded", GREY),
         (now, "being rounded", RED),
-        (now + 185, "not rounded yet: changed to compensate", ORANGE),
+        (now + 185, "not rounded yet: adjusted", ORANGE),
     ):
         axes.text(x, 20, said, color=text(colour), fontsize=9, ha="center", weight="bold")
     axes.text(340, 178, "columns of the weight matrix, in the order of rounding  →", color=INK, fontsize=8, ha="center")
