@@ -124,7 +124,7 @@ def _pieces(lm: LanguageModel, job: _Job, prefix: Prefix | None) -> Generator[st
 
 
 def read(lm: LanguageModel, prompt: Prompt) -> Prefix:
-    """Process the common beginning of many prompts, a text or the first messages of a chat; return a `Prefix` for `generate`.
+    """Process the beginning that many prompts share (a text, or the first messages of a chat), and return it as a `Prefix`.
 
     The prefix holds the model's cache for this text, so it is valid for the current parameters only. If the parameters have
     changed, `generate` raises ValueError. `read` itself raises ValueError if the text has no tokens or exceeds the model's

@@ -254,8 +254,8 @@ def refusals(records: Sequence[Record], higher: bool = True) -> str:
         head = list(record)[: list(record).index("setting")]
         points.setdefault(", ".join(str(record[name]) for name in head if name not in settings), []).append(record)
     return ". ".join(
-        f"{point}: {lost.setting} failed on {lost.failed} of {lost.seeds} choosing seeds, so it could not be chosen; "
-        f"on the others it scored {100 * lost.score:.1f} % on validation data, and the chosen setting scored "
+        f"{point}: {lost.setting} failed on {lost.failed} of the {lost.seeds} seeds that choose the setting, so it could not be "
+        f"chosen; on the others it scored {100 * lost.score:.1f} % on validation data, and the chosen setting scored "
         f"{100 * lost.chosen:.1f} %"
         for point, rows in points.items()
         for lost in refused(rows, higher=higher)

@@ -1,6 +1,7 @@
-"""Quantization of a linear layer with rounding to nearest (RTN), GPTQ, GPTAQ, ResComp, or the exact target.
+"""Quantization of a linear layer with rounding to nearest (RTN), GPTQ, GPTAQ, ResComp, or our method `exact`.
 
-The module `column_loop` is the shortest description of the methods. Read it first.
+The method `exact` shifts the weights once and then runs GPTQ. The module `column_loop` is the shortest description of the
+methods. Read it first.
 """
 
 from workbench.quantization.column_loop import column_loop

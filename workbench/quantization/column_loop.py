@@ -1,4 +1,4 @@
-"""RTN, GPTQ, GPTAQ, ResComp and the exact target as one loop over columns with three scalars. Read this module first.
+"""RTN, GPTQ, GPTAQ, ResComp and our method `exact` as one loop over columns with three scalars. Read this module first.
 
 H ``(in, in)`` is the Hessian and D ``(in, in)`` the cross statistics of `layer_statistics`. lam is the damping times the mean of
 the diagonal of H. U is the upper triangular matrix with ``(H + lam I)^-1 = U'U``, and U' is its transpose. The matrix P is

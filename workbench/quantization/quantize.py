@@ -1,4 +1,4 @@
-"""The function `quantize_layer`, which runs RTN, GPTQ, GPTAQ, ResComp or the exact target on one layer."""
+"""The function `quantize_layer`, which runs RTN, GPTQ, GPTAQ, ResComp or our method `exact` on one layer."""
 
 from __future__ import annotations
 

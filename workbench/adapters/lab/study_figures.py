@@ -124,7 +124,9 @@ def draw_forgetting(records: Sequence[Record]) -> Figure:
         log_ticks(judged[0].yaxis)
         found = at_both(records, "lora", "miss", FORGETTING)
         title = sentence("How much more MiSS forgets than LoRA, nats per token: ", found, "Learning and forgetting", "{} {}")
-        note = NOTE.of(records, "small marks: one seed; large: mean; right: means of the choosing seeds; lower left is better")
+        note = NOTE.of(
+            records, "small marks: one seed; large: mean; right: means of the seeds that choose the rate; lower left is better"
+        )
         if any((r.get("forgetting") or 0) < 0 for r in records):
             note += "; negative values are not drawn"
         return named(fig, title, note, labels)
@@ -187,11 +189,11 @@ def draw_sweep(records: Sequence[Record]) -> Figure:
             f"{STYLE.name(label)} {best[label]:.2g} ({best[label] * sizes[label]:.2g})" for label in both
         )
         seeds = len({r["seed"] for r in tried})
-        note = f"marks: best rate; lines: mean of {seeds} choosing seeds, cut off above {low + 0.5:.1f}"
+        note = f"marks: best rate; lines: mean of the {seeds} seeds that choose the rate, cut off above {low + 0.5:.1f}"
         if others := len({*labels} - {*SHOWN}):
             steps = [best[label] * sizes[label] for label in best if label in sizes]
-            note += f"; thin: {others} other methods; best rates differ by factors of up to {_apart([*best.values()])}, "
-            note += f"and first steps at these rates by up to {_apart(steps)}"
+            note += f"; thin: {others} other methods; over all methods, the best rates differ by a factor of up to "
+            note += f"{_apart([*best.values()])}, and the first steps at these rates by a factor of up to {_apart(steps)}"
         return named(fig, title if both else "Loss against the rate", note, [x for x in labels if x in SHOWN])
 
 

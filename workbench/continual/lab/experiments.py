@@ -1,4 +1,4 @@
-"""Live experiments: one method on a stream, a fork at a task boundary, the history of a network, and the threshold."""
+"""Live experiments: one method on a stream, several branches after task 1, the history of a network, and the threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live figures, drawn from records: one method on a stream, and a fork at a task boundary."""
+"""Live figures, drawn from records: one method on a stream, and several branches after task 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Questions that the panels ask before a run. All methods run at the settings that the reference comparison chose for them."""
+"""Questions that the panels ask before a run. The settings are those that the reference comparison chose for the stream.
+
+There are two exceptions. Ten outputs and the reset of the sums use the settings of CLASSP without these changes. The branch
+`sgd@0.009` has the learning rate to which SGD with rate cut falls after task 1.
+"""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ def round_two(config: TwoWeightsConfig, method: str) -> tuple[list[float], list[
     instant=True,
 )
 def two_weights(config: TwoWeightsConfig, run: Any) -> Iterator[Record]:
-    """Show the two weights that RTN, GPTQ, GPTAQ and the exact target choose, and the best of all grid points."""
+    """Show the two weights that RTN, GPTQ, GPTAQ and the method `exact` choose, and the best of all grid points."""
     weight, hessian, cross = two_weight_statistics(config)
     target = weight @ cross
 

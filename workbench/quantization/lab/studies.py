@@ -266,7 +266,7 @@ def methods(config: PlacesConfig) -> Iterator[Point]:
 
 
 class BlockSizeConfig(LayerConfig):
-    """The knobs of `block_size`, which varies the block size in our implementation (clean) and in the published program."""
+    """The knobs of `block_size`, which varies the block size in our implementation and in the published program."""
 
     swept = ("block_size", "compat", "seed")
     presets = ONE_LAYER
@@ -293,7 +293,7 @@ def _block_points(config: BlockSizeConfig) -> list[dict[str, Any]]:
     paper="the effect of the block size on the published program (our addition: the paper does not mention it)",
 )
 def block_size(config: BlockSizeConfig, run: Any) -> Iterator[Record]:
-    """Measure how the codes and the error depend on the block size, in our implementation (clean) and the published program."""
+    """Measure how the codes and the error depend on the block size, in our implementation and in the published program."""
     first: dict[tuple[str, int], Tensor] = {}
     for point in _block_points(config):
         made = config.of(LayerConfig, **point)

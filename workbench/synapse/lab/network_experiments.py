@@ -182,9 +182,11 @@ def _chosen_digit(config: CurrentsConfig, network: Perceptron, data: Digits) -> 
         return config.digit
     right = network.activations(data.x_test)[-1].argmax(1) == data.labels_test
     found = (right if config.kind == "right" else ~right).nonzero().flatten()
+    if not len(found):
+        raise ValueError(f"kind={config.kind!r}: the network gets no test digit {config.kind}; choose another kind")
     if config.digit >= len(found):
         raise ValueError(
-            f"digit={config.digit}: expected 0 to {len(found) - 1}, the indices of the test digits that the network gets "
+            f"digit={config.digit}: expected 0 to {len(found) - 1}, since the network gets only {len(found)} test digits "
             f"{config.kind}; choose a smaller index"
         )
     return int(found[config.digit])
