@@ -126,8 +126,8 @@ def test_a_candidate_that_failed_on_one_seed_is_named_if_it_was_better():
     assert refused(rows) == [("rate=2", 1, 2, 0.9, 0.8)]
     assert refused(rows, higher=False) == []
     assert refusals(rows) == (
-        "a: rate=2 failed on 1 of the 2 seeds that choose the setting, so it could not be chosen; on the others it scored 90.0 % on validation "
-        "data, and the chosen setting scored 80.0 %"
+        "a: rate=2 failed on 1 of the 2 seeds that choose the setting, so it could not be chosen; on the others it scored 90.0 % "
+        "on validation data, and the chosen setting scored 80.0 %"
     )
     rows[2]["validation"] = 0.7
     assert refusals(rows) == ""

@@ -14,7 +14,7 @@ METHODS = ("rtn", "gptq", "gptq+rescomp", "gptaq", "gptaq+rescomp", "exact")
 MEANINGS = {
     "rtn": "rounds each weight to its nearest level, without compensation",
     "gptq": "rounds one column after another, and adjusts the remaining columns to keep the output nearly the same",
-    "gptq+rescomp": "GPTQ that also corrects the residual r2, the effect of changes already made to this layer's weights",
+    "gptq+rescomp": "GPTQ that also corrects the residual r2, the effect of the changes that compensation has made",
     "foem": "the same as gptq+rescomp",
     "gptaq": "GPTQ that also corrects the residual r1, the output error that comes from the quantized layers before this one",
     "gptaq+rescomp": "GPTQ that corrects both residuals",

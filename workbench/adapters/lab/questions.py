@@ -61,8 +61,8 @@ TRAIN = (
         _lowest("LoRA", "MiSS"), _lower, _at("miss"), _at("lora"), measured=_losses("miss", "lora"),
         claim="fit", agrees={"holds": (1, 2), "fails": (0, 2)}, unlike=SHORT,
         why="The rate 0.004 is four times the shared rate of 0.001. With it, LoRA learns faster, and the two loss curves nearly "
-        "coincide. Which curve is lower at the end depends on the seed. So a comparison at the rate 0.001 mainly shows that "
-        "this rate is too low for LoRA.",
+        "coincide. Which curve is lower at the end depends on the seed. The rate 0.001 is too low for both methods, but it "
+        "costs LoRA more. So a comparison at this rate mainly shows that LoRA learns more slowly there.",
     ),
     Question(
         "Sixteen times the rank",
@@ -135,8 +135,8 @@ SHARDS = (
         "Bat-row at r = 4 trains 256 numbers for a weight of 48 x 64. What is the rank of its update?",
         ("4", "5 to 16", "more than 16"), _rank_is(4, 16), {"method": "bat-row", "r": 4}, measured=_rank,
         why="Each block of the weight, plus an identity, is multiplied by a trained matrix, so the update contains the entries "
-        "of the weight. The blocks of the weight differ, so the rows of the update need not be repetitions of r rows. "
-        "Therefore r does not limit the rank.",
+        "of the weight. Without them, all blocks in a column of blocks would be equal, and the rank would be at most r. The "
+        "blocks of the weight differ, so r does not limit the rank.",
     ),
     Question(
         "The rank of mini's update",

@@ -50,6 +50,6 @@ def draw(axes: Axes) -> None:
 declare(
     "adapters",
     draw,
-    "An adapter leaves the weight W of a layer frozen and trains a small update that is added to it. MiSS repeats one small "
+    "An adapter leaves the weight W of a layer frozen and trains an update with few parameters. MiSS repeats one small "
     "matrix for every block of inputs, while LoRA multiplies two thin matrices.",
 )

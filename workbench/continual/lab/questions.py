@@ -74,10 +74,10 @@ TRAIN = (
         "all five tasks after the last one?",
         _answers("sgd"), _gap, _of("classp"), _of("sgd"), measured=_against("sgd"), claim="sgd", agrees={"holds": (0,)},
         unlike=FEWER,
-        why="SGD moves every weight at the same rate, so later tasks overwrite the weights that task 1 needs. CLASSP divides the "
-        "rate of a weight by the sum of its past gradients, so weights that mattered before now move little. Compare the dashed "
-        "mean of CLASSP with the dotted mean of SGD. With CLASSP, task 1 stays high; task 2 (pullover or dress) is forgotten "
-        "more, but less than with SGD.",
+        why="SGD moves every weight at the same rate, so later tasks overwrite the weights that task 1 needs. CLASSP divides "
+        "the rate of a weight by the sum of the sizes of its past gradients, so weights that mattered before now move "
+        "little. Compare the dashed mean of CLASSP with the dotted mean of SGD. With CLASSP, task 1 stays high; task 2 "
+        "(pullover or dress) is forgotten more, but less than with SGD.",
     ),
     Question(
         "Or is it only the lower rate?",
@@ -85,10 +85,10 @@ TRAIN = (
         "0.2 after each task (pinned). Which has the higher mean accuracy?",
         _answers("sgd-cut"), _gap, _of("classp"), _of("sgd-cut"), measured=_against("sgd-cut"),
         claim="cut", part=FIVE, agrees={"holds": (0, 2), "fails": (1,)}, unlike=FEWER,
-        why="On this stream, most of the gain over SGD comes from the lower rate alone: the dotted mean of the control is close "
-        "to the dashed one of CLASSP. But the control slows down all weights equally, and learns the last task less well in the "
-        "reference. With CLASSP, weights with small past gradients can still learn. On another stream, Fashion-MNIST then MNIST, "
-        "the control has the higher mean in the reference.",
+        why="On this stream, most of the gain over SGD comes from the lower rate alone: the dotted mean of the control is "
+        "close to the dashed one of CLASSP. But the control slows down all weights equally, and learns the last task "
+        "less well in the reference. With CLASSP, weights with small past gradients can still learn. On another stream, "
+        "Fashion-MNIST then MNIST, the control has the higher mean in the reference.",
     ),
     Question(
         "Can 200 stored images do the same?",
@@ -102,18 +102,20 @@ TRAIN = (
     ),
     Question(
         "What if the sums are reset after each task?",
-        "The sums of past gradients are all that CLASSP stores about old tasks. The pinned run keeps the sums, and the next run "
-        "resets them to zero at each task boundary. How does the mean accuracy change?",
+        "The sums of past gradients are all that CLASSP stores about old tasks. The pinned run keeps the sums, and the next "
+        "run resets them to zero at each task boundary. How does the mean accuracy change?",
         ("it falls by more than 3 points", "it falls by less", "it rises"), _moves, _of("classp", reset=True), {"reset": False},
         measured=lambda now, rival: f"mean accuracy {_mean(now):.1f} % with the reset and {_mean(rival):.1f} % without",
         claim="state", part=FIVE, agrees={"holds": (0, 1)}, unlike=FEWER,
-        why="After a reset, no weight is slowed down by the old tasks, so the next task can overwrite all weights: the curves of "
-        "tasks 1 and 2 end much lower. This shows that CLASSP keeps old tasks only because of its sums.",
+        why="After a reset, no weight is slowed down by the old tasks, so the next task can overwrite all weights: the "
+        "curves of tasks 1 and 2 end much lower. So at this learning rate, CLASSP keeps the old tasks only with its "
+        "sums. In the ledger, each variant has the learning rate that is best for it. It is lower with the reset, which "
+        "then loses less.",
     ),
     Question(
         "And with ten outputs?",
-        "So far, all tasks shared two outputs. Now the network has ten outputs, one for each class, and the task of a test image"
-        " is not known. How many percentage points of accuracy does CLASSP lose on task 1?",
+        "So far, all tasks shared two outputs. Now the network has ten outputs, one for each class, and the task of a test "
+        "image is not known. How many percentage points of accuracy does CLASSP lose on task 1?",
         ("less than 10 points", "10 to 50 points", "more than 50 points"),
         lambda now, rival: int(np.searchsorted((10.0, 50.0), _lost(now))), _of("classp", scenario="class"),
         measured=lambda now, rival: f"accuracy on task 1 (after task 1 → after task 5): {_first(now)}",
@@ -123,15 +125,15 @@ TRAIN = (
     ),
     Question(
         "How much plasticity is left?",
-        "The plasticity left in a layer is the distance that its weights can still move, in percent of the distance that they "
-        "could move in an untrained network. How much plasticity is left in the first layer after five tasks?",
+        "The plasticity left in a layer is the greatest distance that its weights can move during the next task, in percent "
+        "of the distance that untrained weights could move. How much plasticity is left in the first layer after five tasks?",
         ("less than 20 %", "20 to 60 %", "more than 60 %"),
         lambda now, rival: int(np.searchsorted((20.0, 60.0), 100 * now[-1]["gauge"][0])), _of("classp"),
         measured=lambda now, rival: f"{100 * now[-1]['gauge'][0]:.0f} % of the plasticity is left in the first layer",
-        why="Each step is divided by the sum S of the past gradients of the weight, and S only grows, so the first steps are the "
-        "longest. With p = 1, the distance that a weight can have moved since the start grows only with the logarithm of S. So "
-        "most of the plasticity is used in the first hundred steps: watch the bars during the run. The same limit protects the "
-        "old tasks and slows down the new ones.",
+        why="Each step is divided by the sum S of the sizes of the past gradients of the weight, and S only grows, so the "
+        "first steps are the longest. With p = 1, the distance that a weight can have moved since the start grows only "
+        "with the logarithm of S. So most of the plasticity is used in the first hundred steps: watch the bars during "
+        "the run. The same limit protects the old tasks and slows down the new ones.",
     ),
 )  # fmt: skip
 
@@ -163,7 +165,8 @@ FORK = (
     Question(
         "Which branch ends best?",
         "The network has learnt digits (MNIST). Now four branches learn clothes (Fashion-MNIST): SGD at a high and at a low "
-        "rate (0.07 and 0.009), CLASSP, and replay. Which branch has the highest mean accuracy on digits and clothes in the end?",
+        "rate (0.07 and 0.009), CLASSP, and replay. Which branch has the highest mean accuracy on digits and clothes in the "
+        "end?",
         tuple(branch_name(name) for name in FOUR), lambda now, rival: _best(now, FOUR), {**PAIR, "branches": FOUR},
         measured=_both, claim="replay", part=TWO, agrees={"holds": (3,), "fails": (0, 1, 2)}, unlike=FEWER,
         why="Follow the paths in the left plot: right means better on clothes, up means better on digits. A grey line joins "

@@ -58,8 +58,9 @@ LAYER_TRACE = (
     ),
     Question(
         "Does ResComp help this layer?",
-        "GPTAQ is pinned. ResComp also compensates the residual r₂, the effect on the output of the changes already made to "
-        "this layer's weights. The strength is 0.25, as in the published program. Does the output error on held-out text fall?",
+        "GPTAQ is pinned. ResComp also compensates the residual r₂, the effect on the output of the changes that compensation "
+        "has made to this layer's weights. The strength is 0.25, as in the published program. Does the output error on held-out "
+        "text fall?",
         ("it falls", "it rises or stays the same"), lambda now, rival: int(now[-1]["held_out"] >= rival[-1]["held_out"]),
         {"method": "gptaq+rescomp", "beta": 0.25}, {"method": "gptaq"}, measured=_errors("GPTAQ + ResComp", "GPTAQ"),
         claim="rescomp", part="held-out error of gptq + r1 + r2 relative to gptq + r1, 3 bits",

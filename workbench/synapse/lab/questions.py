@@ -75,8 +75,8 @@ TRAIN = (
         measured=_two_runs("uni", "push-pull"),
         claim="abrupt", part="abrupt LTD: uni minus push-pull", agrees={"holds": (0,), "fails": (1, 2)}, unlike=SMALL,
         why="At most conductances, a pulse down changes a device much more than a pulse up. So push-pull updating moves most "
-        "conductances towards the lowest one, and small gradients cause large, noisy changes. Unidirectional pairs receive "
-        "only pulses up, whose steps are small. The plot at the upper right shows the paths of three such pairs.",
+        "conductances towards the low end of the range, and small gradients cause large, noisy changes. Unidirectional pairs "
+        "receive only pulses up, whose steps are small. The plot at the upper right shows the paths of three such pairs.",
     ),
     Question(
         "What if pairs are not refreshed?",
