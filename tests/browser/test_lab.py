@@ -287,7 +287,7 @@ def test_run_watch_stop_replay_pin_and_save(notebook, record):
     panel.locator("[data-knob=method] select").select_option(label="rtn")
     panel.locator(".wb-stale:has-text('press Run')").wait_for()
     panel.locator("button:has-text('Run')").click()
-    panel.locator(".wb-story:has-text('the pinned run (gptq)')").wait_for()
+    panel.locator(".wb-story:has-text('pinned run (gptq)')").wait_for()
     panel.locator(".wb-pins button:has-text('gptq')").click()
     panel.locator(".wb-pins").wait_for(state="hidden")
 

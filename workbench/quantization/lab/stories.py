@@ -32,8 +32,8 @@ def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = (
         name, other = pinned[0]
         gap = 100 * (last["held_out"] - at_column(other, last["columns"])["held_out"])
         told += (
-            f", which is {abs(gap):.1f} percentage points {'above' if gap > 0 else 'below'} the pinned run ({name}) at the same "
-            "column"
+            f". The error on held-out text is {abs(gap):.1f} percentage points {'above' if gap > 0 else 'below'} that of the "
+            f"pinned run ({name}) at the same column"
         )
     return f"{told}."
 
