@@ -394,7 +394,7 @@ def test_runs_are_browsed(notebook):
     browser = page.locator(".wb-runs")
     browser.scroll_into_view_if_needed()
     browser.locator("select").first.select_option("quantization/layer-trace")
-    browser.locator("text=along").wait_for()  # the runs of one experiment are there: their numbers can be compared
+    browser.locator("text=against").wait_for()  # the runs of one experiment are there: their numbers can be compared
     browser.locator("tbody tr").first.wait_for()
     browser.locator("input[aria-label=filter]").fill("nothing-like-it")
     page.wait_for_function("() => !document.querySelectorAll('.wb-runs tbody tr').length")
