@@ -178,7 +178,7 @@ def figures(
             records = runs.preview(experiment, config) if experiment.instant else _pull(experiment, config)
             folder = out or runs.runs_folder() / "figures" / scale
             path = folder / f"{experiment.name.replace('/', '-')}.png"
-            assert experiment.figure is not None  # only fits have no figure, and `discover` does not return them
+            assert experiment.figure is not None  # only fits (the parts of a comparison) have none; `discover` omits them
             write_atomic(path, encode(experiment.figure(records)))
             failed = sum(bool(record.get("failed")) for record in records)
             words = [str(path), f"{failed} of {len(records)} records failed" if failed else ""]
@@ -244,7 +244,7 @@ def page(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the HTML file; default: in runs/exports")] = None,
 ) -> None:
-    """Write one HTML file that plays back a run without a server. For an instant experiment, --over chooses knobs to change."""
+    """Write one HTML file that needs no server. It plays back a run or, for an instant experiment, has knobs to change."""
     from workbench import runs
     from workbench.atomic import write_atomic
     from workbench.ui.page import page as made
@@ -279,7 +279,7 @@ def notebook(
     set: Set = None,
     timeout: Annotated[int, typer.Option(help="time limit of each cell, in seconds")] = 600,
 ) -> None:
-    """Execute a notebook with other parameters, using papermill. An unknown parameter is an error."""
+    """Execute a notebook with other values of its parameters, using papermill. An unknown parameter is an error."""
     from workbench import notebooks, runs
     from workbench.knobs import Config
 

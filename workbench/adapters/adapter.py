@@ -1,4 +1,4 @@
-"""The update of one linear layer: the base class of all methods, and the modules of the Bone family."""
+"""Classes for the update of one linear layer: the base class of all methods, and the methods of the Bone family."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Linear(Protocol):
 
 
 def weight_of(base: Any) -> Tensor | None:
-    """Return the weight ``(out, in)`` of a layer, or None if it has no plain weight matrix, as in a quantized layer."""
+    """Return the weight ``(out, in)`` of a layer, or None if there is no plain matrix, for example in a quantized layer."""
     weight = getattr(base, "weight", None)
     plain = isinstance(weight, Tensor) and weight.is_floating_point() and weight.shape == (base.out_features, base.in_features)
     return weight if plain else None
@@ -40,7 +40,7 @@ class Adapter(nn.Module, ABC):
     the layer is trained too, `shift` ``(out,)`` is added to that bias; otherwise `shift` is None.
     """
 
-    needs_weight: ClassVar[bool] = False  # True if even the activation form needs the weight of the layer
+    needs_weight: ClassVar[bool] = False  # True if the method needs the weight of the layer even in the activation form
 
     def __init__(self, config: AdapterConfig, base: Linear, generator: torch.Generator, gradient: Tensor | None = None):
         super().__init__()

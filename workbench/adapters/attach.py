@@ -40,7 +40,7 @@ def add_adapter(
         config: method, rank, targets and further settings of the adapter.
         name: the name of the adapter.
         batches: one dict of keyword arguments for each call of the model. LoRA-GA requires batches with labels, since it
-            starts from the gradient of the loss. For every method, the model must use each targeted layer in at least one batch.
+            starts from the gradient of the loss. If batches are given, each targeted layer must be used in at least one of them.
         kind: a subclass of `Adapter` that replaces the class of the method.
         bias: whether to train the biases of the targeted layers too.
 
@@ -95,8 +95,8 @@ def _refuse_unreached(
 ) -> None:
     """Raise ValueError if there is an adapted layer that the model does not use in any batch.
 
-    Before the error is raised, the new adapter is removed, and the adapters that were active before are activated again. `before`
-    holds their names for each layer.
+    Before the error is raised, the new adapter is removed, and the adapters that were active earlier are activated again. The
+    names of those adapters are given in `before`, for each layer.
     """
     idle = set.intersection(*({*unreached(model, **batch)} for batch in batches)) if batches else set()
     if not idle:

@@ -1,4 +1,4 @@
-"""The settings of an adapter: the method, the rank, the layers that get the adapter, and options of single methods."""
+"""The settings of an adapter: the method, the rank, the layers that get the adapter, and options that only some methods have."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MEANINGS = {
     "hira": "the product of two thin matrices, multiplied entry by entry with the weight",
     "full": "all weights of the chosen layers",
 }
-BARE = (*FAMILY, "hira", "full")  # methods without a scale
-FORMS = {  # supported forms, the default first; methods that are not listed support ANY_FORM
+BARE = (*FAMILY, "hira", "full")  # methods whose update is not multiplied by a scale
+FORMS = {  # supported forms (see the knob `form`), the default first; a method that is not listed supports ANY_FORM
     "bat-col": ("checkpointed", "materialised", "activation"),
     "hira": ("checkpointed", "materialised"),
     "full": ("activation",),
 }
-UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # no dropout: weight and update are applied to the same input
+UNDROPPED = ("bat-col", "bat-row", "dora", "hira", "full")  # methods without dropout: weight and update have the same input
 ANY_FORM = ("activation", "materialised", "checkpointed")
 
 
@@ -41,8 +41,9 @@ class AdapterConfig(Config):
     """The settings of one adapter on the linear layers of a model.
 
     LoRA and its variants multiply the update by a scale: ``alpha / sqrt(r)`` for rsLoRA and LoRA-GA, and ``alpha / r`` for the
-    others. ``alpha=None`` means the value of the papers: r for PiSSA, OLoRA and LoRA-GA, and 2r for the others. ``q=None``
-    means r. ``targets`` are names of linear layers, or the ends of their names; None means all linear layers in the blocks.
+    others. ``alpha=None`` means the value from the papers: r for PiSSA, OLoRA and LoRA-GA, and 2r for the others. The method
+    mini has a width q; ``q=None`` means r. ``targets`` are names of linear layers, or the ends of their names; None means all
+    linear layers in the blocks of the model.
     """
 
     title: ClassVar[str] = "adapter"

@@ -1,7 +1,7 @@
 """The conversion of any adapter to LoRA.
 
-The conversion is exact if the update is a product of two factors (MiSS, mini, LoRA and most of its variants). Other updates
-are approximated by a truncated singular value decomposition (SVD).
+The update of MiSS, mini, LoRA and most variants of LoRA is a product of two factors. Such an update is converted exactly,
+unless the given rank is too small. Other updates are approximated by a truncated singular value decomposition (SVD).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def factors_of(update: Adapter, columns: int, rows: int) -> tuple[Tensor, Tensor
     """Return A ``(rank, in)`` and B ``(out, rank)`` with ``Delta = B A``; None if the update has no such low-rank factors.
 
     MiSS with the shard D equals LoRA with scale 1, with ``B = D'`` (the transpose of D), and with a frozen A that consists of
-    identity matrices side by side. In mini, the rows of B are repeated as well. `columns` is the number of inputs of the layer,
-    and `rows` is the number of its outputs.
+    identity matrices side by side. For mini, B consists of copies of D', one below the other. `columns` is the number of inputs
+    of the layer, and `rows` is the number of its outputs.
     """
     if isinstance(update, (MiSS, Mini)):
         r, q = update.shard.shape
@@ -69,7 +69,7 @@ def to_lora(model: Model, rank: int | None = None) -> tuple[Model, dict[str, flo
     """Return a copy of the model with its active adapters converted to one LoRA, and the relative error of each layer.
 
     Args:
-        model: a model with active, unmerged adapters. The copy shares its base weights.
+        model: a model with active, unmerged adapters. The copy uses the same base weights as `model`.
         rank: the rank of the LoRA. If `rank` is None, MiSS, mini, LoRA and all its variants except DoRA are converted exactly.
             The rank is then the sum of the ranks of the active adapters. The rank of PiSSA, OLoRA and LoRA-GA counts as 2r,
             since their initial product is subtracted. The updates of Bat, DoRA, HiRA and full are not of low rank. For a

@@ -65,7 +65,7 @@ def _json(about: dict[str, Any]) -> bytes:
 
 
 def _written(update: Adapter) -> dict[str, Tensor]:
-    """Return the tensors of an adapter by their names in this package. If A0 and B0 are subtracted, A and B have rank 2r."""
+    """Return the tensors of an adapter by our names for them. A and B have rank 2r if an initial product B0 A0 is subtracted."""
     parts: dict[str, Tensor] = {part: tensor for part, tensor in update.named_parameters() if part != "shift"}
     if isinstance(update, LoRA) and not update.from_zero:
         parts["A"], parts["B"] = update.factors()
@@ -140,7 +140,7 @@ def load_adapter(model: Model, folder: str | Path, name: str = "default") -> Mod
 def _refuse_part(
     folder: Path, about: PeftConfig, layers: Mapping[str, Mapping[str, Tensor]], here: Mapping[str, nn.Module]
 ) -> None:
-    """Raise DataError if the adapter has a layer that the model lacks, or no tensors for a layer that its config targets."""
+    """Raise DataError if the adapter has a layer that the model lacks, or lacks tensors for a layer that its config targets."""
     other = next((path for path in layers if path not in here), None)
     if other is not None:
         raise DataError(
@@ -192,7 +192,7 @@ def _update(config: AdapterConfig, about: PeftConfig, path: str, base: Any, part
         if config.method in ("pissa", "olora") and not scale > 0:
             raise ValueError(f"lora_alpha={alpha:g}: expected a number above 0 for {config.method}")
         update = _filled(KINDS[config.method](config.replace(r=rank, alpha=own), base, generator), parts)
-        if config.method == "olora":  # PEFT does not divide R by the scale s, and subtracts s Q R
+        if config.method == "olora":  # with W = Q R and the scale s, PEFT does not divide R by s, and subtracts s Q R
             update.A0 *= update.scale
     update.scale = scale
     filled: Adapter = update

@@ -49,7 +49,7 @@ def type_of(method: str) -> str:
 
 
 def read(folder: Path) -> tuple[PeftConfig, dict[str, dict[str, Tensor]]]:
-    """Read a saved adapter. Returns PEFT's config, and the tensors by layer name and by our tensor name.
+    """Read a saved adapter. Returns PEFT's config, and for each layer name a dict of tensors by their names in this package.
 
     Raises DataError if a file is missing or damaged, or if the adapter uses a feature that is not supported.
     """

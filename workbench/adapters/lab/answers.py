@@ -27,7 +27,8 @@ TESTED = {"curve": "loss", "answered": "exact"}
 def draw_answers(records: Sequence[Record]) -> Figure:
     """Draw the held-out loss, and the share of held-out questions that are answered exactly, against the step.
 
-    Thin lines show single seeds, and thick lines their mean. A star shows the mean on the test questions after the last step.
+    Each thin line shows one seed, and each thick line the mean of a method over its seeds. A star shows the mean on the test
+    questions after the last step.
     """
     judged = [r for r in judging_rows(records) if r.get("answered")]
     labels = list(dict.fromkeys(r["label"] for r in judged))

@@ -1,6 +1,7 @@
-"""The claims of the paper, and some of our own, with the checks that judge them; see data/papers/adapters.csv.
+"""The claims of the paper, and some of our own, with the checks that judge them.
 
-Methods are compared seed by seed, since all fits of a comparison with the same seed see the same questions in the same order.
+data/papers/adapters.csv lists numbers from the papers, and how each was obtained. Methods are compared seed by seed: in a
+comparison, all trainings with the same seed see the same questions in the same order.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ def _numbers() -> float:
 
 
 def _first_step() -> float:
-    """Return LoRA's mean first step divided by the learning rate: ``s sqrt(2 r / (3 pi in))`` for r = 36, s = 2, in = 4096."""
+    """Return LoRA's mean first step, divided by the learning rate.
+
+    This is ``s sqrt(2 r / (3 pi in))`` for the rank r = 36, the scale s = 2 and in = 4096 inputs of the layer.
+    """
     return 2 * math.sqrt(2 * 36 / (3 * math.pi * 4096))
 
 

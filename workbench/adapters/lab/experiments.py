@@ -81,7 +81,7 @@ def _looks(config: TrainConfig) -> int:
     code=peft_code.program,
 )
 def train(config: TrainConfig, run: Run) -> Iterator[Record]:
-    """Train one adapter, and record its loss, gradients, steps, update, singular values, and the change of each layer."""
+    """Train one adapter, and record its loss, gradient norm, step size, update, singular values, and the change of each layer."""
     tuner = Tuner(config)
     held_out = tuner.problems.validation[:HELD_OUT]
     state = run.load()
@@ -115,8 +115,8 @@ def _look(
     """Return the record of one evaluation.
 
     `losses` are the batch losses since the previous evaluation, and `judged` is the result of `Tuner.judge`. `told` holds the
-    answers of the model, or is None if it has generated no answers. `before` is the update of the shown layer before the last
-    step, or None before training.
+    answers of the model, or is None if the model was not asked now. `before` is the update of the layer that is drawn, as it was
+    before the last step; before training, it is None.
     """
     path, layer = looking.layer_at(tuner.model, tuner.config.shown)
     update = looking.update_of(layer)

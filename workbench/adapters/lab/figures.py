@@ -93,7 +93,7 @@ def tinted(values: np.ndarray, up: str = ORANGE, down: str = SKY) -> np.ndarray:
 
 
 def _update(axes: Axes, last: Record) -> None:
-    """Draw the upper left corner of the shown layer's update. Thin lines separate the blocks of MiSS, mini and Bat."""
+    """Draw the upper left corner of a layer's update. For MiSS, mini and Bat with r > 3, thin lines separate the blocks."""
     values = np.array(last["update"]) / 99
     # The square root makes small entries visible, also on a dark page.
     axes.imshow(tinted(np.sign(values) * np.sqrt(np.abs(values))), aspect="auto", interpolation="nearest")
@@ -120,7 +120,10 @@ def _values(axes: Axes, last: Record, pinned: Pins) -> None:
 
 
 def spectrum(axes: Axes, values: Sequence[float], shade: str, r: int, others: Sequence[tuple[list, str]] = ()) -> None:
-    """Draw singular values (divided by the norm of the update) that are above 0.001. A dashed line marks r."""
+    """Draw the singular values of an update, divided by its norm, and those of other updates as dotted lines.
+
+    Values up to 0.001 are not drawn. A dashed line marks r. For each other update, `others` holds its values and a colour.
+    """
     for found, colour, style in ((values, shade, "-"), *((other, pin, ":") for other, pin in others)):
         found = np.array(found)
         axes.plot(np.arange(1, len(found) + 1), np.where(found > 1e-3, found, np.nan), style, color=colour)
@@ -160,7 +163,7 @@ def layer_map(axes: Axes, modules: Sequence[str], rows: Sequence[Sequence[float]
 
 
 def _answers(axes: Axes, records: Sequence[Record]) -> None:
-    """Write a few questions, the right answers, and the answers of the model before training and now."""
+    """Write a few questions, the right answers, and the model's answers before training and after the last step."""
     axes.set_axis_off()
     first, last = records[0], records[-1]
     axes.set(xlim=(0, 1), ylim=(5, 0), title="Answers" + ("" if last["told"] and last["step"] else ": shown after the last step"))

@@ -1,4 +1,4 @@
-"""The text and the tables on adapters for README.md and data/reference/README.md, apart from the ledger of claims."""
+"""The text and the tables on adapters for README.md and data/reference/README.md, apart from the verdicts on the claims."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def on_questions(config: FitConfig, run: Run) -> Record:
 
 
 def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
-    """Train to the last step and return the record. `seen` holds the measurements made before an interruption."""
+    """Train to the last step and return the record. `seen` holds the measurements made before this call."""
     config, every = tuner.config, max(1, tuner.config.steps // tuner.config.looks)
     held_out = tuner.problems.validation[: config.held_out]
 
@@ -97,7 +97,7 @@ def record_of(tuner: Tuner, run: Run, seen: dict[str, Any]) -> Record:
         "peak_bytes": seen["first"].get("peak"),
         "init_seconds": tuner.start_seconds,
         "parameters": trained,
-        "state_bytes": 2 * 4 * trained,  # AdamW's two means, in float32
+        "state_bytes": 2 * 4 * trained,  # AdamW's running means of the gradient and of its square, in float32
         "training_seconds": seen["seconds"] + time.perf_counter() - begun,
         "final": tuner.final_answers(tuner.problems.test[:50]) if tuner.problems.final else None,
     }
@@ -151,6 +151,7 @@ MIDDLE: dict[str, dict[str, float]] = {  # the middle one of the learning rates 
 }  # fmt: skip
 # These ranks give about as many parameters as MiSS with r = 16. LoRA and most of its variants train r * (in + out) parameters
 # per layer; MiSS and LoRA-FA train only r * out. The r of Bat must divide the inputs and the outputs of every layer.
+# Full fine-tuning has no rank, so its entry has no effect.
 RANKS = {"miss": 16, "bat-col": 16, "bat-row": 16, "lora-fa": 16, "mini": 46, "full": 1}
 OF_LORA = 8
 OF_MINI = 64  # the width q of mini, which divides the outputs of every layer

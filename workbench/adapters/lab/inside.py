@@ -1,4 +1,7 @@
-"""Instant experiments on one layer, which are computed again when a slider moves: update, cost, first step and merge."""
+"""Experiments on one layer: the update of a method, the costs of the methods, the first step, and the merging of an update.
+
+These experiments are instant: they are computed again when a slider moves.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +179,7 @@ class StepConfig(Config):
 
 @experiment("adapters/step", version=1, figure=figures.draw_step, story=stories.tell_step, instant=True)
 def step(config: StepConfig, run: Any) -> Iterator[Record]:
-    """Measure the weight change in one step of AdamW, and the first gradient norm, of all methods at the same learning rate."""
+    """Measure the weight change in a step of AdamW, and the first gradient norm, for eight methods at the same learning rate."""
     base = a_layer(128, config.width)
     generator = torch.Generator().manual_seed(config.seed)
     x, target = (torch.randn(256, n, generator=generator) for n in (config.width, 128))
@@ -204,7 +207,7 @@ def step(config: StepConfig, run: Any) -> Iterator[Record]:
 
 
 class MergeConfig(Config):
-    """The knobs of `merge`, which merges an update into a weight of low precision."""
+    """The knobs of `merge`, which merges an update into a weight in the number format `dtype`."""
 
     size: float = knob(
         -3.0,

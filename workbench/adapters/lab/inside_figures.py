@@ -1,4 +1,4 @@
-"""Figures of the experiments on one layer, drawn from records: an update, the cost of each method, the first step, a merge."""
+"""Figures of the experiments on one layer, drawn from records: an update, the cost of methods, the first step, and a merge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workbench.live import heading, live, part, words
 
 
 def colour_of(label: str) -> str:
-    """Return the colour of a method, or of a variant, whose label begins with the method and a comma or colon."""
+    """Return the colour of the method with which a label begins. Its name ends at the first comma or colon, or with the label."""
     return COLOURS.get(label.partition(",")[0].partition(":")[0], GREY)
 
 
@@ -77,7 +77,7 @@ def _around(method: str, parts: list[np.ndarray], tiles: np.ndarray) -> tuple[tu
 
 
 def _edges(axes: Axes, last: Record, shape: tuple[int, int]) -> None:
-    """Draw thin lines between the blocks of MiSS, mini and Bat."""
+    """Draw thin lines between the blocks of an update of MiSS, mini or Bat, or of LoRA with a tiled A."""
     if not last["is_miss"] and not last["method"].startswith(("mini", "bat")):
         return
     for edge in range(last["r"], shape[1], last["r"]):
@@ -171,7 +171,7 @@ def draw_step(fig: Figure, records: Sequence[Record]) -> None:
 
 @live
 def draw_merge(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the actual change of single entries against the intended one, and the rounding error against the update's size."""
+    """Draw the actual change of weight entries against the intended change, and the rounding error against the update's size."""
     last = records[-1]
     heading(
         fig,

@@ -19,9 +19,9 @@ from workbench.adapters.layer import Adapted
 from workbench.generation import generate
 from workbench.models import LanguageModel
 
-CROP = 64  # rows and columns of an update that are shown
-VALUES = 64  # singular values that are shown
-ASKED = 4  # questions that the model is asked before and after training
+CROP = 64  # number of rows, and of columns, of an update that are shown
+VALUES = 64  # number of singular values that are shown
+ASKED = 4  # number of questions that the model is asked before and after training
 
 
 def layer_names(model: Any) -> list[str]:
@@ -37,7 +37,7 @@ def short(path: str) -> str:
 
 
 def layer_at(model: Any, number: int) -> tuple[str, Adapted]:
-    """Return the path and module of the adapted layer `number`, counted from 0. If there are fewer layers, use the last one."""
+    """Return the path and module of the adapted layer `number`, counted from 0, or of the last one if `number` is too large."""
     layers = [*adapted(model).items()]
     return layers[min(number, len(layers) - 1)]
 

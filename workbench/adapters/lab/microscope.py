@@ -1,4 +1,4 @@
-"""The experiment adapters/microscope, which analyses the update of every layer of a trained or a saved adapter."""
+"""The experiment adapters/microscope, which analyses an adapter layer by layer. The adapter is trained or loaded."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def examine(layer: Adapted) -> Record:
 def _squares(update: Any, layer: Adapted, delta: Tensor) -> Tensor:
     """Return the squared singular values of the update in descending order.
 
-    If the update is a product of two factors, they come from a small core matrix with the same singular values. Otherwise, they
-    are the eigenvalues of the Gram matrix.
+    If the update is a product of two factors, the values are computed from a small matrix with the same singular values.
+    Otherwise, they are the eigenvalues of the Gram matrix of the update.
     """
     parts = factors_of(update, layer.in_features, layer.out_features)
     if parts is not None:
