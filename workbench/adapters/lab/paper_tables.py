@@ -55,7 +55,7 @@ def ranks() -> pd.DataFrame:
 def _means(
     records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
 ) -> list[dict[str, object]]:
-    """Average `column` over the records of each model and each column of the table, and return one row for each mean.
+    """Average the field `column` of the records for each model and each column of the table, and return one row for each mean.
 
     ``place(record)`` returns the column of the table to which a record belongs. The values are multiplied by `times`.
     """

@@ -22,7 +22,11 @@ def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
 
 
 def _lower(records: list[Record], rival: list[Record]) -> int:
-    """Return 0 if the pinned run has the lower loss, 1 if this run has, and 2 if the losses differ by less than `SAME`."""
+    """Return the index of the right answer.
+
+    It is 2 if the losses of the two runs differ by less than `SAME`. Otherwise, it is 0 if the pinned run (`rival`) has the lower
+    loss, and 1 if the other run has.
+    """
     gap = records[-1]["held_out"] - rival[-1]["held_out"]
     return 2 if abs(gap) < SAME else 1 if gap < 0 else 0
 

@@ -1,4 +1,7 @@
-"""The comparisons of methods (at the same learning rate and each at its best one), of controls, and of ranks."""
+"""Comparisons of methods, of variants of MiSS and Bat-row with one part changed, and of ranks.
+
+The methods are compared with the same learning rate for all, and with the best learning rate of each.
+"""
 
 from __future__ import annotations
 
