@@ -17,7 +17,7 @@ from workbench.plotting import figure, finish, series
 def draw_controls(records: Sequence[Record]) -> Figure:
     """Draw the test loss of MiSS, Bat-row and variants of them with one part changed, and the advantage of each variant.
 
-    The advantage of a variant is the difference in loss from the unchanged method.
+    The advantage of a variant is the reduction of the loss compared with the unchanged method.
     """
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
