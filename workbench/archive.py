@@ -46,7 +46,7 @@ class Kept:
 
 
 def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[Kept]:
-    """Return all complete runs, newest first, without the fits of comparisons.
+    """Return all complete runs, newest first. The fits of which comparisons consist are not in the list.
 
     For each folder whose ``run.json`` or records are not valid, `told` is called with a message of one line.
     """

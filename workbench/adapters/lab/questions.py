@@ -115,7 +115,8 @@ TRAIN = (
 def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
     """Return a function that maps the rank in the last record to the index of the right answer.
 
-    Answer k is right if the rank is above ``bounds[k - 1]`` and at most ``bounds[k]``. The last answer is right for larger ranks.
+    The right answer is the first one whose bound in `bounds` is at least the rank. The last answer has no bound: it is right for
+    all larger ranks.
     """
     return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 

@@ -34,7 +34,7 @@ class MethodsConfig(StudyConfig):
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     """Yield two points for each method: at its best learning rate (chosen on held-out questions), and at the rate `SHARED`."""
     series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
-    if config.peft:  # the PEFT config contains the rank
+    if config.peft:  # the rank comes from the PEFT config
         knobs = {**config.knobs_of("lora"), "peft": config.peft}
         series.append((peft_point.label(config.peft), knobs, config.settings("lora")))
     for label, knobs, settings in series:
