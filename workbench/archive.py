@@ -46,7 +46,7 @@ class Kept:
 
 
 def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[Kept]:
-    """Return all complete runs, newest first, without the fits of comparisons.
+    """Return all complete runs, newest first. The fits of which comparisons consist are not in the list.
 
     For each folder whose ``run.json`` or records are not valid, `told` is called with a message of one line.
     """
@@ -63,7 +63,7 @@ def kept(root: Path | None = None, told: Callable[[str], None] = _say) -> list[K
 
 
 def chosen(experiment: str | None = None, knobs: dict[str, Any] | None = None) -> list[Kept]:
-    """Return the complete runs of an experiment (None: of all experiments) whose knobs have the given values."""
+    """Return the complete runs whose knobs have the given values. If `experiment` is not None, only its runs are returned."""
     wanted = {name: text_of(value) for name, value in (knobs or {}).items()}
     return [
         run
@@ -141,7 +141,8 @@ def table(found: Sequence[Kept]) -> pd.DataFrame:
 def lines(found: Sequence[Kept]) -> Iterator[str]:
     """Yield two lines for each run.
 
-    The first has its id, date, wall time and size. The second has its changed knobs and up to four numbers of its last record.
+    The first has its id, date, wall time and size. The second has the knobs that differ from their defaults, and up to four
+    numbers of the last record.
     """
     for run in found:
         knobs = ", ".join(f"{name}={value}" for name, value in run.knobs.items())
@@ -163,7 +164,7 @@ def config_of(run: Kept) -> Config:
 
 
 def folder_of(name: str, root: Path | None = None) -> Path:
-    """Return the folder of the run with the id `name`. Raises RunError if the id is unknown or contains a path."""
+    """Return the folder of the run with the id `name`. Raises RunError if there is no such run."""
     inside = root or runs.runs_folder()
     folder = inside / name
     if not runs.is_plain(name) or folder.is_symlink() or not (folder / ABOUT).is_file():

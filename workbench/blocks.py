@@ -53,7 +53,7 @@ def precision_of(module: nn.Module) -> contextlib.AbstractContextManager:
 
 
 def linear_parts(block: nn.Module) -> dict[str, nn.Module]:
-    """Return the linear layers of a transformer block by name (nn.Linear or GPT-2's Conv1D)."""
+    """Return the linear layers of a transformer block by name. Their type is nn.Linear, or Conv1D in GPT-2."""
     kinds = ("Linear", "Conv1D")
     return {name: m for name, m in block.named_modules() if type(m).__name__ in kinds}
 
@@ -240,7 +240,10 @@ def same(one: Any, other: Any) -> bool:
 
 @torch.no_grad()
 def advance(block: nn.Module, stream: Stream) -> Stream:
-    """Apply `block` to the stream, with the arguments that the model passes to it; return the inputs of the next block."""
+    """Apply `block` to its inputs, which are in `stream`, and return the inputs of the next block.
+
+    The other arguments are those that the model passes to `block`.
+    """
     out: Stream = []
     for hidden, ((args, kwargs), *rest) in stream:
         with precision_of(block):
@@ -249,7 +252,10 @@ def advance(block: nn.Module, stream: Stream) -> Stream:
 
 
 def inputs_of(block: nn.Module, parts: Sequence[str], stream: Stream) -> dict[str, Tensor]:
-    """Return the inputs ``(tokens, in)`` of the linear layers `parts` of `block`, in the order in which they are called."""
+    """Return the inputs ``(tokens, in)`` of the linear layers `parts` of `block`, by name.
+
+    They are in the order in which the layers are called.
+    """
     caught: dict[str, list[Tensor]] = {}
 
     def hook(name: str) -> Callable[..., None]:

@@ -202,7 +202,7 @@ def _check_shown(about: About, records: list[Record]) -> None:
         experiment.tell(records, experiment.config(**about.config))
         if experiment.figure is not None:
             experiment.figure(records)
-    except Exception as error:  # a figure or a story may raise any error for unexpected records
+    except Exception as error:  # for unexpected records, drawing or describing them may raise any error
         raise ValueError(f"{about.experiment} cannot display its records ({type(error).__name__}: {error})") from error
 
 

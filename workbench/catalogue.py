@@ -1,4 +1,4 @@
-"""The catalogue of data sets, with the location, checksum, source, licence and reader of each.
+"""The catalogue of data sets: the location, checksum, source and licence of each, and the function that reads it.
 
 The module `datasets` finds and loads the data sets.
 """
@@ -31,7 +31,7 @@ class Dataset:
     others: tuple[str, ...] = ()  # other paths below WORKBENCH_DATA, or absolute paths
     get: str = ""  # how a user can get the file if there is no url
     checksum: Callable[[Path], str] = sha256  # computes the checksum of the file, or of its decompressed content
-    home: Path = Path(__file__).parents[1] / "data"  # a method in another package sets its own folder
+    home: Path = Path(__file__).parents[1] / "data"  # a package with further methods sets its own folder
 
 
 def _images(name: str, about: str, sha256: str, licence: str, source: str, **where: Any) -> Dataset:

@@ -64,7 +64,10 @@ def tell_once(lm: LanguageModel, what: str) -> None:
 
 
 def prompt_tokens(lm: LanguageModel, prompt: Prompt, asks: bool = True) -> tuple[str, list[int], tuple[str, ...]]:
-    """Return the text of a prompt, its token ids, and stop strings for its answer (only for a chat without a chat template)."""
+    """Return the text of a prompt, its token ids, and the stop strings for its answer.
+
+    There are stop strings only if the prompt is a chat and the tokenizer has no chat template.
+    """
     if isinstance(prompt, str):
         return prompt, lm.prompt_ids([prompt])[0], ()
     text = chat_text(lm, prompt, asks)

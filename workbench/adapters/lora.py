@@ -141,7 +141,7 @@ class LoRAGA(LoRA):
 
 
 class DoRA(LoRA):
-    """DoRA: LoRA changes the direction of each row of the weight, and the trained magnitude m ``(out,)`` sets the norms."""
+    """DoRA: LoRA changes the directions of the rows of the weight, and the trained magnitude m ``(out,)`` sets their norms."""
 
     needs_weight = True
 
@@ -205,7 +205,9 @@ def _svd(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fast_svd(weight: Tensor, rank: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return U, S and V of the `rank` largest singular values, computed by subspace iteration from a random start.
+    """Return the `rank` largest singular values S, with their left and right singular vectors, as ``U, S, V``.
+
+    They are computed by subspace iteration from a random start.
 
     Source: Halko, Martinsson and Tropp 2011, algorithm 4.4.
     """

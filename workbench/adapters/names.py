@@ -1,4 +1,4 @@
-"""Names of a model's modules as in its saved files, without the parts that wrappers such as torch.compile add."""
+"""The names that the modules of a model have in saved files, without the parts that wrappers such as torch.compile add."""
 
 from __future__ import annotations
 

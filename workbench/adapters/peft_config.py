@@ -66,7 +66,10 @@ class PeftConfig(BaseModel):
         return first_fit(self.alpha_pattern, layer, self.lora_alpha)
 
     def targets(self, layers: Iterable[str]) -> list[str]:
-        """Return those of `layers` to which PEFT would add the adapter. The list is empty if the file does not list layers."""
+        """Return those of `layers` to which PEFT would add the adapter.
+
+        The list is empty if `target_modules` is missing or "all-linear".
+        """
         if self.target_modules is None or self.target_modules == "all-linear":
             return []  # the file does not list the layers
         return [layer for layer in layers if self._is_target(layer)]

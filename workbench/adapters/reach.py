@@ -12,7 +12,7 @@ from workbench.adapters.targets import adapted
 
 
 def unreached(model: nn.Module, *args: Any, **kwargs: Any) -> list[str]:
-    """Return the names of adapted layers whose active adapters receive no gradient from ``model(*args, **kwargs)``.
+    """Return the names of the layers whose active adapters receive no gradient from ``model(*args, **kwargs)``.
 
     An adapter receives a gradient if the model calls its layer or reads the weight of its layer. The model stays in
     its current mode (training or evaluation).

@@ -30,8 +30,9 @@ def linears(model: nn.Module) -> dict[str, nn.Module]:
 def targeted(model: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
     """Return the linear layers whose names end with one of `targets`, or those in the model's blocks if `targets` is None.
 
-    Raises ValueError if one of the targets matches no linear layer, or if the blocks have no linear layer. If `targets` is None,
-    a warning is issued if the blocks have other large weights, since these get no adapter.
+    Raises ValueError if one of the targets matches no linear layer, or if the blocks have no linear layer. If `targets` is None
+    and the share of weights that belong to other modules of the blocks is at least `LEFT_OUT`, a warning says that these weights
+    get no adapter.
     """
     every = linears(model)
     if targets is None:

@@ -24,8 +24,8 @@ def results() -> pd.DataFrame:
     """Return Table 5 of the paper for four methods, with our results below.
 
     The paper reports the accuracy in percent. Our rows report the test loss on sums and, for SmolLM2-135M, also the percentage
-    of sums that are answered exactly. The column `ahead` names the method with the best value in each row. It ignores the
-    uncertainty, which the paper does not report and our figures show.
+    of sums that are answered exactly. The column `ahead` names the method with the best value in each row, even if the
+    difference is within the uncertainty. The paper does not report the uncertainty; our figures show it.
     """
     ours = []
     for name in ("methods", "rwkv", "smollm2", "answers"):
@@ -55,7 +55,7 @@ def ranks() -> pd.DataFrame:
 def _means(
     records: Sequence[Record], column: str, measured: str, place: Callable[[Record], str], times: float = 1
 ) -> list[dict[str, object]]:
-    """Average `column` over the records of each model and each column of the table, and return one row for each mean.
+    """Average the field `column` of the records for each model and each column of the table, and return one row for each mean.
 
     ``place(record)`` returns the column of the table to which a record belongs. The values are multiplied by `times`.
     """

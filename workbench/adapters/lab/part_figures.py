@@ -15,7 +15,10 @@ from workbench.plotting import figure, finish, series
 
 
 def draw_controls(records: Sequence[Record]) -> Figure:
-    """Draw the test loss of MiSS, Bat-row and their controls, and the advantage of each control over the unchanged method."""
+    """Draw the test loss of MiSS, Bat-row and variants of them with one part changed, and the advantage of each variant.
+
+    The advantage of a variant is the reduction of the loss compared with the unchanged method.
+    """
     labels = places(records, "label")
     whole = {x: "miss" if x in ("miss", "orthogonal A") else "bat-row" for x in labels}
     panels = [Panel("", LOSS), Panel("advantage of the control", LOSS, {}, "nats per token", whole)]

@@ -1,4 +1,4 @@
-"""Generate a Python program that trains the adapter of a panel with PEFT."""
+"""Generate a Python program that uses PEFT to train the adapter that is configured in a panel."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr={lr:g}, lorap
 
 
 def program(config: Any) -> str:
-    """Return a complete program that trains and saves the adapter with PEFT.
+    """Return a complete program that trains and saves the adapter of `config` with PEFT.
 
-    If PEFT does not have the method, the result is only a comment, or "" for full fine-tuning.
+    For Bat-row, which PEFT does not have, the result is only a comment. For full fine-tuning, which has no adapter, it is "".
     """
     made = in_peft(config)
     if not made or made.startswith("# PEFT has no"):
@@ -76,9 +76,9 @@ def program(config: Any) -> str:
 
 
 def in_peft(config: Any) -> str:
-    """Return a program that adds the same adapter to a model with PEFT.
+    """Return a program that adds the adapter of `config` to a model with PEFT.
 
-    If PEFT does not have the method, the result is only a comment, or "" for full fine-tuning.
+    For Bat-row, which PEFT does not have, the result is only a comment. For full fine-tuning, which has no adapter, it is "".
     """
     c = config
     if c.method in ("bat-row", "full"):

@@ -1,4 +1,4 @@
-"""Adapters of PEFT as additional points of a comparison. They need the package `peft`."""
+"""Adapters of PEFT, which a comparison can include besides our methods. They need the package `peft`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def label(text: str) -> str:
-    """Return the label of the points of this PEFT config, such as ``PEFT VERA``."""
+    """Return the label that this PEFT config has in a comparison, such as ``PEFT VERA``."""
     return f"PEFT {read(text)['peft_type']}"
 
 

@@ -124,8 +124,8 @@ def last_number(text: str) -> str:
 def boxed(text: str) -> str:
     r"""Return the content of the last ``\boxed{...}`` in normal form, or "" if the text has no box.
 
-    The normal form has no spaces, no ``\left``, ``\right`` or ``\text``, no signs for degrees, dollars and percent, and no
-    leading ``x=``. It writes fractions as ``\frac{a}{b}``.
+    The normal form has no spaces, no ``\left``, ``\right`` or ``\text``, no signs for degrees, dollars and percent, no final
+    full stop, and no variable with an equals sign at the start, such as ``x=``. It writes fractions as ``\frac{a}{b}``.
     """
     start = text.rfind("\\boxed{")
     if start < 0:

@@ -22,7 +22,11 @@ def _at(method: str, lr: float | None = None, r: int = 16) -> dict[str, Any]:
 
 
 def _lower(records: list[Record], rival: list[Record]) -> int:
-    """Return 0 if the pinned run has the lower loss, 1 if this run has, and 2 if the losses differ by less than `SAME`."""
+    """Return the index of the right answer.
+
+    It is 2 if the losses of the two runs differ by less than `SAME`. Otherwise, it is 0 if the pinned run (`rival`) has the lower
+    loss, and 1 if the other run has.
+    """
     gap = records[-1]["held_out"] - rival[-1]["held_out"]
     return 2 if abs(gap) < SAME else 1 if gap < 0 else 0
 
@@ -111,7 +115,8 @@ TRAIN = (
 def _rank_is(*bounds: int) -> Callable[[list[Record], list[Record]], int]:
     """Return a function that maps the rank in the last record to the index of the right answer.
 
-    Answer k is right if the rank is above ``bounds[k - 1]`` and at most ``bounds[k]``. The last answer is right for larger ranks.
+    The right answer is the first one whose bound in `bounds` is at least the rank. The last answer has no bound: it is right for
+    all larger ranks.
     """
     return lambda records, rival: next((k for k, bound in enumerate(bounds) if records[-1]["rank"] <= bound), len(bounds))
 

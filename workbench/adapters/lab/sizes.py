@@ -96,7 +96,11 @@ PANELS = {"init_seconds": "start, CPU seconds", "step_ratio": "step / frozen ste
 
 
 def draw_sizes(records: Sequence[Record]) -> Figure:
-    """Draw the time to create an adapter, the time of a step, and the memory kept for the backward pass, against the width."""
+    """Draw three quantities against the width of the layer.
+
+    They are the time to create an adapter, the time of a step relative to the frozen layer, and the memory kept for the backward
+    pass.
+    """
     with figure() as fig:
         for axes, (column, name) in zip(fig.subplots(1, 3), PANELS.items(), strict=True):
             series(axes, summary(records, column, "width"), "width", COLOURS, markers=MARKERS)
@@ -157,7 +161,7 @@ SMALL: dict[str, Any] = {
     paper="Figure 2 (time to create the adapter) and Table 8 (memory), here on one layer",
 )
 def sizes(config: SizesConfig) -> Iterator[Point]:
-    """Compare methods on layers of several widths: the time to create the adapter, the step time, and the memory for backward."""
+    """Compare methods on layers of several widths: time to create the adapter, time of a step, memory for the backward pass."""
     for method in config.methods:
         for width in config.widths:
             yield Point(method, {"width": width}, {"method": method, "width": width})

@@ -1,4 +1,7 @@
-"""The comparisons of methods (at the same learning rate and each at its best one), of controls, and of ranks."""
+"""Comparisons of methods, of variants of MiSS and Bat-row with one part changed, and of ranks.
+
+The methods are compared with the same learning rate for all, and with the best learning rate of each.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class MethodsConfig(StudyConfig):
 def both_rates(config: Any, methods: tuple[str, ...]) -> Iterator[Point]:
     """Yield two points for each method: at its best learning rate (chosen on held-out questions), and at the rate `SHARED`."""
     series = [(method, config.knobs_of(method), config.settings(method)) for method in methods]
-    if config.peft:  # the PEFT config contains the rank
+    if config.peft:  # the rank comes from the PEFT config
         knobs = {**config.knobs_of("lora"), "peft": config.peft}
         series.append((peft_point.label(config.peft), knobs, config.settings("lora")))
     for label, knobs, settings in series:

@@ -26,7 +26,8 @@ from workbench.plotting import figure, finish
 def at_both(records: Sequence[Record], one: str, over: str, measure: Measure = LOSS) -> list[tuple[str, str]]:
     """Return two pairs of texts for `sentence`: one for the shared learning rate, and one for each method's own rate.
 
-    A pair holds the advantage of `one` over `over` with its confidence interval, and the words for the learning rates.
+    A pair holds the advantage of the method `one` over the method `over`, with its confidence interval, and a phrase that says
+    which learning rates the methods have.
     """
     words = {"shared": "at the same rate", "own": "each at its own rate"}
     return [(measure.lead(records, one, over, rates=rates), said) for rates, said in words.items()]
@@ -77,7 +78,8 @@ def few_ticks(axes: Axes, panel: Panel, records: Sequence[Record], labels: Seque
 def _at_the_edge(axes: Axes, rows: pd.DataFrame, heights: Mapping[str, float]) -> None:
     """Write the largest mean at the edge of the axes if it is far above the other means.
 
-    Far means that it exceeds each of at least four other means by more than twice the range of these means.
+    This is the case if there are at least four other means, and the largest mean exceeds all of them by more than twice their
+    range.
     """
     *rest, last = rows.sort_values("mean").to_dict("records") or [None]
     span = rest[-1]["mean"] - rest[0]["mean"] if len(rest) > 3 else np.inf
@@ -138,7 +140,7 @@ def _width(label: str) -> float:
 
 
 def named(fig: Figure, title: str, note: str, labels: Sequence[str]) -> Figure:
-    """Call `finish` with a legend of these methods, each with its colour and marker."""
+    """Call `finish` with a legend that shows the colour and the marker of each method in `labels`."""
     names, colours = ({label: of(label) for label in labels} for of in (STYLE.name, STYLE.colour))
     return finish(fig, title, note, names, colours, MARKERS)
 
@@ -202,7 +204,7 @@ def _apart(values: Sequence[float]) -> str:
 
 
 def draw_curves(records: Sequence[Record]) -> Figure:
-    """Draw the held-out loss during training, with the same learning rate for all methods and with the best one of each."""
+    """Draw the held-out loss during training: all methods at the same learning rate, and each at its best learning rate."""
     judged = [r for r in judging_rows(records) if r.get("curve")]
     labels = [label for label in ("lora", "dora", "pissa", "lora-ga", "miss", "bat-row", "full") if at(judged, label=label)]
     with figure() as fig:
@@ -234,10 +236,10 @@ def draw_curves(records: Sequence[Record]) -> Figure:
 
 
 def share_of_steps(records: Sequence[Record], one: str, than: str) -> pd.Series:
-    """Return, for each seed, the fraction of the steps after which the method `one` reaches the final loss of `than`.
+    """Return, for each seed, the fraction of the steps after which the method `one` reaches the final loss of the method `than`.
 
     Both methods have their best learning rates. The loss between two evaluations is interpolated linearly. The fraction is 1 if
-    the method never reaches that loss.
+    `one` never reaches that loss.
     """
     found = {}
     for mine in at(judging_rows(records), label=one, rates="own"):

@@ -44,7 +44,7 @@ MODELS = {  # shapes from the config files of the models
     "Qwen3-4B": _llama(36, 2560, 1024, 9728, query=4096),
     "LLaMA2-13B": _llama(40, 5120, 5120, 13824),
 }
-PRINTED = {  # for LoRA and then for MiSS: rank and parameters in millions, as printed in version 12, tables 5 and 10
+PRINTED = {  # (rank, parameters in millions) of LoRA, then the same of MiSS; from tables 5 and 10 of the paper (version 12)
     "LLaMA2-7B": (36, 89.9, 64, 87.0),
     "Mistral-7B": (36, 94.4, 64, 87.0),
     "RWKV6-7B": (32, 88.1, 64, 88.1),
@@ -106,14 +106,16 @@ def measures(records: Sequence[Record], rates: str = "own") -> pd.DataFrame:
     If `rates` is "own", each method has its best learning rate. If `rates` is "shared", all methods have the same learning
     rate. The columns are
 
+    - rate: learning rate (more than one if the fits of a method have different rates);
     - loss, exact, final: loss in nats per token, and percentages of right answers, on the test questions. `exact` compares
       whole answers; `final` compares only the last number or the boxed answer of worked answers;
     - forgetting: rise of the loss on prose, in nats per token;
     - first gradient: norm of the first gradient; step / rate: mean weight change in the first step, divided by the rate;
     - trained: number of trained parameters;
-    - kept, peak: memory stored for the backward pass of one batch, and peak memory with gradients and the state of AdamW;
-    - start, training: time to add the adapter, and time of the training;
-    - to LoRA's loss: fraction of the steps after which the final loss of LoRA is reached (1 if it is never reached).
+    - kept, peak: memory stored for the backward pass of one batch, and peak memory with gradients and the state of AdamW, in MiB;
+    - start, training: time to add the adapter, and time of the training, in seconds;
+    - to LoRA's loss (only if `rates` is "own"): fraction of the steps after which the final loss of LoRA is reached (1 if it is
+      never reached).
 
     A quantity that was not measured has no column.
     """

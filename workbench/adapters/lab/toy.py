@@ -47,7 +47,10 @@ class Perceptron(nn.Module):
 
 
 def wave(x: Tensor, shifted: bool) -> Tensor:
-    """Return the first function, ``sin(2 pi x)``, or the second, ``sin(2 pi x) + 0.3 cos(3 pi x)``, if `shifted` is True."""
+    """Return the values of the first function, ``sin(2 pi x)``.
+
+    If `shifted` is True, return those of the second function, ``sin(2 pi x) + 0.3 cos(3 pi x)``.
+    """
     y = torch.sin(2 * torch.pi * x)
     return y + 0.3 * torch.cos(3 * torch.pi * x) if shifted else y
 
@@ -64,10 +67,10 @@ class ToyConfig(AdapterConfig):
 
 @fit("adapters/toy-fit", version=1, higher=False)
 def on_toy(config: ToyConfig, run: Run) -> Record:
-    """Train all weights on the first function for 250 epochs. Then train the adapter on the second function and evaluate it.
+    """Train all weights on the first function for 250 epochs. Then train the adapter on the second one, and evaluate the network.
 
-    `validation` and `loss` are mean squared errors between the network and the second function without noise. They use two
-    different grids of points.
+    `validation` and `loss` are mean squared errors between the network and the second function without noise. They are computed
+    on two different grids of points.
     """
     generator = torch.Generator().manual_seed(mixed(config.seed, 7))
     x = torch.linspace(-1, 1, 50)[:, None]

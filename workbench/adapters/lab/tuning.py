@@ -1,4 +1,4 @@
-"""Fine-tuning of one adapter on one set of questions. The loss is computed on the tokens of the answers only."""
+"""Fine-tuning of a model with one adapter on one set of questions. The loss is computed on the tokens of the answers only."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from workbench.training import Batches, Training, TrainingError, enough_memory, 
 
 MODELS = (models.TINY, models.TINY_RWKV6, models.SMOLLM2)
 PROSE = "prose-evaluation"  # the text whose loss measures forgetting
-EARLY = 20  # number of first steps: divergence in them is an error, and adapters that get no gradient in them cause a warning
+# in the first EARLY steps, a loss that exceeds the first one by more than 10 raises an error; after these steps, adapters that
+# have received no gradient cause a warning
+EARLY = 20
 
 
 @lru_cache
 def faster_dtype(model: str) -> str:
     """Return ``bfloat16`` if it is clearly faster than ``float32`` on this machine, otherwise ``float32``.
 
-    Clearly faster means that a matrix product as large as that of a layer takes less than 80 % of the time in float32.
+    It is clearly faster if a matrix product as large as that of a layer takes less than 80 % of its time in float32.
     """
     width = checkpoints.sizes(model).get("hidden_size", 512)
     took = {}
@@ -248,7 +250,7 @@ class Tuner:
 
     @enough_memory()
     def prose_loss(self, tokens: int = 4096) -> float:
-        """Return the loss, in nats per token, on `tokens` tokens of held-out prose. Its rise in training measures forgetting."""
+        """Return the loss, in nats per token, on `tokens` tokens of held-out prose. Its rise measures forgetting."""
         self.model.eval()
         return models.loss(self.lm, datasets.load(PROSE), window=256, tokens=tokens)
 
@@ -260,7 +262,7 @@ class Tuner:
 
     @property
     def model(self) -> Any:
-        """The model with the adapter. It is a copy of the base model that shares its weights."""
+        """The model with the adapter. The base model itself is not changed; both use the same tensors for the frozen weights."""
         return self.lm.model
 
     @property
