@@ -102,7 +102,7 @@ def warm_up() -> None:
 
 
 def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """Load a model as `load` does, but return the same object for the same arguments. Two models are cached.
+    """Load a model as `load` does, but return the same object for the same arguments. The last two models are cached.
 
     Do not modify the model, since other callers use it. Add adapters to a `shallow_copy` of it.
     """
