@@ -40,7 +40,7 @@ __all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch"
 
 @dataclass
 class LanguageModel:
-    """A causal language model with its tokenizer. Every figure about the model must show `note`.
+    """A causal language model with its tokenizer. `note` is a text that every figure about the model must show.
 
     With `one_line`, the line break is the end token of answers, and generation ends at a line break. This is for a model that was
     trained without an end-of-text token. Such a model gives the end-of-text token a very low probability. For example, the
