@@ -1,7 +1,7 @@
 """Generate text with a language model: for one prompt or a batch, greedily or by sampling, at once or as a stream.
 
-A prompt is a text or a chat. The model processes the prompt once and keeps its key-value cache (for RWKV-6, the recurrent
-state). Each new token then needs a forward pass over only one token. A model without a cache processes the whole text again for
+A prompt is a text or a chat. The prompt is processed once, and the model's key-value cache (for RWKV-6, its recurrent state) is
+kept. Each new token then needs a forward pass over only one token. A model without a cache processes the whole text again for
 each token. If many prompts begin with the same long text, process that text once with `read` and pass the result as `prefix`.
 """
 
@@ -51,10 +51,10 @@ def generate(
 ) -> Reply:
     """Generate the continuation of a text, or the answer to a chat; return a `Reply`.
 
-    Generation ends after `max_tokens` tokens, or earlier if the text contains one of the `stop` strings. The text is cut before
-    that string. With ``temperature=0``, decoding is greedy. With a higher temperature, tokens are sampled from
-    ``softmax(logits / temperature)`` with a random generator seeded with `seed`. `prefix` is the result of `read` for the
-    beginning of the prompt. The model runs in evaluation mode.
+    Generation ends after `max_tokens` tokens, or earlier for one of the reasons in `Reply.ended`. If the text contains one of the
+    `stop` strings, it is cut before that string. With ``temperature=0``, decoding is greedy. With a higher temperature, tokens
+    are sampled from ``softmax(logits / temperature)`` with a random generator seeded with `seed`. `prefix` is the result of
+    `read` for the beginning of the prompt. The model runs in evaluation mode.
 
     Raises ValueError if an argument is out of range, if the prompt has no tokens or exceeds the model's context, if the prompt
     does not begin with `prefix`, if the model has changed since it read `prefix`, or if the model returns logits that are not
@@ -76,9 +76,9 @@ def generate_batch(
 ) -> list[Reply]:
     """Generate a `Reply` for each of several prompts, as `generate` does; return the replies in the order of the prompts.
 
-    Up to `size` prompts form a batch, each with its own copy of the cache of `prefix`. If padding would change the result of the
-    model, only prompts with the same number of tokens form a batch. Each prompt has its own random generator, seeded with `seed`
-    and the index of the prompt in the list.
+    A batch has up to `size` prompts, and each of them gets its own copy of the cache in `prefix`. If padding would change the
+    result of the model, only prompts with the same number of tokens form a batch. Each prompt has its own random generator,
+    seeded with `seed` and the index of the prompt in the list.
     """
     prompts, stop = prompts if isinstance(prompts, str) else list(prompts), _listed(stop)
     if isinstance(prompts, str) or any(isinstance(prompt, Mapping) for prompt in prompts):
@@ -183,7 +183,7 @@ class _Job:
         special = lm.tokenizer.get_added_vocab()
         self.ends: dict[int, Literal["end", "stop"]] = {special[one]: "stop" for one in self.stop if one in special}
         self.ends |= dict.fromkeys(lm.ends, "end")
-        # Some tokenizers drop a space at the beginning of a text, so this anchor precedes the generated tokens in decoding.
+        # Some tokenizers drop a space at the beginning of a text. So the text that is decoded begins with this letter.
         self.anchor: list[int] = lm.tokenizer("a", add_special_tokens=False)["input_ids"]
         self.start = len(lm.tokenizer.decode(self.anchor, skip_special_tokens=True))
         self.new: list[int] = []

@@ -26,7 +26,7 @@ def element(figure: Figure) -> str:
 
     The JSON is a list with one entry for each axes object that has points. An entry holds the x-label, the y-label and the
     points. A point consists of its position in the units of the SVG, its values of x and y as text, and the name of its series.
-    For a cell of a heat map, the value of the cell replaces the value of y.
+    For a cell of a heat map, the number in the cell replaces the value of y.
     """
     found = [drawn for axes in figure.axes if (drawn := _of(axes, figure))]
     text = json.dumps(found, separators=(",", ":"), ensure_ascii=False)

@@ -33,7 +33,7 @@ def read(path: Path) -> Images:
         if path.is_dir():
             arrays = [_idx(path, name) for name in IDX]
         else:
-            with np.load(path) as archive:  # never unpickles: NumPy refuses object arrays by default
+            with np.load(path) as archive:  # nothing is unpickled: NumPy refuses arrays of objects by default
                 arrays = [archive[name] for name in ARRAYS]
     except (OSError, EOFError, KeyError, ValueError) as error:
         raise ValueError(

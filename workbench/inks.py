@@ -1,4 +1,4 @@
-"""The colours of all figures, in the light and the dark theme. Each method has one colour, the same in all notebooks."""
+"""The colours of all figures, for the light and the dark theme. A method has the same colour in all notebooks."""
 
 from __future__ import annotations
 

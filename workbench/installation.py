@@ -1,4 +1,4 @@
-"""Check the installation: report missing packages, data sets and models, and the command that installs each."""
+"""Check the installation: packages, data sets, models and the folder for runs. Report how to solve each problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Statistics of a comparison's records, for figures and claims: scores by seed, means with 95 % intervals, and a table."""
+"""Statistics of a comparison's records, for figures and claims: scores by seed, means with 95 % intervals, and a table.
+
+A comparison chooses the setting of each point (a label, such as the name of a method, in one condition). It fits all candidates
+on some seeds, which are called choosing seeds. Then it fits the chosen setting on other seeds, and these fits are called judging
+fits.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +93,7 @@ def exactly(value: float) -> Interval:
 def judging_rows(records: Iterable[Record]) -> list[Record]:
     """Return the records of the judging fits, which measure the chosen settings on fresh seeds.
 
-    There is one such record for each point and seed. A record without a ``phase`` is returned too.
+    There is one such record for each point and each of these seeds. A record without a ``phase`` is returned too.
     """
     return [r for r in records if r.get("phase", "judge") == "judge"]
 
@@ -98,10 +103,10 @@ def _judging(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",), **where: Any) -> pd.Series:
-    """Return the values of `column` in the judging records as a series with the index `by`, so that two series can be subtracted.
+    """Return the values of `column` in the records of the judging fits, as a series with the index `by`.
 
-    `where` gives the values that other columns must have. Records with the same index are averaged. The average is NaN if one of
-    their fits failed.
+    Two such series can be subtracted. `where` gives the values that other columns must have. Records with the same index are
+    averaged. The average is NaN if one of their fits failed.
     """
     table = _judging(pd.DataFrame(records))
     for name, value in where.items():
@@ -112,23 +117,23 @@ def scores(records: Sequence[Record], column: str, by: Sequence[str] = ("seed",)
 
 
 class Refused(NamedTuple):
-    """A candidate setting that failed on some choosing seeds, but was better than the chosen setting on the others.
+    """A setting that was tried and failed on some choosing seeds, but was better than the chosen setting on the others.
 
-    The choosing seeds are the seeds on which all candidates are compared.
+    The choosing seeds are the seeds on which all settings that were tried are compared.
     """
 
     setting: str
-    failed: int  # number of choosing seeds on which the candidate failed
+    failed: int  # number of choosing seeds on which this setting failed
     seeds: int  # number of all choosing seeds
-    score: float  # mean score of the candidate on the seeds on which it did not fail
+    score: float  # mean score of this setting on the seeds on which it did not fail
     chosen: float  # mean score of the chosen setting on the same seeds
 
 
 def refused(records: Iterable[Record], score: str = "validation", higher: bool = True) -> list[Refused]:
-    """Return the candidates of one point that failed on some choosing seeds, but beat the chosen setting on the others.
+    """Return the settings that failed on some choosing seeds, but were better than the chosen setting on the others.
 
-    A candidate that fails on one choosing seed cannot be chosen. `records` are the records of one point. `score` is the column
-    by which candidates are compared. `higher` is true if a higher score is better.
+    A setting that fails on one choosing seed cannot be chosen. `records` are the records of one point. `score` is the column by
+    which the settings are compared. `higher` is true if a higher score is better.
     """
     found, rows = [], [r for r in records if r.get("phase") == "choose" and (r.get("failed") or score in r)]
     chosen = {r["setting"] for r in judging_rows(records)}
@@ -145,12 +150,12 @@ def refused(records: Iterable[Record], score: str = "validation", higher: bool =
 
 
 def summary(records: Sequence[Record], column: str, *places: str, unit: str = "seed") -> pd.DataFrame:
-    """Return a table with one row for each point. The label and the columns `places` identify the point.
+    """Return a table with one row for each point, that is, for each label and combination of values of the columns `places`.
 
-    The other columns are:
+    The other columns of the table are:
 
     - `setting`: the chosen setting;
-    - `mean`, `low`, `high`, `n`: the interval of `column`;
+    - `mean`, `low`, `high`, `n`: the mean of `column` with its interval, as in `Interval`;
     - `values`: one value of `column` for each unit;
     - `edge`: the knobs whose chosen value is the smallest or largest one that was tried;
     - `fits`: the number of fits that were computed for the point;

@@ -120,7 +120,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, knobs: Any) -> Any:
-        """Reject values of swept knobs and bools for numbers; convert text or a single number for a knob that holds a tuple."""
+        """Reject new values of swept knobs, and bools for numbers. If a knob holds a tuple, convert text or a single number."""
         if not isinstance(knobs, dict):
             return knobs
         found, hints = dict(knobs), _hints(cls)
@@ -196,7 +196,7 @@ class Config(BaseModel):
 
     @classmethod
     def groups(cls) -> dict[str, list[str]]:
-        """Return the names of the knobs, grouped by the `title` of the class that declares them, with this class first."""
+        """Return a dict from the `title` of each class that declares knobs to the names of these knobs, with this class first."""
         found: dict[str, list[str]] = {cls.title: []} if "title" in vars(cls) else {}
         for name in cls.knobs():
             home = next(c for c in reversed(cls.__mro__) if name in inspect.get_annotations(c))
@@ -223,7 +223,7 @@ class Config(BaseModel):
         return {n: v for n, v in self.model_dump().items() if v != fields[n].get_default()}
 
     def of(self, kind: type[Config], **changes: Any) -> Any:
-        """Return a config of the class `kind` with the values of this config for all common knobs, except those in `changes`."""
+        """Return a config of the class `kind`. Knobs that both classes have keep their values, except for the `changes`."""
         return kind(**{name: getattr(self, name) for name in kind.model_fields if hasattr(self, name)} | changes)
 
 

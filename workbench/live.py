@@ -1,7 +1,7 @@
 """Live figures, which are redrawn while a run makes progress or a user moves a knob.
 
-A live figure is a function of the records. The function can also update an existing figure, which is faster than a new one.
-Positions are given in pixels, since the constrained layout would take half of the drawing time.
+A function draws a live figure from the records. It can also update an existing figure, which is faster than drawing a new one.
+All positions are given in pixels, since Matplotlib's constrained layout would take half of the drawing time.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def part(figure: Figure, name: str, left: float, top: float, width: float, heigh
 def stems(axes: Axes, x: Any, low: Any, high: Any, **style: Any) -> None:
     """Draw a vertical line from `low` to `high` at each `x`.
 
-    All of them are drawn as one line with gaps, which takes a tenth of the time that separate lines would take.
+    All these lines are drawn as one line with gaps, which takes a tenth of the time that separate lines would take.
     """
     x, low, high = np.broadcast_arrays(np.asarray(x, float), low, high)
     gap = np.full(x.shape, np.nan)

@@ -1,7 +1,8 @@
 """Draw one column of a comparison's records, and check claims about this column.
 
-A `Measure` describes how to show one column, and a `SeriesStyle` how to show the labels. `rows` draws a figure with one row for
-each label, and `Note` writes the text below it. `better` returns the check of a claim that one label is better than others.
+A label names what is compared, such as a method. A `Measure` describes how to show one column, and a `SeriesStyle` how to show
+the labels. `rows` draws a figure with one row for each label, and a `Note` is the text below the figure. `better` returns the
+check of a claim that one label is better than others.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ def sentence(begins: str, parts: Iterable[tuple[str, str]], otherwise: str, form
 class Note:
     """The note below a figure, which explains how settings were chosen, what the marks show, and how many fits failed."""
 
-    tuned: str  # text that explains how settings were chosen; {tried} stands for their number
-    plain: str  # text that replaces `tuned` if each point has only one setting
+    tuned: str  # text that explains how settings were chosen; {tried} stands for the number of settings tried
+    plain: str  # text that replaces `tuned` if no more than one setting was tried
     edge: str = "a chosen value is the smallest or largest tried"
-    spared: str = ""  # text that is added if fits failed, but none with a chosen setting
+    spared: str = ""  # text that is added if some fits failed, but no fit with a chosen setting
     failed: str = "{failed} of {fits} fits failed"
     units: str = "seeds"
 
@@ -137,7 +138,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a figure: a measure for each label or, if `over` is given, its advantage over another label."""
+    """One panel of a figure: the measure of each label or, if `over` is given, how much better one label is than another."""
 
     title: str
     measure: Measure
@@ -242,9 +243,9 @@ def better(
 
 
 def refusals(records: Sequence[Record], higher: bool = True) -> str:
-    """Return sentences about candidates that failed on some seeds, but were better than the chosen setting on the others.
+    """Return sentences about settings that failed on some seeds, but were better than the chosen setting on the others.
 
-    The text is empty if there are no such candidates.
+    The text is empty if there are no such settings.
     """
     points: dict[str, list[Record]] = {}
     for record in records:

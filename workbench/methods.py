@@ -1,7 +1,7 @@
 """Find and import methods.
 
-A method is a subpackage of ``workbench`` that contains a ``lab``, or an entry point in the group `GROUP`. Importing the lab
-of a method registers its experiments, comparisons, claims, exercises and data sets. If the import fails, the error is
+A method is a subpackage of ``workbench`` that contains a subpackage ``lab``, or an entry point in the group `GROUP`. Importing
+the lab of a method registers its experiments, comparisons, claims, exercises and data sets. If the import fails, the error is
 printed and the other methods still work.
 """
 

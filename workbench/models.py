@@ -40,7 +40,7 @@ __all__ = ["SMOLLM2", "TINY", "TINY_RWKV6", "LanguageModel", "describe", "fetch"
 
 @dataclass
 class LanguageModel:
-    """A causal language model with its tokenizer. Every figure about the model must show `note`.
+    """A causal language model with its tokenizer. `note` is a text that every figure about the model must show.
 
     With `one_line`, the line break is the end token of answers, and generation ends at a line break. This is for a model that was
     trained without an end-of-text token. Such a model gives the end-of-text token a very low probability. For example, the
@@ -102,7 +102,7 @@ def warm_up() -> None:
 
 
 def shared(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LanguageModel:
-    """Load a model as `load` does, but return the same object for the same arguments. Two models are cached.
+    """Load a model as `load` does, but return the same object for the same arguments. The last two models are cached.
 
     Do not modify the model, since other callers use it. Add adapters to a `shallow_copy` of it.
     """

@@ -1,4 +1,4 @@
-"""The claims of the papers, the values that the papers report, and our verdicts on the claims.
+"""The claims of the papers and our own claims, the values that the papers report, and our verdicts on all claims.
 
 Reported values are rows of ``papers/<method>.csv`` in the method's data folder. A verdict is always computed from records.
 """
@@ -31,7 +31,7 @@ class Claim:
 
     `source` is the table, figure or section of the paper, and `reported` is the result in the paper. `needs` is the experiment
     whose records decide the claim, or "" if no experiment of Workbench can decide it. ``check(records)`` returns the verdict.
-    ``remark()`` returns a text that the ledger of the reference records adds to the measured numbers.
+    ``remark()`` returns a text that `ledger` adds to the measured numbers if these are from the reference records.
     """
 
     id: str
@@ -86,7 +86,7 @@ def reference_path(name: str) -> Path:
 def reference_records(name: str) -> list[Record] | None:
     """Return the reference records of the experiment `name`, or None if there are none.
 
-    They are results at scale laptop that ``workbench figures METHOD --reference`` has stored.
+    These records are results at scale laptop that ``workbench figures METHOD --reference`` has stored.
     """
     whose, only = _whose(name)
     path = reference_path(whose)
@@ -95,7 +95,7 @@ def reference_records(name: str) -> list[Record] | None:
 
 
 def _whose(name: str) -> tuple[str, Callable[[Record], bool]]:
-    """Return the name of the experiment that holds the reference records of `name`, and a filter that selects these records."""
+    """Return which experiment stores the reference records of the experiment `name`, and a filter that selects these records."""
     try:
         made = get(name)
     except KnobError:  # the experiment belongs to a method that is not installed
@@ -169,9 +169,10 @@ COLUMNS = ("claim", "verdict", "after Holm", "measured", "paper", "source", "sca
 def ledger(method: str, scale: str = "laptop", root: Path | None = None) -> pd.DataFrame:
     """Return a table with one row for each claim of a method: its verdict, and the numbers measured at `scale`.
 
-    ``scale="reference"`` reads the reference records. At scale ``smoke``, no claim is decided. A claim whose run does not exist
-    yet is open, and its row shows the command that starts the run. The column ``after Holm`` is the verdict after Holm's
-    correction for the number of claims (Scand. J. Statist. 6, 1979), or "-" if the verdict is not based on intervals.
+    With ``scale="reference"``, the numbers are from the reference records. At scale ``smoke``, no claim is decided. A claim whose
+    run does not exist yet is open, and its row shows the command that starts the run. The column ``after Holm`` is the verdict
+    after Holm's correction for the number of claims (Scand. J. Statist. 6, 1979), or "-" if the verdict is not based on
+    intervals.
     """
     import pandas as pd
 

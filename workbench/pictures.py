@@ -18,7 +18,7 @@ SHARP = 1.5  # PNG pixels per CSS pixel
 
 
 def encode(figure: Figure, kind: str = "png") -> bytes:
-    """Return a figure as a PNG, SVG or PDF file on white, without a date, so that equal figures give equal bytes."""
+    """Return a figure as a PNG, SVG or PDF file with a white background. It has no date, so equal figures give equal bytes."""
     if kind == "png":
         return _small(figure)
     buffer = io.BytesIO()
@@ -69,7 +69,7 @@ def _pixels(figure: Figure) -> PIL.Image.Image:
 
 
 def markup(figure: Figure) -> str:
-    """Return the figure as an SVG element for a page, with the page's colours and font, and numbers with two decimals.
+    """Return the figure as an SVG element for a page, with the page's colours and font, and numbers with at most two decimals.
 
     The markup is safe to insert in a page, since Matplotlib's SVG writer escapes all text of the figure.
     """

@@ -2,7 +2,8 @@
 
 Figures use matplotlib's object API and never pyplot, which is not thread-safe. By default, a figure is as large as a panel, that
 is, 670 x 430 CSS pixels. In a notebook with a kernel, a figure is shown as an SVG with the colours of the page's theme. In a
-file, or in a notebook without a kernel, it is a PNG, SVG or PDF on white. The module `pictures` makes these formats.
+file, or in a notebook without a kernel, it is a PNG, SVG or PDF with a white background. The module `pictures` makes these
+formats.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def point(axes: Axes, at: float, row: Any, colour: str, across: bool = False, ma
     """Draw a mean with its 95 % confidence interval, or with the value of each unit if there are fewer than `FEW` units.
 
     A unit is an independent repetition, such as a seed. The mean is drawn as a diamond if a value in the chosen setting is the
-    smallest or the largest one that was tried. With `across`, values are on the x-axis.
+    smallest or the largest one that was tried. `row` is a row of `intervals.summary`. `at` is the position on the x-axis, and
+    values are on the y-axis; with `across`, the two axes are exchanged.
     """
     ends = [row["low"], row["high"]] if row["n"] >= FEW and row["low"] <= row["high"] else []
     style = {"color": colour, "zorder": 3}
@@ -114,7 +116,7 @@ def series(
     styles: Mapping[str, str] = {},
     markers: Mapping[str, str] = {},
 ) -> None:
-    """Draw one line for each label: its means against the column `x`. Each mean is drawn by `point`."""
+    """Draw one line for each label: the means of the label against the column `x`. `point` draws each mean with its interval."""
     for label, rows in table.groupby("label", sort=False):
         rows = rows.sort_values(x)
         axes.plot(rows[x], rows["mean"], styles.get(label, "-"), color=colours[label], label=label)
@@ -123,9 +125,9 @@ def series(
 
 
 def dots(axes: Axes, table: pd.DataFrame, group: str, colours: Mapping[str, str]) -> None:
-    """Draw one row for each value of the column `group`, from top to bottom, with a `point` for each label.
+    """Draw one row for each value of the column `group`, from top to bottom. A row has one mean for each label.
 
-    The x-axis shows the means of the labels.
+    The means are shown on the x-axis. `point` draws each of them with its interval.
     """
     groups, labels = list(dict.fromkeys(table[group])), list(dict.fromkeys(table["label"]))
     for _, row in table.iterrows():
@@ -192,7 +194,7 @@ def published(axes: Axes, x: Any, y: Any, colour: str, label: str = "paper") -> 
     axes.plot(x, y, "o", color=colour, markerfacecolor="none", markersize=8, label=label)
 
 
-# the box behind a text that lies on lines: it has the colour of the page
+# the box behind a text that is written over lines has the colour of the page
 BEHIND = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
 
 

@@ -1,4 +1,4 @@
-"""Describe the machine and the software with which a run is computed, and measure its available cores and peak memory."""
+"""Describe the machine and software that compute a run. Find the cores that this process may use, and its peak memory."""
 
 from __future__ import annotations
 

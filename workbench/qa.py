@@ -28,7 +28,7 @@ COLUMNS = (
     ("prompt", "completion"),
 )  # fmt: skip
 TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)  # a path with this word is part of the test split
-# Data sets are searched for these formats in this order. A .json file often holds only metadata, so .json comes last.
+# Data sets are searched for tables in these formats, in this order. A .json file often holds only metadata, so .json comes last.
 FORMATS = (".parquet", ".jsonl", ".csv", ".json")
 ALPACA = (  # the prompt of Stanford's Alpaca
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -147,9 +147,9 @@ def encode(
 ) -> list[Encoded]:
     """Tokenize each pair as question, answer and end token; return one `Encoded` for each pair.
 
-    The end of a prompt is cut off if the prompt has more than ``length - 1`` tokens, and the end of a sample if the sample has
-    more than `length` tokens. No warning is given. If ``lm.one_line`` is set, line breaks in an answer become spaces. Raises
-    DataError if the tokenizer has no end token.
+    A prompt (the question in its template) is cut off after ``length - 1`` tokens, and the whole of prompt, answer and end token
+    is cut off after `length` tokens. No warning is given. If ``lm.one_line`` is set, line breaks in an answer become spaces.
+    Raises DataError if the tokenizer has no end token.
     """
     if not pairs:
         return []
@@ -162,7 +162,7 @@ def encode(
 
 
 def _encoded(lm: LanguageModel, texts: Sequence[str], answers: Sequence[str], length: int | None = None) -> list[Encoded]:
-    """Tokenize texts and answers without an end token; a text is truncated to ``length - 1`` tokens."""
+    """Tokenize each text with its answer, without an end token. Only the text is cut off, after ``length - 1`` tokens."""
     answers = [" " + (answer.replace("\n", " ") if lm.one_line else answer) for answer in answers]
     most = None if length is None else length - 1
     plain, wholes, alone = (
@@ -250,8 +250,8 @@ _HEAD_ALONE: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def head_alone_gives_logits(model: Any) -> bool:
     """Return whether applying the head to the hidden states gives the model's logits.
 
-    This is False if the model caps or scales its logits. The first call for a model tests this on a few tokens in evaluation
-    mode, and the result is stored.
+    The result is False if the model caps or scales its logits. The first call for a model compares the logits of a few tokens in
+    evaluation mode, and the result is stored.
     """
     if model not in _HEAD_ALONE:
         ids, last = few_tokens(model), model.get_output_embeddings()

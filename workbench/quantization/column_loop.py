@@ -3,9 +3,10 @@
 H ``(in, in)`` is the Hessian and D ``(in, in)`` the cross statistics of `layer_statistics`. lam is the damping times the mean of
 the diagonal of H. U is the upper triangular matrix with ``(H + lam I)^-1 = U'U``, and U' is its transpose. The matrix P is
 ``striu(D U') U``, and striu takes the strictly upper triangular part.
+
 The loop quantizes the columns of the weight W ``(out, in)`` one after another. In step q, w is column q with the compensation of
-all earlier columns, w^ is the rounded w, and w0 is the original column q. F is the set of columns after q, which are still free.
-Rounding to nearest (RTN) leaves F unchanged. All other methods compensate with the same update::
+all earlier columns, w^ is the rounded w, and w0 is the original column q. F is the set of later columns (those that are not
+rounded yet). Rounding to nearest (RTN) leaves F unchanged. All other methods compensate with the same update::
 
     e = ((w - w^) + b_x (w0 - w)) / U[q, q]        s = a w + b_dx (w0 - w)
     W[:, F] -= e U[q, F] - s P[q, F]
@@ -15,8 +16,8 @@ They differ in the scalars a, b_x and b_dx:
 - GPTQ (arXiv 2210.17323, section 3) sets all three to 0.
 - GPTAQ (arXiv 2504.02692, equations 9 to 18) sets a > 0.
 - ResComp (arXiv 2604.07955, section 3) adds b_x > 0 to GPTQ, or b_x > 0 and b_dx > 0 to GPTAQ. The second matrix P2 of the paper
-  needs no matrix product of its own, since ``P2 = P + I - diag(U)^-1 U`` (step 5 of the notebook 02-inside).
-- FOEM has the same error term as ``gptq+rescomp``.
+  needs no matrix product of its own, since ``P2 = P + I - diag(U)^-1 U`` (section 5 of the notebook 02-inside).
+- FOEM (``foem``) has the same scalars as ``gptq+rescomp``.
 - ``exact`` first shifts the weight to ``W + rho W D (H + lam I)^-1``, and then runs GPTQ. This minimises ``||QX - W0 Xref||``
   column by column. Q is the quantized weight and W0 the original weight. X is the input of the layer in the model whose earlier
   layers are quantized, and Xref is the input of the layer in the original model.

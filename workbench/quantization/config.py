@@ -24,7 +24,7 @@ REPAYS_R2 = ("gptq+rescomp", "gptaq+rescomp", "foem")
 
 
 def _upstream(config: Any) -> bool:
-    """Return whether the layers before this one are quantized with GPTQ, so that some knobs of this layer apply to them too."""
+    """Return whether earlier layers of the model are quantized with GPTQ. If so, some knobs of this layer apply to them too."""
     return getattr(config, "upstream", "none") == "gptq"
 
 

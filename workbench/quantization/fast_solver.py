@@ -36,8 +36,8 @@ class Trace:
     """
 
     before: Tensor  # the compensated weight just before it is rounded
-    error: Tensor  # e, which is distributed over the free columns; in GPTQ without damping, the sum of e^2 is ||QX - W0 X||^2 / N
-    shift: Tensor  # s, the part of the compensation that is distributed with P (GPTAQ); 0 for other methods
+    error: Tensor  # e, sent to the free columns; in GPTQ without damping and with N tokens, the sum of e^2 is ||QX - W0 X||^2 / N
+    shift: Tensor  # s, sent to the free columns with P (in GPTAQ, with or without ResComp); 0 for other methods
 
 
 @dataclass
@@ -140,7 +140,7 @@ class LayerSolver:
 
         If only the term of U is needed, the result ``(in, in)`` has the rows U[q] / U[q, q]. If the term of P is needed too, the
         result ``(2 in, in)`` has two rows for each q, U[q] / U[q, q] and -P[q], so one matrix product applies both terms. If the
-        method is exact, `live` is shifted in place.
+        method is ``exact``, the weights `live` are shifted in place.
         """
         factor = factor_hessian(hessian, self.config.damping)
         if factor is None:
@@ -235,10 +235,10 @@ class LayerSolver:
         self._send(j, j + 1, start, j + 1, high)
 
     def _pass_on(self, j: int, at: int, w: Tensor, rounded: Tensor) -> None:
-        """Store the errors of column `j` in `_sent`, from the index `at` on. Later, rows of U and P are multiplied by them.
+        """Store one or two errors of column `j` in `_sent`, the first at the index `at` and the second at the next index.
 
-        The first error, ``(w - w^) + b_x (w0 - w)``, belongs to the row of U. If the term of P is used, the second error,
-        ``a w + b_dx (w0 - w)``, belongs to the row of P.
+        Later, rows of U and P are multiplied by these errors. The first error, ``(w - w^) + b_x (w0 - w)``, belongs to the row of
+        U. If the term of P is used, the second error, ``a w + b_dx (w0 - w)``, belongs to the row of P.
         """
         alpha, beta_x, beta_dx = self._strengths
         if beta_x:

@@ -1,7 +1,7 @@
 """Quantization grids: the values (levels) that the weights of a group can take.
 
 The level of a code is ``scale * (code - zero)``. Three conventions are in use. They differ strongly at 2 bits, so each has a
-name. b is the number of bits. lo is the minimum of 0 and all weights w of the group, and hi is the maximum:
+name. b is the number of bits. In each row of the group, lo is the minimum of 0 and all weights w, and hi is their maximum:
 
 ========  ==========================================  =============================================
 name      codes (used by)                             scale, zero
@@ -11,8 +11,8 @@ ist       0 .. 2^b-1            (IST-DASLab, GPTQ)    (hi-lo) / (2^b-1) with hi=
 asym      0 .. 2^b-1            (all)                 (hi-lo) / (2^b-1), round(-lo/scale)
 ========  ==========================================  =============================================
 
-``quarot`` and ``ist`` are symmetric. ``symmetric=False`` always means ``asym``. If no weight of the group is negative, ``ist``
-keeps lo = 0, so the levels are half as far apart.
+``quarot`` and ``ist`` are symmetric. ``symmetric=False`` always means ``asym``. If no weight of a row is negative, ``ist``
+keeps lo = 0, so the levels of this row are half as far apart.
 
 All functions work on transposed weights, ``(in, out)``, so that each column of the layer is one contiguous row.
 """
@@ -67,7 +67,7 @@ def code_range(bits: int, symmetric: bool, grid: str) -> tuple[int, int]:
 def fit_grid(
     weight: Tensor, bits: int, symmetric: bool = True, grid: str = "quarot", clip_search: bool = False, floor: float = 0.0
 ) -> Grid:
-    """Fit the grid of one group of columns, `weight` ``(in, out)``, with one scale for each output channel.
+    """Fit the grid of one group of columns to their weights `weight` ``(in, out)``, with one scale for each output channel.
 
     If `clip_search` is true, smaller ranges are tried too: the full range times p = 0.99, 0.98, .. 0.21. For each output, the
     first p with the least sum of ``|q - w|^2.4`` is used (option ``mse`` of the GPTQ programs). `floor` is a lower bound on the

@@ -72,7 +72,7 @@ STATES = {"holds": "significantly lower", "fails": "significantly higher", "open
 
 
 def _needs_no_strength(records: list[Record]) -> Verdict:
-    """Check that the held-out error is lower with both terms at full strength than without both terms."""
+    """Check that the held-out error is lower with both terms (r1 and r2) at full strength than without them."""
     full, none = (HELD_OUT.scores(records, alpha=a, beta=a) for a in (1.0, 0.0))
     means = pd.DataFrame(judging_rows(records)).groupby(["alpha", "beta"])["held_out"].mean()
     alpha, beta = means.idxmin()
@@ -84,7 +84,10 @@ def _needs_no_strength(records: list[Record]) -> Verdict:
 
 
 def _dx_part(records: list[Record]) -> Verdict:
-    """Check that r2 keeps the weights closer to the original ones at each number of bits, and that the X part of r2 causes it."""
+    """Check at each number of bits that r2 keeps the weights closer to the original ones, mainly because of its X part.
+
+    The second check is that the X part alone comes closer to the distance with the whole r2 than the dX part alone does.
+    """
     findings = []
     for bits in sorted({r["bits"] for r in records}):
         base, full, x, dx = (
