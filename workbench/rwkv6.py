@@ -174,7 +174,7 @@ class Output:
     logits: Tensor
     loss: Tensor | None
     state: State
-    past_key_values: State  # the state, under the name that models of transformers use for their cache
+    past_key_values: State  # the state, under the name that the library transformers uses for a cache
 
 
 class RWKV6(nn.Module):

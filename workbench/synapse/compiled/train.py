@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of steps, and the ladder of the average device.
+    """The tables of steps, and the ladder of the average device: its conductances after 0, 1, 2, ... pulses up (`Device.ladder`).
 
     If the device is affine, the tables of steps are not used and contain only two points.
     """
