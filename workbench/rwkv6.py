@@ -35,7 +35,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def reorder_cache(self, rows: Tensor) -> None:
-        """Replace the batch, in place, by the sequences with the indices `rows` ``(new batch,)``; an index may be repeated."""
+        """Replace the sequences of the batch, in place, by those with the indices `rows` ``(new batch,)``; indices may repeat."""
         self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 

@@ -1,4 +1,4 @@
-"""One drawing for each method that shows its idea, with a caption of two sentences."""
+"""For each method, a drawing that shows its idea, and a caption of two sentences."""
 
 from __future__ import annotations
 

@@ -53,12 +53,18 @@ def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
 
 
 def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp as the paper computes it: by a separate matrix product, from ``Xref X' = H + D``."""
+    """Return the matrix P2 of ResComp as the paper computes it: by a separate matrix product, from ``Xref X' = H + D``.
+
+    H is `hessian`, and D is `cross`.
+    """
     return propagation(hessian + cross, upper)
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P."""
+    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P.
+
+    P is GPTAQ's matrix (see `propagation`), and U is `upper`.
+    """
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
