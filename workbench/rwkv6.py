@@ -35,7 +35,7 @@ class State(list[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def reorder_cache(self, rows: Tensor) -> None:
-        """Replace the batch, in place, by the sequences with the indices `rows` ``(new batch,)``; an index may be repeated."""
+        """Replace the sequences of the batch, in place, by those with the indices `rows` ``(new batch,)``; indices may repeat."""
         self[:] = [(last[rows], before[rows], S[rows]) for last, before, S in self]
 
 
@@ -174,7 +174,7 @@ class Output:
     logits: Tensor
     loss: Tensor | None
     state: State
-    past_key_values: State  # the state, under the name that models of transformers use for their cache
+    past_key_values: State  # the state, under the name that the library transformers uses for a cache
 
 
 class RWKV6(nn.Module):

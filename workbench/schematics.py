@@ -1,4 +1,4 @@
-"""One drawing for each method that shows its idea, with a caption of two sentences."""
+"""For each method, a drawing that shows its idea, and a caption of two sentences."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def declare(method: str, draw: Callable[[Axes], None], caption: str) -> None:
 
 
 def schematic(method: str) -> Schematic:
-    """Return the drawing of a method, after importing its lab. Raises KnobError if the method has none."""
+    """Return the drawing of a method. Its lab (see `methods`), which declares the drawing, is imported first if necessary.
+
+    Raises KnobError if the method has no drawing.
+    """
     if method in methods.methods():
         methods.load(method)
     if method not in SCHEMATICS:

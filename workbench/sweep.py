@@ -111,7 +111,7 @@ def _on_processes(calls: Sequence[Call], bar: tqdm) -> list[Outcome]:
 
 
 def _until_one_dies(calls: Sequence[Call], waiting: deque[int], found: dict[int, Outcome], bar: tqdm) -> list[int]:
-    """Run the waiting calls, one per core at a time, and store their outcomes in `found`.
+    """Run the waiting calls, at most one per core at the same time, and store their outcomes in `found`.
 
     Returns the indices of the calls that were running when a process died, or an empty list if none died.
     """

@@ -27,9 +27,10 @@ class Objective:
     """Relative output errors of one layer on one set of tokens, computed from second moments in float64.
 
     X is the input of the layer in the quantized stream, Xref its input in the full-precision stream, and W0 the original weight.
-    The error of a weight Q is ``error(Q) = ||Q X - W0 Xref|| / ||W0 Xref||``. H and D are the matrices of `layer_statistics`.
-    The real-valued weight with the least error is ``W* = W0 (I + D H^-1)``, and the error of W* is called the floor. The rounding
-    part of Q is ``rounding(Q) = ||Q X - W* X|| / ||W0 Xref||``. Then ``error(Q)^2 = floor^2 + rounding(Q)^2`` holds exactly.
+    The error of a weight Q is ``error(Q) = ||Q X - W0 Xref|| / ||W0 Xref||``. H and D are ``hessian`` and ``cross`` of
+    `layer_statistics`. The real-valued weight with the least error is ``W* = W0 (I + D H^-1)``, and the error of W* is called the
+    floor. The rounding part of Q is ``rounding(Q) = ||Q X - W* X|| / ||W0 Xref||``. Then ``error(Q)^2 = floor^2 + rounding(Q)^2``
+    holds exactly.
 
     Args:
         weight: W0, ``(out, in)``.

@@ -2,8 +2,8 @@
 
 The programs of GPTAQ and ResComp (list0830/ResComp, commit 354a962; read, not copied) deviate from their papers in two points.
 First, the grid of a group that starts inside a block is fitted to weights that lack the updates from this block. Second, the
-lazy update of the later blocks uses other values of the columns than the update inside the block does. So the results depend on
-the block size.
+later blocks are updated only at the end of a block (lazy update), and this update uses other values of the columns than the
+update inside the block does. So the results depend on the block size.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from workbench.quantization.published_solver import PublishedSolver
 
 
 def layer_solver(weight: Tensor, hessian: Tensor, cross: Tensor | None, config: SolverConfig, trace: bool = False) -> LayerSolver:
-    """Return the solver of one layer. ``for done in solver.steps(): solver.current()`` shows the weight after each block."""
+    """Return the solver of one layer. ``for done in solver.steps(): solver.current()`` gives the weight after each block."""
     kind = PublishedSolver if config.compat == "published" else LayerSolver
     return kind(weight, hessian, cross, config, trace)
 

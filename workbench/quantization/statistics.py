@@ -74,8 +74,8 @@ def factor_hessian(hessian: Tensor, damping: float) -> Factor | None:
     """Factor the inverse of the damped Hessian ``H + lam I`` with ``lam = damping * mean(diag H)``.
 
     If the factorisation fails, the damping is raised tenfold (0 is raised to 1e-6), up to 1. The function returns None if the
-    factorisation fails for all these values. It computes one Cholesky factorisation of the Hessian in reversed order and one
-    inverse of a triangular matrix, but not the inverse of the Hessian.
+    factorisation fails for all these values. For each value, it computes one Cholesky factorisation of the Hessian in reversed
+    order and one inverse of a triangular matrix, but not the inverse of the Hessian.
     """
     mean = hessian.diagonal().mean()
     trial = damping

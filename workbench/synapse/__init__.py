@@ -1,6 +1,7 @@
 """Neural networks whose weights are stored as conductances of memory devices.
 
-The package models device responses and imperfections, update schemes, update rules, and refresh.
+The package models device responses and imperfections, update schemes, update rules, and refresh (the rewriting of pairs of
+devices that saturate).
 """
 
 from workbench.synapse.catalogue import CATALOGUE

@@ -278,7 +278,10 @@ CURVE_START = "curve-start@2"
 
 
 def inputs(config: SynapseConfig) -> list[str]:
-    """Return references (name and checksum) to the data set and, if there is one, the measured curve that a run uses."""
+    """Return references (name and checksum) to the data set and, if there is one, the measured curve that a run uses.
+
+    With a measured curve, the list also has `CURVE_START`, a version of a rule.
+    """
     found = [datasets.ref(config.data)]
     if config.device == "measured":
         found += [f"curve@{sha256(config.curve_path)[:16]}", CURVE_START]

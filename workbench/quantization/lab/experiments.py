@@ -1,4 +1,4 @@
-"""Live experiments: a layer while it is quantized, weights on a grid, two weights, and the update after one column is rounded."""
+"""Live experiments: a layer while it is quantized, rounding to a grid, rounding of two weights, and the update of one step."""
 
 from __future__ import annotations
 
@@ -147,7 +147,10 @@ class LayerGridConfig(GridConfig, PlaceConfig):
     instant=True,
 )
 def grid(config: LayerGridConfig, run: Any) -> Iterator[Record]:
-    """Show the weights of one output row of a layer, the levels of their grid, and the rounded weights."""
+    """Show the weights of one output row of a layer, the levels of their grid, and the rounded weights.
+
+    If the weights of a row are divided into groups, only the first group is shown.
+    """
     weight = load_weight(config.model, config.block, config.part).T.float()  # (in, out)
     row = _existing_row(config.row, weight.shape[1])
     if config.bits >= 16:
@@ -177,9 +180,10 @@ def _existing_row(row: int, rows: int) -> int:
 
 
 class TwoWeightsConfig(Config):
-    """The knobs of `two_weights`: two weights of a neuron, and two correlated inputs.
+    """The knobs of `two_weights`: two weights of a neuron, the correlation of its two inputs, and the difference of the streams.
 
-    The inputs differ between the quantized and the full-precision stream.
+    The quantized stream has the inputs in the model whose earlier layers are quantized. The full-precision stream has the
+    inputs in the original model.
     """
 
     w1: float = knob(

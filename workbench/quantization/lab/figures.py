@@ -24,13 +24,13 @@ LABELS = {
     "gptaq+rescomp": "GPTAQ + ResComp", "exact": "exact target", "best": "best grid point",
 }  # fmt: skip
 ERROR = "error, % of the output"
-LINE = 0.11  # height of a line of text in the picture of the error, as a share of the height of the axes
-WINDOW = 96  # columns that are shown around the one being rounded
+LINE = 0.11  # height of a line of text in `_error_so_far`, as a share of the height of the axes
+WINDOW = 96  # the largest number of columns that a picture of one row shows
 
 
 @live
 def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw one row of weights around the column being rounded, the output error so far, and a comparison with pinned runs."""
+    """Draw a part of one row of weights, the output error so far, and, if runs are pinned, a comparison with them."""
     last = records[-1]
     heading(
         fig, f"{LABELS[last['method']]}, {last['bits']} bits: {last['columns']} of {last['of']} columns rounded", last["layer"]
@@ -42,7 +42,7 @@ def draw_layer_trace(fig: Figure, records: Sequence[Record], pinned: Pins = ()) 
 
 
 def _row_of_weights(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw a window of one row: original weights, levels, rounded weights, and weights that are not rounded yet."""
+    """Draw up to `WINDOW` columns of one row: original weights, levels, rounded weights, and weights that are not rounded yet."""
     done, columns = records[-1]["columns"], records[-1]["of"]
     before, now = np.array(records[0]["row"]), np.array(records[-1]["row"])
     first = max(0, min(done - 40, columns - WINDOW))
@@ -156,7 +156,7 @@ def short(name: str) -> str:
 
 
 def draw_residuals(records: Sequence[Record]) -> Figure:
-    """Draw both residuals and the loss that GPTQ prints, against the number of rounded columns.
+    """Draw the residuals r1 and r2, and the loss that GPTQ prints, against the number of rounded columns.
 
     Thin lines are the parts of the residuals that no change of the free columns (those that are not rounded yet) can correct.
     """

@@ -1,4 +1,4 @@
-"""The text about quantization in the README of the reference records, apart from the ledger of claims."""
+"""The text about quantization in the README of the reference records. The table of claims (the ledger) is not part of it."""
 
 from __future__ import annotations
 

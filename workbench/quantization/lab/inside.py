@@ -20,10 +20,10 @@ class SmallLayer:
 
     weight: Tensor  # (out, in)
     x: Tensor  # (tokens, in), quantized stream
-    full_precision: Tensor  # (tokens, in)
+    full_precision: Tensor  # (tokens, in), full-precision stream
     hessian: Tensor
     cross: Tensor
-    upper: Tensor  # U of the damped Hessian
+    upper: Tensor  # the factor U of the damped Hessian (see `factor_hessian`)
 
 
 def small_layer(columns: int = 4, rows: int = 8, damping: float = 0.0) -> SmallLayer:
@@ -53,12 +53,18 @@ def best_free_columns(done: Tensor, x: Tensor, target: Tensor) -> Tensor:
 
 
 def second_matrix(hessian: Tensor, cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp as the paper computes it: by a separate matrix product, from ``Xref X' = H + D``."""
+    """Return the matrix P2 of ResComp as the paper computes it: by a separate matrix product, from ``Xref X' = H + D``.
+
+    H is `hessian`, and D is `cross`.
+    """
     return propagation(hessian + cross, upper)
 
 
 def second_matrix_closed(cross: Tensor, upper: Tensor) -> Tensor:
-    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P."""
+    """Return the matrix P2 of ResComp by the formula ``P + I - diag(U)^-1 U``, which needs only the matrix products for P.
+
+    P is GPTAQ's matrix (see `propagation`), and U is `upper`.
+    """
     return propagation(cross, upper) + torch.eye(len(upper), dtype=upper.dtype) - upper / upper.diagonal()[:, None]
 
 
@@ -94,7 +100,7 @@ def r2_contributions(layer: SmallLayer, bits: int = 3) -> Contributions:
 
 
 def update_terms(layer: SmallLayer, column: int, row: int, bits: int, alpha: float, beta: float) -> dict[str, Tensor]:
-    """Return the terms ``gptq``, ``r1`` and ``r2`` that rounding column `column` adds to the free weights of output row `row`.
+    """Return the terms ``gptq``, ``r1`` and ``r2`` that rounding column `column` adds to the later weights of output row `row`.
 
     The layer is quantized with GPTAQ + ResComp up to and including this column. The result also has the key ``fused``, the single
     update that equals the sum of the three terms.

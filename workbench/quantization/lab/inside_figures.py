@@ -38,7 +38,7 @@ def draw_two_weights(fig: Figure, records: Sequence[Record]) -> None:
     plane.plot(*start, "o", color=INK, markersize=7)
     plane.plot(*target, "*", color=INK, markersize=11)
     moved = np.mean([r["after"] for r in records], axis=0) - start
-    side, below = np.where(moved > 0, -9, 9)  # the paths are on the other side
+    side, below = np.where(moved > 0, -9, 9)  # of a label, relative to its point; the paths are on the other side of the point
     middle: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
     for said, place, y in (("w₀", start, below), ("w*", target, -below)):
         plane.annotate(said, place, (side, y), weight="bold", bbox=BEHIND, zorder=3, **middle)
@@ -83,7 +83,7 @@ def _rings(axes: Axes, hessian: np.ndarray, centre: np.ndarray) -> None:
 
 @live
 def draw_update(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the three terms that one column adds to the columns that are not rounded yet, and the sum of these terms."""
+    """Draw the three terms that rounding one column adds to the columns that are not rounded yet, and the sum of these terms."""
     record = records[-1]
     size = {key: np.abs(record[key]).sum() for key in ("gptq", "r1", "r2")}
     whole = sum(size.values()) or 1.0

@@ -49,7 +49,7 @@ class PlaceConfig(Config):
 
 
 class LayerConfig(SolverConfig, PlaceConfig):
-    """The knobs of the solver, and the knobs that select a layer of a real language model and the text for its inputs."""
+    """The knobs of the solver, and the knobs that select a layer of a real language model and the text that gives its inputs."""
 
     title: ClassVar[str] = "text"
     text: Literal["prose", "wikitext2"] = knob(

@@ -30,14 +30,14 @@ from workbench.quantization.quantize import quantize_layer
 from workbench.quantization.statistics import layer_statistics
 
 Upstream = Literal["gptq", "rtn", "none"]
-TEXTS = {  # calibration and evaluation data set
+TEXTS = {  # for each text, the data sets for calibration and for evaluation
     "prose": ("prose-calibration", "prose-evaluation"),
     "wikitext2": ("wikitext2-valid", "wikitext2-test"),
 }
 WINDOW = 256  # tokens
-# number of tokens in the test set (the first tokens of the evaluation text) and in the validation set (the next tokens)
+# number of tokens in each of two sets: the test set (the first tokens of the evaluation text) and the validation set (the next)
 HELD_OUT = 2048
-VERSION = 3  # version of the cached activations; increase it if the same source gives other numbers than before
+VERSION = 3  # version of the cached activations; increase it if the same `LayerSource` gives other numbers than before
 _ONE_AT_A_TIME = threading.RLock()
 
 

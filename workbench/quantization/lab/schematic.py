@@ -9,7 +9,8 @@ from workbench.schematics import declare
 
 LEVELS = [45, 80, 115, 150]  # pixels from the top
 ROUNDED = [80, 115, 45, 115, 150]
-FREE = [(72, 84), (128, 118), (60, 52), (104, 112), (138, 130), (96, 88)]  # before and after the compensation
+# weights that are not rounded yet, before and after the compensation
+FREE = [(72, 84), (128, 118), (60, 52), (104, 112), (138, 130), (96, 88)]
 
 
 def draw(axes: Axes) -> None:

@@ -13,7 +13,10 @@ from workbench.quantization.lab.figures import LABELS, at_column
 
 
 def tell_layer_trace(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of rounded columns, the output errors, and the difference from the first pinned run."""
+    """Return a text with the number of rounded columns and the output errors.
+
+    If runs are pinned, it also gives the difference in error from the first of them.
+    """
     last = records[-1]
     if not last["columns"]:
         off = 100 * last["error"]
@@ -62,7 +65,7 @@ def tell_two_weights(records: Sequence[Record], config: Config, pinned: Pins = (
 
 
 def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Return a text with the number of columns that change because one column is rounded, and the one that changes most."""
+    """Return a text with the number of columns that change because one column is rounded, and the column that changes most."""
     record = records[-1]
     fused = np.array(record["fused"])
     if not len(fused):

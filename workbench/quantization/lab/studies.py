@@ -1,6 +1,7 @@
 """The comparisons of quantization methods on single layers.
 
-They vary the terms of the update, the bits, the group size, the strengths, the number of tokens, the damping and the block size.
+They vary the terms of the update and their strengths, the bits, the group size, the number of tokens, the damping and the block
+size.
 """
 
 from __future__ import annotations
@@ -234,8 +235,8 @@ def tokens_damping(config: TokensConfig) -> Iterator[Point]:
                 yield Point(method, at, {**at, **config.fixed_upstream(), "method": method})
 
 
-# ResComp searches every setting of its base method (GPTQ or GPTAQ) with several strengths beta. One strength is 0, which
-# switches r2 off. So a larger search cannot explain a gain.
+# ResComp tries every setting of its base method (GPTQ or GPTAQ), and combines each with several strengths beta of r2. One of
+# these strengths is 0, which switches r2 off. So if ResComp is better than its base method, this comes from r2.
 _DAMPINGS, _BETAS = (0.01, 0.1, 1.0), (0.0, 0.03, 0.1)
 SETTINGS = {
     "rtn": ({},),

@@ -112,7 +112,7 @@ def _gptq(axes: Axes) -> None:
 
 
 def _beyond(axes: Axes, means: Sequence[tuple[float, float]]) -> None:
-    """Write each mean that lies beyond the axes at their right edge. With longer axes, the other dots would coincide."""
+    """At the right edge of the axes, write each mean that lies beyond it. With longer axes, the other dots would coincide."""
     for y, mean in means:
         if mean > axes.get_xlim()[1]:
             axes.annotate(f"{mean:.0f} →", (1, y), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)

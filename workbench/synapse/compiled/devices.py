@@ -143,7 +143,7 @@ def pulse_synapse(s, t, g, laws, weight, stats, scale, keys, i, j, n):
     The number of pulses is the absolute value of `n`. A positive `n` raises the weight, and a negative `n` lowers it.
     """
     raising, n = n > 0, abs(n)
-    first, second = raising, not raising  # True if g+ is pulsed, and if g- is pulsed, in the scheme uni
+    first, second = raising, not raising  # whether g+ and whether g- is pulsed, in the scheme uni
     if s.scheme == REFERENCE:
         first, second = True, False
     elif s.scheme == PUSH_PULL:

@@ -253,7 +253,7 @@ def train_loop(s, t, state, stale, x, labels, order, step):
 
 @compiled
 def walk_loop(s, t, state, pulses, seen, refreshed):
-    """Send signed pulses to one synapse, and record its state.
+    """Send the pulses `pulses` ``(n,)``, which are signed counts, to one synapse, and record its state.
 
     Row k of `seen` ``(n + 1, 3)`` receives g+, g- and the weight after the first k entries of `pulses`. `refreshed`
     ``(n + 1,)`` is set to True at the steps at which the pair was refreshed.

@@ -1,4 +1,4 @@
-"""Training in one compiled loop over samples. The loop changes the state of the readable implementation in place.
+"""Training in one compiled loop over samples. It changes the state of the readable implementation (`network`, `layer`) in place.
 
 The results equal those of the readable implementation up to rounding. At batch size 1, a tensor library spends most of its
 time between operations. Here, the time for a sample depends only on its non-zero inputs and errors: rows with input 0 are
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of steps, and the ladder of the average device.
+    """The tables of steps, and the ladder of the average device: its conductances after 0, 1, 2, ... pulses up (`Device.ladder`).
 
     If the device is affine, the tables of steps are not used and contain only two points.
     """
@@ -68,7 +68,8 @@ class State(NamedTuple):
     """The arrays of a network.
 
     The fields from `g` to `stats` are tuples with one array for each layer. The loop changes these arrays in place. `units`,
-    `scales` and `most` hold one number for each layer: the unit step, the scale and the largest weight.
+    `scales` and `most` hold one number for each layer: the unit step (the expected change of a weight by one pulse), the factor
+    from conductances to weights, and the largest weight.
     """
 
     g: tuple
