@@ -33,7 +33,7 @@ def zipped_rows(path: Path) -> list[dict[str, Any]]:
 
 @remembered
 def inside(path: Path) -> str:
-    """Return the SHA-256 checksum of the decompressed content. It does not depend on the program that compressed the file."""
+    """Return the SHA-256 checksum of the content of a gzip-compressed file, which does not depend on how it was compressed."""
     return hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
 
 

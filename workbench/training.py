@@ -1,8 +1,9 @@
 """The training loop that the methods share, with a state from which an interrupted run can resume.
 
 The batch of a step (`Batches`) and its random numbers depend only on the seed and the number of the step. Therefore the state
-needs to hold only the tensors of the model, the states of the optimizer and the schedule, and the number of completed steps. A
-resumed run ends with exactly the same weights, bit for bit, as an uninterrupted run.
+needs to hold only the trained parameters and the buffers of the model, the states of the optimizer, of the schedule and of the
+objects in `Training.kept`, and the number of completed steps. A resumed run ends with exactly the same weights, bit for bit, as
+an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Batches:
-    """The indices of the samples of each step, in batches of `size` samples.
+    """The batches of a training: for each step, the indices of its `size` samples.
 
-    Each pass contains all samples once. With `shuffle`, each pass has its own random order, which depends only on the seed.
-    Without `shuffle`, the order of the data is kept. The last batch of a pass is smaller if `size` does not divide the number of
-    samples. Raises ValueError if `size` is less than 1 or greater than the number of samples.
+    Each pass contains all samples once. With `shuffle`, each pass has its own random order, which depends only on the seed and on
+    the number of the pass. Without `shuffle`, the order of the data is kept. The last batch of a pass is smaller if `size` does
+    not divide the number of samples. Raises ValueError if `size` is less than 1 or greater than the number of samples.
     """
 
     samples: int
@@ -99,8 +100,8 @@ class Training:
     def steps(self, loss_of: Callable[[int], Tensor], until: int) -> Iterator[tuple[int, float]]:
         """Train until `until` steps are completed; yield the number of each step, counted from 1, and its loss.
 
-        ``loss_of(step)`` computes the loss on the batch of a step, counted from 0. If the loss is not finite,
-        TrainingError is raised before the weights change.
+        ``loss_of(step)`` computes the loss on the batch of a step. Its argument is the number of the step, counted from 0.
+        If the loss is not finite, TrainingError is raised before the weights change.
         """
         before = torch.get_rng_state() if self.draws else None
         self._until = until
@@ -150,7 +151,7 @@ class Training:
         return monotonic() - self._since > SAVE_EVERY
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the completed steps, trained parameters, buffers, and the states of the optimizer, the schedule and `kept`."""
+        """Return the number of completed steps, the parameters and buffers, and the states of optimizer, schedule and `kept`."""
         self._saved, self._since = self.done, monotonic()
         return {
             "done": self.done,

@@ -65,10 +65,10 @@ class Finding:
 def verdict(*findings: Finding | Verdict, any_of: bool = False, measured: str = "") -> Verdict:
     """Return the verdict of a claim that consists of several findings.
 
-    The claim holds if all findings hold, fails if one fails, and is open otherwise. With `any_of`, it holds if one finding holds,
-    fails if all fail, and is open otherwise. A verdict can take the place of a finding, so that both rules can be nested.
-    `measured` replaces the list of all findings. If one of k findings decides the claim, its p-value is multiplied by k
-    (Bonferroni).
+    The claim holds if all findings hold, fails if at least one fails, and is open otherwise. With `any_of`, it holds if at least
+    one finding holds, fails if all fail, and is open otherwise. A verdict can take the place of a finding, so that the two rules
+    can be nested. `measured` replaces the text of the verdict, which otherwise lists all findings. If one of k findings decides
+    the claim, its p-value is multiplied by k (Bonferroni).
     """
     states = [f.state if isinstance(f, Finding) else f.verdict for f in findings]
     if not states:

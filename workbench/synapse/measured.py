@@ -56,7 +56,7 @@ class MeasuredCurve:
 
 
 def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
-    """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before and after each pulse.
+    """Read a curve from the columns ``ltp`` and ``ltd``: conductances (in any unit) before the first pulse and after the pulses.
 
     The first row holds the conductances before the first pulse, unless the file has a column ``pulse``. This column gives the
     number of pulses before each measurement: 0 before the first pulse, 1 after the first pulse. If this column starts above 0,
@@ -66,7 +66,7 @@ def read_curve(path: Path | str, smooth: bool = False) -> MeasuredCurve:
 
     If `smooth` is True, a noisy curve is replaced by the nearest monotone curve (isotonic regression), and `residual` of the
     result reports the size of the change. Otherwise, a curve that is not monotone is refused. A curve in the wrong direction,
-    or with several cycles, is always refused. Raises a ValueError that names the column and, if possible, the row.
+    or with several cycles, is always refused. Raises a ValueError that names the column and the row where possible.
     """
     table = _table(Path(path), ("ltp", "ltd"))
     pulses = _column(path, table, "pulse") if "pulse" in table else np.arange(len(table), dtype=float)
@@ -126,7 +126,7 @@ def read_steps(path: Path | str) -> Table:
 
 
 def is_curve(path: Path | str) -> bool:
-    """Return True if a CSV file holds a curve (columns ltp, ltd), False if it holds a table of steps (columns g, up, down)."""
+    """Return False if the first line of a CSV file names the columns of a table of steps (g, up, down); otherwise return True."""
     try:
         with Path(path).open(encoding="utf-8-sig") as file:
             names = file.readline(LONGEST).strip("\n").lower().split(",")
@@ -168,7 +168,7 @@ def _table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_head(path: Path, needed: tuple[str, ...]) -> None:
-    """Raise ValueError if there is no such file, if its header is not separated by commas, or if the header is not in line 1."""
+    """Raise ValueError if no file `path` exists, if its header is not separated by commas, or if the header is not in line 1."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = [file.readline(LONGEST).strip().lower() for _ in range(ABOVE)]
@@ -236,7 +236,7 @@ def _pulse_numbers(path: Path | str, name: str, at: np.ndarray, count: int) -> n
 
 
 def _with_start(at: np.ndarray, values: np.ndarray, before: float, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add the missing conductance before the first pulse: `before`, or `values[0]` if `before` would make the curve turn back."""
+    """If `at` lacks pulse 0, insert its conductance: `before`, or `values[0]` if `before` would make the curve turn back."""
     if at[0] == 0:
         return at, values
     return np.insert(at, 0, 0.0), np.insert(values, 0, sign * min(sign * before, sign * values[0]))
@@ -293,8 +293,8 @@ def _refuse_what_is_no_curve(path: Path | str, name: str, values: np.ndarray, si
 def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
     """Return a strictly monotone curve with a conductance for every pulse number.
 
-    `at` holds the pulse numbers of the conductances `values`. Equal neighbouring conductances are merged into one point, in
-    the middle of their pulse numbers or at the end of the curve. The conductances between the points are interpolated.
+    `at` holds the pulse numbers of `values`. Equal neighbouring conductances are merged into one point, in the middle of their
+    pulse numbers (those at an end of the curve: at this end). The conductances between the points are interpolated.
     """
     edges = np.flatnonzero(np.diff(values) != 0)
     first, last = np.insert(edges + 1, 0, 0), np.append(edges, len(values) - 1)
@@ -309,8 +309,8 @@ def _whole_pulses(at: np.ndarray, values: np.ndarray, sign: int) -> np.ndarray:
 def fit_exponential(curve: MeasuredCurve) -> tuple[Exponential, float]:
     """Fit an exponential device to a measured curve.
 
-    Returns the device, and the root mean square (rms) difference between its response and the measured curve, as a share of the
-    range. Each pulse of a curve is one level. Mirrored and retraced LTD are both fitted, and the better fit is returned.
+    Returns the better fit of two devices, one with mirrored and one with retraced LTD (see `Exponential`), and the root mean
+    square difference between its response and the measured curve, as a share of the range. Each pulse of a curve is one level.
     """
     levels, down = len(curve.rise) - 1, len(curve.fall) - 1
 

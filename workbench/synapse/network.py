@@ -29,9 +29,10 @@ class SaturationError(RuntimeError):
 class Perceptron(nn.Module):
     """A perceptron with layers of the given `sizes` (inputs, hidden units, outputs). `config` sets its devices and updates.
 
-    Raises ValueError if an input of 1 and an error of 1 request more pulses than a device has levels, or if the device has no
-    step at the conductances that the scheme uses. A network that passes the first check can still request more pulses than a
-    device has levels: back-propagated errors may be larger than 1, and the rule `netted` sums the gradients of a batch.
+    Raises ValueError if the device has no step at the conductances that `config.scheme` uses, or if an input of 1 and an error of
+    1 request more pulses than a device has levels. The rule `float` needs neither check, and the rule `single` only the first. A
+    network that passes the second check can still request more pulses than a device has levels: back-propagated errors may be
+    larger than 1, and the rule `netted` sums the gradients of a batch.
     """
 
     def __init__(self, sizes: list[int], config: SynapseConfig, dtype: torch.dtype = torch.float32):
@@ -68,7 +69,7 @@ class Perceptron(nn.Module):
         return self.activations(x)[-1]
 
     def activations(self, x: Tensor, purpose: int = counter.LOOK) -> list[Tensor]:
-        """Return a list of the inputs of each layer, including the bias input if there is one, followed by the outputs.
+        """Return a list with the inputs of each layer, including the bias input if there is one, followed by the outputs.
 
         `purpose` chooses the random numbers of the read noise: ``counter.READ`` in training, ``counter.LOOK`` in evaluation.
         """

@@ -18,7 +18,7 @@ def aged(
 ) -> Tensor:  # fmt: skip
     """Return the normalised conductances at the time `seconds` after the conductances `g` were written.
 
-    `kind` is the name of one of the following models. In their formulas, G is the conductance at the first read, t0 is the time
+    `kind` is the name of one of the following models. In the formulas, G is the conductance at the first read, t0 is the time
     of the first read, and t = `seconds`.
 
     - power law: The conductance becomes ``G (t / t0)^-v`` with t0 = 1 s. For each device, v is drawn from a normal distribution

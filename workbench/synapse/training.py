@@ -24,7 +24,7 @@ def digits_of(config: SynapseConfig) -> Digits:
 def order_of(config: SynapseConfig, available: int) -> Tensor:
     """Return the indices of the training samples in the order of training, ``(config.samples,)``.
 
-    Each pass over the `available` samples is a new random permutation. The last pass is cut short if necessary.
+    Each pass is a new random permutation of all samples; `available` is their number. The last pass is cut short if necessary.
     """
     generator = torch.Generator().manual_seed(counter.key(config.seed, 0, counter.ORDER))
     passes = -(-config.samples // available)

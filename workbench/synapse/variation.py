@@ -1,4 +1,4 @@
-"""Draw the device-to-device variation: the parameters of each device are drawn once, from a separate random generator."""
+"""Draw the device-to-device variation, that is, the parameters of each device. They are drawn once, when a layer is made."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class _Table(anywidget.AnyWidget):
 class RunBrowser(w.VBox):
     """A table of the runs that are stored in `root` (default: the runs folder). A panel below the table shows an opened run.
 
-    Each action of the table is also a method: `show`, `open_run`, `compare`, `delete`, `export`, `bring`. While the table is
-    visible, it adds new runs automatically.
+    Each action of the table is also a method: `show`, `open_run`, `compare`, `delete`, `export`, and `bring` (import). While the
+    table is visible, it adds new runs automatically.
     """
 
     def __init__(self, root: Path | None = None):
@@ -99,7 +99,7 @@ class RunBrowser(w.VBox):
         return row | {name: _cell(run.config.get(name)) for name in knobs}
 
     def open_run(self, ids: Sequence[str]) -> Panel:
-        """Open the first of the runs `ids` in a panel, and pin the others in this panel if they belong to the same experiment."""
+        """Open the first of the runs `ids` in a panel, and pin those others there that have the same experiment."""
         chosen = self._chosen(ids)
         first, *others = chosen
         panel = Panel(first.experiment, archive.config_of(first), runs.load(archive.folder_of(first.id, self.root)))
@@ -111,7 +111,7 @@ class RunBrowser(w.VBox):
         return panel
 
     def compare(self, ids: Sequence[str], number: str, along: str) -> None:
-        """Plot the value `number` in the last record of each run against the knob `along`; see `draw`."""
+        """Plot a value in the last record of each of the runs `ids` against a knob. For `number` and `along`, see `draw`."""
         found = [run for run in self._chosen(ids) if isinstance(run.last.get(number), (int, float))]
         self.show(message=f"{number} of {len(found)} runs against {along}", svg=pictures.markup(draw(found, number, along)))
 
@@ -179,9 +179,10 @@ def _cell(value: Any) -> Any:
 
 
 def draw(found: Sequence[Kept], number: str, along: str) -> Any:
-    """Plot the value `number` in the last record of each run against the knob `along`.
+    """Plot the value that is called `number` in the last record of each run against the knob that is called `along`.
 
-    A line joins the runs that have the same values of all other knobs.
+    If `along` is ``finished``, the horizontal axis is the time at which each run was finished. A line joins the runs that
+    have the same values of all other knobs.
     """
     others = [name for name in archive.differing(found) if name != along]
     colours = (inks.BLUE, inks.RED, inks.GREEN, inks.ORANGE, inks.PINK, inks.SKY, inks.GREY)

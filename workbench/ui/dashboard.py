@@ -30,7 +30,10 @@ def settings(port: int, token: str, theme: str, browser: bool) -> dict[str, dict
 
 
 def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = True) -> None:
-    """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port. Raises ValueError if this is not possible."""
+    """Serve `notebook` until Ctrl+C is pressed. Port 0 selects a free port.
+
+    Raises ValueError if Voila is not installed, if there is no such notebook or theme, or if the port is not free.
+    """
     if find_spec("voila") is None:
         raise ValueError("Voila, which serves dashboards, is not installed: run pip install voila")
     if notebook.suffix != ".ipynb" or not notebook.is_file():

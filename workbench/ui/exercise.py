@@ -13,7 +13,7 @@ WIDE = w.Layout(width="auto", max_width="900px")  # long texts wrap
 
 
 class Exercises(w.VBox):
-    """The exercises of `method`. Enter or the button Check compares an answer with the result that Workbench computes."""
+    """The exercises of `method`. The key Enter and the button Check compare an answer with the result that Workbench computes."""
 
     def __init__(self, method: str):
         self.method, self.asked = method, exercises.exercises(method)

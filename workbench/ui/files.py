@@ -27,7 +27,7 @@ def csv(records: Sequence[Record]) -> bytes:
 
 
 def keep(file: str, data: bytes, suffix: str) -> Path:
-    """Save an uploaded file under a name that contains its checksum, and return its path.
+    """Save an uploaded file under a name that contains a part of its checksum, and return the path.
 
     `file` is the name of the file and `data` its bytes. Raises ValueError if the name does not end with `suffix`, or if the file
     has more than `LARGEST_UPLOAD` bytes.

@@ -31,8 +31,8 @@ def inputs(config: Config) -> list[dict[str, Any]]:
 def groups(kind: type[Config]) -> list[list[Any]]:
     """Return the groups of knobs, each as its title, the names of its knobs, and True if the group is open at first.
 
-    The first group is always open and has no title. It contains the knobs that `kind` itself declares, and the essential
-    knobs. The other groups are closed. If the first group would be empty, it is left out and the other groups are open.
+    The first group is always open and has no title. It contains the knobs that `kind` itself declares, and those that are marked
+    as essential. The other groups are closed. If the first group would be empty, it is left out and the other groups are open.
     """
     own = kind.groups()[kind.title] if "title" in vars(kind) else []
     first = [*own, *(name for name, knob in kind.knobs().items() if knob.essential and name not in own)]
@@ -153,11 +153,11 @@ class Knobs:
     def idle(self) -> dict[str, str]:
         """Return the knobs that have no effect, each with the reason.
 
-        If a value is refused, the conditions are evaluated with the values shown, or with the last accepted config if this fails.
+        If a value is refused, the values shown decide which knobs have an effect. If this fails, the last accepted ones decide.
         """
         if not self.errors:
             return self.config.idle()
         try:
             return type(self.config).model_construct(**self.values).idle()
-        except Exception:  # a condition can fail if a value is refused
+        except Exception:  # the check of the values shown can fail if one of them is refused
             return self.config.idle()

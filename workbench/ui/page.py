@@ -22,7 +22,7 @@ from workbench.ui.picture import HERE
 from workbench.ui.replay import MOST, Frames, Replay
 
 LARGEST = 3_000_000  # largest number of characters of a page
-FEWEST = 3  # smallest number of pictures of a run, or of values of a knob, in a page
+FEWEST = 3  # a page that is too large is not reduced to fewer pictures of a run, or fewer values of a knob, than this
 ALONG = 9  # largest number of values of a knob in a lattice
 COLOURS = {  # the colours of JupyterLab's light and dark themes that a panel uses
     "ui-font-color1": ("#212121", "#dedede"), "ui-font-color2": ("#616161", "#9e9e9e"), "layout-color0": ("#ffffff", "#111111"),
@@ -91,7 +91,8 @@ def _too_large(experiment: Experiment) -> ValueError:
 def _lattice(config: Config, along: int) -> dict[str, list[Any]]:
     """Choose at most two knobs and return their values for the lattice.
 
-    The values of a slider are its current value and marks at even distances. The values of a select box are all its options.
+    The values of a slider are its current value and at most `along` of its marks, which are chosen at even distances in the list
+    of marks. The values of a select box are all its options. Values that `config` does not accept are left out.
     """
     idle = config.idle()
     moving = [k for k in inputs(config) if k["kind"] in ("slider", "select") and k["name"] not in idle]

@@ -23,8 +23,8 @@ class Panel(Running):
 
     No run starts automatically, except for an instant experiment, which is computed again at each change of a knob. At first, the
     panel shows `records`, a finished run of `config`. If they are not given, it shows a stored run with these knobs, or else the
-    committed reference. Each action in the browser is also a method of this class. The browser only displays the state of this
-    object; the state is never read back from the browser.
+    reference records, which are part of the repository. Each action in the browser is also a method of this class. The browser
+    only displays the state of this object; the state is never read back from the browser.
     """
 
     def __init__(self, experiment: str | Experiment, config: Config | None = None, records: list[Record] | None = None):
@@ -41,7 +41,7 @@ class Panel(Running):
 
     @classmethod
     def from_link(cls, line: str) -> Panel:
-        """Return the panel that the link `line` describes. Pinned runs that are not stored here are left out."""
+        """Return the panel of the link `line`, without the pinned runs that are not stored here (instant ones are computed)."""
         state = links.parse(line)
         panel = cls(state.experiment, state.config)
         for config in state.pins:
@@ -106,11 +106,11 @@ class Panel(Running):
         self._knobs_moved()
 
     def reset(self) -> None:
-        """Set all knobs to their initial values, and close the question."""
+        """Set all knobs to their initial values, and close the open question, if any."""
         self._show_knobs(self.first)
 
     def preset(self, scale: str) -> None:
-        """Set all knobs to the values of the preset `scale`, and close the question."""
+        """Set all knobs to the values of the preset `scale`, and close the open question, if any."""
         self._show_knobs(self.experiment.config.at(scale))
 
     def start(self) -> None:
@@ -186,7 +186,7 @@ class Panel(Running):
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def _settle(self, at: int) -> None:
-        """Make the rival run of question `at`, if any, and the run of the question itself. Then judge the chosen answer."""
+        """Make the run of question `at`, but first the run with which it is compared (`rival`), if any. Then judge the answer."""
         question, self.pinned = self.experiment.questions[at], []
         config = self.first.replace(**question.knobs)
         if question.rival is not None:
@@ -245,7 +245,7 @@ class Panel(Running):
     # -- display ---------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Show the first picture: the given records, or a stored run with these knobs, or the committed reference."""
+        """Show the first picture: that of the given records, or of a stored run with these knobs, or of the reference records."""
         message = "move a knob" if self.experiment.instant else "move a knob, then press Run"
         if self.experiment.instant:
             if not self.records:
@@ -262,9 +262,9 @@ class Panel(Running):
         self.offer_replay()
 
     def _reference(self, message: str) -> tuple[list[Record] | None, str]:
-        """Return the records of the committed reference (None if they are missing or outdated), and the message to show.
+        """Return the reference records (None if they are missing or outdated), and the message to show.
 
-        `message` is the message without these records. With them, a note about the reference is put before it.
+        The message is `message`. If there are reference records, a note says that the picture shows them, or why it does not.
         """
         found = papers.reference_records(self.experiment.name)
         if found is None:

@@ -92,7 +92,10 @@ class Picture(anywidget.AnyWidget):
 
 
 def with_png(found: Any, png: bytes, text: str) -> dict[str, Any]:
-    """Return the MIME bundle `found` of a widget with a PNG, if there is one, and a text, both for readers without a kernel."""
+    """Return the MIME bundle `found` of a widget, extended for readers without a kernel.
+
+    `text` is added, and also `png` unless it is empty.
+    """
     bundle = dict((found[0] if isinstance(found, tuple) else found) or {})
     if png:
         bundle["image/png"] = base64.b64encode(png).decode()

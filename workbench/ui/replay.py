@@ -23,7 +23,8 @@ def moments(records: int, per_moment: int = 1, most: int = MOST) -> list[int]:
     """Return, for each moment of a run, the number of records that its picture shows.
 
     A moment is a time in the run whose picture the time slider can show. There are at most `most` moments, at even distances
-    from the first to the last. Each adds `per_moment` records to the picture, or a multiple of this number.
+    from the first to the last. Each adds `per_moment` records to the picture, or a multiple of this number; only the last moment
+    may add fewer.
     """
     whole = max(-(-records // max(per_moment, 1)), 1)
     count = min(whole, most)
@@ -71,7 +72,7 @@ class Replay:
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self) -> None:
-        """Make all pictures in a background thread, which pauses after each picture."""
+        """Make the pictures in a background thread, which pauses after each one and ends after `LARGEST` characters of markup."""
         threading.Thread(target=self._fill, name="workbench-replay", daemon=True).start()
 
     def end(self) -> None:

@@ -132,7 +132,7 @@ class Running(Picture):
     # -- instant experiments ---------------------------------------------------------------------------------------------
 
     def want(self, config: Config) -> None:
-        """Compute and draw `config` in a thread. If several configs arrive in the meantime, only the last one is drawn."""
+        """Compute and draw `config` in a thread. If further configs arrive in the meantime, only the last of these is drawn."""
         with self._lock:
             self._wanted = config
             if self._thread is None or not self._thread.is_alive():
@@ -160,7 +160,7 @@ class Running(Picture):
             self.fail(error)
 
     def opened(self) -> None:
-        """Start the work that a view in the browser needs: the pictures of the replay, and `prepare` of the experiment.
+        """Start the work that a view in the browser needs: make the pictures of the replay, and call `Experiment.prepare`.
 
         If this is not the first view, only the pictures are sent again.
         """

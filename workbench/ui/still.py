@@ -1,6 +1,8 @@
-"""Cells without a panel: a figure, the drawing of a method, and the committed reference of an experiment or of a method.
+"""Widgets and tables for notebook cells without a panel.
 
-Below the picture of a reference and below its ledger, the reader can unfold those of the current runs.
+They show a figure, the schematic drawing of a method, the picture of an experiment, or the ledger of a method (the table of its
+claims with their verdicts). The picture and the ledger are those of the reference records, which are part of the repository.
+Below them, the reader can unfold the picture or the ledger of the current runs.
 """
 
 from __future__ import annotations
@@ -56,9 +58,9 @@ def schematic(*methods: str) -> Still:
 
 
 class Beside(Picture):
-    """The picture of an experiment's committed reference, with the picture of `records` folded below it.
+    """The picture of an experiment's reference records, with the picture of `records` folded below it.
 
-    If there is no reference, only the picture of `records` is shown.
+    If there are no reference records, only the picture of `records` is shown.
     """
 
     def __init__(self, experiment: str | Experiment, config: Config, records: Sequence[Record], scale: str):
@@ -96,7 +98,7 @@ def _about(config: Config, records: Sequence[Record]) -> str:
 def beside(experiment: str | Experiment, scale: str) -> list[Record]:
     """Run an experiment with the preset `scale`, show its picture, and return the records.
 
-    If the experiment has a committed reference, the reference is shown, with the picture of this run folded below it.
+    If the experiment has reference records, their picture is shown, with the picture of this run folded below it.
     """
     found = get(experiment)
     config = found.config.at(scale)
@@ -106,7 +108,7 @@ def beside(experiment: str | Experiment, scale: str) -> list[Record]:
 
 
 def ledgers(method: str, scale: str) -> None:
-    """Show the ledger of a method's committed reference, with the ledger of the runs at scale `scale` folded below it."""
+    """Show the ledger of a method from the reference records, with the ledger from the runs at scale `scale` folded below it."""
     display(papers.styled(papers.ledger(method, "reference")))
     here = papers.styled(papers.ledger(method, scale)).to_html()
     display(HTML(f"<details><summary>The same claims, judged at scale {html.escape(scale)}</summary>{here}</details>"))
