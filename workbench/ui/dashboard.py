@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import signal
 import socket
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -41,11 +43,23 @@ def serve(notebook: Path, port: int = 0, theme: str = "light", browser: bool = T
     if theme not in ("light", "dark"):
         raise ValueError(f"--theme {theme}: expected light or dark")
     import psutil
+    from tornado.ioloop import IOLoop
     from traitlets.config import Config
     from voila.app import Voila
 
     class Dashboard(Voila):
         """A Voila server that kills its kernels when it stops. Otherwise, a kernel that is starting would print a traceback."""
+
+        def listen(self) -> None:
+            loop = IOLoop.current()
+
+            def end(*_: Any) -> None:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl+C does not wait for the loop
+                loop.add_callback_from_signal(loop.stop)
+
+            # A KeyboardInterrupt in the midst of a task, such as the rendering of a page, would be printed with a traceback.
+            signal.signal(signal.SIGINT, end)
+            super().listen()
 
         def stop(self) -> None:
             for child in psutil.Process().children(recursive=True):
