@@ -36,7 +36,7 @@ from workbench.experiment import Experiment, Record, config_of, register
 from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
-CHOOSING = 50  # first seed on which settings are chosen; the seeds on which they are measured are 0 to 49, so they are others
+CHOOSING = 50  # first seed on which settings are chosen; they are measured on seeds below 50, so no seed is used for both
 AHEAD = 8  # minimum number of points whose fits are started at a time
 
 Setting = Mapping[str, Any]
