@@ -142,7 +142,7 @@ def _choice() -> str:
 
 
 OURS = "this workbench"
-SUMMARY = "summary of the paper"  # written by others, since the full text of the paper was not available to us
+SUMMARY = "summary of the paper"  # written by others; the full text of the paper was not available to us
 NOT_PUBLIC = "better; the paper's tables are not public"
 declare(
     "continual",

@@ -94,7 +94,7 @@ FULL: dict[str, list[Setting]] = {
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
 }
-# Settings for streams of two image sets, one after the other. They replace the settings in `FULL`, of which the best one had the
+# Settings for streams of two image sets, one after the other. They replace the settings in `FULL`, the best of which had the
 # smallest or the largest value tried.
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
