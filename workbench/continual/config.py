@@ -98,7 +98,7 @@ class StreamConfig(Config):
 
     @property
     def is_own(self) -> bool:
-        """True if the stream is a folder of the user's own tasks, and not one of the offered streams."""
+        """True if the stream is a folder with the user's own tasks, that is, if it is not one of the streams in `offered`."""
         return self.stream not in self.offered
 
     def task_count(self) -> int:
@@ -141,7 +141,7 @@ class StreamConfig(Config):
         return streams.load(name, self.scenario if kind == "split" else "domain", self.tasks, self.samples, self.seed)
 
 
-# Version of the task-incremental scenario. It is part of the identity of a run. From version 2 on, the outputs of other tasks
+# Version of the scenario "task", which is part of the identity of a run. From version 2 on, the outputs of other tasks
 # are masked in every computation of a method, not only in the loss. Therefore, runs of versions 1 and 2 cannot be compared.
 TASKS_TOLD = "scenario-task@2"
 

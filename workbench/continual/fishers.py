@@ -1,6 +1,7 @@
 """Five ways in which programs estimate the diagonal of the Fisher information.
 
-Their values differ in scale, so elastic weight consolidation (EWC) needs a different strength for each estimator.
+The estimates differ in scale, so elastic weight consolidation (EWC) needs a different strength for each estimator. In this
+table, x is a sample, c a class, and w a weight.
 
 ================ ============================================================================================
 exact            mean over x of ``sum_c p(c|x) (d log p(c|x) / d w)^2``: the definition (Kirkpatrick et al. 2017)
@@ -8,7 +9,7 @@ sampled          like exact, but with one label drawn from ``p(.|x)`` instead of
 predicted        like exact, but with the most likely label instead of the sum over c: a biased estimate
 empirical        like exact, but with the true label instead of the sum over c: the empirical Fisher information
 batched          square of the gradient of the mean loss over all x with true labels: not an estimate of the
-                 Fisher information. Near a minimum, it is smaller than empirical by about the number of samples
+                 Fisher information. Near a minimum, it is about empirical divided by the number of samples
 ================ ============================================================================================
 
 Van de Ven (arXiv 2502.11756) compares these estimators.
@@ -29,7 +30,7 @@ from workbench.continual.tasks import masked
 from workbench.training import evaluating
 
 ESTIMATORS = ("exact", "sampled", "predicted", "empirical", "batched")
-ROOM = 1 << 24  # largest number of entries of per-sample gradients that are computed at a time
+ROOM = 1 << 24  # largest number of gradient entries (samples times weights) that are computed at a time
 
 
 def fisher(

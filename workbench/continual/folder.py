@@ -27,9 +27,9 @@ MOST = 30  # largest number of tasks, so that figures stay readable
 def read(text: str, scenario: str = "domain", known: Sequence[str] = ()) -> Stream:
     """Return the stream of the tasks in the folder `text`, with all samples.
 
-    A relative path is searched in the current folder, then in the project. Raises ValueError if the folder does not exist or is
-    not valid. The message begins with ``stream=`` and names the file. If the error is in a cell, it also names the row and the
-    column. `known` holds the names of other streams. The message lists them if the folder does not exist.
+    A relative path is looked up from the current folder, then from the project. Raises ValueError if the folder does not
+    exist or is not valid. The message begins with ``stream=`` and names the file. If the error is in a cell, it also names the
+    row and the column. `known` holds the names of other streams. The message lists them if the folder does not exist.
     """
     folder = _folder(text, known)
     try:

@@ -1,4 +1,4 @@
-"""Fast implementations of `rule.update`: `foreach` for lists of tensors, and `fused` with one pass over memory.
+"""Fast implementations of `rule.update`: `foreach` updates many tensors per operation, and `fused` passes over memory once.
 
 The results are equal to those of `rule.update` up to rounding errors. On the CPU, numba compiles the fused loop, so no C
 compiler is needed. The fast-math option of numba is off, so that the loop can detect values that are not finite. On CUDA,
@@ -23,7 +23,7 @@ from torch import Tensor
 from workbench.compiling import keep
 from workbench.continual.rule import Moved, Rule, gate, loop, update
 
-PART = 1 << 18  # largest number of weights in a part of a tensor; the threads share the parts
+PART = 1 << 18  # large tensors are split into parts of this many weights, which are distributed over the threads
 KEPT_IN = keep("continual", "CLASSP's step", [__file__])
 compiled = njit(nogil=True, error_model="numpy", cache=KEPT_IN is not None)
 
@@ -40,7 +40,7 @@ def suits(weight: Tensor, gradient: Tensor) -> bool:
 
 
 def foreach(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Update the tensors. All tensors of the same device and dtype are updated together, with one call per operation.
+    """Update all tensors of the same device and dtype together, with one call per operation.
 
     If a value is not finite, `loop` updates the tensors of that device and dtype instead, since it finds the weights that must
     not be changed. Returns, for each tensor, the number of weights that were not changed.
@@ -90,7 +90,8 @@ def _foreach(tensors: list[Moved], rule: Rule) -> bool:
 def fused(tensors: list[Moved], rule: Rule) -> list[Tensor]:
     """Update the tensors in one pass over memory. Returns, for each tensor, the number of weights that were not changed.
 
-    On the CPU, a large update is split over ``torch.get_num_threads()`` threads.
+    A weight is not changed if its gradient, its new sum or its step is not finite. On the CPU, a large update is split
+    over ``torch.get_num_threads()`` threads.
     """
     if tensors[0][1].is_cuda:
         return _on_cuda(tensors, rule)
@@ -163,7 +164,7 @@ def _pointer(typing, address, like):
 
 @compiled
 def _any(weight, gradient, total, lr, eps, limit, cap, power, decay, repo, inclusive):
-    """Update the weights for any p, mode and order, with or without decay. Returns the number of unchanged weights."""
+    """Update the weights for any p, mode and order, with or without decay. Returns the number of weights not changed."""
     bad, zero, infinite, one = 0, lr - lr, total.dtype.type(np.inf), power / power
     for i in range(weight.size):
         g = gradient[i]

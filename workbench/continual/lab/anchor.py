@@ -1,13 +1,13 @@
-"""A repetition of an independent study, which compares CLASSP and Adam on twenty permuted tasks at the same learning rate.
+"""A repetition of an independent study, which compares CLASSP and Adam at the same learning rate on twenty tasks.
 
-The study is the GitHub repository ha0wan9/NMA-NeuroAI-Online-Learning-Project. It uses MNIST with pixels divided by 255. The
-first task has the original order of the pixels. ``torch.randperm`` draws the orders of the other 19 tasks with a generator of
-seed 0. The network is a perceptron with layers of 784, 256, 256 and 10 units. Each task is trained for one pass in batches of
-500. The loss is half the squared error, summed over the batch and the classes. The learning rate of CLASSP and of Adam is 3e-4.
-CLASSP has p = 2, threshold 1e-5, eps 1e-5, and decay on. The study reports the accuracy of CLASSP minus that of Adam over five
-seeds. The final accuracy differs by -15.3 percentage points (standard deviation 2.8), and the online accuracy, which is measured
-on each batch before it is learnt, by -29.8 percentage points (standard deviation 0.6). This module also compares CLASSP and Adam
-at the best learning rate of each.
+The study is the GitHub repository ha0wan9/NMA-NeuroAI-Online-Learning-Project. It uses MNIST with pixels divided by 255. Each
+task has its own order of the pixels: the first task has the original order, and ``torch.randperm`` draws the other orders with a
+generator of seed 0. The network is a perceptron with layers of 784, 256, 256 and 10 units. Each task is trained for one pass in
+batches of 500. The loss is half the squared error, summed over the batch and the classes. The learning rate of CLASSP and of Adam
+is 3e-4. CLASSP has p = 2, threshold 1e-5, eps 1e-5, and decay on. The study reports the accuracy of CLASSP minus that of Adam
+over five seeds. The final accuracy differs by -15.3 percentage points (standard deviation 2.8), and the online accuracy, which is
+measured on each batch before it is learnt, by -29.8 percentage points (standard deviation 0.6). This module also compares CLASSP
+and Adam at the best learning rate of each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RATE_NAMES = {"shared": "lr 3e-4", "own": "best lr"}
 
 
 class AnchorConfig(Config):
-    """The knobs of one fit on the permuted stream."""
+    """The knobs of one fit on the stream of permuted tasks."""
 
     title = "anchor"
     data: Literal["mnist", "mnist-10k"] = knob(
@@ -71,7 +71,7 @@ class AnchorConfig(Config):
 
 
 def permuted(config: AnchorConfig) -> Stream:
-    """Return the stream of permuted tasks.
+    """Return the stream of permuted tasks, each of which has its own order of the pixels.
 
     The pixels are reordered only when a batch is read, since reordered copies of all images would take gigabytes.
     """
@@ -97,7 +97,7 @@ def permuted(config: AnchorConfig) -> Stream:
 
 @fit("continual/permuted", version=1, inputs=lambda c: [datasets.ref(c.data)])
 def on_permuted(config: AnchorConfig, run: Run) -> Record:
-    """Train one method on the permuted stream. All hyperparameters except the learning rate are those of the study."""
+    """Train one method on the stream of permuted tasks. All hyperparameters except the learning rate are those of the study."""
     learner = Learner(
         permuted(config), config.method, lr=config.lr, hidden=(256, 256), batch=500, loss="summed squares", power=2.0,
         threshold=1e-5, eps=1e-5, seed=config.seed, watch=0,

@@ -66,9 +66,9 @@ def _memory(*rivals: str) -> Check:
 
 
 def _pixels(records: list[Record]) -> Verdict:
-    """Judge whether CLASSP needs less memory than 200 images stored as bytes.
+    """Judge whether CLASSP needs less memory than 200 images with one byte per pixel.
 
-    As bytes, the images need a quarter of the float32 buffer that is used here.
+    The buffer of replay in this workbench stores float32 numbers, which need four times as much memory.
     """
     stream = places(records, "stream")[0]
     ours, buffer = _kib(records, "classp", stream), 200 * 784 / 1024
@@ -78,15 +78,15 @@ def _pixels(records: list[Record]) -> Verdict:
 
 
 def _part(without: str, text: str) -> Check:
-    """Return a function that checks, on each stream, whether CLASSP is more accurate than the variant `without`.
+    """Return a function that checks, on each stream, whether CLASSP is more accurate than a variant that lacks one part.
 
-    The variant lacks one part of CLASSP.
+    `without` is the name of the variant.
     """
     return better(ACCURACY, "CLASSP, p = 1", without, say=lambda *at: f"{WORDS[at[-1]]}: {text}", by="part", per="stream")
 
 
 def _threshold(records: list[Record]) -> Verdict:
-    """Judge whether there is a threshold that gives a higher accuracy than threshold 0 on each stream."""
+    """Judge whether one of the thresholds that are tried gives a higher accuracy than threshold 0 on every stream."""
     cases, words = [], []
     for part in ("threshold 1e-8", "threshold 1e-7", "threshold 1e-6", "threshold 1e-5"):
         gains = {stream: -part_gain(records, part, stream) for stream in places(records, "stream")}
@@ -142,7 +142,7 @@ def _choice() -> str:
 
 
 OURS = "this workbench"
-SUMMARY = "summary of the paper"  # by others; the full text of the paper was not available to us
+SUMMARY = "summary of the paper"  # written by others; the full text of the paper was not available to us
 NOT_PUBLIC = "better; the paper's tables are not public"
 declare(
     "continual",

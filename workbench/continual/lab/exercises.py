@@ -1,4 +1,4 @@
-"""Exercises of the notebook `02-inside`."""
+"""Exercises of the notebook `02-inside` on continual learning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def _rule(**changes: object) -> Rule:
 
 
 def _left() -> float:
-    """Return 0.01 * ln(1 + B / S) for B = S / 10; eps is negligible compared with S."""
+    """Return the largest distance that the weight of the exercise can move: 0.01 * ln(1 + B / S) with B = S / 10.
+
+    Compared with S, eps is negligible.
+    """
     return 0.01 * math.log1p(0.1)
 
 
@@ -36,9 +39,9 @@ LINES = {
 
 
 def _line() -> str:
-    """Return the name of the wrong line.
+    """Return the name of the wrong line in `LINES`.
 
-    If the wrong line is corrected, and no other line is changed, the program with power 2 gives the same weight as `update`.
+    If only this line is corrected, the program gives the same weight as `update` for power 2.
     """
     series = 0.1 * torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     right = walk(series, _rule(power=2.0))["weight"][-1]

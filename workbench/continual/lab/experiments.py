@@ -1,4 +1,8 @@
-"""Live experiments: one method on a stream, several branches after task 1, the history of a network, and the threshold."""
+"""Live experiments on streams of tasks.
+
+They show one method on a stream, several methods that continue from the end of task 1, the sums of gradients at a chosen moment
+of a training run, and the share of the weights that a threshold on the squared gradient lets move.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +83,7 @@ def _look(learner: Learner, number: int) -> Record:
         "task": seen - 1,
         "names": [task.name for task in tasks],
         "accuracies": accuracies,
-        "mean": accuracies[:seen].mean(),  # over the tasks whose training has begun
+        "mean": accuracies[:seen].mean(),  # mean over the tasks whose training has begun
         "online": online / max(samples, 1),
         # the last row is the current state of the task in training
         "matrix": torch.cat([learner.matrix[1 : learner.tasks_done + 1], accuracies[None]]) if step else [],
@@ -133,7 +137,7 @@ class HistoryConfig(ContinualConfig):
         high=lambda c: 2 * c.task_count() - 1, essential=True,
     )  # fmt: skip
     presets = {"smoke": {"samples": 500}, "laptop": {"samples": 1400}, "paper": NO_PAPER}
-    swept = ("strength", "estimator", "memory", "optimizer", "cut")  # these knobs concern methods without sums
+    swept = ("strength", "estimator", "memory", "optimizer", "cut")  # these knobs concern methods that store no sums of gradients
 
     @model_validator(mode="after")
     def _keeps_sums(self) -> Self:
@@ -180,7 +184,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
     found["sums"] = [histogram(layer.total, SUMS) for layer in moment.layers]
     found["rates"] = [histogram(rates(layer.total, rule), RATES) for layer in moment.layers]
     found["untouched"] = [(layer.total == 0).double().mean().item() for layer in moment.layers]
-    mass = last[0].total / len(names)  # the average increase of the sums during one task
+    mass = last[0].total / len(names)  # average increase of the sums of the first layer in one task
     units = list(range(config.units, min(config.units + 6, len(last[0].weight))))
     if config.network == "perceptron" and config.stream not in TEXTS and _as_images(last[0].weight):
         found |= first_weights(moment.layers, rule, mass, units)
@@ -189,7 +193,7 @@ def history(config: UnitsConfig, run: Any) -> Iterator[Record]:
 
 
 def _as_images(weight: torch.Tensor) -> bool:
-    """Check whether the inputs of the weights ``(units, inputs)`` can be drawn as square images of at least 8 x 8 pixels."""
+    """Check whether each row of the weights ``(units, inputs)`` can be drawn as a square image of at least 8 x 8 pixels."""
     inputs = weight.shape[1]
     return inputs >= 64 and isqrt(inputs) ** 2 == inputs
 

@@ -1,4 +1,4 @@
-"""Live figures, drawn from records: one method on a stream, and several branches after task 1."""
+"""Live figures, drawn from records: one method on a stream, and several branches that continue from the end of task 1."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def colour_of(task: int) -> str:
 
 @live
 def draw_train(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the accuracy on each task over the steps, the accuracy matrix, and the plasticity left in each layer."""
+    """Draw the accuracy on each task over the steps, the accuracy matrix, and the plasticity left in each layer.
+
+    If the method stores no sums of gradients, the online accuracy replaces the plasticity left.
+    """
     last = records[-1]
     first = 100 * last["accuracies"][0]
     heading(
@@ -64,7 +67,7 @@ def _accuracies(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 
 def _matrix(axes: Axes, last: Record) -> None:
-    """Draw the accuracy on each task (columns) after each task (rows)."""
+    """Draw the accuracy on each task (columns) after the training on each task (rows)."""
     rows, count = last["matrix"], len(last["names"])
     grid = np.zeros((count, count, 4))
     for i, row in enumerate(rows[:count]):
@@ -92,7 +95,7 @@ def _matrix(axes: Axes, last: Record) -> None:
 
 
 def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
-    """Draw the plasticity left in each layer, which is 100 % at the start. A vertical mark shows the pinned run."""
+    """Draw the plasticity left in each layer. At the start, it is 100 %. Vertical marks show the values of the pinned run."""
     gauge = 100 * np.array(records[-1]["gauge"])
     places = np.arange(len(gauge))
     axes.hlines(places, 0, 100, color=HAIR, linewidth=12)
@@ -109,7 +112,7 @@ def _gauge(axes: Axes, records: Sequence[Record], pinned: Pins) -> None:
 
 
 def _kept(axes: Axes, records: Sequence[Record]) -> None:
-    """Draw the online accuracy so far, for a method without sums. It is measured on each batch before the batch is learnt."""
+    """Draw the online accuracy so far, which is measured on each batch before the batch is learnt."""
     steps, online = [r["step"] for r in records[1:]], [100 * r["online"] for r in records[1:]]
     axes.plot(steps, online, color=GREY)
     axes.set(title="Online accuracy", xlabel="step", ylabel="%", xlim=(0, max(records[-1]["step"], 1)), ylim=(0, 101))
@@ -117,7 +120,7 @@ def _kept(axes: Axes, records: Sequence[Record]) -> None:
 
 @live
 def draw_fork(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw the old-task accuracy against the new-task accuracy and over the steps, with one curve per branch."""
+    """Draw the accuracy of each branch on the old tasks, first against its accuracy on the new task, then over the steps."""
     branches: dict[str, list[Record]] = {}
     for record in records:
         branches.setdefault(record["branch"], []).append(record)

@@ -25,7 +25,7 @@ class FitConfig(ContinualConfig):
     )
 
     def watched(self, stream: Stream, **more: Any) -> Learner:
-        """Return a learner for this config that is evaluated about `looks` times.
+        """Return a learner for this config that measures the test accuracies about `looks` times during training.
 
         `more` holds further knobs of `learner.fit`.
         """
@@ -94,8 +94,8 @@ FULL: dict[str, list[Setting]] = {
     "joint": candidates(lr=RATES),
     "cumulative": candidates(lr=RATES),
 }
-# Settings for streams of two image sets, one after the other. They replace those in `FULL`, with which the best value for these
-# methods was the smallest or the largest one tried.
+# Settings for streams of two image sets, one after the other. They replace the settings in `FULL`, the best of which had the
+# smallest or the largest value tried.
 PAIRS: dict[str, list[Setting]] = {
     "sgd-cut": candidates(lr=(0.2, 0.3, 0.5, 1.0), cut=(0.01, 0.03, 0.1, 0.2)),
     "classp": candidates(first_lr=(0.0, 0.1), power=(1.0, 2.0), lr=(0.003, 0.01, 0.03, 0.1)),
@@ -109,13 +109,13 @@ PAIRS: dict[str, list[Setting]] = {
 STREAMS = ("split-fashion", "mnist-fashion", "fashion-mnist")
 # Settings for streams of sentences. For all other methods, the settings in `FULL` are used.
 WORDS: dict[str, list[Setting]] = {"ewc-online": candidates(lr=(0.01, 0.03, 0.1, 0.3), strength=(10.0, 30.0, 100.0, 300.0))}
-PLAIN = {"first_lr": 0.0}  # the same learning rate on all tasks, unless the method has its own schedule
+PLAIN = {"first_lr": 0.0}  # 0: the same learning rate on all tasks, unless the method has its own schedule
 
 
 class StudyConfig(ComparisonConfig, FitConfig):
     """The knobs of a comparison.
 
-    The setting of each method is chosen on validation samples with some seeds. Other seeds measure the test accuracy.
+    The setting of each method is chosen on validation samples with some seeds. Its test accuracy is measured with other seeds.
     """
 
     title: ClassVar[str] = "budget"
@@ -154,7 +154,7 @@ class StudyConfig(ComparisonConfig, FitConfig):
     def place(self, stream: str) -> dict[str, Any]:
         """Return the knobs that depend on the stream: the stream itself, and the number of samples per task.
 
-        A task of ten classes has 8/3 times as many samples as a task of two classes (8,000 instead of 3,000).
+        A task of ten classes has 8/3 times as many samples as a task of two classes, for example 8,000 instead of 3,000.
         """
         return {"stream": stream, "samples": 8 * self.samples // 3 if stream in STREAMS[1:] else self.samples}
 

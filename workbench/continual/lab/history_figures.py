@@ -1,4 +1,4 @@
-"""Live figures, drawn from records: the history of a network, a threshold on its gradients, and one weight."""
+"""Live figures, drawn from records: a network at one moment of its training, a threshold on its gradients, and one weight."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def draw_history(fig: Figure, records: Sequence[Record]) -> None:
 
 
 def _pictures(axes: Axes, record: Record) -> None:
-    """Draw the incoming weights of six units: opaque if large, orange if free to move, blue if frozen, grey between."""
+    """Draw the incoming weights of six units: opaque if large, orange if free to move, blue if frozen, grey in between."""
     side = round(len(record["weights"][0]) ** 0.5)
     warm, cold, between = (np.array(to_rgb(colour)) for colour in (ORANGE, SKY, GREY))
     for place, (weights, free) in enumerate(zip(record["weights"], record["free"], strict=True)):
         share = np.array(free, float).reshape(side, side, 1) / 100
         shades = np.zeros((side, side, 4))
-        towards = np.abs(2 * share - 1)  # through grey: a mixture of orange and blue would be a muddy brown
+        towards = np.abs(2 * share - 1)  # in between is grey, since a mixture of orange and blue would be a muddy brown
         shades[..., :3] = towards * np.where(share < 0.5, cold, warm) + (1 - towards) * between
         shades[..., 3] = 0.15 + 0.85 * np.abs(np.array(weights, float).reshape(side, side)) / 100
         left = 1.08 * place
@@ -91,14 +91,14 @@ def _pictures(axes: Axes, record: Record) -> None:
 
 
 def power_of_ten(exponent: float) -> str:
-    """Return 10 to the power `exponent` as text, with the exponent in superscript digits (one decimal)."""
+    """Return 10 to the power `exponent` as text. The exponent is rounded to one decimal and written in superscript digits."""
     small = f"{exponent:.1f}".removesuffix(".0").translate(str.maketrans("-.0123456789", "⁻·⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{small}"
 
 
 @live
 def draw_threshold(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw a histogram of the squared gradients of one batch over all weights. The bars above the threshold are filled."""
+    """Draw a histogram of the squared gradients of all weights on one batch. The bars above the threshold are filled."""
     record = records[-1]
     heading(
         fig, f"A threshold of {power_of_ten(record['cut_at'])} lets {100 * record['through']:.3g} % of the weights move",
@@ -132,7 +132,7 @@ SWITCH_NAMES = {"paper": "CLASSP", "published": "published program", "adagrad": 
 
 @live
 def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw one weight under four update rules, the distance that CLASSP moves the weight, and the mean step size.
+    """Draw the value of one weight with four update rules, the distance that CLASSP moves it, and the mean step sizes.
 
     The dashed line shows the upper bound of the distance.
     """
@@ -161,7 +161,7 @@ def draw_weight(fig: Figure, records: Sequence[Record]) -> None:
     path.set(xlim=(0, steps[-1]), ylim=(0, None), title="Distance")
     words(path, [("– CLASSP ", text(ORANGE)), ("- - bound", INK)])
     size = part(fig, "step", 484, 252, 174, 130, gap=32)
-    every = -(-len(steps) // 60)  # means over this many steps, since single steps are noisy
+    every = -(-len(steps) // 60)  # each mean is over this many steps, since single steps are noisy
     for name in ("paper", "adagrad", "sgd"):
         moved = np.abs(np.diff(record[f"weight_{name}"]))
         means = np.array([part.mean() for part in np.array_split(moved, range(every, len(moved), every))])

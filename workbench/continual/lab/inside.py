@@ -23,7 +23,7 @@ KINDS = {
 
 
 def gradients(kind: str, steps: int, size: float, seed: int) -> Tensor:
-    """Return a series of gradients ``(steps,)`` of one weight, in float64.
+    """Return a series of gradients ``(steps,)`` of one weight, in float64. `kind` is one of `KINDS`.
 
     `size` is the constant gradient, or the standard deviation of the noise. The mean of a noisy series, or of each half of it, is
     a multiple of `size`.

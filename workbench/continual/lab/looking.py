@@ -45,7 +45,7 @@ def layers(learner: Learner) -> list[Layer]:
 
 
 def rule_of(learner: Learner) -> Rule:
-    """Return the update rule of CLASSP or AdaGrad with decay on: each step is divided by the p-th root of the sum."""
+    """Return the update rule of CLASSP or AdaGrad with decay on, so that each step is divided by the p-th root of the sum."""
     k = learner.knobs
     if isinstance(learner.optimizer, CLASSP):
         return checked({**learner.optimizer.param_groups[0], "lr": k["lr"], "decay": True})

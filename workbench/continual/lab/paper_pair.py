@@ -1,8 +1,8 @@
-"""The paper's vision experiment at its own size: MNIST, then Fashion-MNIST, with the network of the author's program.
+"""The paper's vision experiment at its full size: MNIST, then Fashion-MNIST, with the network of the author's program.
 
-As in that program, training makes four passes over MNIST and one over Fashion-MNIST in batches of 32, and pixels are normalised
-by the mean and standard deviation of MNIST. `paper-choice` chooses the settings, by default on 8,000 images of each set, and
-`paper-pair` uses them.
+As in that program, training makes by default four passes over MNIST and one over Fashion-MNIST, in batches of 32, and pixels are
+normalised by the mean and standard deviation of MNIST. The comparison `paper-choice` chooses the settings, by default on 8,000
+images of each set. The comparison `paper-pair` uses them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from workbench.runs import Run
 from workbench.training import Batches, mixed
 
 MEAN, DEVIATION = 0.1307, 0.3081  # mean and standard deviation of the pixels of MNIST, used for both sets
-SCRIPTED = {"lr": 0.25, "strength": 10_000.0}  # lambda is 5000 in the author's program, whose penalty has no factor 1/2
+# In the author's program, lambda is 5000 and the penalty has no factor 1/2. Our penalty has it, so the strength is doubled.
+SCRIPTED = {"lr": 0.25, "strength": 10_000.0}
 
 
 class PaperConfig(FitConfig):
@@ -75,7 +76,7 @@ def _normalised(task: Task, most: int) -> Task:
 
 
 def published_accuracy(learner: Learner, stream: Stream, most: int = 10_000) -> Record:
-    """Return, for each set, the accuracy that the author's program prints: on training images, with dropout active.
+    """Return the accuracy on each set as the author's program measures it: on training images, with dropout active.
 
     Only the first `most` training images of each set are used.
     """
@@ -207,7 +208,7 @@ def paper_choice(config: ChoiceConfig) -> Iterator[Point]:
 
 
 class PairConfig(StudyConfig, PaperConfig):
-    """The knobs of the comparison on all images of both sets."""
+    """The knobs of the comparison of methods, by default on all images of both sets."""
 
     samples: int = vary(
         StudyConfig.model_fields["samples"],

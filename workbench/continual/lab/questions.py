@@ -1,7 +1,8 @@
 """Questions that the panels ask before a run. The settings are those that the reference comparison chose for the stream.
 
-There are two exceptions. Ten outputs and the reset of the sums use the settings of CLASSP without these changes. The branch
-`sgd@0.009` has the learning rate to which SGD with rate cut falls after task 1.
+There are two exceptions. In the questions on ten outputs and on the reset of the sums, CLASSP has the settings that were chosen
+with two outputs and without the reset. The branch `sgd@0.009` has the learning rate to which SGD with rate cut falls
+after task 1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from workbench.continual.lab.colours import NAMES, branch_name
 from workbench.experiment import Question, Record
 
-# the settings that the reference chose for Fashion-MNIST in five tasks (tests compare them with its records)
+# the settings that the reference comparison chose for Fashion-MNIST in five tasks (tests check this against its records)
 CHOSEN: dict[str, dict[str, Any]] = {
     "classp": {"lr": 0.003, "first_lr": 0.0, "power": 1.0},
     "sgd": {"lr": 0.015},
@@ -35,7 +36,7 @@ def _mean(records: list[Record]) -> float:
 
 
 def _gap(now: list[Record], rival: list[Record], within: float = 1.0) -> int:
-    """Return 0 if CLASSP is more accurate, 1 if the pinned method is, and 2 if the difference is below `within` % points."""
+    """Return 0 if CLASSP is more accurate, 1 if the pinned method is, and 2 if they differ by less than `within` % points."""
     gap = _mean(now) - _mean(rival)
     return 2 if abs(gap) < within else int(gap < 0)
 

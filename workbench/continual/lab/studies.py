@@ -1,4 +1,4 @@
-"""The comparisons behind the figures: methods on streams, old-task against new-task accuracy, and ablations of CLASSP."""
+"""Comparisons of methods on streams of images and sentences, ablations of CLASSP, and a map of its accuracy over p and alpha."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONE_STREAM = (*SWEPT, "streams")
     paper="CLASSP against EWC, AdaGrad, SGD and Adam (vision)",
 )
 def rivals(config: StudyConfig) -> Iterator[Point]:
-    """Compare all methods on three streams, each at the rate and strength chosen on validation samples."""
+    """Compare all methods on streams of images. The setting of each method is chosen on validation samples of the stream."""
     for stream in config.streams:
         for method in METHODS:
             yield config.point(method, {"stream": stream}, **config.place(stream))
@@ -184,7 +184,7 @@ class SentimentConfig(StudyConfig):
 def sentiment(config: SentimentConfig) -> Iterator[Point]:
     """Compare methods on sentences: VADER's four domains, and the paper's two data sets.
 
-    On the paper's data sets, the methods also train the paper's network, at width 60.
+    On the paper's data sets, some methods also train the paper's network (by default at width 60).
     """
     for stream in config.streams:
         knobs = SENTENCES[stream]
