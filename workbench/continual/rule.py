@@ -1,6 +1,6 @@
 """One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, in the notation of the paper.
 
-Algorithm 1 and equation 1 are known from the author's program, which shows them. The full text was not available to us.
+We know Algorithm 1 and equation 1 from the author's program, which shows them. The text of the paper was not available to us.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
     """Apply one step of Algorithm 1 in place: divide the gradient of each weight by the p-th root of its accumulated sum.
 
     ``k = g if g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With ``decay=False`` there is no
-    division, and the step is ``w -= lr k``. All tensors have the same shape; `total` is S. Returns a boolean mask of the weights
+    division, and the step is ``w -= lr k``. With ``mode="repo"``, ``S += |k|`` for every p, and k is computed in another way (see
+    `gate`). All tensors have the same shape; `total` is S. Returns a boolean mask of the weights
     that were not changed because their gradient, sum or step is not finite.
     """
     k = gate(gradient.to(total.dtype), rule)
@@ -94,5 +95,5 @@ def rates(total: Tensor, rule: Rule) -> Tensor:
 
 
 def loop(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Apply `update` to each tensor. Returns, for each tensor, the number of weights that were not changed."""
+    """Apply `update` to each tensor. Returns, for each tensor, the number of weights in the mask that `update` returns."""
     return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]
