@@ -169,7 +169,7 @@ def config_of(function: Callable[..., Any]) -> type[Config]:
 
 
 def discover() -> dict[str, Experiment]:
-    """Import the lab of each method, and return all experiments that are not hidden, by name."""
+    """Import the lab of each method (see `methods`), and return all experiments that are not hidden, by name."""
     for name in methods.methods():
         methods.load(name)
     return {name: e for name, e in sorted(EXPERIMENTS.items()) if not e.hidden}

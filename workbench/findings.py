@@ -40,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Findings:
-    """The text about a method that accompanies its ledger of claims.
+    """The texts that accompany the ledger of a method (the table of its claims and their verdicts).
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
     the claim that is quoted in the README of the repository. `sentence` is the quotation. In it, ``{state}`` is replaced by the
@@ -62,7 +62,7 @@ def declare(method: str, findings: Findings) -> None:
 
 
 def of(method: str) -> Findings:
-    """Return the declared findings of a method, after importing its lab. Raises KnobError if there are none."""
+    """Import the lab of a method (see `methods`), and return the declared findings. Raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in FINDINGS:

@@ -221,7 +221,7 @@ class Learner:
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """Return a batch at progress `place` (0 to 1) in a task, mixed with the neighboring task near a gradual boundary."""
+        """Return the samples `rows` of a task. At a gradual boundary (`place` near 0 or 1), some are of the neighboring task."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)

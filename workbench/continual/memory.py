@@ -37,7 +37,7 @@ class Reservoir:
         self._random = torch.Generator().manual_seed(seed)
 
     def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
-        """Offer the samples of a batch to the buffer. `task` is the number of their task, or None."""
+        """Offer the samples of a batch to the buffer, which may store only some. `task` is the number of their task, or None."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
             self.tasks = None if task is None else y.new_zeros(0)

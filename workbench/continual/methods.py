@@ -43,7 +43,7 @@ MEANINGS = {
 
 
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
-    """Return the penalty or memory of a method, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
+    """Return the penalty or memory of a method; if it has neither, a `Rival` that does nothing. `k` holds the knobs of `fit`."""
     if method in ("ewc", "ewc-online"):
         return EWC(model, k["strength"], method == "ewc-online", estimator=k["estimator"])
     if method in PULLS:

@@ -47,8 +47,8 @@ class CLASSP(Optimizer):
         nonfinite: "raise" (an error) or "skip" (no error). In both cases, weights whose gradient, sum or step is not finite are
             not changed.
         maximize: if True, maximize the objective instead of minimizing it.
-        form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach", "fused" (one pass over memory),
-            or "auto" (the fastest that supports the tensor).
+        form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach" (all tensors together, operation
+            by operation), "fused" (one pass over memory), or "auto" (the fastest that supports the tensor).
 
     ``state[p]["sum"]`` is S, in float32 or in the dtype of the weight, whichever is wider. S is kept across task boundaries. Call
     `reset_state` to set it to 0.

@@ -62,8 +62,8 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 
     ``k = g if g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With ``decay=False`` there is no
     division, and the step is ``w -= lr k``. With ``mode="repo"``, ``S += |k|`` for every p, and k is computed in another way (see
-    `gate`). All tensors have the same shape; `total` is S. Returns a boolean mask of the weights
-    that were not changed because their gradient, sum or step is not finite.
+    `gate`). All tensors have the same shape; `total` is S. Returns a boolean mask of the weights that were not changed because
+    their gradient, sum or step is not finite.
     """
     k = gate(gradient.to(total.dtype), rule)
     grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
@@ -78,7 +78,7 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 def gate(gradient: Tensor, rule: Rule) -> Tensor:
     """Return the gradient with the entries at or below the threshold set to 0.
 
-    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value (0 or 1) instead of g^2. In
+    With ``mode="repo"``, as in the published program, not g^2 but a truth value (0 or 1) is compared with the threshold. In
     this mode, all entries are set to 0 if the threshold is 1 or more, and no entry is changed if the threshold is below 1.
     """
     if rule.mode == "repo":

@@ -109,7 +109,7 @@ def _read(name: str) -> list[tuple[str, str]]:
 
 
 def _part(document: str) -> str:
-    """Return "test", "validation" or "train", depending on a hash of the name of the document.
+    """Return "test", "validation" or "train", depending on a hash of `document`, the name or the text of a document.
 
     About one sixth of all documents is for testing, and one sixth of the remaining ones for validation.
     """

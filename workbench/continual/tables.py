@@ -19,7 +19,7 @@ import torch
 from workbench.continual.own import own, set_aside
 from workbench.continual.tasks import Stream
 
-# Names of the column that holds the labels. If a file has none of these columns, a column "y" holds the labels.
+# Names of the label column. If no column has one of these names, the column "y" is the label column, or else the last column.
 SURE = ("label", "labels", "class", "classes", "target", "targets")
 TEST_SHARE = 5  # one in TEST_SHARE rows becomes a test sample if a task has no test file
 NAME_IT = "Rename the column that holds the labels to 'label'"

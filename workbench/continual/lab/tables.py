@@ -1,4 +1,4 @@
-"""A table that compares methods by all measures of accuracy, forgetting and memory."""
+"""A table that compares methods by measures of accuracy, forgetting, changed weights and memory."""
 
 from __future__ import annotations
 
