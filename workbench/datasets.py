@@ -43,9 +43,9 @@ def own_path(text: str) -> Path:
 
 
 def searched(text: str) -> str:
-    """Return the end of an error message that names the folders in which `own_path` searches for a relative path.
+    """Return the last part of an error message: the folders in which `own_path` searches for the path `text`.
 
-    The text is empty if the path is absolute.
+    The result is empty if the path is absolute.
     """
     if os.path.isabs(os.path.expanduser(text)):
         return ""

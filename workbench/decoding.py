@@ -1,4 +1,4 @@
-"""Forward passes of a language model that use its cache, for single prompts and batches. The module `generation` uses them."""
+"""Forward passes of a language model on one prompt or a batch, with the model's cache. The module `generation` uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Prefix:
     """A text with which prompts begin, and the model's cache for the tokens of this text.
 
     `ids` and `cache` omit the last token, since the end of a text may be tokenized differently if more text follows. `cache` is
-    None if the model cannot continue from a cache (`reads_on`).
+    None if the model cannot continue from a cache (`reads_on`), or if the text has only one token.
     """
 
     text: str

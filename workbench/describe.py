@@ -43,7 +43,10 @@ def knobs(config: type[Config]) -> Iterator[str]:
 
 
 def time_of(experiment: Experiment, scale: str) -> str:
-    """Return a text about the computing time of a preset, from its saved run or, if there is none, from the reference run."""
+    """Return a text about the computing time of a preset.
+
+    The time is that of the saved run. If there is none, it is that of the reference run, which exists only for the scale laptop.
+    """
     try:
         config = experiment.config.at(scale)
         about = read_about(runs.runs_folder() / runs.run_id(experiment, config))

@@ -46,7 +46,7 @@ def declare(method: str, *exercises: Exercise) -> None:
 
 
 def exercises(method: str) -> list[Exercise]:
-    """Import the lab of a method and return its exercises. Raises KnobError if there are none."""
+    """Import the lab of a method (see `methods`), and return the exercises of the method. Raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in EXERCISES:

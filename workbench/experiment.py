@@ -24,11 +24,11 @@ LARGEST_RECORD = 64 * 1024  # maximum size of a record in bytes of JSON
 class Question:
     """A question in a panel: the reader guesses the answer, then the panel runs the experiment and shows which answer is right.
 
-    The panel sets the knobs `knobs` and asks `text`. If `rival` is given, the panel first computes and pins another run,
-    the *rival*, in which the knobs in `rival` are set in addition. ``right(records, rival)`` gets the records of both runs and
-    returns the index of the right answer in `answers`. ``measured(records, rival)`` returns a text with the numbers that decide
-    which answer is right. Without a rival run, the second argument is an empty list. `why` explains the result and names the
-    part of the figure that shows it.
+    The panel sets the knobs `knobs` and asks `text`. If `rival` is given, the panel first computes another run, the
+    *rival*, with the additional knobs in `rival`, and pins it (keeps it in the figure for comparison). ``right(records, rival)``
+    gets the records of the run and of the rival, and returns the index of the right answer in `answers`.
+    ``measured(records, rival)`` returns a text with the numbers that decide which answer is right. Without a rival, the second
+    argument of these functions is an empty list. `why` explains the result and names the part of the figure that shows it.
 
     A question may concern a claim in the ledger (`papers.ledger`), which is a table of claims and verdicts. `claim` is the id of
     that claim. If the claim has several findings, `part` is the beginning of the text of the finding that is meant. `agrees` maps
@@ -52,7 +52,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named generator of records for a config; `experiment` describes the fields.
+    """A named generator of records for a config; the docstring of the function `experiment` describes the fields.
 
     `experiment` and `comparison.comparison` create experiments, and `get` returns an experiment by name.
     """
@@ -84,7 +84,7 @@ class Experiment:
 
     @property
     def pins(self) -> bool:
-        """True if the figure can show pinned runs for comparison."""
+        """True if the figure can show pinned runs (other runs that are kept for comparison)."""
         return self.figure is not None and "pinned" in inspect.signature(self.figure).parameters
 
     def tell(self, records: Sequence[Record], config: Config, pinned: Sequence[Any] = (), drawn: Figure | None = None) -> str:
@@ -133,8 +133,9 @@ def experiment(
 ) -> Callable[[Callable[..., Iterator[Record]]], Callable[..., Iterator[Record]]]:
     """Register the generator ``f(config, run) -> Iterator[Record]`` as an experiment.
 
-    Increase `version` when the meaning of the records changes. ``figure(records)`` returns a figure. If it also accepts
-    ``pinned=``, the labels and records of other runs, it can compare runs. `more` sets further fields of `Experiment`:
+    Increase `version` when the meaning of the records changes. ``figure(records)`` returns a figure. If this function also
+    accepts ``pinned=`` (the labels and records of other runs), the figure can compare runs. `more` sets further fields of
+    `Experiment`:
 
     - ``inputs(config)`` returns references (name and checksum) to the data and models that are used;
     - ``steps(config)`` returns the expected number of records;
@@ -168,7 +169,7 @@ def config_of(function: Callable[..., Any]) -> type[Config]:
 
 
 def discover() -> dict[str, Experiment]:
-    """Import the lab of each method, and return all experiments that are not hidden, by name."""
+    """Import the lab of each method (see `methods`), and return all experiments that are not hidden, by name."""
     for name in methods.methods():
         methods.load(name)
     return {name: e for name, e in sorted(EXPERIMENTS.items()) if not e.hidden}

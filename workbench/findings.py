@@ -25,19 +25,22 @@ BEGIN, END = "<!-- findings: written by `workbench figures --reference` -->", "<
 
 @dataclass(frozen=True)
 class Table:
-    """A table of means, computed from records of `experiment`, with one row per label and one column per value of `place`."""
+    """A table of the means of `measure`, computed from the reference records of the experiment with the name `experiment`.
+
+    It has one row per label (a method), and one column per value that the records have under the key `place`.
+    """
 
     title: str
     experiment: str
     measure: Measure
     style: SeriesStyle
     place: str
-    names: Callable[[str], str] = str  # returns the heading of a value of `place`
+    names: Callable[[str], str] = str  # returns the heading of the column for a value of `place`
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The text about a method that accompanies its ledger of claims.
+    """The texts that accompany the ledger of a method (the table of its claims and their verdicts).
 
     `worked_from` names the sources that the implementation follows, `setup` describes the measurements, and `main` is the id of
     the claim that is quoted in the README of the repository. `sentence` is the quotation. In it, ``{state}`` is replaced by the
@@ -59,7 +62,7 @@ def declare(method: str, findings: Findings) -> None:
 
 
 def of(method: str) -> Findings:
-    """Return the declared findings of a method, after importing its lab. Raises KnobError if there are none."""
+    """Import the lab of a method (see `methods`), and return the declared findings. Raises KnobError if there are none."""
     if method in methods.methods():
         methods.load(method)
     if method not in FINDINGS:
@@ -166,7 +169,7 @@ def _sentence(method: str) -> str:
 
 
 def with_sentences(readme: str) -> str:
-    """Return the text of the README with the findings replaced.
+    """Return the text `readme`, in which the old findings are replaced by the current ones.
 
     Raises ValueError if the lines `BEGIN` and `END`, which enclose the findings, are missing.
     """

@@ -1,7 +1,7 @@
 """Compute the fits of a comparison on an executor, or read them if they are saved.
 
 A fit is a run that computes one record, for example by training a network. Fits that share work are sent to the same worker,
-one after another. The docstring of `comparison` shows the states of a fit in a diagram.
+one after another. The docstring of the module `comparison` shows the states of a fit in a diagram.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fit:
 
 
 class Job(NamedTuple):
-    """A fit to compute: the id of its run, its config, and `head`, the columns that precede the columns of its record."""
+    """A fit to compute: the id of its run, its config, and the columns that the comparison puts before its record (`head`)."""
 
     id: str
     config: Config
@@ -67,7 +67,7 @@ class FitQueue:
         self.fit, self.run, self.root = fit, run, run.fits
         self._records: dict[str, Record | None] = {}  # records by the id of the run; None until the fit has ended
         self._waiting: dict[Hashable, list[Job]] = {}  # groups of jobs that share work, by key
-        # for each running task: its jobs, the jobs that follow on the same worker, and the executor
+        # for each task on an executor: its jobs, the jobs that follow them on the same worker, and the executor
         self._working: dict[futures.Future, tuple[list[Job], list[Job], futures.Executor]] = {}
         self._own: dict[str, futures.Executor] = {}
         self._broken: set[int] = set()  # ids of executors that the caller passed and whose workers died
@@ -86,7 +86,7 @@ class FitQueue:
         return self._records[job.id]
 
     def start(self, jobs: Iterable[Job]) -> None:
-        """Read the saved fits of `jobs`, and submit the others."""
+        """Read the fits of `jobs` that are saved, and queue the others."""
         for job in jobs:
             if job.id in self._records:
                 continue
@@ -292,7 +292,7 @@ def work(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
 
 
 def in_a_process_of_its_own(name: str, configs: Sequence[Config], root: Path) -> list[Record]:
-    """Compute fits like `work`, but in a separate process. A fit that kills this process is recorded as failed."""
+    """Compute fits like `work`, but in a separate process. A fit that kills that process is recorded as failed."""
     found: list[Record] = []
     while len(found) < len(configs):
         with processes(1) as pool:

@@ -56,7 +56,7 @@ KNOBS: dict[str, Any] = {name: declared.default for name, declared in DECLARED.i
 # In `fit`, task 1 has its own learning rate only if the caller passes `first_lr`.
 KNOBS |= {"first_lr": 0.0, "first_passes": None, "watch": 50, "loss": "cross-entropy"}
 LOSSES = ("cross-entropy", "summed squares")
-LOOK = 1000  # number of test samples of each task for the curves; the accuracy matrix uses all test samples
+LOOK = 1000  # largest number of test samples of each task for `curves`; the accuracy matrix uses all test samples
 EARLY = 10  # divergence is checked in each of the first EARLY steps; after them, at least one weight must have changed
 
 
@@ -70,9 +70,9 @@ def fit(
         method: an optimizer (sgd, sgd-cut, adam, adagrad, adagrad-reset, upgd or classp), a penalty with the factor `strength`
             (ewc, ewc-online, l2, si, mas or lwf), a memory of `memory` samples (replay or a-gem), joint (all tasks at once) or
             cumulative (all tasks so far). sgd-cut is SGD that multiplies its learning rate by `cut` after each task.
-        optimizer: the base optimizer of a penalty, a memory, joint or cumulative: sgd, adam, adagrad, upgd or classp. If
+        optimizer: sgd, adam, adagrad, upgd or classp. It is used if `method` is a penalty, a memory, joint or cumulative. If
             `reset` is True, the state of the optimizer is reset at each task boundary.
-        model: a module that returns logits. The default is a perceptron with `hidden` units and weights drawn by `seed`.
+        model: a module that returns logits. The default is a perceptron with `hidden` units and random weights (see `seed`).
         knobs: the knobs listed below, and three more. `watch` is the number of steps between two measurements of the test
             accuracies (0: no measurements). `first_passes` is the number of passes over the first task (None: as many as over
             the others). `loss` is "cross-entropy" (the mean over the batch) or "summed squares" (half the squared error, summed
@@ -80,7 +80,7 @@ def fit(
 
     Raises:
         ValueError: if an argument is not valid.
-        TrainingError: if training diverges, or if no weight changes.
+        TrainingError: if training diverges, or if no weight changes in the first steps.
     """
     learner = Learner(stream, method, optimizer, model, **knobs)
     for _ in learner.run():
@@ -147,7 +147,7 @@ class Learner:
         return sum(self._passes(number) * -(-size // batch) for number, size in enumerate(self._sizes()))
 
     def _sizes(self) -> list[int]:
-        """Return the number of samples in one pass over each task."""
+        """Return the number of samples in one pass over each task that is trained. In cumulative and joint, tasks are merged."""
         sizes = [len(task.x_train) for task in self.stream.tasks]
         if self.method == "joint":
             return [sum(sizes)]
@@ -172,7 +172,7 @@ class Learner:
             yield from self._learn(number, task)
             self.moved.append(flat(self.model) != self.before)
             self.border(number, task)
-            self.matrix[number + 1 :] = self.accuracies()  # each later task overwrites its row; joint has no later tasks
+            self.matrix[number + 1 :] = self.accuracies()  # each later task overwrites its row; joint has no later task
             self.tasks_done, self.before = number + 1, torch.zeros(0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class Learner:
         return None if many is None else torch.arange(many).repeat_interleave(torch.tensor(sizes))
 
     def _batch(self, task: Task, rows: Tensor, number: int, place: float) -> tuple[Tensor, Tensor]:
-        """Return a batch at progress `place` (0 to 1) in a task, mixed with the neighboring task near a gradual boundary."""
+        """Return the samples `rows` of a task. At a gradual boundary (`place` near 0 or 1), some are of the neighboring task."""
         x, y = task.x_train[rows], task.y_train[rows]
         half = self.knobs["blend"] / 2
         tasks, side = self.stream.tasks, number + (1 if place >= 0.5 else -1)
@@ -321,7 +321,8 @@ KEPT = ("online", "moved", "borders", "tasks_done", "before")  # attributes of `
 def plasticity(stream: Stream, found: FitResult, method: str, optimizer: str = "sgd", **knobs: Any) -> float:
     """Return the loss of plasticity, averaged over tasks. `found` is the result of `fit` with the same method and knobs.
 
-    For each task, it is the accuracy of a new network trained only on this task, minus the accuracy in `found` after this task.
+    For one task, the loss of plasticity is the accuracy on this task of a new network that is trained only on it, minus the
+    accuracy on this task in `found`, measured just after training on it.
     """
     fresh = [
         fit(Stream(stream.name, (task,), stream.outputs, stream.scenario), method, optimizer, **knobs) for task in stream.tasks

@@ -37,7 +37,7 @@ class Reservoir:
         self._random = torch.Generator().manual_seed(seed)
 
     def add(self, x: Tensor, y: Tensor, task: int | None = None) -> None:
-        """Offer the samples of a batch to the buffer. `task` is the number of their task, or None."""
+        """Offer the samples of a batch to the buffer, which may store only some. `task` is the number of their task, or None."""
         if self.x is None:
             self.x = x.new_zeros((0, *x.shape[1:]))
             self.tasks = None if task is None else y.new_zeros(0)
@@ -87,7 +87,10 @@ class Replay(Rival):
         return self._remembered()
 
     def _remembered(self) -> Tensor:
-        """Return the loss of a batch from the buffer. Logits of classes outside the task of a sample are masked."""
+        """Return the loss of a batch from the buffer.
+
+        In the task-incremental scenario, the logits of classes outside the task of a sample are masked.
+        """
         old, labels, tasks = self.buffer.draw(self.batch)
         return nn.functional.cross_entropy(self.counted(self.model(old), tasks), labels)
 
@@ -109,10 +112,10 @@ class Replay(Rival):
 
 
 class AGEM(Replay):
-    """A-GEM (Chaudhry et al. 2019): project each gradient so that a step does not raise the loss on earlier tasks.
+    """A-GEM (Chaudhry et al. 2019): to first order, steps along the projected gradient do not raise the loss on earlier tasks.
 
-    ``ref`` is the gradient on a batch from the buffer, which holds samples of *earlier* tasks only. If ``g . ref < 0``, then
-    ``g -= (g . ref) / (ref . ref) ref``.
+    ``g`` is the gradient of a step, and ``ref`` is the gradient of the loss on a batch from the buffer, which holds samples of
+    *earlier* tasks only. If ``g . ref < 0``, then ``g -= (g . ref) / (ref . ref) ref``.
     """
 
     def __init__(self, model: nn.Module, size: int, batch: int = 256, seed: int = 0):

@@ -1,4 +1,4 @@
-"""The names of the methods, and functions that build a method: its optimizer, and a `Rival` with all its other parts."""
+"""The names of the methods, and functions that build the parts of a method: the optimizer, and a `Rival` for all other parts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEANINGS = {
 
 
 def rival_of(method: str, model: nn.Module, k: dict[str, Any]) -> Rival:
-    """Return the penalty or memory of a method, or a `Rival` that does nothing. `k` holds the knobs of `fit`."""
+    """Return the penalty or memory of a method; if it has neither, a `Rival` that does nothing. `k` holds the knobs of `fit`."""
     if method in ("ewc", "ewc-online"):
         return EWC(model, k["strength"], method == "ewc-online", estimator=k["estimator"])
     if method in PULLS:
@@ -74,6 +74,6 @@ def optimizer_of(name: str, model: nn.Module, k: dict[str, Any]) -> torch.optim.
 def forget(optimizer: torch.optim.Optimizer, eps: float) -> None:
     """Reset the state of an optimizer. The weights and the learning rates are not changed."""
     optimizer.load_state_dict({**optimizer.state_dict(), "state": {}})
-    if isinstance(optimizer, torch.optim.Adagrad):  # AdaGrad expects its state before the first step
+    if isinstance(optimizer, torch.optim.Adagrad):  # Adagrad does not create its state in the first step
         for p in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[p] = {"step": torch.tensor(0.0), "sum": torch.full_like(p, eps)}

@@ -18,17 +18,17 @@ class FitResult:
 
     Attributes:
         matrix: test accuracies ``(tasks + 1, tasks)``; row 0 is before training, and row i is after task i.
-        online: accuracy on each batch, measured before the model trains on it; the mean over all samples.
-        anytime: mean accuracy on the tasks seen so far, averaged over the steps of the curves.
-        lowest: lowest measured accuracy of each task after its training; NaN for the last task.
+        online: share of the training samples that the model classified correctly just before it trained on them.
+        anytime: mean accuracy on the tasks seen so far, averaged over the measurements in `curves`.
+        lowest: for each task, the lowest accuracy measured after training on this task; NaN for the last task.
         state_bytes: number of bytes that the method stores in addition to the weights and gradients.
         moved: for each task, the share of the weights that the task changed.
         never_moved: share of the weights that no task changed.
         overlap: ``(tasks, tasks)``; of the weights that at least one of two tasks changed, the share that both tasks changed.
-        validation: mean accuracy on the validation samples of all tasks after training, to choose hyperparameters.
+        validation: mean accuracy on the validation samples of all tasks after training; used to choose hyperparameters.
         model: the trained model.
         note: the note of the stream, to be shown with the results.
-        curves: pairs of a step and the accuracies on each task at that step.
+        curves: the measurements during training, as pairs: a step, and the accuracy on each task at that step.
     """
 
     matrix: Tensor
@@ -53,14 +53,14 @@ class FitResult:
 def accuracy_metrics(matrix: Any) -> dict[str, float]:
     """Return ACC, BWT, F, FWT and LA of an accuracy matrix ``(tasks + 1, tasks)``.
 
-    ``a[i, j]`` is the accuracy on task j after task i, and K is the number of tasks (Lopez-Paz and Ranzato 2017; Chaudhry et al.
-    2018). With a single task, BWT, F and FWT are NaN.
+    ``a[i, j]`` is the accuracy on task j after task i (for i = 0, before training), and K is the number of tasks. The metrics are
+    from Lopez-Paz and Ranzato 2017 and Chaudhry et al. 2018. With a single task, BWT, F and FWT are NaN.
 
     ===== ===================================================== ==========================================
     ACC   mean of ``a[K, j]``                                   final accuracy
     BWT   mean over j < K of ``a[K, j] - a[j, j]``              backward transfer; below 0: forgetting
     F     mean over j < K of ``max_i>=j a[i, j] - a[K, j]``     forgetting, relative to the best accuracy
-    FWT   mean over j > 1 of ``a[j - 1, j] - a[0, j]``          forward transfer; needs shared outputs
+    FWT   mean over j > 1 of ``a[j - 1, j] - a[0, j]``          forward transfer, if tasks share outputs
     LA    mean of ``a[j, j]``                                   learning accuracy, just after each task
     ===== ===================================================== ==========================================
 

@@ -31,9 +31,10 @@ def perceptron(inputs: int, hidden: Sequence[int], outputs: int, seed: int) -> n
 
 
 class PaperNet(nn.Module):
-    """The convolutional network of the author's program for images of 28 x 28 pixels, with 1,199,882 weights.
+    """The convolutional network for images of 28 x 28 pixels in the program of CLASSP's author.
 
-    The author's network ends with a log-softmax. It is left out here, since the cross-entropy loss contains it.
+    With ten outputs, it has 1,199,882 weights. The author's network ends with a log-softmax, which is left out here, since the
+    cross-entropy loss contains it.
     """
 
     def __init__(self, seed: int, outputs: int = 10):
@@ -50,11 +51,12 @@ class PaperNet(nn.Module):
 
 
 class SentimentNet(nn.Module):
-    """The network of the author's sentiment program, for sentences given as word numbers ``(n, length)``.
+    """The network in the sentiment program of CLASSP's author, for sentences given as word numbers ``(n, length)``.
 
     It consists of an embedding, a layer norm, one transformer layer, the same layer norm again, and a linear layer on the last
-    position. It has no position embedding and no attention mask. In a short sentence the last position is padding, and its
-    output depends on the words through attention only. The author's program uses a width of 600, 30 heads and 2,048 hidden units.
+    position. It has no position embedding and no attention mask. In a short sentence the last position is padding, and
+    the output at this position depends on the words through attention only. The author's program uses a width of 600, 30 heads
+    and 2,048 hidden units.
     """
 
     def __init__(self, seed: int, words: int, width: int = 60, heads: int = 6, hidden: int = 256, outputs: int = 3):
@@ -95,7 +97,7 @@ def refuse_single_samples(model: nn.Module, x: Tensor, sizes: Sequence[int], bat
 
 
 def draws(model: nn.Module) -> bool:
-    """Check whether the model draws random numbers in training, as dropout does."""
+    """Check whether the model has a dropout layer, which draws random numbers in training."""
     return any("dropout" in type(module).__name__.lower() for module in model.modules())
 
 

@@ -19,7 +19,8 @@ from workbench.continual.rule import EPS, MODE, ORDER, POWER, THRESHOLD, Moved, 
 
 MODES = ("paper", "repo")
 ORDERS = ("inclusive", "exclusive")
-# A function that updates tensors in place and returns, for each tensor, the number of weights that it did not change.
+# A function that updates tensors in place. It returns, for each tensor, how many weights it left out because of a value that is
+# not finite.
 Form = Callable[[list[Moved], Rule], list[Tensor]]
 FORMS = ("auto", "loop", "foreach", "fused")
 
@@ -46,8 +47,8 @@ class CLASSP(Optimizer):
         nonfinite: "raise" (an error) or "skip" (no error). In both cases, weights whose gradient, sum or step is not finite are
             not changed.
         maximize: if True, maximize the objective instead of minimizing it.
-        form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach", "fused" (one pass over memory),
-            or "auto" (the fastest that supports the tensor).
+        form: the implementation: "loop" (`rule.update` for one tensor after another), "foreach" (all tensors together, operation
+            by operation), "fused" (one pass over memory), or "auto" (the fastest that supports the tensor).
 
     ``state[p]["sum"]`` is S, in float32 or in the dtype of the weight, whichever is wider. S is kept across task boundaries. Call
     `reset_state` to set it to 0.
@@ -91,9 +92,10 @@ class CLASSP(Optimizer):
         return loss
 
     def _ready(self, group: dict[str, Any], number: int) -> dict[Form, list[Moved]]:
-        """Return the tensors of a group that have a gradient, grouped by the function that will update them.
+        """Return, for each function that updates tensors, a list of the tensors of the parameter group that it will update.
 
-        Each entry holds the index in the group, the weight, the gradient and the sum S, which is created if necessary.
+        Tensors without a gradient are left out. Each entry of a list holds the index in the group, the weight, the gradient and
+        the sum S, which is created if necessary.
         """
         found: dict[Form, list[Moved]] = {}
         for place, weight in enumerate(group["params"]):
@@ -154,7 +156,10 @@ def _name(group: dict[str, Any], number: int, place: int) -> str:
 
 
 def form_of(form: str, weight: Tensor, gradient: Tensor) -> Form:
-    """Return the function that updates this tensor. If `fused` does not support the tensor, `loop` is returned."""
+    """Return the function that updates this tensor; `form` is the argument of `CLASSP`.
+
+    For "auto" and "fused", this is `loop` if `fused` does not support the tensor.
+    """
     from workbench.continual import fused
 
     if form in ("auto", "fused") and fused.suits(weight, gradient):

@@ -54,7 +54,7 @@ def _task(name: str, task: Sequence[Any]) -> tuple[Task, list[str]]:
     notes = [f"{name}: {note} for validation"] if note else []
     if alone := sorted({*y_test.tolist()} - {*y.tolist()}):
         notes.append(f"{name}: the test set has samples of {_classes(alone)}, but the training set does not")
-    if grouped(y_test):  # the accuracy during training is measured on the first test samples only
+    if grouped(y_test):  # accuracies during training use only the first samples, which must not all have one class
         order = mixed_up(len(y_test))
         x_test, y_test = x_test[order], y_test[order]
     classes = torch.cat([y, y_test]).unique()

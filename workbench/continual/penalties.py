@@ -95,7 +95,7 @@ class Pull(Rival, ABC):
 class EWC(Pull):
     """Elastic weight consolidation (EWC): F is the diagonal of the Fisher information.
 
-    By default, there is one term per task (Kirkpatrick et al. 2017). If `online` is True, there is a single term. Its anchor is
+    By default, there is one term per task (Kirkpatrick et al. 2017). If `online` is True, there is a single term. Its anchors are
     the weights at the end of the latest task, and its F is ``gamma`` times the old F plus the new F (Schwarz et al. 2018).
     `estimator` is one of `fishers.ESTIMATORS`, and `samples` is the largest number of samples that the estimate uses (None: all).
     """
@@ -154,9 +154,9 @@ class L2(Pull):
 class MAS(Pull):
     """Memory aware synapses (MAS; Aljundi et al. 2018): F is the mean of ``|d ||f(x)||^2 / d w|`` over samples and tasks.
 
-    F is first averaged over the samples of a task, and then over the tasks. There is a single term, and its anchor is the weights
-    at the end of the latest task. In the task-incremental scenario, f(x) holds only the outputs of the current task. `samples` is
-    the largest number of samples that the mean uses (None: all).
+    F is first averaged over the samples of a task, and then over the tasks. There is a single term, and its anchors are the
+    weights at the end of the latest task. In the task-incremental scenario, f(x) holds only the outputs of the current task.
+    `samples` is the largest number of samples that the mean uses (None: all).
     """
 
     def __init__(self, model: nn.Module, strength: float, samples: int | None = 1000):
@@ -187,10 +187,10 @@ class MAS(Pull):
 class SI(Pull):
     """Synaptic intelligence (SI; Zenke et al. 2017): F is the loss decrease due to a weight, divided by its squared displacement.
 
-    In each step of a task, ``omega -= g dw``. Here g is the gradient of the task's loss without the penalty. At the end of the
-    task, ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``. The factor 2 is needed because the penalty of the paper,
-    ``c sum F (w - anchor)^2``, has no factor 1/2. There is a single term, and its anchor is the weights at the end of the latest
-    task.
+    In each step of a task, ``omega -= g dw``. Here dw is the change of the weight, and g is the gradient of the task's loss
+    without the penalty. At the end of the task, ``F += 2 max(omega, 0) / ((w - start)^2 + xi)``, where start is the weight at
+    the start of the task. The factor 2 is needed because the penalty of the paper, ``c sum F (w - anchor)^2``, has no factor
+    1/2. There is a single term, and its anchors are the weights at the end of the latest task.
     """
 
     def __init__(self, model: nn.Module, strength: float, xi: float = 0.1):

@@ -1,6 +1,6 @@
 """One step of CLASSP (Ludwig, arXiv 2405.09637, Algorithm 1) for one tensor, in the notation of the paper.
 
-Algorithm 1 and equation 1 are known from the author's program, which shows them. The full text was not available to us.
+We know Algorithm 1 and equation 1 from the author's program, which shows them. The text of the paper was not available to us.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
     """Apply one step of Algorithm 1 in place: divide the gradient of each weight by the p-th root of its accumulated sum.
 
     ``k = g if g^2 > threshold, else 0``; ``S += |k|^p``; ``w -= lr k / (S + eps)^(1/p)``. With ``decay=False`` there is no
-    division, and the step is ``w -= lr k``. All tensors have the same shape; `total` is S. Returns a boolean mask of the weights
-    that were not changed because their gradient, sum or step is not finite.
+    division, and the step is ``w -= lr k``. With ``mode="repo"``, ``S += |k|`` for every p, and k is computed in another way (see
+    `gate`). All tensors have the same shape; `total` is S. Returns a boolean mask of the weights that were not changed because
+    their gradient, sum or step is not finite.
     """
     k = gate(gradient.to(total.dtype), rule)
     grown = total + (k.abs() if rule.mode == "repo" else k.abs() ** rule.power)
@@ -77,7 +78,7 @@ def update(weight: Tensor, gradient: Tensor, total: Tensor, rule: Rule) -> Tenso
 def gate(gradient: Tensor, rule: Rule) -> Tensor:
     """Return the gradient with the entries at or below the threshold set to 0.
 
-    With ``mode="repo"``, as in the published program, the threshold is compared with a truth value (0 or 1) instead of g^2. In
+    With ``mode="repo"``, as in the published program, not g^2 but a truth value (0 or 1) is compared with the threshold. In
     this mode, all entries are set to 0 if the threshold is 1 or more, and no entry is changed if the threshold is below 1.
     """
     if rule.mode == "repo":
@@ -94,5 +95,5 @@ def rates(total: Tensor, rule: Rule) -> Tensor:
 
 
 def loop(tensors: list[Moved], rule: Rule) -> list[Tensor]:
-    """Apply `update` to each tensor. Returns, for each tensor, the number of weights that were not changed."""
+    """Apply `update` to each tensor. Returns, for each tensor, the number of weights in the mask that `update` returns."""
     return [update(weight, gradient, total, rule).sum() for _, weight, gradient, total in tensors]

@@ -39,10 +39,10 @@ Parts = dict[str, Rows]  # the rows of the parts "train", "validation" and "test
 def vader(features: str = "words", samples: int | None = None, seed: int = 0) -> Stream:
     """Return VADER's four domains (tweets, movies, products, editorials) as tasks with the labels 0 (negative) and 1 (positive).
 
-    The label is the sign of the mean valence. Sentences with a mean valence from -0.5 to 0.5 are left out. One sixth of the
-    documents is used for testing, and one sixth of the remaining ones for validation. All sentences of a document, which have ids
-    with the same prefix before "_", are used for the same purpose. Do not combine this stream with NLTK's sentence_polarity,
-    which contains the same movie texts.
+    The label is the sign of the mean valence, which is on a scale from -4 to 4. Sentences with a mean valence from -0.5 to 0.5
+    are left out. About one sixth of the documents is used for testing, and one sixth of the remaining ones for validation. All
+    sentences of a document are used for the same purpose; their ids are the same up to the first "_". Do not combine
+    this stream with NLTK's sentence_polarity, which contains the same movie texts.
 
     Args:
         features: one of `FEATURES`.
@@ -109,9 +109,9 @@ def _read(name: str) -> list[tuple[str, str]]:
 
 
 def _part(document: str) -> str:
-    """Return "test", "validation" or "train", depending on a hash of the name of the document.
+    """Return "test", "validation" or "train", depending on a hash of `document`, the name or the text of a document.
 
-    One sixth of all documents is for testing, and one sixth of the remaining ones for validation.
+    About one sixth of all documents is for testing, and one sixth of the remaining ones for validation.
     """
     digest = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big")
     return "test" if digest % 6 == 0 else "validation" if digest // 6 % 6 == 0 else "train"

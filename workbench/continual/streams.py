@@ -170,7 +170,7 @@ def some(rows: Tensor, most: int | None, seed: int) -> Tensor:
 
 
 class Reordered:
-    """Samples ``(n, features)``. Indexing reorders the features of the selected samples only, which saves memory."""
+    """Samples ``(n, features)`` with reordered features. To save memory, the features are reordered only when rows are read."""
 
     def __init__(self, x: Tensor, order: Tensor):
         self.x, self.order = x, order

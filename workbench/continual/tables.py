@@ -19,7 +19,7 @@ import torch
 from workbench.continual.own import own, set_aside
 from workbench.continual.tasks import Stream
 
-# Names of the column that holds the labels. If a file has none of these columns, a column "y" holds the labels.
+# Names of the label column. If no column has one of these names, the column "y" is the label column, or else the last column.
 SURE = ("label", "labels", "class", "classes", "target", "targets")
 TEST_SHARE = 5  # one in TEST_SHARE rows becomes a test sample if a task has no test file
 NAME_IT = "Rename the column that holds the labels to 'label'"
@@ -39,15 +39,15 @@ class Table:
 
 
 def read_csv(folder: str | Path, scenario: str = "domain") -> Stream:
-    """Return a stream with one task per CSV file in the folder. A training file and its test file form one task.
+    """Return a stream with one task for each training file in a folder of CSV files.
 
     Tasks are sorted by name; ``task2`` comes before ``task10``. Each row is a sample. The label column is called ``label``,
     ``class``, ``target`` or ``y``. If no column has such a name, the last column is the label column. Labels are class numbers
-    (0, 1, 2 and so on), and all other columns hold numbers. A file ``NAME_test.csv`` is the test set of ``NAME.csv`` or
-    ``NAME_train.csv``. If a task has no test file, the last fifth of the rows is used for testing. If the rows are sorted by
-    class, or if the training or the test part would lack a class, one fifth of each class is drawn at random instead. The `note`
-    of the stream lists these choices. Raises ValueError if a file is not valid. The message names the file and, if possible, the
-    row and the column.
+    (0, 1, 2 and so on), and all other columns hold numbers. A file ``NAME_test.csv`` holds the test set for the training file
+    ``NAME.csv`` or ``NAME_train.csv``. If a task has no test file, the last fifth of the rows is used for testing. If the rows
+    are sorted by class, or if the training or the test part would lack a class, one fifth of each class is drawn at random
+    instead. The `note` of the stream lists these choices. Raises ValueError if a file is not valid. The message names the file
+    and, if possible, the row and the column.
     """
     pairs = _paired(Path(folder).expanduser())
     tasks, notes, first = [], [], None

@@ -90,7 +90,7 @@ def spread_names(axes: Axes, places: Sequence[tuple[float, float, str]]) -> None
 
 
 def draw_matrices(records: Sequence[Record]) -> Figure:
-    """Draw the mean accuracy on each task (columns) after each task (rows), with one map per method."""
+    """Draw one heat map per method: the mean accuracy on each task (columns), before training and after each task (rows)."""
     judged = [r for r in judging_rows(records) if "matrix" in r]
     labels = list(dict.fromkeys(r["label"] for r in judged))
     with figure() as fig:
@@ -111,7 +111,10 @@ def draw_matrices(records: Sequence[Record]) -> Figure:
 
 
 def draw_retention(records: Sequence[Record]) -> Figure:
-    """Draw old-task against new-task accuracy, with one curve per method, one point per rate and one panel per stream."""
+    """Draw the accuracy on the old task against the accuracy on the new task, with one panel per stream.
+
+    Each method has a curve with one point for each learning rate on the new task.
+    """
     streams = list(dict.fromkeys(r["stream"] for r in records))
     words = []
     with figure() as fig:
@@ -180,7 +183,10 @@ def frontier(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_ablations(records: Sequence[Record]) -> Figure:
-    """Draw the accuracy of variants of CLASSP with one part changed, and the share of the weights that a task changes."""
+    """Draw the accuracy of CLASSP and of variants of it, in each of which one part is changed.
+
+    The last panel shows the share of the weights that a task changes.
+    """
     streams = places(records, "stream")
     panels = [Panel(STREAM_NAMES[s], ACCURACY, {"stream": s}) for s in streams]
     panels.append(Panel(STREAM_NAMES[STREAM], MOVED, {"stream": STREAM}))
@@ -202,7 +208,7 @@ def part_gain(records: Sequence[Record], without: str, stream: str) -> pd.Series
 
 
 def draw_map(records: Sequence[Record]) -> Figure:
-    """Draw the mean accuracy for each power p and each learning rate alpha. A frame marks the best accuracy."""
+    """Draw the mean accuracy of CLASSP for each power p and each learning rate alpha. A frame marks the best accuracy."""
     rows = pd.DataFrame([{**r, "ACC": 100 * r["ACC"]} for r in records if "ACC" in r])
     with figure() as fig:
         axes = fig.subplots()

@@ -1,4 +1,4 @@
-"""A table that compares methods by all measures of accuracy, forgetting and memory."""
+"""A table that compares methods by measures of accuracy, forgetting, changed weights and memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ SHARES = ("ACC", "BWT", "F", "FWT", "LA", "online", "anytime", "lowest", "moved"
 
 
 def measures(records: Sequence[Record], stream: str) -> pd.DataFrame:
-    """Return a table for one stream with one row per method. Values are means over the seeds that measure the chosen settings.
+    """Return a table for one stream with one row per method.
+
+    Values are means over the seeds on which the chosen settings are measured (the settings are chosen on other seeds).
 
     All columns except the last one are in percent or percentage points:
 
     - ACC, BWT, F, FWT, LA: see `accuracy_metrics`.
-    - online: accuracy on each batch, measured before the model trains on it.
+    - online: share of the training samples that the model classifies correctly just before it trains on them.
     - anytime: accuracy on the tasks seen so far, averaged over training.
     - lowest: lowest accuracy on a task, measured after training on this task; averaged over all tasks except the last.
     - moved: share of all weights that a task changes; never_moved: share that no task changes.
