@@ -13,10 +13,10 @@ REFRESHED = STATS.index("refreshed")
 
 
 def one_synapse(config: SynapseConfig) -> SynapseLayer:
-    """Return a layer of one synapse in float64. Its weight is 0 and can range from -1 to 1.
+    """Return a layer of one synapse in float64. Its weight starts at about 0 and can range from -1 to 1.
 
     The two devices start at g = 0.5 in the schemes push-pull and alternating, and at g = 0 in the scheme uni. In the scheme
-    reference, they start at the conductance of the fixed reference.
+    reference, the device starts at the conductance of the ladder (see `Device.ladder`) that is nearest to the fixed reference.
     """
     layer = SynapseLayer(1, 1, config, 1.0, 0, torch.float64)
     layer.write(torch.zeros(1, 1, dtype=torch.float64))
