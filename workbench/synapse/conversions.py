@@ -1,4 +1,4 @@
-"""Conversions of device parameters: to and from NeuroSim's nonlinearity labels, and to the parameters of aihwkit."""
+"""Conversions of device parameters to those of the simulators NeuroSim and aihwkit, and back from NeuroSim's label to nu."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def neurosim_parameters(device: Exponential) -> dict[str, float]:
     """Return NeuroSim's parameters of an exponential device, for LTP (potentiation) and for LTD (depression).
 
     ``A_LTP`` and ``A_LTD`` are NeuroSim's A, divided by the number of pulses. ``NL_LTP`` and ``NL_LTD`` are the nonlinearity
-    labels. If LTD is mirrored, its label is negative.
+    labels. If LTD is mirrored and not a straight line, its label is negative.
     """
     up, down = device.nonlinearity_up, device.nonlinearity_down
     label = neurosim_label(down)
@@ -60,10 +60,10 @@ def neurosim_parameters(device: Exponential) -> dict[str, float]:
 def aihwkit_parameters(device: Device) -> dict[str, float]:
     """Return the parameters of the aihwkit LinearStepDevice with the same response, for weights in [-1, 1].
 
-    Noise and device-to-device variation are switched off. A device has such parameters if its steps are affine and do not grow
-    towards the end of the range. This includes the exponential device with mirrored LTD. The documentation of aihwkit 1.1.0
-    describes SoftBoundsPmaxDevice as an exponential device, but we measured that it reaches the end of its range after half of
-    its `p_max` pulses. So LinearStepDevice is used instead. Raises ValueError for all other devices.
+    Noise and device-to-device variation are switched off. A device has such parameters if its steps are affine in g and do
+    not grow on the way to the end of the range. This includes the exponential device with mirrored LTD. The documentation of
+    aihwkit 1.1.0 describes SoftBoundsPmaxDevice as an exponential device, but we measured that it reaches the end of its range
+    after half of its `p_max` pulses. So LinearStepDevice is used instead. Raises ValueError for all other devices.
     """
     if not isinstance(device, Affine):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: each number is a hash of (seed, step, layer, purpose, row, column).
+"""Counter-based random numbers: each number is a hash of integers, usually (seed, step, layer, purpose, row, column).
 
 The generator has no state. Therefore the result of a network does not depend on other networks that are trained beside it,
 on the number of threads, or on whether training is split into parts. The readable and the compiled implementation draw the
@@ -16,7 +16,7 @@ from torch import Tensor
 MASK = 0xFFFFFFFF
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 STRIDE = 0x9E3779B9  # 2^32 / golden ratio, rounded to an odd number
-# Each purpose has its own stream of random numbers. For the first ten purposes, the key is made of (seed, step, layer, purpose).
+# Each purpose has its own stream of random numbers. For the first ten purposes, the key begins with (seed, step, layer, purpose).
 ROUND, COIN, CYCLE, WRITE, READ, SLOT_ROW, SLOT_COLUMN, PROGRAM, TRANSPOSED, LOOK = range(1, 11)
 START, DEVICES, ORDER, AGING = range(11, 15)  # drawn once for each run, with a key made of (seed, layer, purpose)
 

@@ -3,7 +3,7 @@
 The conductance G is normalised to g = (G - Gmin) / (Gmax - Gmin), which is in [0, 1]. Two functions describe a device:
 `rise(g)` is the increase by one potentiating pulse (LTP, long-term potentiation) at g, and `fall(g)` is the decrease by
 one depressing pulse (LTD, long-term depression). The literature uses two families of devices. In the first, steps are
-affine in g, so n pulses have a closed form (this module). In the second, steps are given by a table (`tables`).
+affine in g, so the effect of n pulses has a closed form (this module). In the second, a table gives the steps (`tables`).
 
 Sources: NeuroSim (Chen et al., IEDM 2017) and many device papers use the exponential response. The linear, linear-step
 and soft-bounds devices are those of aihwkit (Rasch et al., arXiv 2104.02184). The device equations of the paper (arXiv
@@ -119,8 +119,8 @@ class Device:
     def symmetry_point(self) -> float | None:
         """Return the symmetry point: the conductance at which a pulse up and a pulse down cancel.
 
-        If pulses up and down are random and equally likely, the mean conductance converges to this point. Returns None if
-        the device has no such point, for example if steps up and down cancel at every conductance.
+        If pulses up and down are random and equally likely, the conductance settles around this point. Returns None if the
+        device has no such point, for example if steps up and down cancel at every conductance.
         """
 
         def gap(g: float) -> float:
@@ -186,9 +186,9 @@ class Exponential(Affine):
         nonlinearity_up: The shape nu >= 0 of LTP. 0 gives a straight line. nu differs from NeuroSim's nonlinearity label;
             `conversions` converts one to the other.
         nonlinearity_down: The shape nu >= 0 of LTD.
-        retraced: If False, LTD is mirrored: after n pulses down from g = 1, g is ``1 - g(n)``. Then, for nu > 0, steps up and
-            down have equal sizes only at the symmetry point. If True, LTD follows an LTP curve backwards. Then, if LTP and LTD
-            have the same nu and N, steps up and down have equal sizes at every g.
+        retraced: If False, LTD is mirrored: after n pulses down from g = 1, g is ``1 - g(n)``, with the nu and N of LTD. Then,
+            for nu > 0, steps up and down have equal sizes only at the symmetry point. If True, LTD follows an LTP curve
+            backwards. Then, if LTP and LTD have the same nu and N, steps up and down have equal sizes at every g.
         down_levels: The number of pulses from g = 1 to g = 0. None means `levels`.
     """
 
@@ -228,7 +228,8 @@ class Exponential(Affine):
 def _approach(nu: Tensor, levels: int, sign: int) -> tuple[Tensor, Tensor]:
     """Return ``(a g_inf, a)``, where ``a = 1 - e^(-sign nu / N)`` and the asymptote is ``g_inf = 1 / (1 - e^-nu)``.
 
-    N is `levels`. Both numbers are also accurate for small nu, since they are computed without cancellation.
+    N is `levels`, and `sign` is -1 for retraced LTD and 1 otherwise. The two numbers are also accurate for small nu, since they
+    are computed without cancellation.
     """
     straight = nu < STRAIGHT
     share = torch.expm1(-sign * nu / levels)

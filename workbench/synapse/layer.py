@@ -33,8 +33,8 @@ STATS = (
     "refreshed",  # pairs that were refreshed
     "reads",  # reads of single devices by refresh
     "resets",  # resets of single devices by refresh
-    "refresh_pulses",  # pulses sent by refresh
-    "missed",  # refreshed pairs whose new conductance difference is wrong by more than the first step of the ladder
+    "refresh_pulses",  # pulses sent by refresh or by `SynapseLayer.write`
+    "missed",  # refreshed pairs whose new conductance difference is wrong by more than the first step of `Device.ladder`
     "active",  # hidden activations with derivative 1
     "high",  # hidden activations at their upper limit
 )
@@ -45,10 +45,11 @@ class SynapseLayer(nn.Module):
 
     The state consists of the conductances `g` ``(2, in, out)``, the device parameters `laws` ``(2, in or 1, out or 1, 6)``
     (see `variation.Laws`), and the `weight` ``(in, out)`` that reads use. `weight` is ``scale (g+ - g-)`` plus write noise.
-    With the rule `float`, training changes `weight` directly and does not use `g`. The argument `scale` is the largest
-    weight. The attribute `scale` is twice as large in the scheme `reference`, because only one of the two conductances changes
-    there. Programming assumes the `average` device, which has no variation, because the individual devices are not known.
-    Random numbers depend only on the config's seed, the step and the layer's `index`.
+    With the rule `float`, training changes `weight` directly and does not use `g`. With the rule `netted`, `pending`
+    ``(in, out)`` sums the gradient of the current batch. The argument `scale` is the largest weight. The attribute `scale` is
+    twice as large in the scheme `reference`, because only one of the two conductances changes there. Programming
+    assumes the `average` device, which has no variation, because the individual devices are not known. Random
+    numbers depend only on the config's seed, the step and the layer's `index`.
     """
 
     def __init__(self, inputs: int, outputs: int, config: SynapseConfig, scale: float, index: int, dtype=torch.float32):
@@ -58,7 +59,7 @@ class SynapseLayer(nn.Module):
         self.average = self.device_law.biased(config.asymmetry)
         self.single = config.scheme == "reference"
         self.max_weight, self.scale = scale, 2 * scale if self.single else scale
-        self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the conductance difference
+        self.write_noise = config.write_noise * scale / self.scale  # standard deviation of the noise in g+ - g-
         generator = torch.Generator().manual_seed(counter.key(config.seed, index, counter.START))
         start = (2 * torch.rand(inputs, outputs, generator=generator, dtype=torch.float64) - 1) / inputs**0.5
         # The devices have a separate generator, so the spreads do not change the initial weights.
@@ -134,8 +135,9 @@ class SynapseLayer(nn.Module):
     def write(self, weight: Tensor, step: int = 0) -> int:
         """Write `weight` ``(in, out)`` open-loop, that is, without reading the result.
 
-        All devices are reset. Then each device receives the number of pulses that the average device would need. Returns the
-        number of weights that were clipped because they are outside the range that can be programmed.
+        All devices are reset. Then each device receives the number of pulses with which the average device would reach the
+        wanted conductance. A fixed reference receives no pulses. Returns the number of weights that were clipped because they
+        are outside the range that can be programmed.
         """
         wanted = weight.double() / self.scale
         self.g.copy_(self.laws[..., 4].expand_as(self.g))

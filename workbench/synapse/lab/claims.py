@@ -1,6 +1,6 @@
 """Claims from the public parts of the paper, and our own claims, with the checks that test them on MNIST.
 
-The file data/papers/synapse.csv lists what these parts report. All points of one comparison are paired by seed: with the same
+The file data/papers/synapse.csv lists what the paper reports. All points of one comparison are paired by seed: with the same
 seed, they have the same initial weights, the same order of the digits, and the same random numbers for the devices.
 """
 
@@ -17,24 +17,24 @@ from workbench.papers import Claim, declare
 from workbench.synapse.lab.figures import ACCURACY
 from workbench.verdicts import Finding, Verdict, undecidable, verdict
 
-CLOSE = 2.0  # percentage points of accuracy: a smaller difference counts as comparable
+CLOSE = 2.0  # percentage points: accuracies that differ by less count as comparable
 MARGIN = 1.0  # percentage points: a larger lead counts as an advantage
 LITTLE = 5.0  # percentage points: a smaller loss counts as compensated if the other schemes lose more
-MUCH = 15.0  # percentage points: a larger gain counts as large
+MUCH = 15.0  # percentage points: at the same learning rate, refresh must gain more than this
 SCHEMES = ("uni", "alternating", "push-pull")  # the schemes with two devices for each weight
 FLOOR = 50.0  # percent: a scheme with a lower accuracy has not learned, so its loss of accuracy has no meaning
 KINDS = ("step .3", "range .3")
 # The name of each scheme in a finding, if it differs from the label in the records
 NAMES = {"reference": "one device", "reference, shifted": "one device, shifted"}
-# The keys are the values of the column `kind` without variation, for linear and for nonlinear devices. Each value is the prefix
-# of the kinds of variation that are compared with this key.
+# Each key is the value of the column `kind` for devices without variation: first linear ones, then nonlinear ones. The prefix
+# beside the key begins the values of the column for devices of the same response with variation.
 RESPONSES = {"none": "", "nu = 3": "nu = 3, "}
 
 Check = Callable[[list[Record]], Verdict]
 
 
 def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
-    """Return the test accuracy of one point of a comparison in percent, one value for each seed.
+    """Return the test accuracy, in percent, of one point of a comparison: one value for each seed.
 
     `label` is the label of the point, and `where` gives the values that other columns of the records must have.
     """
@@ -42,7 +42,10 @@ def accuracy(records: list[Record], label: str, **where: object) -> pd.Series:
 
 
 def _many_levels(records: list[Record]) -> Verdict:
-    """Check that, with many levels, the schemes with pairs are close to software, and that, with few levels, `uni` is not."""
+    """Check that the schemes with pairs are about as accurate as software if the devices have many levels.
+
+    With the smallest number of levels, `uni` must be less accurate than software by more than `CLOSE` points.
+    """
     software = accuracy(records, "software")
     counts = sorted({r["levels"] for r in records if r["label"] != "software"})
     most = {name: software - accuracy(records, name, levels=counts[-1]) for name in SCHEMES}
@@ -65,7 +68,7 @@ def _beats(response: str, *others: str) -> Check:
 
 
 def _lost(records: list[Record], scheme: str, rule: str, kind: str, alike: str = "none") -> pd.Series:
-    """Return the percentage points of accuracy that a scheme loses through one kind of variation, one value for each seed.
+    """Return the percentage points of accuracy that a scheme loses through one kind of variation: one value for each seed.
 
     `rule` is the update rule. `kind` and `alike` are values of the column `kind`: `kind` names the variation, and `alike` names
     the same devices without variation.
@@ -114,10 +117,10 @@ def _compensates(records: list[Record]) -> Verdict:
 
 
 def _mismatch(records: list[Record]) -> Verdict:
-    """Check that `uni` loses less than half as much accuracy through variation if the two devices of each pair are equal.
+    """Check that the accuracy that `uni` loses through variation falls to less than half if the devices of each pair are equal.
 
-    This is checked for each combination of an update rule and a kind of variation with which `uni` loses more than `CLOSE`
-    points.
+    This is checked for each combination of an update rule and a kind of variation with which `uni`, with unequal devices, loses
+    more than `CLOSE` points.
     """
     findings = []
     for rule in _learned(records, "uni"):

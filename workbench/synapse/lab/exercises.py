@@ -9,7 +9,7 @@ from workbench.synapse.lab.inside import random_pulses, walk
 
 
 def _unmoved() -> str:
-    """Return the update scheme whose weights are the same for two shapes of LTD."""
+    """Return the update scheme under which pulses give the same weights on devices with two different nu of LTD."""
     pulses = random_pulses(300, up=0.5, seed=0)
     for scheme in SCHEMES:
         ends = [

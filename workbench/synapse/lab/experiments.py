@@ -26,15 +26,15 @@ NO_PICTURE = "the paper's full text is not available to us, so we do not know wh
 
 
 class ResponseConfig(ImperfectionConfig, DeviceConfig):
-    """The knobs of `device`, which shows one nominal device, and a few devices with variation."""
+    """The knobs of `device`, which shows one device without variation, and a few devices with variation."""
 
     swept = ("write_noise", "read_noise")
     seed: int = knob(0, "device sample", "The seed of the devices with variation that are shown.", low=0, high=100)
     presets = {"smoke": {}, "laptop": {}, "paper": NO_PICTURE}
 
 
-SAMPLES = 12  # number of devices with variation that are shown beside the nominal one
-POINTS = 150  # largest number of conductances recorded during the pulses up, and during the pulses down
+SAMPLES = 12  # number of devices with variation that are shown beside the device without variation
+POINTS = 150  # at most this many conductances are recorded in each direction (the last one does not count)
 
 
 def _curve_inputs(config: ResponseConfig) -> list[str]:
@@ -52,7 +52,7 @@ def device(config: ResponseConfig, run: Any) -> Iterator[Record]:
     """Show the LTP and LTD staircase of a device, the size of its steps, and a few devices with variation."""
     law = config.make_device().biased(config.asymmetry)
     n, m = law.levels, law.levels_down
-    # The conductance is recorded after these numbers of pulses: at most POINTS up and POINTS down, and always at the ends.
+    # The conductance is recorded after these numbers of pulses: at most POINTS in each direction, and after the last pulse.
     at = [*range(0, n, -(-n // POINTS)), *range(n, n + m, -(-m // POINTS)), n + m]
     g = torch.linspace(0, 1, 101, dtype=torch.float64)
     yield {
@@ -126,7 +126,7 @@ def _varied(config: ResponseConfig, at: list[int], top: int) -> list[list[float]
     return _rounded(torch.stack(found, 1))
 
 
-SHOWN = 1000  # largest number of pulses whose effect is recorded
+SHOWN = 1000  # if there are more pulses than this, the state is not recorded after every pulse
 
 
 class OneSynapseConfig(SynapseConfig):
@@ -216,7 +216,7 @@ class OneUpdateConfig(SynapseConfig):
 
 @experiment("synapse/update", version=2, figure=figures.draw_update, story=stories.tell_update, instant=True)
 def update(config: OneUpdateConfig, run: Any) -> Iterator[Record]:
-    """Compare the number of pulses that each rule sends for one input and error with the number that the gradient requires."""
+    """For one input and error, compare the number of pulses that each rule sends with the number that the gradient requires."""
     unit = SynapseLayer(1, 1, config, 0.5, 0).unit
     for rule in RULES[:4]:  # at batch size 1, the rules "netted" and "stochastic" send the same pulses
         made = config.of(SynapseConfig, rule=rule)

@@ -45,7 +45,7 @@ PLUS, MINUS = RED, SKY  # colours of the two conductances of a pair
 
 @live
 def draw_device(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the conductance of a device against pulses, and its step size against its conductance.
+    """Draw the conductance of a device against the number of pulses, and its step size against its conductance.
 
     Grey curves show the conductance of a few devices with variation.
     """
@@ -140,7 +140,7 @@ def _source(record: Record) -> str:
 
 @live
 def draw_one_synapse(fig: Figure, records: Sequence[Record], pinned: Pins = ()) -> None:
-    """Draw the two conductances of a pair during the pulses, their path in the plane (g+, g-), and the real and ideal weight."""
+    """Draw the conductances of a pair during the pulses, their path in the plane (g+, g-), the weight, and the ideal weight."""
     record = records[-1]
     pulses, second = _pulses(record, "plus"), "g_ref" if record["scheme"] == "reference" else "g⁻"
     count = len(record["refreshed"])

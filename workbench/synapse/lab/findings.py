@@ -1,4 +1,4 @@
-"""The text and the table about networks of memory devices in the README of the reference records, apart from the ledger."""
+"""The text and the table about networks of memory devices that precede the claims in the README of the reference records."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class LearningConfig(StudyConfig, CurveConfig):
     paper="learning curves",
 )
 def learning(config: LearningConfig) -> Iterator[Point]:
-    """Measure the accuracy during training for each scheme, with and without refresh, and in software."""
+    """Measure the accuracy during training for each scheme, for unidirectional updating without refresh, and in software."""
     for label, knobs in CURVES.items():
         yield config.point(label, {}, **knobs)
 
@@ -91,7 +91,8 @@ class HistogramsConfig(SynapseConfig):
 )
 def histograms(config: HistogramsConfig, run: Any) -> Iterator[Record]:
     """Record the conductances and weights of a unidirectional network just before and just after each refresh."""
-    designs = Designs([config.of(SynapseConfig, refresh_every=0)])  # instead, the loop below calls refresh and records the states
+    # With refresh_every=0, training never refreshes. The loop below does, and records the states before and after each refresh.
+    designs = Designs([config.of(SynapseConfig, refresh_every=0)])
     network, data = designs.networks[0], designs.data[0]
     for samples in range(config.refresh_every, config.samples + 1, config.refresh_every):
         designs.advance(samples)
@@ -112,7 +113,7 @@ def _distribution(network: Any, data: Any, when: str, before: list[torch.Tensor]
         "samples": network.step,
         "histogram": torch.histc(g.float(), BINS, 0, 1) / len(g),
         "full": (g > 0.99).double().mean().item(),
-        "largest_change": moved.abs().max().item(),  # largest change of a weight by this refresh, in units of the unit step
+        "largest_change": moved.abs().max().item(),  # of any weight by this refresh, in units of `SynapseLayer.unit`
         "accuracy": network.accuracy(data.x_test, data.labels_test),
         **network.counts(),
     }

@@ -17,10 +17,10 @@ from workbench.synapse.lab.study_figures import note_of_means
 
 
 def _unrolled(records: Sequence[Record], column: str, times: str) -> list[Record]:
-    """Return one row for each point of the curves in the judging rows, which are those of seeds that did not choose the rate.
+    """Return one row for each point of each curve, but only for seeds that were not used to choose the learning rate.
 
-    `times` and `column` name two columns that hold arrays of equal length. In the new rows, ``x`` is an element of the array in
-    `times`, and ``accuracy`` is the corresponding element of the array in `column`, in percent.
+    In `records`, the columns `times` and `column` hold arrays of equal length. In the new rows, ``x`` is an element of the
+    array in `times`, and ``accuracy`` is the corresponding element of the array in `column`, in percent.
     """
     return [
         {**row, "x": x, "accuracy": 100 * y}

@@ -13,10 +13,10 @@ REFRESHED = STATS.index("refreshed")
 
 
 def one_synapse(config: SynapseConfig) -> SynapseLayer:
-    """Return a layer of one synapse in float64. Its weight is 0 and can range from -1 to 1.
+    """Return a layer of one synapse in float64. Its weight starts at about 0 and can range from -1 to 1.
 
-    The two devices start at g = 0.5 in the schemes push-pull and alternating, at g = 0 in the scheme uni, and at the reference
-    in the scheme reference.
+    The two devices start at g = 0.5 in the schemes push-pull and alternating, and at g = 0 in the scheme uni. In the scheme
+    reference, the device starts at the conductance of the ladder (see `Device.ladder`) that is nearest to the fixed reference.
     """
     layer = SynapseLayer(1, 1, config, 1.0, 0, torch.float64)
     layer.write(torch.zeros(1, 1, dtype=torch.float64))
@@ -70,10 +70,10 @@ def random_pulses(count: int, up: float, seed: int) -> Tensor:
 
 
 def delivered(config: SynapseConfig, x: float, delta: float, unit: float, trials: int) -> Tensor:
-    """Return the signed numbers of pulses that the update rule sends for one input and one error, ``(trials,)``.
+    """Return the signed number of pulses that the update rule sends for one input and one error, in each of several trials.
 
-    `x` is the input, `delta` is the error, and `unit` is the expected change of the weight by one pulse. The trials are
-    independent.
+    `x` is the input, `delta` is the error, and `unit` is the expected change of the weight by one pulse. The result has the
+    shape ``(trials,)``, and the trials are independent.
     """
     row, column = torch.tensor([x], dtype=torch.float64), torch.tensor([delta], dtype=torch.float64)
     return torch.stack([pulse_counts(config, row, column, unit, False, (config.seed, t, 0))[0, 0] for t in range(trials)])

@@ -1,4 +1,4 @@
-"""Live experiments on networks of devices: two update schemes in training, and the currents of one digit."""
+"""Live experiments on networks of devices: two update schemes in training, and the currents that one digit causes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class UnitConfig(PulsedConfig):
 
 
 class TrainConfig(UnitConfig):
-    """The knobs of `train_two`: two update schemes on the same devices and digits, with the same initial weights."""
+    """The knobs of `train_two`, which trains two update schemes on the same digits.
+
+    The two have the same devices and initial weights. The second may also be software, which has no devices.
+    """
 
     rival: Scheme | Literal["software"] = knob(
         "push-pull",
@@ -68,7 +71,7 @@ class TrainConfig(UnitConfig):
 
 
 BINS = 25
-FOLLOWED = 3  # number of synapses whose conductances are recorded
+FOLLOWED = 3  # number of synapses whose conductances are recorded one by one
 
 
 @experiment(

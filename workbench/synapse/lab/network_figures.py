@@ -1,4 +1,4 @@
-"""Figures of the live experiments on networks: two update schemes in training, and the currents of one digit."""
+"""Figures of the live experiments on networks: two update schemes in training, and the currents that one digit causes."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ INKED, PLUS_MAP, MINUS_MAP, SIGNED = _clear(GREY), _clear(RED), _clear(BLUE), _c
 
 @live
 def draw_currents(fig: Figure, records: Sequence[Record]) -> None:
-    """Draw a digit, its currents through the two devices of each pixel's synapse, and the outputs of all units."""
+    """Draw a digit, the currents that its pixels send through the devices of one hidden unit, and the outputs of all units."""
     record = records[-1]
     side, answer = record["side"], int(np.argmax(record["outputs"]))
     right = answer == record["label"]

@@ -159,9 +159,9 @@ class StudyConfig(ComparisonConfig, PulsedConfig):
     )
 
     def point(self, label: str, at: dict[str, Any], **knobs: Any) -> Point:
-        """Return a point of the comparison for which the best of all learning rates is chosen.
+        """Return a point of the comparison for which the best learning rate in `rates` is chosen.
 
-        `at` gives the position of the point in the figure, and `knobs` the settings of its networks. The single-step rule has
+        `at` gives the position of the point in the figure, and `knobs` the settings of its networks. The rule `single` has
         no learning rate, because the step of the device determines the change of the weight. So there is nothing to choose.
         """
         if knobs.get("rule", self.rule) == "single":

@@ -1,6 +1,7 @@
 """Questions that the panels ask before a run.
 
-Each scheme is trained at the learning rate that the stored comparison found to be best for this scheme.
+The reference comparison chose the learning rates: `ABRUPT_PUSH_PULL` for the pinned run with push-pull updating on devices with
+abrupt LTD, and `UNI` for all other runs that train networks.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from workbench.experiment import Question, Record
 from workbench.synapse.lab.network_figures import by_scheme
 
-# The learning rates that the reference comparison chose with the stochastic rule. Tests compare these numbers with the records
-# of that comparison.
+# The learning rates that the reference comparison chose for the stochastic rule: for unidirectional updating, and for push-pull
+# updating on devices with abrupt LTD. Tests compare these numbers with the records of that comparison.
 UNI, ABRUPT_PUSH_PULL = 0.03, 0.01
 SMALL = "This run has only one seed, and its number of training digits differs from the 20,000 of the ledger."
 LINEAR: dict[str, Any] = {"nonlinearity_up": 0.0, "nonlinearity_down": 0.0}
@@ -37,18 +38,24 @@ def _told_before(records: list[Record], rival: list[Record]) -> str:
 
 
 def _two_runs(one: str, pinned: str) -> Callable[[list[Record], list[Record]], str]:
-    """Return a function that returns two accuracies as text: of `one` in this run, and of `pinned` in the pinned run."""
+    """Return a function that writes two accuracies as text.
+
+    They are that of the scheme `one` in this run, and that of the scheme `pinned` in the pinned run.
+    """
     return lambda now, rival: f"test accuracy {_ends(now)[one]:.1f} % ({one}), {_ends(rival)[pinned]:.1f} % ({pinned}, pinned)"
 
 
 def _falls(records: list[Record], scheme: str) -> int:
-    """Return 1 if the final accuracy is more than 3 points below the best accuracy of the run, and 0 otherwise."""
+    """Return 1 if the final accuracy of `scheme` is more than 3 points below its best accuracy in the run, and 0 otherwise."""
     accuracy = [r["accuracy"] for r in by_scheme(records)[scheme]]
     return int(max(accuracy) - accuracy[-1] > 0.03)
 
 
 def _loses_more(now: list[Record], rival: list[Record], one: str, other: str) -> int:
-    """Return 0 if `one` loses at least as much accuracy as `other` from the pinned run to this run, and 1 otherwise."""
+    """Return 0 if the scheme `one` loses at least as much accuracy as the scheme `other`, and 1 otherwise.
+
+    The loss of a scheme is its accuracy in the pinned run minus its accuracy in this run.
+    """
     before, after = _ends(rival), _ends(now)
     return int(before[one] - after[one] < before[other] - after[other])
 

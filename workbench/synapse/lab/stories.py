@@ -48,7 +48,7 @@ def tell_update(records: Sequence[Record], config: Config, pinned: Pins = ()) ->
 
 
 def tell_train(records: Sequence[Record], config: Config, pinned: Pins = ()) -> str:
-    """Describe the first scheme: its test accuracy, its lead over the other scheme, and its numbers of pulses and refreshes."""
+    """Describe the first scheme: its test accuracy, its lead over the other scheme, its pulses and its refreshed pairs."""
     seen = max(r["samples"] for r in records)
     if not seen:
         return "Before training the weights are random, so about one digit in ten is classified correctly by chance."

@@ -1,4 +1,4 @@
-"""Comparisons of update schemes over device responses, levels, variation, update rules, refresh and batch sizes."""
+"""Comparisons of update schemes that vary the devices, their imperfections, the update rule, the refresh, or the batch size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ RESPONSES: dict[str, dict[str, Any]] = {
     "abrupt LTD": {"nonlinearity_up": 1.0, "nonlinearity_down": 10.0},
 }
 SHAPE = ("device", "nonlinearity_up", "nonlinearity_down", "retraced")  # the knobs of the device response
-# If LTP and LTD differ, random pulses move a single device to its symmetry point. In a fair comparison, this point represents
-# weight 0.
+# If LTP and LTD differ, random pulses move a single device to its symmetry point. For a fair comparison, this variant of
+# the reference scheme represents weight 0 by that point.
 SHIFTED = {"scheme": "reference", "reference_point": "symmetry point"}
 # Rounding pulse counts to the nearest integer drops small updates, so the deterministic rule needs higher learning rates.
 RULE_SCALES = {
@@ -44,7 +44,7 @@ RULE_SCALES = {
     paper="comparison of the updating methods for several conductance responses (abstract)",
 )
 def schemes(config: StudyConfig) -> Iterator[Point]:
-    """Compare the accuracy of all update schemes on linear, nonlinear and abrupt devices, and without refresh."""
+    """Compare the accuracy of all update schemes on linear, nonlinear and abrupt devices, and of `uni` without refresh."""
     yield config.point("software", {"response": "-"}, **SOFTWARE)
     for response, shape in RESPONSES.items():
         yield from config.schemes({"response": response}, **shape)
@@ -172,7 +172,7 @@ def _batch(rule: str) -> dict[str, int]:
     paper="the claim that unidirectional updating compensates for device-to-device variation (abstract, v2)",
 )
 def compensation(config: StudyConfig) -> Iterator[Point]:
-    """Measure how much accuracy each scheme loses to device-to-device variation and stuck devices, under every update rule."""
+    """Measure how much accuracy the schemes with pairs of devices lose to unequal and stuck devices, under every update rule."""
     for rule in RULES:
         for kind, knobs in VARIATIONS.items():
             names = ("uni",) if "refresh" in knobs else SCHEMES[:3]  # the other schemes are never refreshed

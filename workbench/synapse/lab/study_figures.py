@@ -15,7 +15,10 @@ from workbench.synapse.lab.figures import ACCURACY, COLOURS, NOTE, SHORT, STYLE,
 
 
 def accuracies(records: Sequence[Record], *columns: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return two tables of accuracies in percent, with their intervals: one for networks of devices, and one for software."""
+    """Return two tables of accuracies in percent, with their intervals: one for networks of devices, and one for software.
+
+    The tables have one row for each label and each combination of values of `columns`. Labels without a colour are left out.
+    """
     table = ACCURACY.table(records, *columns)
     table = table[table["label"].isin(COLOURS)]
     software = table["label"] == "software"
@@ -209,7 +212,10 @@ def _lost(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_refresh(records: Sequence[Record]) -> Figure:
-    """Draw accuracy and refresh pulses against the refresh period, for two device responses and three refresh policies."""
+    """Draw accuracy and refresh pulses against the refresh period.
+
+    There is one line for each device response, and a single point for each refresh policy.
+    """
     never = 30_000
     with figure() as fig:
         both = fig.subplots(1, 2)
