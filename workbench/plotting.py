@@ -280,10 +280,11 @@ def finish(
 def _lines(figure: Figure, words: str, **font: Any) -> list[str]:
     """Split a text into lines that are at most 95 % as wide as the figure, since other renderers may draw text wider."""
     measure = figure.canvas.get_renderer().get_text_width_height_descent  # type: ignore[attr-defined]
+    properties = FontProperties(**font)
     lines: list[str] = []
     for word in words.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and measure(longer, FontProperties(**font), False)[0] <= 0.95 * figure.bbox.width:
+        if lines and measure(longer, properties, False)[0] <= 0.95 * figure.bbox.width:
             lines[-1] = longer
         else:
             lines.append(word)

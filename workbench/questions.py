@@ -73,14 +73,13 @@ def evidence(experiment: Experiment, question: Question) -> Evidence | None:
     meant = [f for f in judged.findings if f.text.startswith(question.part)]
     state: str
     if question.part and meant:
-        state, said = meant[0].state, f"{meant[0]}: {meant[0].state}"
-        whole = f" The whole claim is {corrected} after Holm's correction for the number of claims."
+        subject, state, said = "The whole claim", meant[0].state, str(meant[0])
     else:
-        state, said = judged.verdict, f"{judged.measured}: {judged.verdict}"
-        whole = f" It is {corrected} after Holm's correction for the number of claims."
+        subject, state, said = "It", judged.verdict, judged.measured
+    whole = f" {subject} is {corrected} after Holm's correction for the number of claims."
     counts = {f.found.n for f in meant} - {1}
     over = f", over {min(counts)} {experiment.units}" if counts else ""
-    return Evidence(state, f"Ledger, claim “{question.claim}”{over}: {said}.{whole * (corrected not in ('-', state))}")
+    return Evidence(state, f"Ledger, claim “{question.claim}”{over}: {said}: {state}.{whole * (corrected not in ('-', state))}")
 
 
 @lru_cache(maxsize=8)

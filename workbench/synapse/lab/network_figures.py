@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from workbench.experiment import Record, signed
 from workbench.inks import BLUE, FAINT, GREEN, GREY, RED, text
 from workbench.live import Pins, heading, live, part, stems, words
-from workbench.plotting import BEHIND
+from workbench.plotting import BEHIND, spread
 from workbench.synapse.lab.figures import COLOURS, LABELS, SHORT, pair_plane
 
 EDGES = "min", "middle", "max"
@@ -71,9 +71,8 @@ def _accuracy(axes: Axes, series: dict[str, list[Record]], pinned: Pins) -> None
     low = max(0.0, lowest - 8)
     seen, of = max(x for _, x, _ in ends), next(iter(series.values()))[-1]["of"]
     end = max(1.12 * seen, 0.1 * of)
-    gap, place = 0.045 * (101 - low), -np.inf
-    for y, x, name in sorted(ends):
-        place = max(y - 0.3 * gap, place + gap)
+    gap, ends = 0.045 * (101 - low), sorted(ends)
+    for (y, x, name), place in zip(ends, spread([y - 0.3 * gap for y, _, _ in ends], gap, np.inf), strict=True):
         style = {"xytext": (7, 0), "textcoords": "offset points", "fontsize": 9, "weight": "bold", "bbox": BEHIND}
         axes.annotate(f"{y:.1f}", (x, place), color=text(COLOURS[name]), **style)
     axes.set(xlim=(0, end), ylim=(low, 101), xlabel="training digits", title="% correct")
