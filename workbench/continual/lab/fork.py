@@ -12,6 +12,7 @@ from torch import nn
 
 from workbench.continual.config import ContinualConfig, StreamConfig
 from workbench.continual.folder import EXAMPLE
+from workbench.continual.lab.fits import NO_PAPER
 from workbench.continual.learner import FIRST_LR, Learner
 from workbench.continual.memory import MEMORY
 from workbench.continual.methods import METHODS
@@ -26,7 +27,6 @@ OF_IMAGES = ("mnist-fashion", "fashion-mnist", "split-fashion", "split-mnist", "
 FORKED = tuple(name for name in METHODS if name not in ("sgd-cut", "joint", "cumulative", "adagrad-reset"))
 
 
-NO_PAPER = "another comparison has the paper's size; run: workbench run continual/paper-pair --scale laptop"
 BRANCHES = (
     ("sgd@0.1", "sgd@0.01", "classp@0.003", "ewc-online@0.1", "replay@0.1"),
     ("sgd@0.1", "sgd@0.03", "sgd@0.01", "sgd@0.003"),
